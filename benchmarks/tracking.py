@@ -1,18 +1,14 @@
-"""A tracking server that dies or hangs: what is lost; and what tracking and checkpoints cost.
+"""A tracking server that dies or hangs: what is lost, and what tracking costs.
 
 Usage: python -m benchmarks.tracking [--count 20] [--seed 0] [--rounds 3]
 
 First, so many small trainings send to an MLflow server that is killed at a random moment. In every other training it
 comes back while training goes on. Each must end in the same bytes, and after `charlstm sync` its run must be complete.
-Then the default recipe trains with nothing beside it, with the store of the project, with a server that accepts
-connections and never answers, with a checkpoint a second, and with a mirror of them besides: a bucket of a server on
-this machine that delays each request by 200 ms. They take turns. That needs the encoded corpus (`dvc repro encode`) and
-a quiet machine.
+Then the default recipe trains with nothing beside it, with the store of the project, and with a server that accepts
+connections and never answers. They take turns. That needs the encoded corpus (`dvc repro encode`) and a quiet machine.
 """
 
-import os
 import random
-import secrets
 import shutil
 import socket
 import sqlite3
@@ -22,30 +18,24 @@ import sys
 import tempfile
 import time
 import urllib.request
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from benchmarks.harness import console, new_parser, seconds_of
-from benchmarks.object_store import BUCKET, object_store
+from benchmarks.harness import console, new_parser
 from benchmarks.projects import PYTHON, kill, make_encoded_project, results, run, start, training_command
 from benchmarks.trials import fresh_processes, load_data
 from charlstm.errors import Interrupted
-from charlstm.files.atomic import write_text
 from charlstm.files.documents import read_json
 from charlstm.history import EpochRow, StepRow
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import load_params
-from charlstm.tracking.outbox import Outbox
-from charlstm.tracking.runs import TrainingTracker
-from charlstm.training.checkpoint import CheckpointFolder
+from charlstm.tracking.client import Store
+from charlstm.tracking.tracker import TrainingTracker
 from charlstm.training.progress import Observer, Plan, Progress
 from charlstm.training.train import fit
-from pipeline.dvc.unfinished import TRAINING_ID
-from pipeline.mirror import Mirror
-from pipeline.stage.sending import SenderProcess
 from pipeline.stage.settings import DEFAULT_SECONDS
 from pipeline.stage.stage import guarded
 
@@ -56,9 +46,7 @@ PATIENCE = {"CHARLSTM_TRACKING_SECONDS": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES":
 STEPS_PER_BLOCK, NUM_BLOCKS = 10, 90  # most of the default recipe
 TAGS = {"corpus": "tiny Shakespeare", "corpus_sha256": "0" * 64}
 LIMITS = {"store": 1.01, "hanging server": 1.02}  # of the median time with nothing beside it
-CHECKPOINTS, MIRRORED = "a checkpoint a second", "a mirror that is never done"
-MIRROR_DELAY = 0.2  # seconds, for each request
-SECONDS_BETWEEN, MAX_OVERHEAD = DEFAULT_SECONDS["CHARLSTM_CHECKPOINT_SECONDS"], 0.01
+MAX_END_SECONDS = 15.0  # of a training whose server hangs
 
 
 class Server:
@@ -103,9 +91,8 @@ class RunSummary(NamedTuple):
     num_artifacts: int
 
     def of_checkpoints(self) -> "RunSummary":
-        """Without what no checkpoint has, so that it may be lost with a machine: speeds, and what was written."""
-        points = {name: number for name, number in self.num_points.items() if not name.startswith("train/chars_")}
-        return self._replace(num_points=points, num_artifacts=0)
+        """Without what no checkpoint has, so that it may be lost with a machine: what was written."""
+        return self._replace(num_artifacts=0)
 
 
 def main() -> int:
@@ -234,62 +221,44 @@ class BlockTimer(Observer):
 
 def measure_cost(folder: Path, num_rounds: int) -> bool:
     """Take the times of blocks of steps and print them; whether they are within their limits."""
-    with socket.socket() as hanging, object_store(MIRROR_DELAY) as bucket:
+    with socket.socket() as hanging:
         hanging.bind(("127.0.0.1", 0))
         hanging.listen(100)
-        uris = {
-            "nothing": "",
-            "store": f"sqlite:///{folder}/cost.db",
-            "hanging server": f"http://127.0.0.1:{hanging.getsockname()[1]}",
-            CHECKPOINTS: "",
-            MIRRORED: "",
-        }
-        os.environ.update(bucket)
+        hanging_uri = f"http://127.0.0.1:{hanging.getsockname()[1]}"
+        uris = {"nothing": "", "store": f"sqlite:///{folder}/cost.db", "hanging server": hanging_uri}
         seconds: dict[str, list[float]] = {kind: [] for kind in uris}
+        end_seconds = dict.fromkeys(uris, 0.0)
         for number in range(num_rounds):
             for kind, uri in uris.items():
-                state = folder / f"step-{number}" / kind.replace(" ", "-")
-                checkpoints = CheckpointFolder(state, 1.0) if kind in (CHECKPOINTS, MIRRORED) else None
-                write_text(state / TRAINING_ID, f"{secrets.token_hex(16)}\n")
-                with Mirror(f"s3://{BUCKET}/cost", state) if kind == MIRRORED else nullcontext():
-                    seconds[kind] += _train(folder / f"{kind}-{number}", uri, checkpoints)
-        newest = max(state.glob("step-?????????"))
-        copy_seconds = seconds_of(lambda: Mirror(f"s3://{BUCKET}/once", state).put(newest))
+                steps, end = _train(folder / f"state-{number}" / kind, uri)
+                seconds[kind] += steps
+                end_seconds[kind] = max(end, end_seconds[kind])
     median, mean = (
         {kind: 1000 * average(values) / STEPS_PER_BLOCK for kind, values in seconds.items()}
         for average in (statistics.median, statistics.mean)
     )
-    for kind in list(uris)[1:]:
-        ratios = median[kind] / median["nothing"], mean[kind] / mean["nothing"]
-        limit = f" (limit {LIMITS[kind]})" if kind in LIMITS else ""
+    for kind, limit in LIMITS.items():
         console.print(
-            f"{kind}: {median[kind]:.2f} ms a step, with nothing beside it {median['nothing']:.2f}; "
-            f"ratio of medians {ratios[0]:.4f}{limit}, of means {ratios[1]:.4f}"
+            f"{kind}: {median[kind]:.2f} ms a step, with nothing beside it {median['nothing']:.2f}; ratio of medians "
+            f"{median[kind] / median['nothing']:.4f} (limit {limit}), of means {mean[kind] / mean['nothing']:.4f}; "
+            f"its end takes {end_seconds[kind]:.1f} s (limit {MAX_END_SECONDS:.0f})"
         )
-    overheads = {
-        "a checkpoint": (mean[CHECKPOINTS] / mean["nothing"] - 1) / SECONDS_BETWEEN,
-        "its copy": (median[MIRRORED] / median[CHECKPOINTS] - 1) * copy_seconds / SECONDS_BETWEEN,
-    }
-    for what, overhead in overheads.items():
-        console.print(f"{what} every {SECONDS_BETWEEN:.0f} s: {overhead:.2%} (limit {MAX_OVERHEAD:.0%})")
-    console.print(f"a copy takes {copy_seconds:.1f} s")
-    is_cheap = all(overhead <= MAX_OVERHEAD for overhead in overheads.values())
-    return is_cheap and all(median[kind] <= limit * median["nothing"] for kind, limit in LIMITS.items())
+    is_cheap = all(median[kind] <= limit * median["nothing"] for kind, limit in LIMITS.items())
+    return is_cheap and max(end_seconds.values()) < MAX_END_SECONDS + 1
 
 
-def _train(spools: Path, uri: str, checkpoints: CheckpointFolder | None) -> list[float]:
+def _train(folder: Path, uri: str) -> tuple[list[float], float]:
+    """The seconds of blocks of steps, and those of the end."""
     params, timer = load_params(Path("params.yaml")), BlockTimer()
     recipe = params.train.model_copy(update={"log_every_steps": STEPS_PER_BLOCK})
-    observers: list[Observer] = [timer]
-    if uri:
-        os.environ["MLFLOW_TRACKING_URI"] = uri  # for the sender
-        tracker = TrainingTracker(Outbox(spools, SenderProcess), params.flat(), TAGS, "cost")
-        observers = [tracker, timer]
+    patience = DEFAULT_SECONDS["CHARLSTM_TRACKING_SECONDS"]
+    tracker = TrainingTracker(Store(uri, "cost", None), folder, params.flat(), TAGS, str(folder), patience)
+    observers: list[Observer] = [tracker, timer] if uri else [timer]
     with suppress(Interrupted):
-        fit(load_data(), params.model, recipe, fresh_processes(params), observers, checkpoints, timer.is_over)
-    if uri:
-        tracker.abandon("KILLED", "enough was measured")
-    return timer.seconds
+        fit(load_data(), params.model, recipe, fresh_processes(params), observers, None, timer.is_over)
+    ended = time.perf_counter()
+    tracker.abandon("KILLED", "enough was measured")
+    return timer.seconds, time.perf_counter() - ended
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -35,11 +36,24 @@ class EpochRow(NamedTuple):
     val_nats_per_char: float
 
 
+class StepView(NamedTuple):
+    """What is shown of a row of steps, and decides nothing: no output has it."""
+
+    time_ms: int  # since 1970
+    chars_per_second: float
+    ids_seen: int  # characters or bytes of the corpus, repetitions counted
+
+
 class Tables(NamedTuple):
     """The whole history of a training, as frames: a row an epoch, a row every few steps."""
 
     epochs: pd.DataFrame
     steps: pd.DataFrame
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)
 
 
 def table(rows: Sequence[NamedTuple], columns: tuple[str, ...]) -> pd.DataFrame:

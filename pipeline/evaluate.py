@@ -11,6 +11,7 @@ import json
 import logging
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ from charlstm.evaluation.protocols import stateful_nats, summed
 from charlstm.evaluation.published import ORIGINAL_VAL_SHA256, TEST_PREFIX, published_for, text_sha256
 from charlstm.files.atomic import write_text
 from charlstm.files.checksums import SUMS, read_sums
-from charlstm.history import Tables, read_tables, write_csv
+from charlstm.history import Tables, now_ms, read_tables, write_csv
 from charlstm.interpretation.analysis import analyse_cells
 from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table
 from charlstm.model.loss import LossSum
@@ -36,15 +37,18 @@ from charlstm.model.windows import windowed
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, load_parts
 from charlstm.text.vocabulary import Ids
-from charlstm.tracking.runs import Measurement, attach
+from charlstm.tracking.registered_model import LoggedModel
+from charlstm.tracking.runs import state_of_model
 from pipeline.dvc.paths import Paths
 from pipeline.hardware import use_reproducible_kernels
 from pipeline.new.proposal import remedy
 from pipeline.provenance import provenance
-from pipeline.provenance.summary import finish, summary_of
-from pipeline.stage.sending import outbox
+from pipeline.provenance.summary import summary_of, with_page
+from pipeline.stage.sending import send
 
 log = logging.getLogger("charlstm")
+
+FILES = ("loss_curve.png", BLOCKS, BASELINES, CELLS, CELLS_TABLE)  # that its run has, too
 
 
 def run(params: Params, paths: Paths) -> None:
@@ -100,14 +104,10 @@ def track(
 ) -> None:
     """Add all of it to the model's run. `is_here`: it was measured on this machine, by these versions."""
     record = provenance.training_record(params, paths, tables)
-    tracked = attach(outbox(has_sender=is_here), trained.sha256, record)
-    size = Measurement("model/num_parameters", trained.model.shape.num_parameters)  # for a run that is made of files
+    size = {"model/num_parameters": float(trained.model.shape.num_parameters)}  # for a run that is made of files
     measured = {f"{protocol}/{name}": value for protocol, loss in metrics.items() for name, value in loss.items()}
     measured |= {f"baseline/{name}": bits for name, bits in baselines.bits_per_char.items()}
-    tracked.log_metrics([size, *(Measurement(*one) for one in measured.items())], only_changed=True)
-    tracked.log_params(params.flat())
-    for name in ("loss_curve.png", BLOCKS, BASELINES, CELLS, CELLS_TABLE):
-        tracked.log_file(paths.evaluate / name, "evaluate")
+    files = {f"evaluate/{name}": paths.evaluate / name for name in FILES}
     losses = {protocol: loss["nats_per_char"] for protocol, loss in metrics.items()}
     summary = summary_of(params, record.tags)._replace(
         num_parameters=trained.model.shape.num_parameters,
@@ -122,8 +122,12 @@ def track(
         for protocol, loss in losses.items()
         if not protocol.startswith(TEST_PREFIX) and (is_comparable or protocol == HEADLINE)
     }
-    tracked.log_model(paths.model, trained.sha256, chosen_by, validation_sha256, record.tags)
-    finish(tracked, summary, is_here=is_here)
+    model = LoggedModel(paths.model, trained.sha256, chosen_by, validation_sha256, record.tags)
+    state = replace(
+        state_of_model(trained.sha256, record), measured=size | measured, files=files, model=model,
+        end_ms=now_ms() if is_here else None,
+    )  # fmt: skip
+    send("evaluate", with_page(state, summary, is_here=is_here), is_here=is_here)
 
 
 def _beginning(text: EncodedText, max_chars: int | None, part: str) -> EncodedText:

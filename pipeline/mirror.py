@@ -10,7 +10,6 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ from fsspec.core import url_to_fs
 from charlstm.errors import ChecksumError
 from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.files.checksums import SUMS, read_sums
+from charlstm.files.deadline import answer_within
 from charlstm.training.checkpoint import STATE, CheckpointFolder, read_checkpoint
 from pipeline.dvc.unfinished import TRAINING_ID
 from pipeline.stage.settings import seconds
@@ -129,19 +129,7 @@ class Mirror:
                 fs.rm_file(f"{root}/{file}")
 
     def _ask(self, work: Callable[..., T], *arguments: object) -> T:
-        """What `work` gives, in a thread that is left alone if it takes too long."""
-        answer: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                answer.set_result(work(*arguments))
-            except Exception as error:
-                answer.set_exception(error)
-
-        Thread(target=run, daemon=True).start()
-        if not wait([answer], self._seconds).done:
-            raise TimeoutError(f"no answer within {self._seconds:g} s")
-        return answer.result()
+        return answer_within(self._seconds, lambda: work(*arguments))
 
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:

@@ -8,7 +8,9 @@ if __name__ == "__main__":  # above the imports, which take seconds: see `stage.
     sys.exit(stage.run("pipeline.sample"))
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -34,11 +36,11 @@ from charlstm.report.playground import playground_of
 from charlstm.sampling import Sampling
 from charlstm.sections import Section
 from charlstm.text.encoded import load_parts
-from charlstm.tracking.runs import attach
+from charlstm.tracking.runs import TABLES_TAG, state_of_model
 from pipeline.dvc.paths import Paths
 from pipeline.provenance import provenance
-from pipeline.provenance.summary import finish, summary_of
-from pipeline.stage.sending import outbox
+from pipeline.provenance.summary import summary_of, with_page
+from pipeline.stage.sending import send
 from pipeline.stage.terminal import printable
 
 TABLE = "samples.csv"
@@ -103,18 +105,22 @@ def track(
 ) -> None:
     """Add the texts and their review to the model's run. `is_here`: they were written here, by these versions."""
     record = provenance.training_record(params, paths, tables)
-    tracked = attach(outbox(has_sender=is_here), trained.sha256, record)
-    tracked.log_params(params.flat())
-    tracked.log_text("samples/all.txt", _text_of_all(texts))
-    tracked.log_table("samples/table.json", _side_by_side(texts))
-    for file in (PAGE, DOCUMENT):
-        tracked.log_file(paths.samples / file, "review")
     summary = summary_of(params, record.tags)._replace(
         num_parameters=trained.model.shape.num_parameters,
         losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
         model_sha256=trained.sha256,
     )
-    finish(tracked, summary, is_here=is_here)
+    table = "samples/table.json"  # which the UI lays beside that of other runs
+    state = replace(
+        state_of_model(trained.sha256, record),
+        tags={TABLES_TAG: json.dumps([{"path": table, "type": "table"}])},
+        texts={
+            "samples/all.txt": _text_of_all(texts),
+            table: _side_by_side(texts).to_json(orient="split", index=False),
+        },
+        files={f"review/{name}": paths.samples / name for name in (PAGE, DOCUMENT)},
+    )
+    send("sample", with_page(state, summary, is_here=is_here), is_here=is_here)
 
 
 # Generated texts as an MLflow run has them: one file to read, and one table that the UI lays beside that of others.

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from charlstm.errors import CharlstmError, Interrupted, TrainingError
-from charlstm.files.atomic import sha256, write_text
+from charlstm.files.atomic import write_text
 from charlstm.files.checksums import SUMS
 from charlstm.history import EpochRow, StepRow, Tables, table, write_tables
 from charlstm.model.model_folder import save_model
@@ -17,7 +17,8 @@ from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING, Params, TrainParams
 from charlstm.text.encoded import load_parts
 from charlstm.text.vocabulary import Vocab
-from charlstm.tracking.runs import FINGERPRINT_TAG, TrainingTracker
+from charlstm.tracking.runs import FINGERPRINT_TAG
+from charlstm.tracking.tracker import TrainingTracker
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.initial import load_initial
 from charlstm.training.needs import shape_of
@@ -40,9 +41,8 @@ from pipeline.stage import stage
 from pipeline.stage.console import TrainingConsole
 from pipeline.stage.epoch_texts import EpochTexts, epoch_prompts
 from pipeline.stage.interruption import handle_signals
-from pipeline.stage.sending import node_metrics, outbox
 from pipeline.stage.settings import MIRROR, seconds
-from pipeline.stage.tracking_store import STATE_FOLDER, project_root
+from pipeline.stage.tracking_store import STATE_FOLDER, project_root, store
 
 log = logging.getLogger("charlstm")
 
@@ -93,8 +93,7 @@ def run(params: Params, paths: Paths) -> None:
             if processes.is_main:
                 _train_and_write(params, paths, data.vocab, prompts, tags, begun[0], train)
             else:
-                with node_metrics(fingerprint):
-                    train([], Path())
+                train([], Path())
         processes.close()  # not after a failure: NCCL would wait for those that are in a collective call
 
 
@@ -162,7 +161,8 @@ def _train_and_write(
 ) -> None:
     console = TrainingConsole()
     shown = {**tags, **page_tags(summary_of(params, tags)), FINGERPRINT_TAG: work.folder.name}
-    tracker = TrainingTracker(outbox(), params.flat(), shown, work.training_id)
+    patience = seconds("CHARLSTM_TRACKING_SECONDS")
+    tracker = TrainingTracker(store(), work.folder, params.flat(), shown, work.training_id, patience)
     status, reason = "FAILED", ""
     try:
         texts = EpochTexts(prompts, vocab, params.train.seed, [console.show_texts, tracker.log_texts])
@@ -185,8 +185,7 @@ def _train_and_write(
             summary = summary_of(params, tags)._replace(
                 num_parameters=result.num_parameters, val_nats_per_char=result.best.val_nats_per_char
             )
-            tracker.run.set_tags(page_tags(summary) | provenance.train_md5(paths))
-            tracker.finish(sha256(paths.model / WEIGHTS), result.train_seconds)
+            tracker.finish(paths.model, result.train_seconds, page_tags(summary) | provenance.train_md5(paths))
         else:
             tracker.abandon(status, reason)
 

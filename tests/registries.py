@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from charlstm.tracking import registered_model
-from charlstm.tracking.outbox import Model
+from charlstm.tracking.registered_model import LoggedModel
 from pipeline.provenance.provenance import COMMIT
 
 LOSSES = {"windowed_20": 3.5, "stateful": 3.6}
@@ -21,17 +21,11 @@ def sha256_of(folder: Path) -> str:
     return str(json.loads((folder / "config.json").read_text())["sha256"]["model.safetensors"])
 
 
-def model_event(sha256: str, losses: dict[str, float], validation_sha256: str, tags: dict[str, str]) -> Model:
-    return Model(
-        kind="model", time_ms=0, files="0000", model_sha256=sha256, losses=losses, validation_sha256=validation_sha256,
-        tags=tags,
-    )  # fmt: skip
-
-
 def whole_chain(client: Any, run_id: str, folder: Path, sha256: str) -> None:  # noqa: ANN401
     """All that is sent of a finished model."""
     tags = {"corpus": "https://me:hunter2@host/text.txt", "corpus_sha256": "ab" * 32, COMMIT: "of evaluate"}
-    registered_model.log_and_register(client, run_id, folder, "", model_event(sha256, LOSSES, "cd" * 32, tags))
+    model = LoggedModel(folder, sha256, LOSSES, "cd" * 32, tags)
+    registered_model.log_and_register(client, run_id, "", model)
 
 
 class Died(Exception):

@@ -9,10 +9,8 @@ import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from unittest.mock import patch
 
 from accelerate.state import AcceleratorState
-from outboxes import DirectSender
 
 from benchmarks.projects import (
     PYTHON,
@@ -20,9 +18,7 @@ from benchmarks.projects import (
     Override,
     shipped_params,
 )
-from pipeline.stage import sending
 from pipeline.stage.stage import run
-from pipeline.stage.tracking_store import store
 
 PUBLISHED_DATA = "178cd03125c518a338d3fc794f5e380f.dir"  # DVC's hash of tiny Shakespeare, encoded
 
@@ -49,7 +45,7 @@ def run_stage(
 
 
 def run_stages(project: Path, *stages: str) -> None:
-    """In this process, which has imported everything already: quick. It feeds MLflow, too, when a stage has ended."""
+    """In this process, which has imported everything already: quick."""
     for stage in stages:
         assert run_here(project, stage) == 0
 
@@ -57,12 +53,8 @@ def run_stages(project: Path, *stages: str) -> None:
 def run_here(project: Path, stage: str) -> int:
     """One of them; its exit code."""
     AcceleratorState._reset_state(reset_partial_state=True)
-    with contextlib.chdir(project), patch.object(sending, "SenderProcess", _sender_here):
+    with contextlib.chdir(project):
         return run(import_module(f"pipeline.{stage}").run, [])
-
-
-def _sender_here(spool: Path) -> DirectSender:
-    return DirectSender(spool, store())
 
 
 def run_dvc(project: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -21,7 +21,7 @@ from charlstm.evaluation.baselines import Baselines
 from charlstm.evaluation.documents import HEADLINE
 from charlstm.evaluation.plots import COLORS, losses_svg
 from charlstm.evaluation.statistics import MAX_SEARCHED, MIN_COPIED, MIN_PHRASE
-from charlstm.interpretation.document import CellsDocument
+from charlstm.interpretation.document import CellsDocument, Tracked
 from charlstm.report.document import Copy, ReviewDocument, Sample, in_order
 from charlstm.report.playground import Playground, start_of
 from charlstm.sections import SEED

@@ -1,46 +1,24 @@
-"""Single calls to MLflow: open a store, find and create runs, write parameters, metrics, tags and artifacts.
+"""MLflow's stores: open one, find experiments and runs in it, or make them. MLflow is imported when it is called."""
 
-MLflow is imported only when a call is made. Each call may be repeated: what is there already stays as it is. No
-parameter and no tag that leaves here shows the password of a URL.
-"""
-
-import contextlib
-import json
 import logging
 import os
 import re
-import sqlite3
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from charlstm.errors import TrackingError
 from charlstm.files.urls import hide_credentials, without_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment, Run
+    from mlflow.entities import Run
 
 
-# An MLflow database in a file: its URI, whether SQLite can open it, and a checkout that was moved or copied.
-#
-# A moved checkout's database still names the old folder of artifacts, as absolute paths. Without `follow_artifacts`, a
-# copy writes into the artifacts of the original. MLflow has no call that changes such a path, so this module does it in
-# the database (columns of MLflow 3.17; a database that has others is left as it is).
+# An MLflow database in a file.
 
-log = logging.getLogger(__name__)
-
-SECONDS_TO_WAIT = 30.0
-COLUMNS = (
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-    ("experiments", "artifact_location"),
-)
 # As it is in a URI: what is printed, but for `?`, which begins a query, and `%`, which SQLAlchemy decodes.
 _PLAIN = "".join(chr(code) for code in range(32, 127) if chr(code) not in "%?")
 
@@ -60,91 +38,31 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(unquote(match[1], errors="surrogateescape"))
 
 
-def check_can_open(uri: str) -> None:
-    """MLflow tries ten times to open what cannot be opened, which takes more than a minute: try it once before.
-
-    Raises:
-        TrackingError: it is a database in a file, and SQLite cannot open it.
-    """
-    file = sqlite_file(uri)
-    if file is None:
-        return
-    if file.exists() and not file.is_file():  # SQLite would wait for a FIFO
-        raise TrackingError(f"{file}: expected a database, found no regular file")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
-        with contextlib.closing(sqlite3.connect(file, timeout=0)) as database:
-            database.execute("pragma schema_version")
-    except (OSError, sqlite3.Error) as error:
-        if isinstance(error, OSError) or "unable to open" in str(error):  # a locked or damaged one is MLflow's to tell
-            raise TrackingError(f"{file}: no database can be opened: {error}") from None
-
-
-def follow_artifacts(uri: str, former: str, root: str) -> None:
-    """Let all that the SQLite store `uri` says to lie below `former` lie below `root`, where it is now."""
-    file = sqlite_file(uri)
-    if former == root or file is None:
-        return
-    database = sqlite3.connect(file, timeout=SECONDS_TO_WAIT)
-    length = len(former)
-    try:
-        with contextlib.closing(database), database:  # all columns or none
-            for table, column in COLUMNS:  # no LIKE: the `%` and `_` of a path would be wildcards
-                database.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
-                    (root, length + 1, former, length + 1, f"{former}/"),
-                )
-    except sqlite3.Error as error:
-        log.warning("MLflow's artifacts stay at %s: %s", former, error)
-
-
-# Calls to MLflow.
-
-MAX_PARAM_LENGTH = 6_000  # MLflow's limits
-MAX_TAG_LENGTH = 8_000
 MAX_EXPERIMENTS = 10_000
-MAX_METRICS_PER_CALL = 1_000
-MAX_PARAMS_PER_CALL = 100
 CORPUS_TAG, RECIPE_TAG, EXPERIMENT_TAG = "corpus_name", "recipe", "dvc_exp_name"  # the last: DVC's, not MLflow's
 SWEEP_TAG = "sweep"  # of a run of a sweep; the value is the commit from which it began
 SWEEP_OF_TAG = "sweep_of"  # of the run above them; the same value
 CHANGED = "changed."  # with a parameter's name: the value that a later stage had, where the run keeps the first
-SPOOL_TAG = "mlflow.charlstm.spool"  # which spool has made the run; MLflow's page hides tags that begin so
 COMMON_REASONS = {
     "Connection refused": "it refuses the connection: is the server up?",
-    "Read timed out": "it does not answer in time",
-    "ConnectTimeout": "it does not answer in time",
-    "TimeoutError": "it does not answer in time",
     "Failed to resolve": "there is no such host",
-    "Name or service not known": "there is no such host",
     "database is locked": "the database is locked by another process",
+    **dict.fromkeys(("Read timed out", "ConnectTimeout", "TimeoutError"), "it does not answer in time"),
 }
-TABLES_TAG = "mlflow.loggedArtifacts"  # the UI lays tables of this list side by side
-
-Point = tuple[str, float, int, int]  # name, value, step, milliseconds since the epoch
 
 
 class Store(NamedTuple):
-    """Where runs go: a tracking URI, an experiment by name or id, and where artifacts go if no server decides that.
-
-    `is_by_corpus`: an experiment `NAME/CORPUS` for each corpus, so that losses of different texts are in no one table.
-    """
+    """Where runs go: a tracking URI, an experiment by name or id, and where artifacts go if no server decides that."""
 
     uri: str
     experiment: str
     artifact_root: str | None
     experiment_id: str | None = None
-    is_by_corpus: bool = False
+    is_by_corpus: bool = False  # an experiment `NAME/CORPUS` for each: losses of different texts cannot be compared
 
     def experiment_of(self, corpus: str) -> str:
         """The name of the experiment for models of that corpus, which may be unknown (empty)."""
         return f"{self.experiment}/{corpus}" if self.is_by_corpus and corpus else self.experiment
-
-    @property
-    def identity(self) -> str:
-        """A name that tells it from other stores, without secrets that a URI may hold."""
-        return f"{without_credentials(self.uri)} experiment {self.experiment_id or self.experiment}"
 
 
 EXPERIMENT = "charlstm"  # of our runs, where nothing else is said
@@ -162,23 +80,13 @@ def find_experiments(client: "MlflowClient", store: Store) -> dict[str, str]:
     """The experiments that the store's runs may be in, by name, and their ids; those of an older version among them."""
     if store.experiment_id is not None:
         return {store.experiment: store.experiment_id}
-    return {experiment.name: str(experiment.experiment_id) for experiment in _experiments(client, store)}
-
-
-def _experiments(client: "MlflowClient", store: Store) -> list["Experiment"]:
-    def is_ours(name: str) -> bool:
-        return name == store.experiment or (store.is_by_corpus and name.startswith(f"{store.experiment}/"))
-
-    return [one for one in client.search_experiments(max_results=MAX_EXPERIMENTS) if is_ours(one.name)]
+    found = {one.name: str(one.experiment_id) for one in client.search_experiments(max_results=MAX_EXPERIMENTS)}
+    names = [name for name in found if store.is_by_corpus and name.startswith(f"{store.experiment}/")]
+    return {name: found[name] for name in (store.experiment, *names) if name in found}
 
 
 def find_or_create_experiment(client: "MlflowClient", store: Store, corpus: str) -> str:
-    """The id of the experiment for models of that corpus.
-
-    Raises:
-        TrackingError: it was deleted.
-    """
-    from mlflow.entities import ViewType
+    """The id of the experiment for models of that corpus."""
     from mlflow.exceptions import MlflowException
 
     if store.experiment_id is not None:
@@ -192,25 +100,11 @@ def find_or_create_experiment(client: "MlflowClient", store: Store, corpus: str)
     except MlflowException:  # another process may have made it in between
         if (known := find_experiments(client, store).get(name)) is not None:
             return known
-        deleted = client.search_experiments(ViewType.DELETED_ONLY, max_results=MAX_EXPERIMENTS)
-        for experiment in deleted:
-            if experiment.name == name:
-                raise TrackingError(
-                    f"the experiment {name} was deleted there: `mlflow experiments restore --experiment-id "
-                    f"{experiment.experiment_id}` brings it back, then `charlstm sync` sends what waits"
-                ) from None
         raise
 
 
 def connect(store: Store) -> "MlflowClient":
-    """A client that says little of its own, and no password.
-
-    In a checkout that was moved or copied, the artifacts are from now on those that are there.
-
-    Raises:
-        TrackingError: the store is a database in a file that SQLite cannot open.
-    """
-    check_can_open(store.uri)
+    """A client that says little of its own, and no password."""
     from mlflow import MlflowClient
     from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
@@ -219,16 +113,11 @@ def connect(store: Store) -> "MlflowClient":
     for noisy in ("mlflow", "alembic"):  # both announce every table of a fresh database
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a traceback of what is raised anyway
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)  # what it lacks is no news
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it announces every try
     for source in (logging.getLogger("urllib3.connectionpool"), *logging.getLogger("mlflow").handlers):
         source.addFilter(hide_credentials)
-    client = MlflowClient(store.uri)
-    for experiment in _experiments(client, store) if store.artifact_root is not None else ():
-        former = str(experiment.artifact_location)
-        is_ours = former.startswith("file:") and former.endswith(f"/{ARTIFACTS}")  # no place that somebody else chose
-        if is_ours and Path(unquote(urlsplit(str(store.artifact_root)).path, errors="surrogateescape")).is_dir():
-            follow_artifacts(store.uri, former, str(store.artifact_root))
-    return client
+    return MlflowClient(store.uri)
 
 
 def describe(error: Exception, store: Store) -> str:
@@ -254,10 +143,9 @@ def check_exists(store: Store) -> None:
         )
 
 
-def find_run(client: "MlflowClient", store: Store, tag: str, value: str, *, is_running: bool = False) -> "Run | None":
-    """The newest run with that tag, if any. `is_running`: of those that run."""
-    ids = list(find_experiments(client, store).values())
-    wanted = f"tags.{tag} = '{value}'" + (" AND attributes.status = 'RUNNING'" if is_running else "")
+def find_run(client: "MlflowClient", store: Store, tag: str, value: str) -> "Run | None":
+    """The newest run with that tag, if any."""
+    ids, wanted = list(find_experiments(client, store).values()), f"tags.{tag} = '{value}'"
     runs = client.search_runs(ids, wanted, max_results=1, order_by=["start_time DESC"]) if ids else []
     return runs[0] if runs else None
 
@@ -268,7 +156,7 @@ def create_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, st
     Raises:
         TrackingError: what answers is no MLflow server.
     """
-    if not (run_id := client.create_run(experiment_id, start_time=start_ms, tags=_shown(tags)).info.run_id):
+    if not (run_id := client.create_run(experiment_id, start_time=start_ms, tags=shown(tags)).info.run_id):
         raise TrackingError("it answers without the id of the new run: expected an MLflow server")
     return str(run_id)
 
@@ -277,81 +165,20 @@ def find_or_create_sweep(client: "MlflowClient", experiment_id: str, baseline: s
     """The id of the run above all experiments of DVC that began from the commit `baseline` outside of the workspace."""
     wanted, oldest_first = f"tags.{SWEEP_OF_TAG} = '{baseline}'", ["start_time ASC", "attributes.run_id ASC"]
     if not client.search_runs([experiment_id], wanted, max_results=1):
-        tags = {SWEEP_OF_TAG: baseline, "mlflow.runName": f"sweep from {baseline[:8]}"}
-        tags["mlflow.note.content"] = f"DVC experiments that began from the commit {baseline}. See `charlstm sweep`."
-        made = create_run(client, experiment_id, tags, start_ms)
-        client.set_terminated(made, "FINISHED", start_ms)
+        about = f"DVC experiments that began from the commit {baseline}. See `charlstm sweep`."
+        shown = {"mlflow.runName": f"sweep from {baseline[:8]}", "mlflow.note.content": about}
+        client.set_terminated(create_run(client, experiment_id, {SWEEP_OF_TAG: baseline, **shown}, start_ms))
     (oldest,) = client.search_runs([experiment_id], wanted, max_results=1, order_by=oldest_first)
     return str(oldest.info.run_id)  # if another process made one at the same moment, both take the same
 
 
-def log_points(client: "MlflowClient", run_id: str, points: Sequence[Point], *, only_changed: bool = False) -> None:
-    """Record values of metrics. The same point again is no second one: MLflow's key is all four parts.
+def start_monitor(store: Store, run_id: str) -> Any:  # noqa: ANN401  # mlflow's SystemMetricsMonitor
+    """Have MLflow send how busy this machine is, from where the run has it on."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-    `only_changed`: leave out what the run has as its latest value already.
-    """
-    from mlflow.entities import Metric
-
-    if only_changed:
-        known = client.get_run(run_id).data.metrics
-        points = [point for point in points if known.get(point[0]) != point[1]]
-    metrics = [Metric(name, value, time_ms, step) for name, value, step, time_ms in points]
-    for start in range(0, len(metrics), MAX_METRICS_PER_CALL):
-        client.log_batch(run_id, metrics=metrics[start : start + MAX_METRICS_PER_CALL], synchronous=True)
-
-
-def last_steps_of(run: "Run") -> dict[str, int]:
-    """The step of each metric's latest value, by name. `run.data.metrics` has the values alone."""
-    return {str(metric.key): int(metric.step) for metric in run.to_proto().data.metrics}
-
-
-def log_params(client: "MlflowClient", run_id: str, params: Mapping[str, str | int | float]) -> None:
-    """Record parameters. MLflow's are immutable: another value than the run has becomes a tag `changed.NAME`."""
-    from mlflow.entities import Param
-
-    run = client.get_run(run_id)
-    known, tags = run.data.params, run.data.tags
-    values = {name: value[:MAX_PARAM_LENGTH] for name, value in _shown(params).items()}
-    new = [Param(name, value) for name, value in values.items() if name not in known]
-    for start in range(0, len(new), MAX_PARAMS_PER_CALL):
-        client.log_batch(run_id, params=new[start : start + MAX_PARAMS_PER_CALL], synchronous=True)
-    log_tags(client, run_id, {f"{CHANGED}{name}": now for name, now in values.items() if known.get(name, now) != now})
-    for name, value in values.items():
-        if known.get(name, value) == value and f"{CHANGED}{name}" in tags:
-            client.delete_tag(run_id, f"{CHANGED}{name}")
-
-
-def log_tags(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> None:
-    """Set tags, replacing older values. `mlflow.runName` names the run."""
-    from mlflow.entities import RunTag
-
-    if tags:
-        shown = [RunTag(name, value[:MAX_TAG_LENGTH]) for name, value in _shown(tags).items()]
-        client.log_batch(run_id, tags=shown, synchronous=True)
-
-
-def log_artifacts(
-    client: "MlflowClient", run_id: str, files: Iterable[Path], folder: str | None, *, is_table: bool = False
-) -> None:
-    """Store files in `folder` of the run, replacing older ones.
-
-    `is_table`: they are tables as pandas writes them (`orient="split"`), and the UI lays them beside those of other
-    runs. It shows the first of its list first: by name, so that samples come before texts.
-
-    Raises:
-        OSError: one is not there afterwards; a server may answer "OK" to anything.
-    """
-    for file in files:
-        client.log_artifact(run_id, str(file), folder)
-        path, size = "/".join(filter(None, [folder, file.name])), file.stat().st_size
-        stored = {info.path: info.file_size for info in client.list_artifacts(run_id, folder)}
-        if stored.get(path, -1) not in (size, None):
-            raise OSError(f"the artifact {path} has {stored.get(path, 'no')} bytes of {size} after its upload")
-        if is_table:
-            tables = json.loads(client.get_run(run_id).data.tags.get(TABLES_TAG, "[]"))
-            if (entry := {"path": path, "type": "table"}) not in tables:
-                listed = json.dumps(sorted([*tables, entry], key=itemgetter("path")))
-                client.set_tag(run_id, TABLES_TAG, listed, synchronous=True)
+    monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=store.uri)
+    monitor.start()
+    return monitor
 
 
 def open_artifacts(store: Store, uri: str) -> Any:  # noqa: ANN401  # mlflow's ArtifactRepository
@@ -367,29 +194,7 @@ def open_artifacts(store: Store, uri: str) -> Any:  # noqa: ANN401  # mlflow's A
     return get_artifact_repository(uri, tracking_uri=store.uri)
 
 
-def is_refusal(error: Exception) -> bool:
-    """Whether the store has understood and will never accept this: another try would fail as well."""
-    from mlflow.exceptions import MlflowException
-
-    refusals = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
-    return isinstance(error, MlflowException) and error.error_code in refusals
-
-
-def is_gone(client: "MlflowClient", run_id: str) -> bool:
-    """Whether the store has no such run any more, not even a deleted one: its database was lost or replaced."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.get_run(run_id)
-    except MlflowException as error:
-        return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST")
-    return False
-
-
-def is_deleted(client: "MlflowClient", run_id: str) -> bool:
-    """Whether somebody has deleted the run, which takes nothing any more but could be restored."""
-    return bool(client.get_run(run_id).info.lifecycle_stage == "deleted")
-
-
-def _shown(values: Mapping[str, str | int | float]) -> dict[str, str]:
-    return {name: without_credentials(str(value)) for name, value in values.items()}
+def shown(values: Mapping[str, str | int | float]) -> dict[str, str]:
+    """Values as texts, without the passwords of URLs."""
+    # Of a name that is not UTF-8, Python makes characters that MLflow cannot take.
+    return {name: without_credentials(str(value)).encode(errors="replace").decode() for name, value in values.items()}

@@ -1,14 +1,13 @@
 """Reads runs and their artifacts out of an MLflow store, which has a time to answer in."""
 
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from charlstm.errors import TrackingError
+from charlstm.files.deadline import answer_within
 from charlstm.tracking.client import (
     CHANGED,
     MAX_EXPERIMENTS,
@@ -20,33 +19,22 @@ from charlstm.tracking.client import (
 )
 
 RUNS_PER_PAGE = 1000
-SECONDS_FOR_AN_ANSWER, SECONDS_FOR_FILES = 60.0, 600.0  # in all, not from byte to byte
+SECONDS_FOR_AN_ANSWER, SECONDS_FOR_FILES = 60.0, 600.0
 Value = TypeVar("Value")
 
 
 def ask(store: Store, call: Callable[[], Value], seconds: float = SECONDS_FOR_AN_ANSWER) -> Value:
-    """What `call` returns, which asks the store; it is left behind in its thread if that takes more than `seconds`.
-
-    The time-out of a request begins anew with each byte, so a slow server could hold it for ever.
+    """What `call` returns, which asks the store.
 
     Raises:
-        TrackingError: for whatever a server, a driver or a disk can raise, as `describe` has it.
+        TrackingError: for whatever a server, a driver or a disk can raise, as `describe` has it, or for no answer.
     """
-    answer: Future[Value] = Future()
-    threading.Thread(target=_answer, args=(answer, call), daemon=True).start()
     try:
-        return answer.result(seconds)
+        return answer_within(seconds, call)
     except TrackingError:
         raise
     except Exception as error:
         raise TrackingError(describe(error, store)) from None
-
-
-def _answer(answer: Future[Value], call: Callable[[], Value]) -> None:
-    try:
-        answer.set_result(call())
-    except BaseException as error:
-        answer.set_exception(error)
 
 
 class TrackedRun(NamedTuple):

@@ -1,20 +1,18 @@
 """A trained model as MLflow's: a logged model beside its run, made of our code and the model folder, not of pickles.
 
 Each function may be called again, also after a crash in its middle: what is there is kept, what is half-made is
-finished. None imports torch, so a process that only sends can call them.
+finished. None imports torch.
 """
 
 import importlib.util
 import json
 import math
-import re
 import tempfile
 import warnings
 from collections.abc import Mapping
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from charlstm.errors import TrackingError
 from charlstm.files.urls import without_credentials
@@ -24,10 +22,6 @@ from charlstm.tracking.reader import SECONDS_FOR_FILES, ask
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
-
-    from charlstm.evaluation.blocks import Blocks
-    from charlstm.tracking.outbox import Model  # who only loads a model has no filelock
 
 NAME = "charlstm"  # of logged models and of the registered one
 MODEL_TAG = "model_sha256"
@@ -37,18 +31,36 @@ TAGS = ("corpus", "corpus_sha256", INITIAL_TAG)  # that a model has, too; all ot
 REQUIREMENTS = ("mlflow", "numba", "numpy", "pandas", "pydantic", "ruamel.yaml", "safetensors", "torch")
 MAX_DIGEST_LENGTH = 36  # MLflow's limit
 PACKAGE = Path(__file__).resolve().parents[1]
+CHAMPION = "champion"  # the alias; as a tag with the value "no", a version never gets it
+VALIDATION_TAG = "validation_sha256"
+LOSS_SUFFIX = "/nats_per_char"  # a tag `windowed_256/nats_per_char` is a loss
+PROTOCOLS = ("windowed_256", "stateful", "windowed_100")  # the first that two versions share decides
+VERSIONS_TAG = "mlflow.modelVersions"
 
 
-def log_and_register(
-    client: "MlflowClient",
-    run_id: str,
-    folder: Path,
-    corpus: str,
-    model: "Model",
-) -> None:
+class LoggedModel(NamedTuple):
+    """A model folder to log and register.
+
+    Its `losses` are nats/char by protocol, on a text with that SHA-256. `tags` name its corpus, at least.
+    """
+
+    folder: Path
+    sha256: str
+    losses: Mapping[str, float]
+    validation_sha256: str
+    tags: Mapping[str, str]
+
+    @property
+    def own_tags(self) -> dict[str, str]:
+        """What holds at whatever commit the model was measured."""
+        shown = {name: without_credentials(self.tags[name]) for name in TAGS if name in self.tags}
+        return {**shown, MODEL_TAG: self.sha256}
+
+
+def log_and_register(client: "MlflowClient", run_id: str, corpus: str, model: LoggedModel) -> None:
     """Log the model folder as an output of the run, and what it was trained on. Then register it for that corpus."""
     log_corpus(client, run_id, source=model.tags["corpus"], sha256=model.tags["corpus_sha256"])
-    register(client, run_id, _log_model(client, run_id, folder, model), corpus, model)
+    register(client, run_id, _log_model(client, run_id, model), corpus, model)
 
 
 def log_corpus(client: "MlflowClient", run_id: str, *, source: str, sha256: str) -> None:
@@ -65,31 +77,25 @@ def log_corpus(client: "MlflowClient", run_id: str, *, source: str, sha256: str)
     client.log_inputs(run_id, [DatasetInput(dataset, tags)])
 
 
-def _log_model(client: "MlflowClient", run_id: str, folder: Path, model: "Model") -> str:
+def _log_model(client: "MlflowClient", run_id: str, model: LoggedModel) -> str:
     """The id of the logged model, of which a run has one."""
     from mlflow.entities import LoggedModelOutput
 
     experiment_id = str(client.get_run(run_id).info.experiment_id)
-    query = f"tags.{MODEL_TAG} = '{model.model_sha256}' AND source_run_id = '{run_id}'"
+    query = f"tags.{MODEL_TAG} = '{model.sha256}' AND source_run_id = '{run_id}'"
     logged = client.search_logged_models([experiment_id], query)
     first = min(logged, key=lambda one: one.status != "READY", default=None)  # rather a finished one
     if first is None:
-        first = client.create_logged_model(experiment_id, NAME, run_id, _tags_of(model), model_type="character LSTM")
+        first = client.create_logged_model(experiment_id, NAME, run_id, model.own_tags, model_type="character LSTM")
     model_id = str(first.model_id)
     if first.status != "READY":
         with tempfile.TemporaryDirectory() as temporary:
-            save_pyfunc(Path(temporary) / "model", folder, model_id, run_id)
+            save_pyfunc(Path(temporary) / "model", model.folder, model_id, run_id)
             client.log_model_artifacts(model_id, str(Path(temporary) / "model"))
         client.finalize_logged_model(model_id, "READY")
     if model_id not in _outputs(client, run_id):
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     return model_id
-
-
-def _tags_of(model: "Model") -> dict[str, str]:
-    """What holds at whatever commit the model was measured."""
-    shown = {name: without_credentials(model.tags[name]) for name in TAGS if name in model.tags}
-    return {**shown, MODEL_TAG: model.model_sha256}
 
 
 def _outputs(client: "MlflowClient", run_id: str) -> list[str]:
@@ -122,131 +128,55 @@ def requirements() -> list[str]:
 
 # A registered model for each corpus: a version for each trained model, and `champion`, the best of those comparable.
 #
-# A loss is lower only under the same protocol on the same bytes of validation text. Each function may be called again.
-
-CHAMPION = "champion"  # the alias; as a tag with the value "no", a version never gets it
-VALIDATION_TAG = "validation_sha256"
-LOSS_SUFFIX = "/nats_per_char"  # a tag `windowed_256/nats_per_char` is a loss
-PROTOCOLS = ("windowed_256", "stateful", "windowed_100")  # the first that two versions share decides
-LEAD_TAG = "lead"  # of a version that became champion: how sure that is
-VERSIONS_TAG = "mlflow.modelVersions"
-NUM_CHECKS = 5
-ABOUT = (
-    "Character-level LSTMs{of_corpus}. The version with the alias champion has the lowest loss of all that were "
-    "measured on the same text. Its address is {address}."
-)
+# A loss is lower only under the same protocol on the same bytes of validation text.
 
 
-def register(client: "MlflowClient", run_id: str, model_id: str, corpus: str, model: "Model") -> str:
+def register(client: "MlflowClient", run_id: str, model_id: str, corpus: str, model: LoggedModel) -> str:
     """Register a logged model, and make it champion if it is better; its version, of which each model has one.
 
     If the version is there, losses on the same text are added to it, losses on another text replace its own.
     """
-    tags = _tags_of(model) | {VALIDATION_TAG: model.validation_sha256}
+    tags = model.own_tags | {VALIDATION_TAG: model.validation_sha256}
     tags |= {f"{protocol}{LOSS_SUFFIX}": repr(float(loss)) for protocol, loss in model.losses.items()}
-    # MLflow takes no slash there. Spools of an older version name no corpus: their models go where all did then.
-    name = f"{NAME}-{corpus}" if corpus else NAME
-    versions = client.search_model_versions(f"name = '{name}' AND tags.{MODEL_TAG} = '{model.model_sha256}'")
+    name = f"{NAME}-{corpus}" if corpus else NAME  # MLflow takes no slash there
+    versions = client.search_model_versions(f"name = '{name}' AND tags.{MODEL_TAG} = '{model.sha256}'")
     version = min(versions, key=lambda one: int(one.version), default=None)
     if version is None:
         _create_registered_model(client, name, corpus)
         source = client.get_logged_model(model_id).artifact_location  # of `models:/ID`, MLflow asks its global store
-        about = _description(tags, _link(client, tags.get(INITIAL_TAG)))
-        version = client.create_model_version(name, source, run_id, tags, None, about, 0, model_id)
-        number = str(version.version)
-    else:
-        number, known = str(version.version), dict(version.tags)
-        if known.get(VALIDATION_TAG) != model.validation_sha256:  # first old losses go, then the text, then come new
-            for loss in [tag for tag in known if tag.endswith(LOSS_SUFFIX)]:
-                client.delete_model_version_tag(name, number, loss)
-                del known[loss]
-        for tag, value in tags.items():
+        version = client.create_model_version(name, source, run_id, tags, model_id=model_id)
+    number, known = str(version.version), dict(version.tags)
+    if known.get(VALIDATION_TAG) != model.validation_sha256:  # first old losses go, then the text, then come new
+        for loss in [tag for tag in known if tag.endswith(LOSS_SUFFIX)]:
+            client.delete_model_version_tag(name, number, loss)
+            del known[loss]
+    for tag, value in tags.items():
+        if known.get(tag) != value:
             client.set_model_version_tag(name, number, tag, value)
-        about = _description(known | tags, _link(client, (known | tags).get(INITIAL_TAG)))
-        client.update_model_version(name, number, about)
+    client.update_model_version(name, number, _description(known | tags))
     # Shown on the logged model's page, as MLflow's own `register_model` does.
-    links = json.loads(client.get_logged_model(model_id).tags.get(VERSIONS_TAG, "[]"))
-    if number not in [str(link["version"]) for link in links if link["name"] == name]:
-        links.append({"name": name, "version": int(number)})
-        client.set_logged_model_tags(model_id, {VERSIONS_TAG: json.dumps(links)})
+    links = json.dumps([{"name": name, "version": int(number)}])
+    client.set_logged_model_tags(model_id, {VERSIONS_TAG: links})
     promote(client, name, number)
     return number
 
 
-def promote(client: "MlflowClient", name: str, version: str) -> None:
-    """Give the alias to `version` if it is better than the champion, or if there is none.
-
-    Then looks again, as long as a version that is better by the same protocol has it not: where two processes move
-    the alias at once, the later one finds the version of the other, which was there before it was promoted.
-    """
-    holder, candidates = _candidates(client, name)
-    champion, challenger = candidates.get(holder), candidates.get(version)
-    if challenger is None or (champion is not None and not is_better(challenger.tags, champion.tags)):
-        return
-    protocol = common_protocol(challenger.tags, (champion or challenger).tags)
-    for _ in range(NUM_CHECKS):
-        text = challenger.tags.get(VALIDATION_TAG)
-        rivals = [one for one in candidates.values() if one.tags.get(VALIDATION_TAG) == text]
-        best = min(rivals, key=lambda one: _losses(one.tags).get(protocol, math.inf), default=None)
-        if best is None or str(best.version) == holder:
-            return
-        former = candidates.get(holder)
-        if former is not None and (words := lead(client, best, former)):
-            client.set_model_version_tag(name, str(best.version), LEAD_TAG, words)
-        client.set_registered_model_alias(name, CHAMPION, str(best.version))
-        holder, candidates = _candidates(client, name)
-
-
-def lead(client: "MlflowClient", version: "ModelVersion", former: "ModelVersion") -> str:
-    """How far a version is ahead of the former champion, and how sure that is; empty where blocks do not tell."""
-    from charlstm.evaluation.difference import half_interval  # it takes scipy
-
-    if version.tags.get(VALIDATION_TAG) != former.tags.get(VALIDATION_TAG):
-        return ""
-    first, second = (_blocks(client, str(one.run_id)) for one in (former, version))
-    if first is None or second is None or not first.is_beside(second):
-        return ""
-    half, nats = half_interval(first, second), second.nats_per_char - first.nats_per_char
-    if half is None:
-        return ""
-    found = "within what this text can tell" if abs(nats) <= half else "more than this text explains; seeds may"
-    shown = f"{abs(nats):.4f} ± {half:.4f} nats per character {'lower' if nats < 0 else 'higher'}"
-    return f"{shown} than version {former.version} by stateful: {found}"
-
-
-def _blocks(client: "MlflowClient", run_id: str) -> "Blocks | None":
-    """The blocks that stage evaluate has logged for a run, if any can be had."""
-    from charlstm.evaluation.blocks import BLOCKS, parse_blocks
-
-    path = f"evaluate/{BLOCKS}"
-    try:
-        if path not in [file.path for file in client.list_artifacts(run_id, "evaluate")]:
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(client.download_artifacts(run_id, path, folder))
-            return parse_blocks(file.read_text("utf-8"), path)
-    except Exception:  # a run that is gone, a damaged table, a disk that is full: the champion does not depend on it
-        return None
+def promote(client: "MlflowClient", name: str, number: str) -> None:
+    """Give the alias to that version if it is better than the champion, or if there is none."""
+    holder = client.get_registered_model(name).aliases.get(CHAMPION)
+    former = None if holder is None else client.get_model_version(name, str(holder)).tags
+    tags = client.get_model_version(name, number).tags
+    if tags.get(CHAMPION) != "no" and (former is None or former.get(CHAMPION) == "no" or is_better(tags, former)):
+        client.set_registered_model_alias(name, CHAMPION, number)
 
 
 def is_better(challenger: Mapping[str, str], champion: Mapping[str, str]) -> bool:
     """Whether, by the tags of two versions, the challenger's loss is lower, by the same protocol on the same text."""
-    protocol = common_protocol(challenger, champion)
+    one, other = _losses(challenger), _losses(champion)
+    common = one.keys() & other.keys()
+    protocol = next((protocol for protocol in [*PROTOCOLS, *sorted(common)] if protocol in common), None)
     is_same_text = challenger.get(VALIDATION_TAG) == champion.get(VALIDATION_TAG)
-    return is_same_text and protocol != "" and _losses(challenger)[protocol] < _losses(champion)[protocol]
-
-
-def common_protocol(one: Mapping[str, str], other: Mapping[str, str]) -> str:
-    """The protocol that compares two versions, by their tags; empty if there is none."""
-    common = _losses(one).keys() & _losses(other).keys()
-    return next((protocol for protocol in [*PROTOCOLS, *sorted(common)] if protocol in common), "")
-
-
-def _candidates(client: "MlflowClient", name: str) -> tuple[str, dict[str, "ModelVersion"]]:
-    """The number of the version that has the alias, if any, and all that may have it, by number, oldest first."""
-    holder = client.get_registered_model(name).aliases.get(CHAMPION, "")
-    found = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda one: int(one.version))
-    return str(holder), {str(one.version): one for one in found if one.tags.get(CHAMPION) != "no"}
+    return is_same_text and protocol is not None and one[protocol] < other[protocol]
 
 
 def _losses(tags: Mapping[str, str]) -> dict[str, float]:
@@ -257,8 +187,10 @@ def _losses(tags: Mapping[str, str]) -> dict[str, float]:
 def _create_registered_model(client: "MlflowClient", name: str, corpus: str) -> None:
     from mlflow.exceptions import MlflowException
 
-    of_corpus = f" of the corpus {corpus}" if corpus else ""
-    about = ABOUT.format(of_corpus=of_corpus, address=f"models:/{name}@{CHAMPION}")
+    about = (
+        f"Character-level LSTMs of the corpus {corpus}. The version with the alias champion has the lowest loss of all "
+        f"that were measured on the same text. Its address is models:/{name}@{CHAMPION}."
+    )
     try:
         client.create_registered_model(name, description=about)
     except MlflowException as error:
@@ -266,20 +198,11 @@ def _create_registered_model(client: "MlflowClient", name: str, corpus: str) -> 
             raise
 
 
-def _description(tags: Mapping[str, str], initial: str) -> str:
+def _description(tags: Mapping[str, str]) -> str:
     """The losses, which a list of versions shows, and the model that the training began from, if any."""
-    losses = [f"{loss:.4f} ({protocol})" for protocol, loss in sorted(_losses(tags).items())]
-    of_losses = f"{', '.join(losses)} nats per character of the validation part" if losses else ""
-    return ". ".join(filter(None, [of_losses, initial and f"Begun from {initial}"]))
-
-
-def _link(client: "MlflowClient", sha256: str | None) -> str:
-    """A model in Markdown: a link to its version, of whatever corpus, or its hash if it has none; empty for None."""
-    if not sha256:
-        return ""
-    versions = client.search_model_versions(f"tags.{MODEL_TAG} = '{sha256}'")
-    links = [f"[{one.name}, version {one.version}](#/models/{one.name}/versions/{one.version})" for one in versions]
-    return links[0] if links else f"the model {sha256[:12]}"
+    losses = ", ".join(f"{loss:.4f} ({protocol})" for protocol, loss in sorted(_losses(tags).items()))
+    begun = f". Begun from the model {tags[INITIAL_TAG][:12]}" if INITIAL_TAG in tags else ""
+    return f"{losses} nats per character of the validation part{begun}"
 
 
 # A model folder by its address in MLflow: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `models:/ID`, `runs:/RUN`.
@@ -294,11 +217,7 @@ def is_address(where: str) -> bool:
 
 
 def default_store() -> Store:
-    """MLflow's own: what `mlflow.set_tracking_uri` or its variables say, else the database in the current folder.
-
-    Raises:
-        TrackingError: MLflow is not installed.
-    """
+    """MLflow's own: what `mlflow.set_tracking_uri` or its variables say, else the database in the current folder."""
     check_installed()
     import mlflow
 
@@ -325,8 +244,8 @@ def download_model(address: str, target: Path, store: Store) -> Path:
     check_installed()
     try:
         location = ask(store, lambda: _location(connect(store), address))
-        download = partial(open_artifacts(store, location).download_artifacts, FOLDER, str(target))
-        folder = ask(store, download, SECONDS_FOR_FILES)
+        artifacts = open_artifacts(store, location)
+        folder = ask(store, lambda: artifacts.download_artifacts(FOLDER, str(target)), SECONDS_FOR_FILES)
     except TrackingError as error:
         raise TrackingError(f"{address}: {error}") from None
     folders = [file.parent for file in Path(folder).glob(f"*/{WEIGHTS}")]
@@ -338,14 +257,16 @@ def download_model(address: str, target: Path, store: Store) -> Path:
 def _location(client: "MlflowClient", address: str) -> str:
     """The address of a logged model's files. Of `models:/...`, MLflow itself would ask its global store."""
     scheme, _, name = address.partition(":/")
-    if scheme == "runs":
-        if not (models := _outputs(client, name.strip("/"))):
-            raise TrackingError("the run has logged no model; evaluate logs one (`dvc repro evaluate`)")
+    model, at, alias = name.partition("@")
+    model, slash, number = (model, "", "") if at else name.partition("/")
+    if scheme == "models" and at:
+        return str(client.get_model_version_by_alias(model, alias).source)
+    if scheme == "models" and slash:
+        return str(client.get_model_version(model, number).source)
+    if scheme == "models" and name.startswith("m-"):
+        return str(client.get_logged_model(name).artifact_location)
+    if scheme == "runs" and (models := _outputs(client, name.strip("/"))):
         return str(client.get_logged_model(models[-1]).artifact_location)
-    if match := re.fullmatch(r"([^@/]+)(?:@([^@/]+)|/(\d+))", name):
-        model, alias, number = match.groups()
-        version = client.get_model_version_by_alias(model, alias) if alias else client.get_model_version(model, number)
-        return str(version.source)
-    if not re.fullmatch(r"m-\w+", name):
-        raise TrackingError("expected models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID or runs:/ID")
-    return str(client.get_logged_model(name).artifact_location)
+    raise TrackingError(
+        "expected models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID, or runs:/ID of an evaluated run"
+    )

@@ -1,45 +1,102 @@
-"""MLflow runs, as those who track see them: they write events to a spool and go on.
+"""MLflow runs from what is known of them: `make_run_true` asks what a run has, and sends the rest.
 
-The tie between a model and its run is content: a run carries the SHA-256 of the model's weights as a tag, and a later
-stage finds the run by it, or makes one from the files when the server has none.
+Anybody may call it at any time, any number of times. MLflow keeps one of two points whose name, step, time and value
+are the same, so the times are those of the tables, and never of the call.
+
+The tie between a model and its run is content: a run carries the SHA-256 of the model's weights as a tag. A later stage
+finds the run by it, or makes one from the files.
 """
 
-import secrets
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import tempfile
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import pandas as pd
+from charlstm.history import EpochRow, StepRow, StepView, Tables
+from charlstm.tracking.client import (
+    CHANGED,
+    CORPUS_TAG,
+    SWEEP_TAG,
+    Store,
+    create_run,
+    find_or_create_experiment,
+    find_or_create_sweep,
+    find_run,
+    shown,
+)
+from charlstm.tracking.registered_model import MODEL_TAG, LoggedModel, log_and_register
 
-from charlstm.errors import TrackingError
-from charlstm.history import EpochRow, StepRow, Tables
-from charlstm.model.char_lstm import CharLSTM
-from charlstm.tracking.client import EXPERIMENT_TAG
-from charlstm.tracking.outbox import Outbox, Spool, last_steps, now_ms
-from charlstm.tracking.registered_model import MODEL_TAG
-from charlstm.training.progress import Observer, Plan, Progress
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+    from charlstm.training.progress import Progress  # torch
 
 TRAINING_TAG = "training_id"
 FINGERPRINT_TAG = "fingerprint"
+MAX_PARAM_LENGTH, MAX_TAG_LENGTH = 6_000, 8_000  # MLflow's limits
+MAX_METRICS_PER_CALL, MAX_PARAMS_PER_CALL = 1_000, 100
+FINISHED = "FINISHED"  # MLflow's word
+PARENT_TAG = "mlflow.parentRunId"
+TABLES_TAG = "mlflow.loggedArtifacts"  # the UI lays tables of this list, in JSON, side by side
+EPOCH_TEXTS = "texts"  # the folder of artifacts that never change
 
-Params = Mapping[str, str | int | float]  # dotted names, as runs have them
+Params = Mapping[str, str | bool | int | float]  # dotted names, as runs have them
+Point = tuple[str, float, int, int]  # name, value, step, milliseconds since the epoch
 
 
-class Measurement(NamedTuple):
-    """One value of one metric; `train/...` is a section of the UI."""
+class Curves(NamedTuple):
+    """The tables of a training so far, with times in milliseconds where it was watched; files have none."""
 
-    name: str
-    value: float
-    step: int = 0
+    steps: Sequence[StepRow] = ()
+    views: Sequence[StepView] = ()  # of as many steps
+    epochs: Sequence[EpochRow] = ()
+    epoch_times_ms: Sequence[int] = ()
+    initial_nats_per_char: float | None = None  # of the model that the training began from
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What is known of a run: the newest whose tag `tag` is `value`, or a new one.
+
+    `time_ms` is that of the start, of `measured`, and of all rows that have none. What is only known of files
+    (`is_of_files`) adds to a run what it lacks, and replaces nothing.
+    """
+
+    tag: str
+    value: str
+    time_ms: int
+    params: Params = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    new_tags: Mapping[str, str] = field(default_factory=dict)  # of a run that is made
+    curves: Curves = Curves()
+    measured: Mapping[str, float] = field(default_factory=dict)  # metrics without steps
+    texts: Mapping[str, str] = field(default_factory=dict)  # path of the artifact -> its text
+    files: Mapping[str, Path] = field(default_factory=dict)  # the same of files
+    model: LoggedModel | None = None
+    status: str = FINISHED  # or RUNNING, FAILED, KILLED
+    reason: str = ""  # why it ended
+    end_ms: int | None = None  # None: `time_ms`
+    is_of_files: bool = False
+
+    @property
+    def corpus(self) -> str:
+        """The name of the corpus, which decides the experiment; empty if it is unknown."""
+        return {**self.new_tags, **self.tags}.get(CORPUS_TAG, "")
+
+
+def curves_of(progress: "Progress") -> Curves:
+    """They grow with the training, of which nothing is copied."""
+    return Curves(
+        progress.steps, progress.views, progress.epochs, progress.epoch_times_ms, progress.initial_nats_per_char
+    )
 
 
 class TrainingRecord(NamedTuple):
-    """What is known of a finished training from its files: enough to rebuild its run.
-
-    Files have no times. `time_ms` stands for all of them, and is the same wherever the run is rebuilt.
-    """
+    """What is known of a finished training from its files. `time_ms` is the same wherever its run is made of them."""
 
     params: Params
     tags: Mapping[str, str]
@@ -47,214 +104,133 @@ class TrainingRecord(NamedTuple):
     time_ms: int
 
 
-def step_metrics(rows: Iterable[StepRow], params: Params) -> list[Measurement]:
-    """The metrics of steps, by step. The table has AdamW's learning rate; Muon's has the same schedule."""
-    rates = {"adamw": 1.0}
+def state_of_model(model_sha256: str, record: TrainingRecord) -> RunState:
+    """The run of a model: if the store has none, it gets what the training would have had."""
+    steps = [StepRow(*row) for row in record.tables.steps[list(StepRow._fields)].itertuples(index=False)]
+    epochs = [EpochRow(*row) for row in record.tables.epochs[list(EpochRow._fields)].itertuples(index=False)]
+    new_tags = {**record.tags, "made_from": "files"}
+    curves = Curves(steps, epochs=epochs)
+    return RunState(MODEL_TAG, model_sha256, record.time_ms, record.params, new_tags=new_tags, curves=curves)
+
+
+def make_run_true(client: "MlflowClient", store: Store, state: RunState) -> str:
+    """Make a run of the store have what `state` says; its id."""
+    run = find_run(client, store, state.tag, state.value)
+    if run is None:
+        tags = {**state.new_tags, state.tag: state.value}
+        experiment_id = find_or_create_experiment(client, store, state.corpus)
+        run = client.get_run(create_run(client, experiment_id, tags, state.time_ms))
+    run_id = str(run.info.run_id)
+    changed = _log_params(client, run, state)
+    _log_points(client, run, state)
+    _upload(client, run_id, state)
+    if state.model is not None:
+        log_and_register(client, run_id, state.corpus, state.model)
+    # The hash of the model comes when all before is there: later stages find the run by it.
+    _log_tags(client, run, {**changed, **state.tags}, state)
+    _set_status(client, run, state)
+    return run_id
+
+
+def _log_params(client: "MlflowClient", run: "Run", state: RunState) -> dict[str, str]:
+    """Parameters are immutable there: tags `changed.NAME` for those of which the run has another value."""
+    from mlflow.entities import Param
+
+    known, run_id = run.data.params, run.info.run_id
+    values = {name: value[:MAX_PARAM_LENGTH] for name, value in shown(state.params).items()}
+    new = [Param(name, value) for name, value in values.items() if name not in known]
+    for start in range(0, len(new), MAX_PARAMS_PER_CALL):
+        client.log_batch(run_id, params=new[start : start + MAX_PARAMS_PER_CALL], synchronous=True)
+    for name, value in values.items():
+        if known.get(name) == value and f"{CHANGED}{name}" in run.data.tags:
+            client.delete_tag(run_id, f"{CHANGED}{name}")
+    return {f"{CHANGED}{name}": value for name, value in values.items() if known.get(name, value) != value}
+
+
+def _log_points(client: "MlflowClient", run: "Run", state: RunState) -> None:
+    """What is after the last step of each metric: a resumed training has taken some steps again, to the same values."""
+    from mlflow.entities import Metric
+
+    last = {str(metric.key): int(metric.step) for metric in run.to_proto().data.metrics}  # `data.metrics` has no steps
+    known, time_ms = run.data.metrics, state.end_ms or state.time_ms
+    points = (point for point in _points(state, last) if point[2] > last.get(point[0], -1))
+    single = ((name, value, 0, time_ms) for name, value in state.measured.items() if known.get(name) != value)
+    every = (Metric(name, value, time_ms, step) for name, value, step, time_ms in chain(points, single))
+    while metrics := list(islice(every, MAX_METRICS_PER_CALL)):
+        client.log_batch(run.info.run_id, metrics=metrics, synchronous=True)
+
+
+def _points(state: RunState, last: Mapping[str, int]) -> Iterator[Point]:
+    """The points of the tables, from about where the run ends; `train/...` is a section of the UI."""
+    curves, params = state.curves, state.params
+    if curves.initial_nats_per_char is not None:
+        yield "validation/nats_per_char", curves.initial_nats_per_char, 0, state.time_ms
+    names = ["train/nats_per_char", "train/gradient_norm", "learning_rate/adamw"]
+    muon = 0.0  # the table has AdamW's learning rate; Muon's has the same schedule
     if params.get("train.optimizer") == "muon":
-        rates["muon"] = float(params["train.muon.learning_rate"]) / float(params["train.learning_rate"])
-    return [
-        Measurement(name, value, row.step)
-        for row in rows
-        for name, value in (
-            ("train/nats_per_char", row.train_nats_per_char),
-            ("train/gradient_norm", row.gradient_norm),
-            *((f"learning_rate/{name}", row.learning_rate * factor) for name, factor in rates.items()),
-        )
-    ]
+        names.append("learning_rate/muon")
+        muon = float(params["train.muon.learning_rate"]) / float(params["train.learning_rate"])
+    if curves.views:
+        seen = "bytes_seen" if params.get("encode.unit") == "byte" else "chars_seen"
+        names += ["train/chars_per_second", f"train/{seen}"]
+    sent = min(last.get(name, -1) for name in names)
+    for index in range(bisect_right(curves.steps, sent, key=lambda row: row.step), len(curves.steps)):
+        row, time_ms = curves.steps[index], state.time_ms
+        values = [row.train_nats_per_char, row.gradient_norm, row.learning_rate]
+        values += [row.learning_rate * muon] if muon else []
+        if curves.views:
+            time_ms, *others = curves.views[index]
+            values += others
+        for name, value in zip(names, values, strict=True):
+            yield name, value, row.step, time_ms
+    for index, epoch in enumerate(curves.epochs):  # at the step that ends each: on the axis of the training loss
+        time_ms = curves.epoch_times_ms[index] if curves.epoch_times_ms else state.time_ms
+        yield "validation/nats_per_char", epoch.val_nats_per_char, epoch.step, time_ms
+        yield "validation/epoch", epoch.epoch, epoch.step, time_ms
+        yield "train/epoch_nats_per_char", epoch.train_nats_per_char, epoch.step, time_ms
 
 
-def epoch_metrics(rows: Iterable[EpochRow]) -> list[Measurement]:
-    """The metrics of epochs, at the step that ends each: so they lie on the axis of the training loss."""
-    return [
-        Measurement(name, value, row.step)
-        for row in rows
-        for name, value in (
-            ("validation/nats_per_char", row.val_nats_per_char),
-            ("validation/epoch", row.epoch),
-            ("train/epoch_nats_per_char", row.train_nats_per_char),
-        )
-    ]
+def _upload(client: "MlflowClient", run_id: str, state: RunState) -> None:
+    """Store texts and files."""
+    by_folder: dict[str, list[str]] = {}
+    for path in sorted({*state.texts, *state.files}):
+        by_folder.setdefault(path.rpartition("/")[0], []).append(path)
+    for folder, paths in by_folder.items():
+        keeps = state.is_of_files or folder == EPOCH_TEXTS
+        stored = {info.path for info in client.list_artifacts(run_id, folder)} if keeps else set()
+        for path in paths:
+            if path in state.files and path not in stored:
+                client.log_artifact(run_id, str(state.files[path]), folder)
+            elif path not in stored:
+                with tempfile.TemporaryDirectory() as temporary:
+                    file = Path(temporary) / path.rpartition("/")[2]
+                    file.write_text(state.texts[path], encoding="utf-8", errors="replace", newline="")
+                    client.log_artifact(run_id, str(file), folder)
 
 
-class Run:
-    """One MLflow run, written to a spool of the outbox and sent in the background, in order.
+def _log_tags(client: "MlflowClient", run: "Run", tags: Mapping[str, str], state: RunState) -> None:
+    """Set tags that differ. `mlflow.runName` names the run."""
+    from mlflow.entities import RunTag
 
-    Args:
-        spool: the folder's name. A training that is resumed goes on in its own.
-        start: which run is meant, as `outbox.Start` has it.
-    """
-
-    def __init__(self, outbox: Outbox, spool: str, **start: Any) -> None:  # noqa: ANN401
-        self._spool, self._is_for_new = Spool(outbox.root / spool), False
-        self._spool.append("start", **start)
-        self._sender = None if self._spool.is_broken else outbox.start_sender(self._spool.folder)
-
-    @contextmanager
-    def if_new(self) -> Iterator[None]:
-        """What is logged in this context is for a run that this spool makes, and for none that is there already."""
-        self._is_for_new = True
-        try:
-            yield
-        finally:
-            self._is_for_new = False
-
-    def log_params(self, params: Params) -> None:
-        """Record parameters; one that the run has already keeps its first value, and another one becomes a tag."""
-        self._append("params", values=dict(params))
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags, replacing older values."""
-        self._append("tags", values=dict(tags))
-
-    def log_metrics(
-        self, measurements: Iterable[Measurement], *, only_changed: bool = False, time_ms: int | None = None
-    ) -> None:
-        """Record metric values, by default of now. `only_changed`: but for those that the run has as its latest."""
-        taken_ms = now_ms() if time_ms is None else time_ms
-        points = [[*measurement, taken_ms] for measurement in measurements]
-        self._append("metrics", points=points, only_changed=only_changed)
-
-    def log_model(
-        self,
-        folder: Path,
-        model_sha256: str,
-        losses: Mapping[str, float],
-        validation_sha256: str,
-        tags: Mapping[str, str],
-    ) -> None:
-        """Log and register the model folder; `losses` by protocol, in nats/char, on a text with that SHA-256.
-
-        `tags` name its corpus, at least.
-        """
-        self._append(
-            "model", files=self._spool.keep(*sorted(folder.iterdir())), model_sha256=model_sha256, losses=dict(losses),
-            validation_sha256=validation_sha256, tags=dict(tags),
-        )  # fmt: skip
-
-    def log_text(self, path: str, text: str, *, is_table: bool = False) -> None:
-        """Store `text` as the artifact `path`, replacing an older one."""
-        folder, _, name = path.rpartition("/")
-        self._append("artifacts", files=self._spool.keep_text(name, text), folder=folder or None, is_table=is_table)
-
-    def log_file(self, file: Path, folder: str | None = None) -> None:
-        """Store a file as an artifact, in `folder` of the run, replacing an older one."""
-        self._append("artifacts", files=self._spool.keep(file), folder=folder)
-
-    def log_table(self, path: str, frame: pd.DataFrame) -> None:
-        """Store a table as the artifact `path`, a `.json`, which the UI can lay beside that of other runs."""
-        self.log_text(path, frame.to_json(orient="split", index=False), is_table=True)
-
-    def end(self, status: str, reason: str = "normally", time_ms: int | None = None) -> None:
-        """The run is FINISHED, FAILED or KILLED, by default now. The tag `ended` says why."""
-        self._append("end", status=status, reason=reason, time_ms=now_ms() if time_ms is None else time_ms)
-
-    def close(self) -> None:
-        """Send the rest."""
-        self._spool.close()
-        if self._sender is not None:
-            self._sender.close()
-
-    def check_is_whole(self) -> None:
-        """Check that all of it could be written. If not, none of it is sent.
-
-        Raises:
-            TrackingError: the disk is full, or a file could not be read.
-        """
-        if fault := self._spool.fault:
-            shutil.rmtree(self._spool.folder, ignore_errors=True)
-            raise TrackingError(f"the run cannot be made: {fault}")
-
-    def _append(self, kind: str, **fields: Any) -> None:  # noqa: ANN401
-        if fields.get("files", "") is not None:  # else they could not be kept
-            self._spool.append(kind, if_new=self._is_for_new, **fields)
+    known, baseline = run.data.tags, {**state.new_tags, **tags}.get(SWEEP_TAG)
+    if baseline and (PARENT_TAG not in known or known.get(SWEEP_TAG) != baseline):
+        parent = find_or_create_sweep(client, str(run.info.experiment_id), baseline, state.time_ms)
+        tags = {**tags, PARENT_TAG: parent}
+    values = {name: value[:MAX_TAG_LENGTH] for name, value in shown(tags).items()}
+    if state.is_of_files:
+        values = {name: value for name, value in values.items() if name not in known}
+    if new := [RunTag(name, value) for name, value in values.items() if known.get(name) != value]:
+        client.log_batch(run.info.run_id, tags=new, synchronous=True)
 
 
-def attach(outbox: Outbox, model_sha256: str, record: TrainingRecord) -> Run:
-    """The run of the model with that hash. If the store has none, it gets what a training would have logged."""
-    run = Run(
-        outbox, f"{model_sha256[:16]}-{secrets.token_hex(4)}", tag=MODEL_TAG, value=model_sha256,
-        tags={**record.tags, "made_from": "files"}, time_ms=record.time_ms,
-    )  # fmt: skip
-    steps = map(StepRow._make, record.tables.steps[list(StepRow._fields)].itertuples(index=False))
-    epochs = map(EpochRow._make, record.tables.epochs[list(EpochRow._fields)].itertuples(index=False))
-    with run.if_new():
-        run.log_params(record.params)
-        run.log_metrics([*step_metrics(steps, record.params), *epoch_metrics(epochs)], time_ms=record.time_ms)
-        run.end("FINISHED", time_ms=record.time_ms)
-    return run
-
-
-class TrainingTracker(Observer):
-    """Fills a run: a new one, or the one that an earlier start of this training began.
-
-    `training_id` is the same at every start of this training, and of no other.
-    """
-
-    def __init__(self, outbox: Outbox, params: Params, tags: Mapping[str, str], training_id: str) -> None:
-        self._outbox, self._params, self._tags, self._training_id = outbox, params, tags, training_id
-        self._run: Run | None = None
-
-    @property
-    def run(self) -> Run:
-        """The run; there is one from `on_start` on."""
-        assert self._run is not None
-        return self._run
-
-    def on_start(self, plan: Plan, progress: Progress) -> None:
-        """Open the run with all parameters and tags, the size of the work, and the hardware."""
-        self._plan, self._num_epochs = plan, len(progress.epochs)
-        self._written = last_steps(self._outbox.root / self._training_id)
-        hardware = {"device": plan.device, "precision": plan.precision, "num_processes": str(plan.num_processes)}
-        self._run = Run(
-            self._outbox, self._training_id, tag=TRAINING_TAG, value=self._training_id,
-            tags={**self._tags, **hardware}, is_open=True, node="",
-        )  # fmt: skip
-        self.run.log_params(self._params)
-        self._log_new([Measurement("model/num_parameters", plan.num_parameters)])
-        if progress.initial_nats_per_char is not None:  # where the curve begins
-            self._log_new([Measurement("validation/nats_per_char", progress.initial_nats_per_char)])
-        # What a checkpoint has and no event: another machine made it, or the spool is gone.
-        self._log_new([*step_metrics(progress.steps, self._params), *epoch_metrics(progress.epochs)])
-
-    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
-        """Record losses, learning rates, gradient norm, speed and characters seen, by step."""
-        seen = "train/chars_seen" if self._plan.unit == "character" else "train/bytes_seen"
-        more = {"train/chars_per_second": chars_per_second, seen: self._ids_seen(row)}
-        self._log_new([*step_metrics([row], self._params), *(Measurement(*one, row.step) for one in more.items())])
-
-    def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
-        """Record the epoch's losses."""
-        self._num_epochs += 1
-        self._log_new(epoch_metrics([row]))
-
-    def log_texts(self, epoch: int, texts: Sequence[tuple[str, str]]) -> None:
-        """Record what the model wrote after an epoch: prompts and texts."""
-        body = "\n\n".join(f"=== prompt {prompt!r}\n{prompt}{text}" for prompt, text in texts)
-        self.run.log_text(f"texts/epoch-{epoch:03d}.txt", body + "\n")
-
-    def finish(self, model_sha256: str, train_seconds: float) -> None:
-        """Tie the run to its model and end it; the seconds are those of all starts together."""
-        speed = self._plan.chars_per_epoch * self._num_epochs / train_seconds
-        self.run.log_metrics([Measurement("train/seconds", train_seconds), Measurement("train/speed", speed)])
-        self.run.set_tags({MODEL_TAG: model_sha256})
-        self.run.end("FINISHED")
-        self.run.close()
-
-    def abandon(self, status: str, reason: str) -> None:
-        """End the run, if it was opened, as FAILED or KILLED: it has no model yet, and DVC has no experiment of it."""
-        if self._run is None:
-            return
-        if name := self._tags.get(EXPERIMENT_TAG):
-            self._run.set_tags({EXPERIMENT_TAG: f"{name} (not recorded: {status})"})
-        self._run.end(status, reason)
-        self._run.close()
-
-    def _log_new(self, measurements: Sequence[Measurement]) -> None:
-        """But for what an earlier start has written: after a kill, some steps are taken again, to the same values."""
-        self.run.log_metrics([one for one in measurements if one.step > self._written.get(one.name, -1)])
-
-    def _ids_seen(self, row: StepRow) -> int:
-        """Characters or bytes of the corpus, repetitions counted; the last step of an epoch may be a short one."""
-        plan, done = self._plan, row.epoch - 1
-        steps = row.step - done * (plan.num_steps // plan.num_epochs)
-        return done * plan.ids_per_epoch + min(steps * plan.ids_per_step, plan.ids_per_epoch)
+def _set_status(client: "MlflowClient", run: "Run", state: RunState) -> None:
+    """What is FINISHED stays so: another machine has trained to the end."""
+    run_id = run.info.run_id
+    if run.info.status in (FINISHED, state.status):
+        return
+    if state.status == "RUNNING":
+        client.update_run(run_id, status=state.status)
+        return
+    if state.reason:
+        client.set_tag(run_id, "ended", state.reason[:MAX_TAG_LENGTH], synchronous=True)
+    client.set_terminated(run_id, state.status, state.end_ms or state.time_ms)

@@ -1,9 +1,7 @@
 """The model as MLflow loads and serves it. MLflow copies this file beside the weights and runs it: nothing is pickled.
 
 MLflow also runs it in the process that logs a model, which has no use for torch. So torch is imported on loading.
-
-A row asks for a text. Rows are checked here, before the model sees them. Each mistake is one line that says in which
-row it is, what was expected and what came.
+Rows are checked here: each mistake is one line that says in which row it is, what was expected and what came.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,22 +15,17 @@ from pydantic import BaseModel, ConfigDict, SkipValidation
 
 from charlstm.errors import TextRequestError
 from charlstm.generation.prompts import check_stops, readable
-from charlstm.sampling import Rule, Sampling, checked_number, short
+from charlstm.sampling import Sampling, short
 from charlstm.text.vocabulary import Vocab
 
 ARTIFACT = "model"  # the model folder's name among the artifacts
 MAX_ROWS = 100
 MAX_CHARS = 100_000  # of all rows together, prompts included: at most about 20 s on a CPU
-NUM_CHARS = Rule(f"a whole number from 1 to {MAX_CHARS:,}", True, lambda value: 1 <= value <= MAX_CHARS)
 KEYS = ("prompt", "unknown", *Sampling._fields)
 
 
 class Row(BaseModel):
-    """The columns, for MLflow's signature only. Every value and every key passes, to be checked by `parse_requests`.
-
-    With a signature of named columns MLflow drops unknown ones and converts types without a word. pydantic's own
-    messages have many lines.
-    """
+    """The columns, for MLflow's signature only: MLflow would drop unknown keys and convert types without a word."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -48,21 +41,7 @@ class Row(BaseModel):
     keep_stop: SkipValidation[bool | None] = None
 
 
-class BadRequest(MlflowException):  # type: ignore[misc]  # MLflow has no annotations
-    """Answered with 400. The message stays as it is: the scoring server would put all of the data before it."""
-
-    @property
-    def message(self) -> str:
-        """The message, in one line."""
-        return self._message
-
-    @message.setter
-    def message(self, message: str) -> None:
-        if not hasattr(self, "_message"):
-            self._message = message
-
-
-class ServedModel(PythonModel):  # type: ignore[misc]  # likewise
+class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no annotations
     """Rows in, texts out."""
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -73,21 +52,15 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # likewise
         model, self.vocab, _ = load_model(Path(context.artifacts[ARTIFACT]), "fused")
         self.sampler = Sampler(model, self.vocab)
 
-    def predict(self, model_input: list[Row], params: dict[str, object] | None = None) -> list[dict[str, str]]:
-        """For each row its `text`, without the prompt, and the `reason` why it ended: `length` or `stop`.
-
-        Raises:
-            BadRequest: what `parse_requests` says, or there are `params`.
-        """
+    def predict(self, model_input: list[Row]) -> list[dict[str, str]]:
+        """For each row its `text`, without the prompt, and the `reason` why it ended: `length` or `stop`."""
         from charlstm.generation.sampler import Request
 
-        if params is not None:  # whatever was in them, MLflow hands on an empty one
-            raise BadRequest("params: expected none, since each row has its own options", INVALID_PARAMETER_VALUE)
         rows = [{key: value for key, value in row if key in row.model_fields_set} for row in model_input]
         try:
             requests = parse_requests(rows, self.vocab)
         except TextRequestError as error:
-            raise BadRequest(str(error), INVALID_PARAMETER_VALUE) from None
+            raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
         written = self.sampler.generate([Request(prompt, sampling) for prompt, sampling in requests])
         return [{"text": one.text, "reason": one.reason} for one in written]
 
@@ -96,9 +69,7 @@ def parse_requests(rows: Sequence[Mapping[str, object]], vocab: Vocab) -> list[t
     """Prompts, and how to go on from each, checked. None counts as not given, as an empty cell of a table does.
 
     Raises:
-        TextRequestError: the first mistake: an unknown key, no prompt, a value of another type or out of range, a
-            character that the model never saw and `unknown` does not exchange, or more rows or characters than one call
-            may ask for.
+        TextRequestError: the first mistake.
     """
     if not rows or len(rows) > MAX_ROWS:
         raise TextRequestError(f"expected 1 to {MAX_ROWS} rows, got {len(rows)}")
@@ -109,10 +80,7 @@ def parse_requests(rows: Sequence[Mapping[str, object]], vocab: Vocab) -> list[t
         except TextRequestError as error:
             raise TextRequestError(f"row {number}: {error}") from None
     if (total := sum(len(prompt) + sampling.num_chars for prompt, sampling in requests)) > MAX_CHARS:
-        raise TextRequestError(
-            f"expected at most {MAX_CHARS:,} characters in all rows together, prompts included, got {total:,}; "
-            f"ask for less at a time"
-        )
+        raise TextRequestError(f"expected at most {MAX_CHARS:,} characters in all rows together, got {total:,}")
     return requests
 
 
@@ -121,14 +89,9 @@ def _parse(row: Mapping[str, object], vocab: Vocab) -> tuple[str, Sampling]:
         if key not in KEYS:
             raise TextRequestError(f"unknown key {short(key)}; known are {', '.join(KEYS)}")
     given = {key: value for key, value in row.items() if value is not None}
-    prompt = given.pop("prompt", None)
-    if prompt is None:
-        raise TextRequestError('no prompt; expected e.g. {"prompt": "ROMEO:", "num_chars": 40}')
-    prompt = readable("prompt", prompt, vocab, given.pop("unknown", "error"))
+    prompt = readable("prompt", given.pop("prompt", ""), vocab, given.pop("unknown", "error"))
     if not prompt:
         raise TextRequestError("prompt: expected at least one character, e.g. a newline")
-    if "num_chars" in given:
-        checked_number("num_chars", given["num_chars"], NUM_CHARS)
     sampling = Sampling.checked(**given)
     check_stops(sampling.stop, vocab)
     return prompt, sampling

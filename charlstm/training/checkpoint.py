@@ -23,7 +23,7 @@ from torch import Tensor
 from charlstm.errors import CharlstmError, ChecksumError
 from charlstm.files.atomic import atomic_folder, remove_leftovers, sha256
 from charlstm.files.checksums import ABSENT, SUMS, read_sums, write_sums
-from charlstm.history import StepRow
+from charlstm.history import StepRow, StepView
 from charlstm.model.gates import LSTMState
 from charlstm.training.batches import rows_of
 from charlstm.training.learner import Learner
@@ -168,7 +168,10 @@ def to_checkpoint(learner: Learner, progress: Progress, best_weights: Mapping[st
         "state": {name: _gather_rows(learner, part) for name, part in learner.state._asdict().items()},
         "best": best_weights,
         # Numbers, since there may be millions of them, and text in a safetensors file may have 100 MB at most.
-        "progress": {"steps": torch.tensor(progress.steps, dtype=torch.float64).reshape(-1, len(StepRow._fields))},
+        "progress": {
+            "steps": torch.tensor(progress.steps, dtype=torch.float64).reshape(-1, len(StepRow._fields)),
+            "views": torch.tensor(progress.views, dtype=torch.float64).reshape(-1, len(StepView._fields)),
+        },
     }
     tensors = {
         f"{section}.{name}": tensor.detach().to("cpu", copy=True)
@@ -176,7 +179,7 @@ def to_checkpoint(learner: Learner, progress: Progress, best_weights: Mapping[st
         for name, tensor in tensors.items()
     }
     metadata = {
-        "progress": PROGRESS.dump_python(replace(progress, steps=[]), mode="json"),
+        "progress": PROGRESS.dump_python(replace(progress, steps=[], views=[]), mode="json"),
         "num_skipped": learner.num_skipped,
         "environment": _environment_of(learner),
     }
@@ -234,9 +237,20 @@ def _restore(learner: Learner, checkpoint: Checkpoint) -> tuple[Progress, dict[s
             differs,
         )
     best = {name: weight.to(processes.device) for name, weight in _section(tensors, "best").items()}
-    rows = _section(tensors, "progress")["steps"].tolist()
-    steps = [StepRow(int(step), int(epoch), *others) for step, epoch, *others in rows]
-    return replace(PROGRESS.validate_python(metadata["progress"]), steps=steps), best
+    return _progress_in(checkpoint), best
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """How far the training of that folder's newest whole checkpoint has come; None if there is none."""
+    newest = CheckpointFolder(folder, 0).newest()
+    return None if newest is None else _progress_in(newest)
+
+
+def _progress_in(checkpoint: Checkpoint) -> Progress:
+    tables = _section(checkpoint.tensors, "progress")
+    steps = [StepRow(int(step), int(epoch), *others) for step, epoch, *others in tables["steps"].tolist()]
+    views = [StepView(int(time_ms), speed, int(seen)) for time_ms, speed, seen in tables["views"].tolist()]
+    return replace(PROGRESS.validate_python(checkpoint.metadata["progress"]), steps=steps, views=views)
 
 
 def _section(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from charlstm.errors import TrainingError
-from charlstm.history import EpochRow, StepRow
+from charlstm.history import EpochRow, StepRow, StepView
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.loss import LossSum
 from charlstm.text.vocabulary import Unit
@@ -43,7 +43,9 @@ class Progress:
     epoch_seconds: float = 0.0
     train_seconds: float = 0.0  # in steps, of all epochs so far
     steps: list[StepRow] = field(default_factory=list)
+    views: list[StepView] = field(default_factory=list)  # of as many steps
     epochs: list[EpochRow] = field(default_factory=list)
+    epoch_times_ms: list[int] = field(default_factory=list)
     best: EpochRow | None = None
     initial_nats_per_char: float | None = None  # validation, of the model that training begins from, if there is one
     totals: StepTotals = field(default_factory=StepTotals)
@@ -66,8 +68,6 @@ class Plan(NamedTuple):
     precision: str
     precision_reason: str
     unit: Unit  # what an id stands for
-    ids_per_epoch: int
-    ids_per_step: int
 
 
 class Observer:

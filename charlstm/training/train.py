@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from charlstm.errors import Interrupted, TrainingError
-from charlstm.history import EpochRow, StepRow
+from charlstm.history import EpochRow, StepRow, StepView, now_ms
 from charlstm.model.loss import LossSum
 from charlstm.model.shape import ModelShape
 from charlstm.model.windows import sliding, windowed
@@ -209,8 +209,6 @@ class _Training:
             precision=self.processes.precision.name,
             precision_reason=self.processes.precision.reason,
             unit=self.data.vocab.unit,
-            ids_per_epoch=self.learner.batches.ids_per_epoch,
-            ids_per_step=self.params.batch_size * self.params.context_len,
         )
 
     def is_done(self) -> bool:
@@ -245,9 +243,13 @@ class _Training:
         row, loss = self.meter.read(now.step, now.epoch, self.processes.gather)
         now.loss = now.loss.plus(loss)
         if row is not None:
+            speed, batches = self.meter.chars_per_second(), self.learner.batches
+            in_epoch = now.step_in_epoch * self.params.batch_size * self.params.context_len  # but for its last step
+            seen = (now.epoch - 1) * batches.ids_per_epoch + min(in_epoch, batches.ids_per_epoch)
+            now.views.append(StepView(now_ms(), speed, seen))
             now.steps.append(row)
             for observer in observers:
-                observer.on_steps(row, self.meter.chars_per_second())
+                observer.on_steps(row, speed)
         now.totals = StepTotals()
         self.meter = StepMeter(now.totals)
 
@@ -263,6 +265,7 @@ class _Training:
             now.best, self.best_weights = row, self.weights()
         for observer in observers:
             observer.on_epoch(row, self.learner.averaged, now.epoch_seconds)
+        now.epoch_times_ms.append(now_ms())
         now.epochs.append(row)
         now.train_seconds += now.epoch_seconds
         now.step_in_epoch, now.loss, now.epoch_seconds = 0, LossSum(0.0, 0), 0.0

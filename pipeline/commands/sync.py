@@ -22,17 +22,17 @@ def sync(
     parameters, curves, losses, texts and review. Nothing is computed.
     """
     from charlstm.tracking.reader import SECONDS_FOR_FILES, ask
-    from charlstm.tracking.sender import send_waiting
-    from pipeline.stage.tracking_store import spool_root, store
+    from charlstm.tracking.unsent import send_unsent
+    from pipeline.stage.tracking_store import state_root, store
 
-    root, where = spool_root(), store()
+    root, where = state_root(), store()
     if is_of_files:
         from pipeline.lineage.rebuilding import rebuild  # it takes torch, which sending does without
         from pipeline.stage.stage import load
 
         rebuild(*load())
     console = plain_console(soft_wrap=True)
-    errors = ask(where, lambda: send_waiting(root, where), SECONDS_FOR_FILES) if root.is_dir() else []
+    errors = ask(where, lambda: send_unsent(root, where), SECONDS_FOR_FILES)
     console.print(f"{errors.count('')} of {len(errors)} runs sent" if errors else "nothing waits to be sent")
     reasons = sorted(set(errors) - {""})
     for reason in reasons:

@@ -20,9 +20,10 @@ from charlstm.errors import TrackingError
 from charlstm.files.urls import without_credentials
 from charlstm.tracking.client import Store, check_exists, connect, find_experiments
 from charlstm.tracking.reader import ask
+from charlstm.tracking.unsent import send_unsent
 from charlstm.tracking.view import page, share_view
 from pipeline.dvc.paths import corpus_name
-from pipeline.stage.tracking_store import store
+from pipeline.stage.tracking_store import state_root, store
 
 HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 120
@@ -56,6 +57,7 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page 
 def _find_runs(store: Store, corpus: str) -> list[tuple[str, str, bool]]:
     """Names and ids of the experiments that have runs, that of the corpus first, and whether each has our view."""
     check_exists(store)
+    ask(store, lambda: send_unsent(state_root(), store))  # which ends the runs whose processes are gone
     shared = ask(store, lambda: _share_views(store, store.experiment_of(corpus)))
     pages = [(name, experiment_id, is_shared) for name, experiment_id, is_shared in shared if is_shared is not None]
     if not pages:

@@ -1,4 +1,4 @@
-"""What `charlstm sync --files` writes before it sends: spools of the model that is here, from the files that are here.
+"""What `charlstm sync --files` keeps before it sends: the run of the model that is here, from the files that are here.
 
 After `git pull` and `dvc pull` a colleague has all files and no run: DVC brings outputs, and runs are MLflow's.
 """

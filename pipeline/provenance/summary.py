@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charlstm.errors import ParamsError
@@ -20,7 +20,7 @@ from pipeline.stage.project import PARAMS
 from pipeline.stage.terminal import printable
 
 if TYPE_CHECKING:  # trace needs no pandas
-    from charlstm.tracking.runs import Run
+    from charlstm.tracking.runs import RunState
 
 WHILE_TRAINING = ("train/", "validation/")  # metrics of other weights than the last
 MAX_CHARS = 120
@@ -47,19 +47,12 @@ def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
     )
 
 
-def finish(run: "Run", summary: RunSummary, *, is_here: bool) -> None:
-    """Give a run its page, then send the rest.
+def with_page(state: "RunState", summary: RunSummary, *, is_here: bool) -> "RunState":
+    """The state of a run with its page.
 
     `is_here`: the stage ran on this machine. If not, the run is made of files, and one that exists keeps its page.
-
-    Raises:
-        TrackingError: a run that is made of files could not be written.
     """
-    with nullcontext() if is_here else run.if_new():
-        run.set_tags(page_tags(summary))
-    run.close()
-    if not is_here:
-        run.check_is_whole()
+    return replace(state, tags={**state.tags, **page_tags(summary)}, is_of_files=not is_here)
 
 
 def flat_in(text: str | None) -> dict[str, str]:

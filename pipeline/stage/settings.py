@@ -9,8 +9,7 @@ from charlstm.errors import ParamsError
 DEFAULT_SECONDS = {
     "CHARLSTM_CHECKPOINT_SECONDS": 30.0,  # from one checkpoint to the next
     "CHARLSTM_TIMEOUT_SECONDS": 60.0,  # a process that says nothing for so long is lost
-    "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": 10.0,  # MLflow's own name and default
-    "CHARLSTM_TRACKING_SECONDS": 20.0,  # at the end of a stage, without any sign of MLflow
+    "CHARLSTM_TRACKING_SECONDS": 15.0,  # at the end of a stage, without any sign of MLflow
     "CHARLSTM_CHECKPOINT_MIRROR_SECONDS": 20.0,  # for an answer of the mirror at the start, and in all at the end
 }
 # Less is no time to work in; more is a typo, and more than the clocks of gloo and of threads can count.

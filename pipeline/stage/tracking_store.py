@@ -1,4 +1,4 @@
-"""Where MLflow runs go, and where spools wait for it."""
+"""Where MLflow runs go, and where what it has missed waits for it."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ STATE_FOLDER = Path(".charlstm")
 # Used where the user's environment does not say otherwise: no usage statistics, and a dead server is soon given up.
 MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the sender repeats by itself; a repeated request may make a second run
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the next call repeats it; a repeated request may make a second run
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
@@ -24,9 +24,9 @@ def project_root() -> Path:
     return Path(os.environ.get("DVC_ROOT", ".")).resolve()
 
 
-def spool_root() -> Path:
-    """The folder of all spools, beside the checkpoints."""
-    return project_root() / STATE_FOLDER / "tracking"
+def state_root() -> Path:
+    """The folder of the checkpoints, each with what is to be sent of its training, and of what else waits."""
+    return project_root() / STATE_FOLDER
 
 
 def store() -> Store:

@@ -198,7 +198,7 @@ def test_unseen_characters_are_scored_as_evaluate_scores_them(tmp_path: Path) ->
     ],
 )
 def test_a_wrong_argument_is_one_line(model: charlstm.Model, arguments: dict[str, Any], message: str) -> None:
-    """Of options of `Sampling`, `test_text_requests.py` has the messages."""
+    """Each option is checked by `Sampling`."""
     with pytest.raises(charlstm.CharlstmError) as caught:
         model.generate(**arguments)
     assert str(caught.value).startswith(message)

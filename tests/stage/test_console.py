@@ -30,7 +30,7 @@ def test_control_characters_are_escaped_and_layout_stays() -> None:
 
 def test_the_text_of_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     watch = TrainingConsole()
-    watch.on_start(Plan(1, 10, 1000, 99, 1, "cpu", "fp32", "because", "character", 1000, 100), Progress())
+    watch.on_start(Plan(1, 10, 1000, 99, 1, "cpu", "fp32", "because", "character"), Progress())
     capsys.readouterr()
     watch.show_texts(1, [("\n", "one\x1b]0;title\x07\x0ctwo\nthree\nfour")])
     watch.close()
@@ -47,7 +47,7 @@ def test_a_terminal_that_is_gone_ends_no_training(monkeypatch: pytest.MonkeyPatc
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", stream)
         watch = TrainingConsole()
-        watch.on_start(Plan(1, 10, 1000, 99, 1, "cpu", "fp32", "because", "character", 1000, 100), Progress())
+        watch.on_start(Plan(1, 10, 1000, 99, 1, "cpu", "fp32", "because", "character"), Progress())
         watch.on_steps(StepRow(5, 1, 2.0, 0.1, 0.5), 500.0)
         watch.on_epoch(EpochRow(1, 10, 2.0, 2.0), None, 1.0)  # type: ignore[arg-type]  # the model is not shown
         watch.close()
@@ -61,7 +61,7 @@ def test_the_time_left_is_that_of_steps_without_the_pauses(
     """100 of 400 steps are done at 5 steps a second, and a long validation."""
     monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0)
     watch = TrainingConsole()
-    watch.on_start(Plan(4, 400, 10_000, 99, 1, "cpu", "fp32", "because", "character", 10_000, 100), Progress(step=20))
+    watch.on_start(Plan(4, 400, 10_000, 99, 1, "cpu", "fp32", "because", "character"), Progress(step=20))
     watch.on_steps(StepRow(40, 1, 2.0, 0.1, 0.5), 0.0)  # all of this start were skipped
     watch.on_steps(StepRow(60, 1, 2.0, 0.1, 0.5), 500.0)
     time.sleep(1)

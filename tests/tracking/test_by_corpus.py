@@ -1,21 +1,20 @@
 """An experiment and a registered model for each corpus, and stores of older versions, which had one of each."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from outboxes import open_store, outbox
 from registries import sha256_of
+from stores import of_model, send
 
 import charlstm
-from charlstm.history import EpochRow, StepRow, Tables, table
-from charlstm.tracking.client import Store, connect, create_run, find_experiments
+from charlstm.history import now_ms
+from charlstm.tracking.client import Store, connect, find_experiments
 from charlstm.tracking.reader import Reader
-from charlstm.tracking.runs import FINGERPRINT_TAG, Measurement, Run, TrainingRecord, attach
+from charlstm.tracking.registered_model import LoggedModel
 from pipeline.commands.ui import _find_runs
 from pipeline.stage.tracking_store import store as store_here
-
-TABLES = Tables(table([], EpochRow._fields), table([], StepRow._fields))
 
 
 @pytest.fixture
@@ -26,14 +25,12 @@ def store(tmp_path: Path, blank_store: Path, monkeypatch: pytest.MonkeyPatch) ->
     return Store(f"sqlite:///{tmp_path}/mlflow.db", "charlstm", artifacts, is_by_corpus=True)
 
 
-def measure(store: Store, root: Path, model: str, corpus: str | None, loss: float, folder: Path | None = None) -> None:
+def measure(store: Store, model: str, corpus: str | None, loss: float, folder: Path | None = None) -> None:
     """As evaluate does for a model; one without a corpus is as an older version has left it."""
     tags = {"corpus": f"{corpus}.txt", "corpus_sha256": "ab" * 32} | ({"corpus_name": corpus} if corpus else {})
-    run = attach(outbox(root / "spools", store), model, TrainingRecord({}, tags, TABLES, 0))
-    run.log_metrics([Measurement("stateful/nats_per_char", loss)])
-    if folder is not None:
-        run.log_model(folder, model, {"stateful": loss}, f"validation of {corpus}", tags)
-    run.close()
+    logged = LoggedModel(folder, model, {"stateful": loss}, f"validation of {corpus}", tags) if folder else None
+    measured = {"stateful/nats_per_char": loss}
+    send(store, replace(of_model(model, tags), measured=measured, model=logged, end_ms=now_ms()))
 
 
 def experiment_of(store: Store, model: str) -> str:
@@ -45,7 +42,7 @@ def experiment_of(store: Store, model: str) -> str:
 
 def test_losses_of_different_texts_are_in_different_experiments(store: Store, tmp_path: Path) -> None:
     for model, corpus, loss in (("m0", "bible", 1.4), ("m1", "shakespeare-1.5+x", 1.5), ("m2", "bible", 1.3)):
-        measure(store, tmp_path, model, corpus, loss)
+        measure(store, model, corpus, loss)
     assert [experiment_of(store, model) for model in ("m0", "m1", "m2")] == [
         "charlstm/bible", "charlstm/shakespeare-1.5+x", "charlstm/bible",
     ]  # fmt: skip
@@ -59,11 +56,11 @@ def test_each_corpus_has_its_champion_at_its_own_address(
     store: Store, tmp_path: Path, learned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sha256 = sha256_of(learned)
-    measure(store, tmp_path, sha256, "bible", 1.4, learned)
+    measure(store, sha256, "bible", 1.4, learned)
     client = connect(store)
     assert client.get_model_version_by_alias("charlstm-bible", "champion").tags["stateful/nats_per_char"] == "1.4"
     assert "models:/charlstm-bible@champion" in client.get_registered_model("charlstm-bible").description
-    measure(store, tmp_path, "m1", "shakespeare-1.5+x", 1.5, learned)
+    measure(store, "m1", "shakespeare-1.5+x", 1.5, learned)
     assert [one.name for one in client.search_registered_models()] == ["charlstm-bible", "charlstm-shakespeare-1.5+x"]
     for address in ("models:/charlstm-bible@champion", "models:/charlstm-shakespeare-1.5+x@champion"):
         assert charlstm.load(address, tracking_uri=store.uri).info["model_sha256"] == sha256
@@ -75,25 +72,15 @@ def test_each_corpus_has_its_champion_at_its_own_address(
 
 def test_a_run_of_an_older_version_stays_and_is_found(store: Store, tmp_path: Path, learned: Path) -> None:
     sha256 = sha256_of(learned)
-    measure(store, tmp_path, sha256, None, 1.4, learned)
+    measure(store, sha256, None, 1.4, learned)
     assert experiment_of(store, sha256) == "charlstm"
-    measure(store, tmp_path, sha256, "bible", 1.3, learned)  # evaluated again, by this version
+    measure(store, sha256, "bible", 1.3, learned)  # evaluated again, by this version
     assert experiment_of(store, sha256) == "charlstm"
     assert set(find_experiments(connect(store), store)) == {"charlstm"}
     assert Reader(store).by_tag("model_sha256", sha256)[0].metrics["stateful/nats_per_char"] == 1.3
     for address in ("models:/charlstm@champion", "models:/charlstm-bible@champion"):
         assert charlstm.load(address, tracking_uri=store.uri).info["model_sha256"] == sha256
     assert [experiment_id for _, experiment_id, _ in _find_runs(store, "bible")] == ["1"]
-
-
-def test_another_machine_finds_the_run_of_its_training(store: Store, tmp_path: Path) -> None:
-    client, experiment_id = open_store(store, "bible")
-    run_id = create_run(client, experiment_id, {"fingerprint": "f1"}, 1)
-    spools = outbox(tmp_path / "spools", store)
-    node = Run(spools, "node-1", tag=FINGERPRINT_TAG, value="f1", tags={}, is_found_only=True)
-    node.set_tags({"node": "was here"})
-    node.close()
-    assert client.get_run(run_id).data.tags["node"] == "was here"
 
 
 @pytest.mark.parametrize("name", ["MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"])
@@ -109,23 +96,8 @@ def test_mlflows_own_variables_win(name: str, tmp_path: Path, monkeypatch: pytes
     )
 
 
-def test_a_moved_checkout_takes_the_artifacts_of_all_experiments(store: Store, tmp_path: Path) -> None:
-    measure(store, tmp_path, "m0", None, 1.4)
-    measure(store, tmp_path, "m1", "bible", 1.4)
-    there = tmp_path / "elsewhere/mlartifacts"
-    there.mkdir(parents=True)
-    moved = store._replace(artifact_root=there.as_uri())
-    measure(moved, tmp_path, "m2", "shakespeare", 1.5)
-    reader = Reader(moved)
-    assert len(list(reader.all())) == 3
-    assert all(run.artifact_uri.startswith(f"{there.as_uri()}/") for run in reader.all())
-    assert reader.by_tag("model_sha256", "m2")[0].status == "FINISHED"
-
-
-def test_a_text_is_read_as_it_was_written_also_its_line_ends(store: Store, tmp_path: Path) -> None:
-    run = attach(outbox(tmp_path / "spools", store), "m0", TrainingRecord({}, {}, TABLES, 0))
-    run.log_text("lineage/train/params.yaml", "+a\r\n+b\n")
-    run.close()
+def test_a_text_is_read_as_it_was_written_also_its_line_ends(store: Store) -> None:
+    send(store, replace(of_model("m0"), texts={"lineage/train/params.yaml": "+a\r\n+b\n"}))
     reader = Reader(store)
     (found,) = reader.by_tag("model_sha256", "m0")
     assert reader.text(found, "lineage/train/params.yaml") == "+a\r\n+b\n"

@@ -1,6 +1,7 @@
 """Servers that answer anything with an empty object, or one byte at a time."""
 
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from commands import Run
-from outboxes import write
+from stores import of_model
 
 from charlstm.tracking.client import Store
 from charlstm.tracking.reader import ask
-from charlstm.tracking.sender import SpoolSender, read_sent
+from charlstm.tracking.unsent import RUN, keep, send_or_keep
 
 
 class Empty(BaseHTTPRequestHandler):
@@ -30,6 +31,17 @@ class Empty(BaseHTTPRequestHandler):
     do_POST = do_PATCH = do_GET
 
     def log_message(self, *_: object) -> None: ...
+
+
+class Failing(Empty):
+    """It answers 500."""
+
+    def do_GET(self) -> None:
+        self.send_response(500)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_POST = do_PATCH = do_GET
 
 
 class Dripping(Empty):
@@ -81,21 +93,26 @@ def test_a_model_without_a_place_is_not_the_one_in_this_folder(
             assert f"models:/nothing@champion: {url} names no place of the files: expected an MLflow server" in err
 
 
-def test_what_waits_for_a_server_that_makes_no_run_goes_on_waiting(
-    serve: Callable[[type[Empty]], str], tmp_path: Path
+@pytest.mark.parametrize("kind", [Empty, Failing, Dripping, None])
+def test_a_wrong_server_costs_one_warning_and_a_little_time(
+    serve: Callable[[type[Empty]], str], kind: type[Empty] | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    spool = write(tmp_path / "waits", "waits", 20)
-    spool.append("end", status="FINISHED")
-    spool.close()
-    error = SpoolSender(spool.folder, Store(serve(Empty), "tests", None)).finish()
-    assert error == "MLflow: it answers without the id of the new run: expected an MLflow server"
-    sent = read_sent(spool.folder)
-    assert sent is not None and (sent.offset, sent.num_damaged) == (0, 0)
+    """One that is none of MLflow's, that fails, that answers forever, or that accepts and never answers."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(100)
+        uri = serve(kind) if kind is not None else f"http://127.0.0.1:{silent.getsockname()[1]}"
+        folder, started = tmp_path / "unsent-evaluate-m0", time.monotonic()
+        send_or_keep(Store(uri, "tests", None), folder, of_model("m0"), 3.0)
+        assert time.monotonic() - started < 30
+        (record,) = caplog.records
+        assert "nothing is lost: what is missing is sent later, or by `charlstm sync`" in record.getMessage()
+        assert (folder / RUN).exists()
 
 
 @pytest.mark.parametrize(
     "command",
-    [["trace"], ["sync"], ["review", "0123abcd"], ["info", "models:/a@b"], ["generate", "A", "--model", "runs:/0"]],
+    [["trace"], ["sync"], ["info", "models:/a@b"]],
 )
 def test_a_server_that_drips_holds_no_command(
     serve: Callable[[type[Empty]], str], copy: Path, run: Run, monkeypatch: pytest.MonkeyPatch, command: list[str]
@@ -103,6 +120,6 @@ def test_a_server_that_drips_holds_no_command(
     url = serve(Dripping)
     monkeypatch.setattr(ask, "__defaults__", (3.0,))
     monkeypatch.setattr("charlstm.tracking.reader.SECONDS_FOR_FILES", 3.0)
-    write(copy / ".charlstm/tracking/waits", "waits", 2).close()
+    keep(copy / ".charlstm/unsent-waits", of_model("waits"))
     code, _, err = run(*command)
     assert code == 2 and f"MLflow at {url}: it does not answer in time" in err, err

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from commands import Run
-from disks import BYTES, needs_root, small_disk
 from stages import dvc
 
 from charlstm.tracking.client import Store
@@ -55,17 +54,3 @@ def test_a_colleague_who_pulls_has_the_review_the_trace_and_the_run(
     Path("artifacts/evaluate/metrics.json").write_text("{}")
     code, _, err = run("sync", "--files")
     assert code == 2 and "artifacts/evaluate/metrics.json: not what dvc.lock names" in err
-
-
-@needs_root
-@pytest.mark.parametrize("num_free", [0, 100_000])
-def test_a_full_disk_is_no_success(copy: Path, run: Run, num_free: int) -> None:
-    (copy / "mlflow.db").unlink()
-    shutil.rmtree(copy / ".charlstm/tracking", ignore_errors=True)
-    with small_disk(copy / ".charlstm/tracking") as spools:
-        (spools / "large").write_bytes(bytes(BYTES - num_free))
-        code, out, err = run("sync", "--files")
-        assert (code, out) == (2, "") and "the run cannot be made: " in err and "No space left on device" in err
-        (spools / "large").unlink()
-        assert run("sync")[1] == "nothing waits to be sent\n"
-        assert run("sync", "--files")[:2] == (0, "2 of 2 runs sent\n")

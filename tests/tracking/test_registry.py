@@ -1,19 +1,12 @@
 """Which version is the champion, in a real store."""
 
-import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-from numpy.typing import NDArray
-from registries import model_event
 
-from charlstm.evaluation.blocks import BLOCKS, Blocks
-from charlstm.history import write_csv
-from charlstm.tracking.registered_model import is_better, promote, register
+from charlstm.tracking.registered_model import LoggedModel, is_better, register
 
 TEXT, OTHER_TEXT = "a" * 64, "b" * 64
 
@@ -32,7 +25,7 @@ def add(client: Any, name: str, losses: dict[str, float], text: str = TEXT) -> s
     found = client.search_logged_models(["1"], f"tags.called = '{name}'")
     model = found[0] if found else client.create_logged_model("1", "charlstm", None, {"called": name})
     run_id = str(client.create_run("1").info.run_id)
-    return register(client, run_id, model.model_id, "", model_event(name, losses, text, {}))
+    return register(client, run_id, model.model_id, "", LoggedModel(Path(), name, losses, text, {}))
 
 
 def champion(client: Any) -> str:  # noqa: ANN401
@@ -96,83 +89,5 @@ def test_a_version_that_a_person_excluded_is_never_champion(client: Any) -> None
     add(client, "good", {"stateful": 1.5})
     add(client, "copies its text", {"stateful": 1.0})
     client.set_model_version_tag("charlstm", "2", "champion", "no")
-    promote(client, "charlstm", "1")
-    assert champion(client) == "1"
     add(client, "better", {"stateful": 1.4})
     assert champion(client) == "3"
-
-
-class Overtaken:
-    """A real client in whose way another process promotes a version, just before it sets the alias itself."""
-
-    def __init__(self, client: Any) -> None:  # noqa: ANN401
-        self._client, self.has_been = client, False
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        if name == "set_registered_model_alias" and not self.has_been:
-            self.has_been = True
-            add(self._client, "other process", {"stateful": 1.2})
-            assert champion(self._client) == "3"
-        return getattr(self._client, name)
-
-
-def test_of_two_processes_that_promote_at_once_the_better_model_wins(client: Any) -> None:  # noqa: ANN401
-    add(client, "first", {"stateful": 1.5})
-    overtaken = Overtaken(client)
-    add(overtaken, "this process", {"stateful": 1.3})
-    assert overtaken.has_been
-    assert champion(client) == "3"
-
-
-def add_with_blocks(client: Any, name: str, windowed: float, nats_K: NDArray[np.float64], folder: Path) -> str:  # noqa: ANN401
-    """A version whose run has a table of blocks; its number."""
-    model = client.create_logged_model("1", "charlstm", None, {"called": name})
-    run_id = str(client.create_run("1").info.run_id)
-    folder.mkdir()
-    table = Blocks(np.arange(len(nats_K)) * 500, np.full(len(nats_K), 500), nats_K * 500)
-    write_csv(folder / BLOCKS, pd.DataFrame(table._asdict()))
-    client.log_artifact(run_id, str(folder / BLOCKS), "evaluate")
-    return register(client, run_id, model.model_id, "", model_event(name, {"windowed_256": windowed}, TEXT, {}))
-
-
-def test_a_champion_says_how_sure_its_lead_is(client: Any, tmp_path: Path) -> None:  # noqa: ANN401
-    generator = np.random.default_rng(0)
-    text_K = generator.normal(1.5, 0.2, 100)
-    noise_K = generator.normal(0, 0.01, (2, 100))
-    noise_K -= noise_K.mean(1, keepdims=True)
-    for number, (windowed, nats_K) in enumerate(
-        [
-            (1.5000, text_K),
-            (1.4990, text_K + noise_K[0] - 0.0001),  # by less than blocks differ
-            (1.4000, text_K + noise_K[1] - 0.1),
-            (1.4500, text_K),  # no champion
-            (1.3990, text_K + 0.2),  # better by the protocol that decides, and worse by that of the blocks
-        ],
-        start=1,
-    ):
-        assert add_with_blocks(client, str(number), windowed, nats_K, tmp_path / str(number)) == str(number)
-    assert champion(client) == "5"
-    leads = {number: client.get_model_version("charlstm", number).tags.get("lead", "") for number in "12345"}
-    assert leads["1"] == leads["4"] == ""
-    assert re.fullmatch(
-        r"0\.0001 ± 0\.00\d\d nats per character lower than version 1 by stateful: within what this text can tell",
-        leads["2"],
-    )
-    assert re.fullmatch(
-        r"0\.0999 ± 0\.00\d\d nats per character lower than version 2 by stateful: more than this text explains; "
-        "seeds may",
-        leads["3"],
-    )
-    assert leads["5"].startswith("0.3000 ± 0.00") and " higher than version 3 by stateful: more than" in leads["5"]
-
-
-def test_a_champion_without_blocks_to_compare_says_nothing(client: Any, tmp_path: Path) -> None:  # noqa: ANN401
-    add(client, "older", {"windowed_256": 1.6})
-    ahead = add_with_blocks(client, "newer", 1.5, np.full(100, 1.5), tmp_path / "newer")
-    client.delete_run(client.get_model_version("charlstm", ahead).run_id)
-    damaged = add_with_blocks(client, "damaged", 1.4, np.full(100, np.nan), tmp_path / "damaged")
-    short = add_with_blocks(client, "short", 1.3, np.full(19, 1.3), tmp_path / "short")
-    shorter = add_with_blocks(client, "shorter", 1.2, np.full(19, 1.2), tmp_path / "shorter")
-    assert champion(client) == shorter
-    for version in (ahead, damaged, short, shorter):
-        assert "lead" not in client.get_model_version("charlstm", version).tags

@@ -1,25 +1,16 @@
 """A checkout's path in the URI of its MLflow database, paths that no database can have, and addresses that are none."""
 
 import shutil
-import sqlite3
-from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from commands import Run as Command
-from outboxes import open_store
 from sqlalchemy.engine import make_url
 from stages import run_stage
+from stores import of_model, send
 
-from charlstm.errors import TrackingError
-from charlstm.tracking.client import (
-    Store,
-    create_run,
-    follow_artifacts,
-    log_artifacts,
-    sqlite_file,
-    sqlite_uri,
-)
+from charlstm.tracking.client import sqlite_file, sqlite_uri
 from charlstm.tracking.reader import Reader
 from pipeline.commands.doctor import check_tracker, findings
 from pipeline.stage.tracking_store import store
@@ -52,51 +43,17 @@ def test_a_plain_path_is_as_it_was() -> None:
 def test_a_checkout_of_that_name_has_its_runs_and_its_neighbour_none(
     tmp_path: Path, blank_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project, moved = tmp_path / PRINTABLE, tmp_path / f"moved {PRINTABLE}"
+    project = tmp_path / PRINTABLE
     project.mkdir()
     shutil.copy(blank_store, project / "mlflow.db")
-    (project / "some.txt").write_text("some text")
     monkeypatch.chdir(project)
     assert list(check_tracker()) == []
-    client, experiment_id = open_store(store())
-    run_id = create_run(client, experiment_id, {"training_id": "a"}, 1)
-    log_artifacts(client, run_id, [project / "some.txt"], "texts")
-    project.rename(moved)
-    monkeypatch.chdir(moved)
-    client, _ = open_store(store())
-    assert client.get_run(run_id).info.artifact_uri.startswith((moved / "mlartifacts").as_uri())
+    run = send(store(), replace(of_model("a"), texts={"texts/some.txt": "some text"}))
+    assert run.info.artifact_uri.startswith((project / "mlartifacts").as_uri())
     reader = Reader(store())
-    (run,) = reader.by_tag("training_id", "a")
-    assert reader.text(run, "texts/some.txt") == "some text"
-    assert sorted(one.name for one in tmp_path.iterdir()) == [moved.name]
-
-
-def test_a_moved_checkout_leaves_the_paths_of_others(tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
-        for table, columns in {
-            "runs": "artifact_uri",
-            "logged_models": "artifact_location",
-            "model_versions": "source, storage_location",
-            "experiments": "artifact_location",
-        }.items():
-            database.execute(f"create table {table} ({columns})")
-        names = ["file:///a%20b_c/1", "file:///aXX20b_c/1", "file:///a%20bXc/1", "file:///a%20b_c", "file:///a%20b_cd"]
-        database.executemany("insert into runs values (?)", [[name] for name in names])
-    follow_artifacts(sqlite_uri(tmp_path / "mlflow.db"), "file:///a%20b_c", "file:///new")
-    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
-        found = [row[0] for row in database.execute("select artifact_uri from runs")]
-    assert found == ["file:///new/1", *names[1:3], "file:///new", names[4]]
-
-
-def test_a_folder_that_is_none_is_one_line_at_once(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for file in (
-        tmp_path / "file/mlflow.db",
-        tmp_path,
-        tmp_path / ("x" * 200) / ("x" * 200) / ("x" * 200) / "mlflow.db",
-    ):
-        with pytest.raises(TrackingError, match="no database can be opened: |: expected a database, found"):
-            open_store(Store(sqlite_uri(file), "tests", None))
+    (found,) = reader.by_tag("model_sha256", "a")
+    assert reader.text(found, "texts/some.txt") == "some text"
+    assert [one.name for one in tmp_path.iterdir()] == [project.name]
 
 
 def test_a_relative_database_is_the_project_s_also_in_a_copy_of_it(
@@ -120,39 +77,6 @@ def test_artifacts_beside_no_file_are_the_project_s_or_the_server_s(
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     assert store().artifact_root == ((tmp_path / "mlartifacts").as_uri() if is_here else None)
-
-
-def test_artifacts_that_lie_elsewhere_stay_there(tmp_path: Path, blank_store: Path) -> None:
-    """As where an older version, or a server, has put them."""
-    shutil.copy(blank_store, tmp_path / "mlflow.db")
-    elsewhere = (tmp_path / "mlruns/1").as_uri()
-    client, experiment_id = open_store(Store(f"sqlite:///{tmp_path}/mlflow.db", "tests", elsewhere))
-    run_id = create_run(client, experiment_id, {"training_id": "a"}, 1)
-    here = (tmp_path / "mlartifacts").as_uri()
-    client, _ = open_store(Store(f"sqlite:///{tmp_path}/mlflow.db", "tests", here))
-    assert client.get_run(run_id).info.artifact_uri.startswith(elsewhere)
-
-
-def test_artifacts_stay_where_a_copied_database_has_none_beside_it(tmp_path: Path, blank_store: Path) -> None:
-    shutil.copy(blank_store, tmp_path / "mlflow.db")
-    before, here = tmp_path / "before/mlartifacts", tmp_path / "mlartifacts"
-    client, experiment_id = open_store(Store(f"sqlite:///{tmp_path}/mlflow.db", "tests", before.as_uri()))
-    run_id = create_run(client, experiment_id, {"training_id": "a"}, 1)
-    for folder in (before, here):  # the second time, they are there
-        client, _ = open_store(Store(f"sqlite:///{tmp_path}/mlflow.db", "tests", here.as_uri()))
-        assert client.get_run(run_id).info.artifact_uri.startswith(folder.as_uri())
-        here.mkdir(exist_ok=True)
-
-
-def test_a_deleted_experiment_is_a_line_that_says_how_to_restore_it(tmp_path: Path, blank_store: Path) -> None:
-    shutil.copy(blank_store, tmp_path / "mlflow.db")
-    of = Store(f"sqlite:///{tmp_path}/mlflow.db", "tests", None)
-    client, experiment_id = open_store(of)
-    client.delete_experiment(experiment_id)
-    with pytest.raises(
-        TrackingError, match=f"the experiment tests was deleted there: .* --experiment-id {experiment_id}"
-    ):
-        open_store(of)
 
 
 @pytest.mark.parametrize(

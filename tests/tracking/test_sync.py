@@ -35,21 +35,6 @@ def test_what_a_server_has_missed_is_sent_later(
     assert num_points == len((project / "artifacts/train/steps.csv").read_text().splitlines()) - 1
 
 
-def test_garbage_is_never_called_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / ".charlstm/tracking/bad").mkdir(parents=True)
-    (tmp_path / ".charlstm/tracking/bad/events.jsonl").write_text('{"kind":"end","time_ms":1}\n')
-    assert sync() == 2
-    counted, reason = capfd.readouterr().out.splitlines()
-    (kept,) = (tmp_path / ".charlstm/tracking/damaged").iterdir()
-    assert counted == "0 of 1 runs sent"
-    assert reason.endswith(f"1 damaged lines were not sent; they are kept in {kept}")
-    assert sync() == 0
-    assert capfd.readouterr().out == "nothing waits to be sent\n"
-
-
 def test_a_wrong_patience_is_said_before_the_work_and_not_after(
     encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,10 +1,12 @@
 """Runs in the MLflow UI, in a real browser: the table, a run's page, its artifacts, two runs side by side."""
 
+import json
 import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,12 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
-from outboxes import open_store, outbox
 from servers import mlflow_server
+from stores import of_model, open_store, send
 
-from charlstm.history import EpochRow, StepRow, Tables, table
 from charlstm.tracking.client import Store
-from charlstm.tracking.runs import Measurement, TrainingRecord, attach
+from charlstm.tracking.runs import TABLES_TAG
 from charlstm.tracking.view import page, share_view
 from pipeline.provenance.summary import RunSummary, page_tags
 from pipeline.stage.presets import Recipe
@@ -75,18 +76,18 @@ def summary(seed: int) -> RunSummary:
 def by_hand(store: Store, folder: Path) -> tuple[str, str]:
     """Two runs in an experiment of their own, with all that a run may have; the experiment's id and the first run's."""
     (folder / "review.html").write_text(REVIEW)
-    epochs, none = table([EpochRow(1, 10, 2.0, 1.9)], EpochRow._fields), table([], StepRow._fields)
-    tables = Tables(epochs, none)
     for seed in (1, 2):
-        record = TrainingRecord({"train.seed": seed}, {}, tables, 1_700_000_000_000)
-        run = attach(outbox(folder / "spools", store), f"m0del{seed}", record)
-        run.set_tags(page_tags(summary(seed)))
-        losses = losses_of(seed).items()
-        run.log_metrics([Measurement(f"{protocol}/nats_per_char", loss) for protocol, loss in losses])
         texts = [(f"ROMEO: · temperature 0.8 · seed {one}", f"text {one} of run {seed}: {HOSTILE}") for one in (1, 2)]
-        run.log_table("samples/table.json", pd.DataFrame(texts, columns=["sample", "output"]))
-        run.log_file(folder / "review.html", "review")
-        run.close()
+        shown = {TABLES_TAG: json.dumps([{"path": "samples/table.json", "type": "table"}])}
+        state = replace(
+            of_model(f"m0del{seed}"),
+            params={"train.seed": seed},
+            tags={**page_tags(summary(seed)), **shown},
+            measured={f"{protocol}/nats_per_char": loss for protocol, loss in losses_of(seed).items()},
+            texts={"samples/table.json": pd.DataFrame(texts, columns=["sample", "output"]).to_json(orient="split")},
+            files={"review/review.html": folder / "review.html"},
+        )
+        send(store, state)
     client, experiment_id = open_store(store)
     assert share_view(client, experiment_id)
     (first,) = client.search_runs([experiment_id], "tags.model_sha256 = 'm0del1'")
@@ -152,29 +153,6 @@ def test_an_html_artifact_opens_in_place_with_its_scripts(site: Site, tmp_path: 
     picture = imread(tmp_path / "page.png")[..., :3]
     is_magenta = (np.abs(picture - np.array([1.0, 0.0, 1.0])) < 0.02).all(axis=-1)
     assert is_magenta.mean() > 0.1
-
-
-def test_the_review_page_of_a_trained_run(site: Site, trained: Path, tmp_path: Path) -> None:
-    assert any(trained.glob("mlartifacts/*/artifacts/review/review.html"))
-    url = f"{site.url}/#/experiments/1/runs/{site.trained_run}/artifacts/review/review.html"
-    dom = assert_page_shows(url, ["review.html", "<iframe"], tmp_path)
-    assert 'sandbox="allow-scripts"' in dom
-    for budget_ms in (20_000, 60_000, 180_000):  # the picture is of another load than the document
-        open_page(url, tmp_path, budget_ms)
-        pane = imread(tmp_path / "page.png")[400:1500, 620:1740, :3]
-        if has_text := bool((pane.min(axis=-1) < 0.5).mean() > 0.01):
-            break
-    assert has_text
-
-
-def test_a_trained_run_shows_parameters_losses_and_tags(site: Site, tmp_path: Path) -> None:
-    texts = ["train.learning_rate", "model.hidden_size", "validation/nats_per_char", "stateful/nats_per_char"]
-    assert_page_shows(f"{site.url}/#/experiments/1/runs/{site.trained_run}", texts, tmp_path)
-
-
-def test_the_charts_of_a_trained_run(site: Site, tmp_path: Path) -> None:
-    url = f"{site.url}/#/experiments/1/runs/{site.trained_run}/model-metrics"
-    assert_page_shows(url, ["learning_rate/adamw", "learning_rate/muon", "6-gram"], tmp_path)
 
 
 def test_the_generated_texts_and_the_loss_curve_of_a_trained_run(site: Site, tmp_path: Path) -> None:

@@ -59,12 +59,6 @@ def test_a_port_that_is_taken_names_a_free_one(project: Path, caplog: pytest.Log
     assert int(message.rpartition("=")[2]) != port
 
 
-@pytest.mark.parametrize("port", ["0", "65536", "x", "-1", ""])
-def test_a_port_that_is_none(port: str, caplog: pytest.LogCaptureFixture) -> None:
-    assert cli.main(["ui", f"--port={port}"]) == 2
-    assert "Invalid value for '--port'" in caplog.text
-
-
 def test_a_server_that_does_not_answer(
     project: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -175,7 +175,7 @@ def test_observers_see_everything_in_order(run: Fit) -> None:
     result = run({"train.epochs": 2, "train.log_every_steps": 20}, [recorder])
     plan, *rest = recorder.calls
     num_parameters, reason = sum(w.numel() for w in result.weights.values()), "as train.precision says"
-    assert plan == Plan(2, 94, 2999, num_parameters, 1, "cpu", "fp32", reason, "character", 2999, 64)
+    assert plan == Plan(2, 94, 2999, num_parameters, 1, "cpu", "fp32", reason, "character")
     steps, epochs = result.steps, result.epochs
     assert rest == [*steps[:3], epochs[0], *steps[3:], epochs[1]]
 

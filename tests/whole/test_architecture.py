@@ -15,7 +15,7 @@ STAGES = ("download", "split", "encode", "train", "evaluate", "sample")
 ONLY_IN = {
     "accelerate": {"charlstm.training.processes"},
     "mlflow": {
-        *("charlstm.tracking.client", "charlstm.tracking.system_metrics"),
+        *("charlstm.tracking.client", "charlstm.tracking.runs"),
         *("charlstm.tracking.registered_model", "charlstm.tracking.served_model"),
     },
     "dvc": set[str](),

@@ -1,0 +1,117 @@
+"""Makes the run of a training true while it trains."""
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from charlstm.files.atomic import sha256
+from charlstm.history import now_ms
+from charlstm.model.shape import WEIGHTS
+from charlstm.tracking.client import EXPERIMENT_TAG, Store, connect, describe, start_monitor
+from charlstm.tracking.registered_model import MODEL_TAG
+from charlstm.tracking.runs import (
+    EPOCH_TEXTS,
+    FINISHED,
+    TRAINING_TAG,
+    Curves,
+    Params,
+    RunState,
+    curves_of,
+    make_run_true,
+)
+from charlstm.tracking.unsent import keep, read_kept, send_or_keep, send_unsent
+from charlstm.training.progress import Observer, Plan, Progress
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_CALLS, MAX_SECONDS_BETWEEN_CALLS = 5.0, 30.0
+
+
+class TrainingTracker(Observer):
+    """Makes the run of a training true from a thread while it trains: a new one, or that of an earlier start.
+
+    Args:
+        folder: of the training's checkpoints.
+        training_id: the same at every start of this training, and of no other.
+        patience: seconds that the end waits for a store which does not answer.
+    """
+
+    def __init__(
+        self, store: Store, folder: Path, params: Params, tags: Mapping[str, str], training_id: str, patience: float
+    ) -> None:
+        self._store, self._folder, self._patience = store, folder, patience
+        self._state = RunState(TRAINING_TAG, training_id, now_ms(), params, tags, tags, status="RUNNING")
+        self._has_ended, self._has_warned = threading.Event(), False
+        self._plan: Plan | None = None
+        self._monitor: Any = None
+
+    def on_start(self, plan: Plan, progress: Progress) -> None:
+        """Begin with all parameters and tags, the size of the work, and the hardware."""
+        self._plan, self._progress = plan, progress
+        hardware = {"device": plan.device, "precision": plan.precision, "num_processes": str(plan.num_processes)}
+        tags, measured = {**self._state.tags, **hardware}, {"model/num_parameters": float(plan.num_parameters)}
+        former = read_kept(self._folder)  # texts are nowhere else
+        texts = former.texts if former is not None else {}
+        self._state = replace(self._state, tags=tags, measured=measured, texts=texts, curves=curves_of(progress))
+        self._keep()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def log_texts(self, epoch: int, texts: Sequence[tuple[str, str]]) -> None:
+        """What the model wrote after an epoch: prompts and texts."""
+        body = "\n\n".join(f"=== prompt {prompt!r}\n{prompt}{text}" for prompt, text in texts)
+        path = f"{EPOCH_TEXTS}/epoch-{epoch:03d}.txt"
+        self._state = replace(self._state, texts={**self._state.texts, path: body + "\n"})
+        self._keep()
+
+    def finish(self, model: Path, train_seconds: float, tags: Mapping[str, str]) -> None:
+        """Tie the run to its model and end it; the seconds are those of all starts together."""
+        assert self._plan is not None
+        speed = self._plan.chars_per_epoch * len(self._progress.epochs) / train_seconds
+        measured = {**self._state.measured, "train/seconds": train_seconds, "train/speed": speed}
+        tags = {**self._state.tags, **tags, MODEL_TAG: sha256(model / WEIGHTS)}
+        self._end(replace(self._state, tags=tags, measured=measured), FINISHED, "normally")
+
+    def abandon(self, status: str, reason: str) -> None:
+        """End the run, if it was begun, as FAILED or KILLED: it has no model yet, and DVC has no experiment of it."""
+        if self._plan is None:
+            return
+        tags = dict(self._state.tags)
+        if name := tags.get(EXPERIMENT_TAG):
+            tags[EXPERIMENT_TAG] = f"{name} (not recorded: {status})"
+        self._end(replace(self._state, tags=tags), status, reason)
+
+    def _end(self, state: RunState, status: str, reason: str) -> None:
+        self._has_ended.set()
+        if self._monitor is not None:
+            self._monitor._shutdown_event.set()  # `finish()` would wait for the store
+        self._state = replace(state, status=status, reason=reason, end_ms=now_ms())
+        self._keep()
+        warns = not self._has_warned
+        send_or_keep(self._store, self._folder, self._state, self._patience, self._thread, warns=warns)
+
+    def _keep(self) -> None:
+        keep(self._folder, replace(self._state, curves=Curves()))
+
+    def _follow(self) -> None:
+        """What a call costs is Python, which holds up training: so they are few."""
+        pause, client = 0.0, None
+        while not self._has_ended.wait(pause):
+            try:
+                if client is None:
+                    client = connect(self._store)
+                    send_unsent(self._folder.parent, self._store, but=self._folder)
+                run_id = make_run_true(client, self._store, self._state)
+                if self._monitor is None or not self._monitor._process.is_alive():  # for good, after one failed call
+                    self._monitor = start_monitor(self._store, run_id)
+                pause = SECONDS_BETWEEN_CALLS
+            except Exception as error:  # whatever a server, a driver or a disk can raise
+                if not self._has_warned:
+                    log.warning(
+                        "%s; training goes on, and later calls send what is missing", describe(error, self._store)
+                    )
+                self._has_warned = True
+                pause = min(2 * max(pause, SECONDS_BETWEEN_CALLS), MAX_SECONDS_BETWEEN_CALLS)

@@ -1,0 +1,134 @@
+"""What a store did not take of a run, kept in a folder: `run.json`, and copies of the files.
+
+That of a training lies beside its checkpoints, which have its tables, from its start on. Once all is sent, it goes.
+"""
+
+import json
+import logging
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+
+from pydantic import TypeAdapter
+
+from charlstm.errors import TrackingError
+from charlstm.files.atomic import write_text
+from charlstm.files.lock import holder_of
+from charlstm.tracking.client import Store, connect, describe
+from charlstm.tracking.reader import ask
+from charlstm.tracking.registered_model import MODEL_TAG
+from charlstm.tracking.runs import TRAINING_TAG, RunState, curves_of, make_run_true
+
+log = logging.getLogger(__name__)
+
+RUN, FILES = "run.json", "files"  # in a folder
+UNSENT = "unsent-"  # begins the name of a folder without checkpoints
+LAST_TRIES, SECONDS_BETWEEN_LAST_TRIES = 3, 1.0
+GONE = "the process was gone without a word: killed, aborted, out of memory, or the machine went down"
+LATER = "nothing is lost: what is missing is sent later, or by `charlstm sync`"
+_STATE = TypeAdapter(RunState)
+
+
+def send_or_keep(
+    store: Store, folder: Path, state: RunState, patience: float, former: Thread | None = None, *, warns: bool = True
+) -> None:
+    """At the end of a stage: first send what others have left, since the run may be among it, then this.
+
+    What does not answer for `patience` seconds, or fails, gets the rest later: `folder` keeps it. `former`: a thread
+    that may still be sending, since two at once could make two runs.
+    """
+    try:
+        ask(store, lambda: _send(store, folder, state, former), patience)
+        _remove(folder)
+    except TrackingError as error:
+        log.log(logging.WARNING if warns else logging.INFO, "%s; %s", error, LATER)
+        keep(folder, state)
+
+
+def _send(store: Store, folder: Path, state: RunState, former: Thread | None) -> None:
+    if former is not None:
+        former.join()
+    for number in range(LAST_TRIES):
+        try:
+            send_unsent(folder.parent, store, but=folder)
+            if state.tag == MODEL_TAG and _is_trained_by_another(folder.parent, state.value):
+                raise TrackingError(f"the run of the model {state.value[:16]} is not sent yet")
+            make_run_true(connect(store), store, state)
+            return
+        except Exception:
+            if number == LAST_TRIES - 1:
+                raise
+            time.sleep(SECONDS_BETWEEN_LAST_TRIES)
+
+
+def _is_trained_by_another(root: Path, model: str) -> bool:
+    """Whether a training that made the model waits to be sent: its run is to be found then, and no second one made."""
+    made = f'"{MODEL_TAG}":"{model}"'
+    return any(made in file.read_text() for file in root.glob(f"*/{RUN}") if not file.parent.name.startswith(UNSENT))
+
+
+def keep(folder: Path, state: RunState) -> None:
+    """Write a state into a folder. What a disk does not take costs a warning: the outputs have everything."""
+    try:
+        kept = {path: folder / FILES / path for path in state.files}
+        for path, copy in kept.items():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(state.files[path], copy)
+        model = state.model
+        if model is not None:
+            model = model._replace(folder=folder / FILES / "model")
+            shutil.copytree(state.model.folder, model.folder, dirs_exist_ok=True)  # type: ignore[union-attr]
+        folder.mkdir(parents=True, exist_ok=True)
+        # Not pydantic's JSON, which refuses the characters that Python makes of names that are not UTF-8.
+        content = _STATE.dump_python(replace(state, files=kept, model=model), mode="json")
+        write_text(folder / RUN, json.dumps(content, separators=(",", ":")))
+    except OSError as error:
+        log.warning("tracking: %s: %s; `evaluate` makes a run of the files", folder, error.strerror)
+
+
+def read_kept(folder: Path) -> RunState | None:
+    """The state that a folder keeps; None without one."""
+    file = folder / RUN
+    return _STATE.validate_python(json.loads(file.read_text())) if file.exists() else None
+
+
+def send_unsent(root: Path, store: Store, but: Path | None = None) -> list[str]:
+    """Send all that is kept in folders of `root` and belongs to no living process, whose runs it ends as KILLED.
+
+    Of each what went wrong, in one line; empty if it was sent.
+    """
+    errors = []
+    for file in sorted(root.glob(f"*/{RUN}"), key=lambda file: (file.parent.name.startswith(UNSENT), file)):
+        if file.parent == but or holder_of(file.parent) is not None:
+            continue
+        try:
+            content = file.read_bytes()
+            make_run_true(connect(store), store, _whole(file.parent, _STATE.validate_python(json.loads(content))))
+            if file.read_bytes() == content:  # else a training has begun meanwhile
+                _remove(file.parent)
+            errors.append("")
+        except Exception as error:  # whatever a server, a driver or a disk can raise
+            errors.append(describe(error, store))
+    return errors
+
+
+def _remove(folder: Path) -> None:
+    (folder / RUN).unlink(missing_ok=True)
+    if folder.name.startswith(UNSENT):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _whole(folder: Path, state: RunState) -> RunState:
+    """A kept state with the tables of its checkpoint, if it is a training's."""
+    if state.tag != TRAINING_TAG:
+        return state
+    from charlstm.training.checkpoint import read_progress  # torch
+
+    if (progress := read_progress(folder)) is not None:
+        state = replace(state, curves=curves_of(progress))
+    if state.status == "RUNNING":
+        end_ms = max([state.time_ms, *(view.time_ms for view in state.curves.views[-1:])])
+        state = replace(state, status="KILLED", reason=GONE, end_ms=end_ms)
+    return state

@@ -1,0 +1,179 @@
+"""Runs in real MLflow stores: made true again and again, by whoever comes, from whatever is known."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from registries import Died, Dying
+from stores import COMMIT_MS, EPOCHS, STEPS, history, of_model, open_store, send
+
+from charlstm.errors import TrackingError
+from charlstm.history import StepView
+from charlstm.tracking.client import Store, connect
+from charlstm.tracking.reader import Reader
+from charlstm.tracking.runs import TABLES_TAG, TRAINING_TAG, Curves, RunState, make_run_true
+from charlstm.tracking.unsent import RUN, keep, send_unsent
+
+VIEWS = [StepView(COMMIT_MS + row.step, 100.0, 64 * row.step) for row in STEPS]
+PARAMS: dict[str, str | int | float] = {
+    "train.seed": 7, "train.optimizer": "muon", "train.muon.learning_rate": 0.3, "train.learning_rate": 0.1,
+}  # fmt: skip
+URL = "https://me:hunter2@host/text.txt?X-Amz-Signature=hunter2"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, blank_store: Path) -> Store:
+    root = tmp_path_factory.mktemp("store")
+    return Store(f"sqlite:///{shutil.copy(blank_store, root)}", "tests", (root / "artifacts").as_uri())
+
+
+def training(name: str, num_steps: int = 10, status: str = "RUNNING") -> RunState:
+    """A training that has come so far."""
+    curves = Curves(STEPS[:num_steps], VIEWS[:num_steps], EPOCHS if num_steps == 10 else [], [COMMIT_MS + 11], 3.0)
+    return RunState(TRAINING_TAG, name, COMMIT_MS, PARAMS, {"corpus": "text.txt"}, curves=curves, status=status)
+
+
+def test_a_run_that_is_made_true_again_gets_what_is_new_and_nothing_twice(store: Store) -> None:
+    for num_steps in (0, 3, 3, 7):
+        run = send(store, training("again", num_steps))
+        assert run.info.status == "RUNNING" and run.data.metrics["validation/nats_per_char"] == 3.0
+    later = [row._replace(time_ms=row.time_ms + 5000) for row in VIEWS]  # killed at step 7, and resumed from step 4
+    resumed = training("again")
+    curves = resumed.curves._replace(views=VIEWS[:4] + later[4:])
+    for _ in range(2):
+        run = send(store, dataclasses.replace(resumed, curves=curves, status="FINISHED", end_ms=COMMIT_MS + 9000))
+    for name in ("train/nats_per_char", "train/chars_seen", "learning_rate/muon"):
+        points = history(store, run, name)
+        assert points["step"].tolist() == list(range(1, 11))
+        assert points["time_ms"].tolist() == [one.time_ms for one in VIEWS[:7] + later[7:]]
+    assert history(store, run, "validation/nats_per_char")["step"].tolist() == [0, 10]
+    assert (run.info.status, run.info.start_time, run.info.end_time) == ("FINISHED", COMMIT_MS, COMMIT_MS + 9000)
+    assert run.data.metrics["learning_rate/muon"] == pytest.approx(0.3) and run.data.metrics["validation/epoch"] == 1
+    assert send(store, training("again", status="KILLED")).info.status == "FINISHED"  # by a machine that comes back
+
+
+def test_a_call_that_died_anywhere_is_finished_by_the_next(store: Store, trained: Path) -> None:
+    client, deaths = connect(store), 0
+    while True:
+        state = dataclasses.replace(
+            training(f"dying-{deaths}", status="FINISHED"), texts={"texts/one.txt": "one"}, measured={"speed": 2.0}
+        )
+        try:
+            make_run_true(Dying(client, deaths + 1), store, state)
+            break
+        except Died:
+            deaths += 1
+        run = send(store, state)
+        (found,) = Reader(store).by_tag(TRAINING_TAG, state.value)
+        assert (found.run_id, found.status, len(found.params)) == (run.info.run_id, "FINISHED", 4)
+        assert history(store, run, "train/nats_per_char")["step"].tolist() == list(range(1, 11))
+        assert len(history(store, run, "speed")) == 1 and Reader(store).text(found, "texts/one.txt") == "one"
+    assert deaths > 6
+
+
+def test_a_later_stage_adds_to_the_run_of_the_model(store: Store, tmp_path: Path) -> None:
+    first = send(store, dataclasses.replace(training("first", status="FINISHED"), tags={"model_sha256": "m0de1"}))
+    table = pd.DataFrame({"output": ["a", "b"]}).to_json(orient="split", index=False)
+    (tmp_path / "curve.png").write_bytes(b"png")
+    state = dataclasses.replace(
+        of_model("m0de1"),
+        params={"train.seed": 7, "sample.seeds": "[1]"},
+        measured={"stateful/nats_per_char": 1.7},
+        tags={TABLES_TAG: json.dumps([{"path": "samples/table.json", "type": "table"}])},
+        texts={"samples/table.json": table},
+        files={"evaluate/curve.png": tmp_path / "curve.png"},
+    )
+    for _ in range(2):
+        run = send(store, state)
+    assert run.info.run_id == first.info.run_id and "made_from" not in run.data.tags
+    assert len(history(store, run, "stateful/nats_per_char")) == 1
+    assert len(history(store, run, "train/nats_per_char")) == 10
+    (found,) = Reader(store).by_tag("model_sha256", "m0de1")
+    assert Reader(store).text(found, "samples/table.json") == table and Reader(store).text(found, "evaluate/curve.png")
+    again = send(store, dataclasses.replace(state, params={"sample.seeds": "[2]"}, measured={}))
+    assert again.data.params["sample.seeds"] == "[1]" and again.data.tags["changed.sample.seeds"] == "[2]"
+    assert Reader(store).by_id(run.info.run_id)[0].params["sample.seeds"] == "[2]"
+    assert "changed.sample.seeds" not in send(store, state).data.tags
+
+
+def test_a_store_that_never_saw_the_model_gets_a_run_from_the_files(store: Store) -> None:
+    for _ in range(2):
+        run = send(store, of_model("fr0mfiles"))
+    assert (run.info.status, run.data.tags["made_from"], run.data.params["train.seed"]) == ("FINISHED", "files", "7")
+    points = history(store, run, "train/nats_per_char")
+    assert points["step"].tolist() == list(range(1, 11))
+    assert {*points["time_ms"], run.info.start_time, run.info.end_time} == {COMMIT_MS}
+    of_files = dataclasses.replace(of_model("fr0mfiles"), is_of_files=True, tags={"made_from": "x", "more": "y"})
+    tags = send(store, of_files).data.tags
+    assert (tags["made_from"], tags["more"]) == ("files", "y")  # what it knows better stays
+
+
+def test_a_store_that_lost_the_run_gets_all_of_it_again(tmp_path: Path, blank_store: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db", "tests", (tmp_path / "artifacts").as_uri())
+    for num_steps in (5, 7):
+        shutil.copy(blank_store, tmp_path / "mlflow.db")
+        run = send(store, training("lost", num_steps))
+        assert len(history(store, run, "train/nats_per_char")) == num_steps
+
+
+def test_what_is_kept_is_sent_whole_and_once(store: Store, tmp_path: Path, learned: Path) -> None:
+    (tmp_path / "blocks.csv").write_text("a\n")
+    files = {"evaluate/blocks.csv": tmp_path / "blocks.csv"}
+    odd = "from a name that is not UTF-8: \udcff"
+    state = dataclasses.replace(of_model("kept"), files=files, measured={"loss": 1.5}, texts={"a/b.txt": odd})
+    keep(tmp_path / "unsent-evaluate-kept", state)
+    (tmp_path / "blocks.csv").unlink()  # as in an experiment's temporary folder
+    nobody = Store("http://127.0.0.1:9", "tests", None)
+    (line,) = send_unsent(tmp_path, nobody)
+    assert line == "MLflow at http://127.0.0.1:9: it refuses the connection: is the server up?"
+    assert send_unsent(tmp_path, store) == [""] and send_unsent(tmp_path, store) == []
+    assert not (tmp_path / "unsent-evaluate-kept").exists()
+    (found,) = Reader(store).by_tag("model_sha256", "kept")
+    assert found.metrics["loss"] == 1.5 and found.params == {"train.seed": "7"}
+    assert Reader(store).text(found, "evaluate/blocks.csv") == "a\n"
+    assert Reader(store).text(found, "a/b.txt") == odd.replace("\udcff", "?")
+
+
+def test_a_run_whose_process_is_gone_is_killed_by_whoever_sees_it(store: Store, tmp_path: Path) -> None:
+    send(store, training("gone", 3))
+    keep(tmp_path / "0123456789abcdef", dataclasses.replace(training("gone", 3), curves=Curves()))
+    assert send_unsent(tmp_path, store) == [""]
+    run = send(store, training("gone", 3, status="KILLED"))
+    assert run.info.status == "KILLED" and "gone without a word" in run.data.tags["ended"]
+    assert not (tmp_path / "0123456789abcdef" / RUN).exists()
+    assert send(store, training("gone", 5)).info.status == "RUNNING"
+
+
+def test_async_logging_loses_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
+    run = send(store, training("async", status="FINISHED"))
+    assert len(history(store, run, "train/gradient_norm")) == 10 and len(run.data.params) == 4
+
+
+def test_passwords_stay_out_of_parameters_and_tags(store: Store) -> None:
+    secret = dataclasses.replace(of_model("s3cret", {"corpus": URL}), params={"download.source": URL})
+    send(store, secret)
+    run = send(store, dataclasses.replace(secret, tags={"again": URL}, params={"download.source": f"{URL}&page=2"}))
+    shown = "https://host/text.txt?X-Amz-Signature=***"
+    assert run.data.params["download.source"] == run.data.tags["corpus"] == run.data.tags["again"] == shown
+    assert run.data.tags["changed.download.source"] == f"{shown}&page=2"
+    assert "hunter2" not in f"{run.data.params}{run.data.tags}"
+
+
+@pytest.mark.parametrize("kind", ["http", "postgresql"])
+def test_passwords_stay_out_of_messages(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    with pytest.raises(TrackingError) as caught:
+        Reader(Store(f"{kind}://me:s3c@hunter2@127.0.0.1:9/x?token=hunter2", "tests", None))
+    assert f"MLflow at {kind}://127.0.0.1:9/x?token=***" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["plain", "it's one", 'so "called"', """it's "both\""""])
+def test_a_run_is_found_by_its_name_whatever_quotes_it_has(store: Store, name: str) -> None:
+    client, experiment_id = open_store(store)
+    expected = client.create_run(experiment_id, run_name=name).info.run_id
+    assert [run.run_id for run in Reader(store).by_name(name)] == [expected]
