@@ -55,42 +55,28 @@ WRITES = {
 }
 WRONG = ("traceback", "wrong result")
 OUTCOMES = ("error", "identical", "recovered", *WRONG)
-Damage = Callable[[Path, Path, random.Random], None]
+DAMAGES = ("cut", "flipped bit", "noise", "file of another run", "folder")
 
 
-def cut(file: Path, other: Path, generator: random.Random) -> None:
-    """Lose the end, or everything."""
-    os.truncate(file, generator.randrange(file.stat().st_size))
-
-
-def flip(file: Path, other: Path, generator: random.Random) -> None:
-    """Flip one bit."""
-    content = bytearray(file.read_bytes())
-    content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
-    file.write_bytes(content)
-
-
-def exchange(file: Path, other: Path, generator: random.Random) -> None:
-    """Take the file of another run."""
-    shutil.copy(other, file)
-
-
-def overwrite(file: Path, other: Path, generator: random.Random) -> None:
-    """A stretch of noise, perhaps beyond the end."""
+def damage(kind: str, file: Path, other: Path, generator: random.Random) -> None:
+    """Do that to a file. `other` is the same file of another run."""
     content = bytearray(file.read_bytes())
     first = generator.randrange(len(content))
-    noise = generator.randbytes(generator.randint(1, 64))
-    content[first : first + len(noise)] = noise
-    file.write_bytes(content)
-
-
-def become_folder(file: Path, other: Path, generator: random.Random) -> None:
-    """A folder in the file's place."""
-    file.unlink()
-    file.mkdir()
-
-
-DAMAGES: list[Damage] = [cut, flip, exchange, overwrite, become_folder]
+    match kind:
+        case "cut":
+            del content[first:]
+        case "flipped bit":
+            content[first] ^= 1 << generator.randrange(8)
+        case "noise":  # perhaps beyond the end
+            noise = generator.randbytes(generator.randint(1, 64))
+            content[first : first + len(noise)] = noise
+        case "file of another run":
+            content = bytearray(other.read_bytes())
+    if kind == "folder":
+        file.unlink()
+        file.mkdir()
+    else:
+        file.write_bytes(content)
 
 
 def main() -> int:
@@ -104,28 +90,25 @@ def main() -> int:
     torch.set_num_threads(1)
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     logging.getLogger("charlstm").propagate = False
-    with tempfile.TemporaryDirectory(prefix="charlstm-fuzz-") as name:
-        project, others = Path(name) / "project", Path(name) / "others"
+    with tempfile.TemporaryDirectory(prefix="charlstm-fuzz-") as temporary:
+        project, others = Path(temporary) / "project", Path(temporary) / "others"
         _make_run(project, text()[:6000])
         _make_run(others, text()[6000:12000])
         for index in range(arguments.count):
-            stage = generator.choice(list(READS))
-            damage = generator.choice(DAMAGES)
+            stage, kind = generator.choice(list(READS)), generator.choice(DAMAGES)
             file = generator.choice(sorted(path for pattern in READS[stage] for path in project.glob(pattern)))
-            kind = "/".join(file.relative_to(project).parts[-2:])
-            other = others / file.relative_to(project)
-            if "step-" in kind:  # two runs do not write theirs after the same steps
-                kind, other = f"step-N/{file.name}", min(others.glob(f"{CHECKPOINTS}/{file.name}"))
-            outcome, details = _run_damaged(project, stage, partial(damage, file, other, generator))
-            outcomes[kind, outcome] += 1
+            name, other = "/".join(file.relative_to(project).parts[-2:]), others / file.relative_to(project)
+            if "step-" in name:  # two runs do not write theirs after the same steps
+                name, other = f"step-N/{file.name}", min(others.glob(f"{CHECKPOINTS}/{file.name}"))
+            outcome, details = _run_damaged(project, stage, partial(damage, kind, file, other, generator))
+            outcomes[name, outcome] += 1
             if outcome in WRONG:
-                console.print(f"case {index}: {stage}, {kind}, {damage.__name__}: {outcome}\n{details}")
-    kinds = sorted({kind for kind, _ in outcomes})
-    print_table(("file", *OUTCOMES), ((kind, *(outcomes[kind, name] for name in OUTCOMES)) for kind in kinds))
-    totals = {name: sum(outcomes[kind, name] for kind in kinds) for name in OUTCOMES}
-    total = ", ".join(f"{number} {name}" for name, number in totals.items())
-    console.print(f"{arguments.count} damaged files: {total}")
-    return int(any(totals[name] for name in WRONG))
+                console.print(f"case {index}: {stage}, {name}, {kind}: {outcome}\n{details}")
+    names = sorted({name for name, _ in outcomes})
+    print_table(("file", *OUTCOMES), ((name, *(outcomes[name, outcome] for outcome in OUTCOMES)) for name in names))
+    totals = {outcome: sum(outcomes[name, outcome] for name in names) for outcome in OUTCOMES}
+    console.print(f"{arguments.count} damaged files: {', '.join(f'{n} {outcome}' for outcome, n in totals.items())}")
+    return int(any(totals[outcome] for outcome in WRONG))
 
 
 def _make_run(project: Path, text: str) -> None:
@@ -139,7 +122,7 @@ def _make_run(project: Path, text: str) -> None:
     kept = project.with_suffix(".kept")
     shutil.copytree(project / ".charlstm", kept)
     for stage in ("train", "evaluate", "sample"):
-        if (code := _run(project, stage)) != 0:
+        if (code := _run_stage(project, stage)) != 0:
             raise SystemExit(f"{stage}: exit code {code}")
     shutil.rmtree(project / ".charlstm")
     shutil.copytree(kept, project / ".charlstm")
@@ -159,7 +142,7 @@ def _run_damaged(project: Path, stage: str, damage: Callable[[], None]) -> tuple
     logging.getLogger("charlstm").addHandler(handler)
     try:
         damage()
-        code = _run(project, stage)
+        code = _run_stage(project, stage)
         outputs = _contents(project, stage)
     except BaseException:  # whatever comes out is what a user would see
         return "traceback", traceback.format_exc()
@@ -176,7 +159,7 @@ def _run_damaged(project: Path, stage: str, damage: Callable[[], None]) -> tuple
     return "wrong result", f"exit code {code}, said {said}"
 
 
-def _run(project: Path, stage: str) -> int:
+def _run_stage(project: Path, stage: str) -> int:
     AcceleratorState._reset_state(reset_partial_state=True)
     with contextlib.chdir(project), Path("console.log").open("w") as quiet, contextlib.redirect_stderr(quiet):
         return run(import_module(f"pipeline.{stage}").run, [])

@@ -14,7 +14,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
 dvc repro --quiet encode
-python -m benchmarks.gpu --device "$DEVICE"
+python -m benchmarks.training --device "$DEVICE"
 echo
 python -m benchmarks.kills --count "${KILLS:-20}" --seed 0
 echo

@@ -6,7 +6,6 @@ Usage: python -m benchmarks.object_store [--delay SECONDS]      says its address
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -27,19 +26,16 @@ def object_store(delay: float = 0.0) -> Iterator[dict[str, str]]:
         try:
             address = process.stdout.readline().strip() if process.stdout else ""
             assert address, "the server did not start"
-            yield {
-                "AWS_ENDPOINT_URL": address,
-                "AWS_ACCESS_KEY_ID": "user",
-                "AWS_SECRET_ACCESS_KEY": "not-a-secret",
-                "AWS_DEFAULT_REGION": "us-east-1",
-            }
+            names = {"AWS_ACCESS_KEY_ID": "user", "AWS_SECRET_ACCESS_KEY": "not-a-secret"}
+            yield {"AWS_ENDPOINT_URL": address, "AWS_DEFAULT_REGION": "us-east-1", **names}
         finally:
             process.kill()
 
 
 def main() -> int:
     """Serve."""
-    import boto3  # seconds, which those who only start a server do not need
+    from moto.core.models import DEFAULT_ACCOUNT_ID  # seconds, which those who only start a server do not need
+    from moto.s3.models import s3_backends
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
@@ -48,6 +44,7 @@ def main() -> int:
     delay = parser.parse_args().delay
     os.nice(LOW_PRIORITY)
     application = DomainDispatcherApplication(create_backend_app)
+    s3_backends[DEFAULT_ACCOUNT_ID]["aws"].create_bucket(BUCKET, "us-east-1")
 
     def delayed(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         time.sleep(delay)
@@ -55,14 +52,9 @@ def main() -> int:
         return answer
 
     server = make_server("127.0.0.1", 0, delayed, threaded=True)
-    serving = threading.Thread(target=server.serve_forever)
-    serving.start()
-    address = f"http://127.0.0.1:{server.port}"
-    names = {"endpoint_url": address, "region_name": "us-east-1"}
-    boto3.client("s3", aws_access_key_id="any", aws_secret_access_key="any", **names).create_bucket(Bucket=BUCKET)
-    sys.stdout.write(f"{address}\n")
+    sys.stdout.write(f"http://127.0.0.1:{server.port}\n")
     sys.stdout.flush()
-    serving.join()
+    server.serve_forever()
     return 0
 
 
