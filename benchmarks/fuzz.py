@@ -7,28 +7,18 @@ becomes a folder; then the stage runs. `error` is exit code 2 and one line; `rec
 of the undamaged run, with and without a warning about a checkpoint. Everything else is wrong.
 """
 
-import collections
-import contextlib
 import hashlib
-import logging
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
-import traceback
-from collections.abc import Callable
-from functools import partial
-from importlib import import_module
-from logging.handlers import BufferingHandler
+from collections import Counter
 from pathlib import Path
 
-import torch
-from accelerate.state import AcceleratorState
-
 from benchmarks.harness import console, new_parser, print_table
-from benchmarks.projects import kill, make_encoded_project, start, text, training_command
-from pipeline.stage.stage import run
+from benchmarks.projects import PYTHON, kill, make_encoded_project, start, text, training_command
 
 OVERRIDE = {"train.epochs": 2, "train.log_every_steps": 20, "sample.num_chars": 5}
 CHECKPOINTS = ".charlstm/*/step-*"
@@ -86,10 +76,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the damage")
     arguments = parser.parse_args()
     generator = random.Random(arguments.seed)
-    outcomes: collections.Counter[tuple[str, str]] = collections.Counter()
-    torch.set_num_threads(1)
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    logging.getLogger("charlstm").propagate = False
+    outcomes = Counter[tuple[str, str]]()
     with tempfile.TemporaryDirectory(prefix="charlstm-fuzz-") as temporary:
         project, others = Path(temporary) / "project", Path(temporary) / "others"
         _make_run(project, text()[:6000])
@@ -100,10 +87,10 @@ def main() -> int:
             name, other = "/".join(file.relative_to(project).parts[-2:]), others / file.relative_to(project)
             if "step-" in name:  # two runs do not write theirs after the same steps
                 name, other = f"step-N/{file.name}", min(others.glob(f"{CHECKPOINTS}/{file.name}"))
-            outcome, details = _run_damaged(project, stage, partial(damage, kind, file, other, generator))
+            outcome, said = _run_damaged(project, stage, kind, file, other, generator)
             outcomes[name, outcome] += 1
             if outcome in WRONG:
-                console.print(f"case {index}: {stage}, {name}, {kind}: {outcome}\n{details}")
+                console.print(f"case {index}: {stage}, {name}, {kind}: {outcome}\n{said}")
     names = sorted({name for name, _ in outcomes})
     print_table(("file", *OUTCOMES), ((name, *(outcomes[name, outcome] for outcome in OUTCOMES)) for name in names))
     totals = {outcome: sum(outcomes[name, outcome] for name in names) for outcome in OUTCOMES}
@@ -122,47 +109,41 @@ def _make_run(project: Path, text: str) -> None:
     kept = project.with_suffix(".kept")
     shutil.copytree(project / ".charlstm", kept)
     for stage in ("train", "evaluate", "sample"):
-        if (code := _run_stage(project, stage)) != 0:
-            raise SystemExit(f"{stage}: exit code {code}")
+        done = _run(project, stage)
+        assert done.returncode == 0, done.stderr
     shutil.rmtree(project / ".charlstm")
     shutil.copytree(kept, project / ".charlstm")
-    if len(list(project.glob(CHECKPOINTS))) != 2:
-        raise SystemExit("the training was not killed between its second checkpoint and its end")
+    assert len(list(project.glob(CHECKPOINTS))) == 2, "not killed between its second checkpoint and its end"
 
 
-def _run_damaged(project: Path, stage: str, damage: Callable[[], None]) -> tuple[str, str]:
+def _run_damaged(
+    project: Path, stage: str, kind: str, file: Path, other: Path, generator: random.Random
+) -> tuple[str, str]:
     """Run `stage` in the project with a damaged file, and undo everything; the outcome, and what was said."""
     copy = project.with_suffix(".copy")
     shutil.copytree(project, copy)
     expected = _contents(project, stage)
     for output in WRITES[stage]:  # as DVC does
         shutil.rmtree(project / output)
-    handler = BufferingHandler(capacity=sys.maxsize)
-    handler.setLevel(logging.WARNING)
-    logging.getLogger("charlstm").addHandler(handler)
-    try:
-        damage()
-        code = _run_stage(project, stage)
-        outputs = _contents(project, stage)
-    except BaseException:  # whatever comes out is what a user would see
-        return "traceback", traceback.format_exc()
-    finally:
-        logging.getLogger("charlstm").removeHandler(handler)
-        shutil.rmtree(project)
-        copy.rename(project)
-    said = [record.getMessage() for record in handler.buffer]
-    errors = [record for record in handler.buffer if record.levelno >= logging.ERROR]
-    if code == 2 and len(errors) == 1 and not outputs:
-        return "error", ""
-    if code == 0 and not errors and outputs == expected:
-        return ("recovered" if any("checkpoint" in line for line in said) else "identical"), ""
-    return "wrong result", f"exit code {code}, said {said}"
+    damage(kind, file, other, generator)
+    done = _run(project, stage)
+    outputs = _contents(project, stage)
+    shutil.rmtree(project)
+    copy.rename(project)
+    num_errors = done.stderr.count("ERROR: ")
+    if "Traceback" in done.stderr:
+        return "traceback", done.stderr
+    if done.returncode == 2 and num_errors == 1 and not outputs:
+        return "error", done.stderr
+    if done.returncode == 0 and num_errors == 0 and outputs == expected:
+        is_recovered = any("WARNING: " in line and "checkpoint" in line for line in done.stderr.splitlines())
+        return "recovered" if is_recovered else "identical", done.stderr
+    return "wrong result", f"exit code {done.returncode}\n{done.stderr}"
 
 
-def _run_stage(project: Path, stage: str) -> int:
-    AcceleratorState._reset_state(reset_partial_state=True)
-    with contextlib.chdir(project), Path("console.log").open("w") as quiet, contextlib.redirect_stderr(quiet):
-        return run(import_module(f"pipeline.{stage}").run, [])
+def _run(project: Path, stage: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return subprocess.run([*PYTHON, f"pipeline.{stage}"], cwd=project, env=environment, capture_output=True, text=True)
 
 
 def _contents(project: Path, stage: str) -> dict[str, str]:

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -32,9 +31,7 @@ OVERRIDE = {
     "train.initial": "initial",
     "train.state_reset_probability": 0.05,
 }
-CHECKPOINT_SECONDS = "0.2"
-MAX_START_SECONDS = 6.0
-MAX_TRAINING_SECONDS = 2.0
+MAX_START_SECONDS, MAX_TRAINING_SECONDS = 6.0, 2.0
 
 
 def main() -> int:
@@ -54,7 +51,7 @@ def main() -> int:
             project, log = folder / f"training-{num_trainings}", folder / f"log-{num_trainings}"
             shutil.copytree(template, project)
             for _ in range(min(kills_each, arguments.count - moments.total())):
-                moments[start_and_kill(project, world, log, generator, lambda: is_half_written(project))] += 1  # noqa: B023
+                moments[start_and_kill(project, world, log, generator)] += 1
             code = run(project, training_command(world), log)
             is_right = code == 0 and results(project) == expected[world]
             num_wrong += not is_right
@@ -82,23 +79,10 @@ def in_words(moments: Counter[str]) -> str:
     return f"{moments.total()} killed ({', '.join(f'{number} {moment}' for moment, number in moments.items())})"
 
 
-def is_half_written(project: Path) -> bool:
-    """Whether a checkpoint is being written."""
-    return any(project.glob(".charlstm/*/.step-*"))
-
-
-def start_and_kill(
-    project: Path,
-    world: int,
-    log: Path,
-    generator: random.Random,
-    is_saving: Callable[[], bool],
-    **variables: str,
-) -> str:
-    """One start that does not live; what it was doing. Half of the kills wait until a checkpoint is being saved."""
+def start_and_kill(project: Path, world: int, log: Path, generator: random.Random, **variables: str) -> str:
+    """One start that does not live; what it was doing. Half of the kills wait until a checkpoint is being written."""
     offset = log.stat().st_size if log.exists() else 0
-    variables = {"CHARLSTM_CHECKPOINT_SECONDS": CHECKPOINT_SECONDS, **variables}
-    process = start(project, training_command(world), log, **variables)
+    process = start(project, training_command(world), log, CHARLSTM_CHECKPOINT_SECONDS="0.2", **variables)
     moment = generator.choice(["starting", "training", "saving", "saving"])
     if moment == "starting":
         time.sleep(generator.uniform(0, MAX_START_SECONDS))
@@ -108,7 +92,7 @@ def start_and_kill(
         deadline = time.monotonic() + generator.uniform(0, MAX_TRAINING_SECONDS)
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
-        while moment == "saving" and process.poll() is None and not is_saving():
+        while moment == "saving" and process.poll() is None and not any(project.glob(".charlstm/*/.step-*")):
             time.sleep(0.0005)
     moment = moment if process.poll() is None else "finished before"
     kill(process)

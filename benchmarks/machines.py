@@ -2,9 +2,8 @@
 
 Usage: python -m benchmarks.machines [--count 20] [--seed 0] [--s3]
 
-A machine is a folder: code, data, and what a training writes. It is killed at a random moment, half of the time while a
-checkpoint is copied to the mirror, and its folder is removed. The next machine begins with code and data alone. Two
-vanish in each training, then one is left to finish. Trainings of one and of two processes take turns. All machines
+A machine is a folder: code, data, and what a training writes. It is killed as in `benchmarks.kills`, and its folder is
+removed. The next one begins with code and data alone. Two vanish in each training, then one is left to finish. All
 share an MLflow database, where each training is to be one run with one whole curve.
 
 The mirror is a folder. With `--s3`, it is in a bucket of a server that delays each request by 200 ms.
@@ -17,19 +16,15 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-import fsspec
 
 from benchmarks.harness import console, new_parser
 from benchmarks.kills import WORLDS, in_words, start_and_kill, train_undisturbed
 from benchmarks.object_store import BUCKET, object_store
 from benchmarks.projects import PYTHON, results, run, training_command
 from benchmarks.tracking import RunSummary, expected_summary, read_summary
-from charlstm.files.checksums import SUMS
-from charlstm.training.checkpoint import STATE
 from pipeline.stage.settings import MIRROR
 
 VANISHING, DELAY = 2, 0.2
@@ -55,12 +50,11 @@ def main() -> int:
             store, log = folder / f"store-{num_trainings}", folder / f"log-{num_trainings}"
             store.mkdir()
             shutil.copy(database, store)
-            with mirror_in(folder / f"mirror-{num_trainings}", is_s3=arguments.s3) as (variables, names):
+            with mirror_in(folder / f"mirror-{num_trainings}", is_s3=arguments.s3) as variables:
                 variables["MLFLOW_TRACKING_URI"] = f"sqlite:///{store}/mlflow.db"
                 for _ in range(min(VANISHING, arguments.count - moments.total())):
                     shutil.copytree(template, machine)
-                    moment = start_and_kill(machine, world, log, generator, lambda: is_copying(names), **variables)  # noqa: B023
-                    moments[moment] += 1
+                    moments[start_and_kill(machine, world, log, generator, **variables)] += 1
                     shutil.rmtree(machine)
                 shutil.copytree(template, machine)
                 code = run(machine, training_command(world), log, **variables)
@@ -77,25 +71,13 @@ def main() -> int:
 
 
 @contextmanager
-def mirror_in(folder: Path, *, is_s3: bool) -> Iterator[tuple[dict[str, str], Callable[[], list[str]]]]:
-    """An empty one: the variables that name it, and what lists its files."""
+def mirror_in(folder: Path, *, is_s3: bool) -> Iterator[dict[str, str]]:
+    """An empty one; the variables that name it."""
     if not is_s3:
-        yield {MIRROR: folder.as_uri()}, lambda: [file.as_posix() for file in folder.rglob("*")]
+        yield {MIRROR: folder.as_uri()}
         return
     with object_store(DELAY) as variables:
-        files = fsspec.filesystem(
-            "s3", key=variables["AWS_ACCESS_KEY_ID"], secret=variables["AWS_SECRET_ACCESS_KEY"],
-            endpoint_url=variables["AWS_ENDPOINT_URL"], use_listings_cache=False, skip_instance_cache=True,
-        )  # fmt: skip
-        yield {**variables, MIRROR: f"s3://{BUCKET}/trainings"}, lambda: list(files.find(BUCKET))
-
-
-def is_copying(names: Callable[[], list[str]]) -> bool:
-    """Whether a checkpoint is in a mirror that is not complete."""
-    with suppress(OSError):
-        files = names()
-        return any(file.removesuffix(STATE) + SUMS not in files for file in files if file.endswith(STATE))
-    return False
+        yield {**variables, MIRROR: f"s3://{BUCKET}/trainings"}
 
 
 def finished(store: Path) -> RunSummary:
