@@ -108,12 +108,7 @@ def start_node(folder: Path, name: str) -> "subprocess.Popen[bytes]":
         "GLOO_SOCKET_IFNAME": "eth0", "CHARLSTM_TIMEOUT_SECONDS": "10", "CHARLSTM_CHECKPOINT_SECONDS": "2",
         MIRROR: (folder / "mirror").as_uri(), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
     }  # fmt: skip
-    return start(folder / name, command, log_of(folder, name), **variables)
-
-
-def log_of(folder: Path, name: str) -> Path:
-    """What a node says; not in its folder, which may vanish."""
-    return folder / f"{name}.log"
+    return start(folder / name, command, folder / f"{name}.log", **variables)  # a folder may vanish, its log stays
 
 
 def lose_and_take_back(folder: Path, nodes: dict[str, "subprocess.Popen[bytes]"]) -> bool:
@@ -138,7 +133,7 @@ def lose_and_take_back(folder: Path, nodes: dict[str, "subprocess.Popen[bytes]"]
 def wait_for(folder: Path, nodes: dict[str, "subprocess.Popen[bytes]"], names: str, event: str) -> float:
     """Wait until these nodes train together, by what one of them says from now on; the seconds that took."""
     trains = re.compile(rf"{len(names)} process\(es\)(?!.*process\(es\)).*epoch \d+/\d+ ", re.DOTALL)
-    logs = {name: log_of(folder, name) for name in names}
+    logs = {name: folder / f"{name}.log" for name in names}
     since = {name: len(log.read_text()) for name, log in logs.items()}
     started = time.monotonic()
     while not any(trains.search(log.read_text()[since[name] :]) for name, log in logs.items()):
@@ -154,10 +149,8 @@ def wait_for(folder: Path, nodes: dict[str, "subprocess.Popen[bytes]"], names: s
 def compare(folder: Path) -> bool:
     """The losses with those of one process, and the run with the tables."""
     (project,) = (folder / name for name in ADDRESSES if (folder / name / "artifacts/train").exists())
-    found, expected = (
-        pd.read_csv(where / "artifacts/train/steps.csv")["train_nats_per_char"]
-        for where in (project, folder / "undisturbed")
-    )
+    tables = [pd.read_csv(one / "artifacts/train/steps.csv") for one in (project, folder / "undisturbed")]
+    found, expected = (table["train_nats_per_char"] for table in tables)
     difference = float(((found - expected).abs() / expected).max())
     console.print(f"{len(found)} steps, largest relative difference {difference:.1e} (limit {MAX_DIFFERENCE:g})")
     summary = read_summary(folder)

@@ -2,9 +2,9 @@
 
 Usage: python -m benchmarks.fuzz [--count 2000] [--seed 0]
 
-A file that a stage reads is cut, gets a flipped bit, is exchanged for that of another run, overwritten with noise, or
-becomes a folder; then the stage runs. `error` is exit code 2 and one line; `recovered` and `identical` are the outputs
-of the undamaged run, with and without a warning about a checkpoint. Everything else is wrong.
+A file that a stage reads is cut, gets a flipped bit or noise, or is exchanged for that of another run. Then the stage
+runs. `error` is exit code 2 and one line; `recovered` and `identical` are the outputs of the undamaged run, with and
+without a warning about a checkpoint. Everything else is wrong.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ WRITES = {
 }
 WRONG = ("traceback", "wrong result")
 OUTCOMES = ("error", "identical", "recovered", *WRONG)
-DAMAGES = ("cut", "flipped bit", "noise", "file of another run", "folder")
+DAMAGES = ("cut", "flipped bit", "noise", "file of another run")
 
 
 def damage(kind: str, file: Path, other: Path, generator: random.Random) -> None:
@@ -62,11 +62,7 @@ def damage(kind: str, file: Path, other: Path, generator: random.Random) -> None
             content[first : first + len(noise)] = noise
         case "file of another run":
             content = bytearray(other.read_bytes())
-    if kind == "folder":
-        file.unlink()
-        file.mkdir()
-    else:
-        file.write_bytes(content)
+    file.write_bytes(content)
 
 
 def main() -> int:

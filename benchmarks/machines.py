@@ -24,7 +24,7 @@ from benchmarks.harness import console, new_parser
 from benchmarks.kills import WORLDS, in_words, start_and_kill, train_undisturbed
 from benchmarks.object_store import BUCKET, object_store
 from benchmarks.projects import PYTHON, results, run, training_command
-from benchmarks.tracking import RunSummary, expected_summary, read_summary
+from benchmarks.tracking import expected_summary, read_summary
 from pipeline.stage.settings import MIRROR
 
 VANISHING, DELAY = 2, 0.2
@@ -59,8 +59,12 @@ def main() -> int:
                 shutil.copytree(template, machine)
                 code = run(machine, training_command(world), log, **variables)
             faults = [] if code == 0 and results(machine) == expected[world] else [f"DIFFERENT (exit code {code})"]
-            if not faults and (found := finished(store)) != expected_summary(machine).of_checkpoints():
-                faults.append(f"another run: {found}")
+            run_there = read_summary(
+                store
+            )  # a machine that vanished at once may have left another, which is not finished
+            run_there = run_there._replace(statuses=[one for one in run_there.statuses if one == "FINISHED"])
+            if not faults and run_there.of_checkpoints() != expected_summary(machine).of_checkpoints():
+                faults.append(f"another run: {run_there}")
             num_wrong += bool(faults)
             num_trainings += 1
             verdict = f"{'; '.join(faults)}\n{log.read_text()[-2000:]}" if faults else "identical, one run"
@@ -78,13 +82,6 @@ def mirror_in(folder: Path, *, is_s3: bool) -> Iterator[dict[str, str]]:
         return
     with object_store(DELAY) as variables:
         yield {**variables, MIRROR: f"s3://{BUCKET}/trainings"}
-
-
-def finished(store: Path) -> RunSummary:
-    """What the database has of the run that was finished; a machine that vanished at once may have left another."""
-    summary = read_summary(store)
-    finished = [status for status in summary.statuses if status == "FINISHED"]
-    return summary._replace(statuses=finished).of_checkpoints()
 
 
 if __name__ == "__main__":

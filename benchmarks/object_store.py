@@ -1,6 +1,6 @@
 """A server of S3 (moto) on this machine, with a bucket, for benchmarks and tests. It forgets all when it ends.
 
-Usage: python -m benchmarks.object_store [--delay SECONDS]      says its address, and serves until it is killed
+Usage: python -m benchmarks.object_store SECONDS      delays each request, says its address, serves until it is killed
 """
 
 import os
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.harness import new_parser
 from benchmarks.projects import PYTHON
 
 BUCKET = "charlstm"
@@ -21,7 +20,7 @@ LOW_PRIORITY = 15  # it stands for a machine of its own
 @contextmanager
 def object_store(delay: float = 0.0) -> Iterator[dict[str, str]]:
     """A server that takes `delay` seconds more for each request; the environment variables that name it."""
-    command = [*PYTHON, "benchmarks.object_store", "--delay", str(delay)]
+    command = [*PYTHON, "benchmarks.object_store", str(delay)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             address = process.stdout.readline().strip() if process.stdout else ""
@@ -39,9 +38,7 @@ def main() -> int:
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
-    parser = new_parser(__doc__)
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds, for each request")
-    delay = parser.parse_args().delay
+    delay = float(sys.argv[1])
     os.nice(LOW_PRIORITY)
     application = DomainDispatcherApplication(create_backend_app)
     s3_backends[DEFAULT_ACCOUNT_ID]["aws"].create_bucket(BUCKET, "us-east-1")

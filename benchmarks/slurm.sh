@@ -8,7 +8,6 @@
 # undisturbed training. Stops everything.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-
 skip() { echo "SKIPPED: $1"; exit 0; }
 for program in slurmctld slurmd sbatch munged mungekey; do
     PATH=$PATH:/usr/sbin command -v $program > /dev/null || skip "there is no \`$program\` (Debian: slurm-wlm, munge)"
@@ -66,7 +65,6 @@ slurmctld || fail "slurmctld"
 for node in one two; do slurmd -N $node || fail "slurmd on node $node"; done
 for _ in $(seq 60); do [ "$(sinfo --noheader --states=idle --format=%D 2> /dev/null)" = 2 ] && break; sleep 1; done
 [ "$(sinfo --noheader --states=idle --format=%D)" = 2 ] || fail "the nodes did not come up"
-sinfo
 
 export OMP_NUM_THREADS=1 MLFLOW_DISABLE_TELEMETRY=true DVC_NO_ANALYTICS=true CHARLSTM_CHECKPOINT_SECONDS=1
 export CHARLSTM_HEAD=127.0.0.1 # only Slurm knows the nodes' names here
@@ -121,6 +119,5 @@ check() { # that the job which was disturbed in this way was restarted once, wit
 }
 
 submit_and_wait true alone
-echo "undisturbed: job $JOB trained on $(scontrol show job "$JOB" | grep -o ' NodeList=.*' | cut -d= -f2)"
 submit_and_wait preempt preempted
 check preempted

@@ -47,8 +47,7 @@ EMBEDDING_SIZE = 128
 def main() -> int:
     """Measure and print a Markdown table."""
     parser = new_parser(__doc__)
-    default = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", choices=("cuda", "cpu"), default=default)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda" if torch.cuda.is_available() else "cpu")
     device = parser.parse_args().device
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -124,8 +123,8 @@ def to_its_end(step: Callable[[], None]) -> Callable[[], None]:
 
     def waited() -> None:
         step()
-        if torch.accelerator.is_available():
-            torch.accelerator.synchronize()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
 
     return waited
 

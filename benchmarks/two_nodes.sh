@@ -8,7 +8,6 @@
 # cut in the middle, both nodes must say so and fail. The next start must finish with the same bytes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-
 A=charlstm-a B=charlstm-b
 IP_A=10.77.0.1 IP_B=10.77.0.2
 
@@ -63,16 +62,13 @@ torchrun_on() { # a|b, address, whether it is the meeting place (both share one 
         --rdzv-endpoint $IP_A:29501 --rdzv-id charlstm-two-nodes --local-addr "$2" \
         --rdzv-conf "is_host=$3" -m pipeline.train
 }
-compare() { # expected, found, words
-    python - "$1" "$2" "$3" << 'PYTHON'
-import sys
+compare() { # folder, words
+    python -c "
 import pandas as pd
-expected, found = (pd.read_csv(f"{path}/train/steps.csv")["train_nats_per_char"] for path in sys.argv[1:3])
-assert len(expected) == len(found) >= 200
+expected, found = (pd.read_csv(f'$FOLDER/{name}/train/steps.csv')['train_nats_per_char'] for name in ('one', '$1'))
 largest = ((found - expected).abs() / expected).max()
-print(f"{sys.argv[3]}: {len(found)} steps, largest relative difference {largest:.1e} (limit 1e-9)")
-sys.exit(int(largest > 1e-9))
-PYTHON
+print(f'$2: {len(found)} steps, largest relative difference {largest:.1e} (limit 1e-9)')
+assert len(found) == len(expected) >= 200 and largest <= 1e-9"
 }
 fail() { echo "FAILED: $1"; tail -n 30 "$FOLDER"/log-*; exit 1; }
 
@@ -89,7 +85,7 @@ torchrun_on a $IP_A 1 & FIRST=$!
 torchrun_on b $IP_B 0 || fail "torchrun on the second node"
 wait $FIRST || fail "torchrun on the first node"
 mv "$PROJECT/artifacts" "$FOLDER/torchrun"; rm -rf "$PROJECT/.charlstm"
-compare "$FOLDER/one" "$FOLDER/torchrun" "torchrun --nnodes 2"
+compare torchrun "torchrun --nnodes 2"
 
 configure 0; configure 1
 cp .gitignore .dvcignore "$PROJECT"
@@ -99,7 +95,7 @@ HF_HOME=$FOLDER/config-1 on "$B" eth-b accelerate launch -m pipeline.train || fa
 wait $FIRST || fail "dvc repro on the first node"
 grep -q "2 process(es)" "$FOLDER/log-eth-a" || fail "dvc repro did not train with the second node"
 mv "$PROJECT/artifacts" "$FOLDER/dvc"; rm -rf "$PROJECT/.charlstm"
-compare "$FOLDER/one" "$FOLDER/dvc" "dvc repro and accelerate launch"
+compare dvc "dvc repro and accelerate launch"
 
 rm "$FOLDER"/log-eth-?
 torchrun_on a $IP_A 1 & FIRST=$!

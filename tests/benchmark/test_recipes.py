@@ -81,6 +81,6 @@ def test_a_record_holds_for_its_values_seed_and_text_only(tmp_path: Path, monkey
 def test_the_original_is_compared_epoch_by_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     record = {"by_epoch": [1.61, 1.55, 1.53, 1.53, 1.53], "train_by_epoch": [1.7, 1.4, 1.3, 1.3, 1.3]}
     assert recipes.beside_the_original(record) == 0
-    assert "| 1 | 1.6052 | 1.6100 | 1.6597 | 1.7000 |" in capsys.readouterr().out
+    assert "| 1.6052 | 1.6100 | 1.6597 | 1.7000 |" in capsys.readouterr().out
     assert recipes.beside_the_original({**record, "by_epoch": [1.61, 1.58, 1.53, 1.53, 1.53]}) == 1
     assert recipes.beside_the_original({**record, "by_epoch": [1.61]}) == 1
