@@ -62,7 +62,7 @@ def main() -> int:
         finally:
             for process in nodes.values():
                 kill(process)
-        return int(not (is_right and compare(folder)))
+        return int(not (compare(folder) and is_right))
 
 
 def ip(*arguments: str) -> None:

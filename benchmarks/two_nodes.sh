@@ -76,7 +76,7 @@ python -c "
 from pathlib import Path
 from benchmarks.projects import make_encoded_project
 override = {'train.precision': 'fp64', 'train.epochs': 6, 'train.early_stopping_epochs': None, 'train.batch_size': 5,
-            'train.state_reset_probability': 0.1, 'train.context_len': 16}
+            'train.state_reset_probability': 0.1, 'train.muon.learning_rate': 0.01}
 make_encoded_project(Path('$PROJECT'), override)
 "
 (cd "$PROJECT" && python -m pipeline.train 2> "$FOLDER/log-one" && mv artifacts "$FOLDER/one" && rm -rf .charlstm)
