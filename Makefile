@@ -30,8 +30,13 @@ repro: $(INSTALLED) ## run all six stages on the text that is set ({text}) and p
 test: $(INSTALLED) ## run the fast tests
 	OMP_WAIT_POLICY=passive python -m pytest -n 2 --dist loadfile
 
+# All slow tests and all of `make torture` take three quarters of an hour: once a week, and before a release. Each says when it
+# last passed here.
+test-all torture: PASSED = build/$@-passed
 test-all: $(INSTALLED) ## run all tests, also the slow ones (whole pipelines, a browser)
+	@echo "last passed: $$(cat $(PASSED) 2>/dev/null || echo never, in this checkout)"
 	python -m pytest -m "slow or not slow"
+	@mkdir -p build && echo "$$(git describe --always --dirty), $$(date)" >$(PASSED)
 
 lint: $(INSTALLED) ## check style and types: ruff, ruff format, mypy
 	ruff check .
@@ -49,12 +54,14 @@ smoke: $(INSTALLED) ## run the whole pipeline briefly, as a DVC experiment that 
 	dvc exp remove smoke-test
 
 torture: $(INSTALLED) ## test with kills, signals, full disks and damaged files, briefly
+	@echo "last passed: $$(cat $(PASSED) 2>/dev/null || echo never, in this checkout)"
 	python -m pytest -n 2 -m slow tests/whole/test_stopping.py tests/whole/test_bad_moments.py \
 		-k "not (anyone or skip) or launcher-SIGUSR1"
 	python -m benchmarks.kills --count 2
 	python -m benchmarks.worlds --short
 	python -m benchmarks.fuzz --count 10
 	python -m benchmarks.machines --count 2 --s3
+	@mkdir -p build && echo "$$(git describe --always --dirty), $$(date)" >$(PASSED)
 
 ui: $(INSTALLED) ## open MLflow's page of all runs on 127.0.0.1, port 5000 or PORT=...
 	@python -m pipeline.cli ui --port $(PORT)

@@ -2,33 +2,23 @@
 
 Usage: python -m benchmarks.fuzz [--count 2000] [--seed 0]
 
-A file that a stage reads is cut, gets a flipped bit, is exchanged for that of another run, overwritten with noise, or
-becomes a folder; then the stage runs. `error` is exit code 2 and one line; `recovered` and `identical` are the outputs
-of the undamaged run, with and without a warning about a checkpoint. Everything else is wrong.
+A file that a stage reads is cut, gets a flipped bit or noise, or is exchanged for that of another run. Then the stage
+runs. `error` is exit code 2 and one line; `recovered` and `identical` are the outputs of the undamaged run, with and
+without a warning about a checkpoint. Everything else is wrong.
 """
 
-import collections
-import contextlib
 import hashlib
-import logging
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
-import traceback
-from collections.abc import Callable
-from functools import partial
-from importlib import import_module
-from logging.handlers import BufferingHandler
+from collections import Counter
 from pathlib import Path
 
-import torch
-from accelerate.state import AcceleratorState
-
 from benchmarks.harness import console, new_parser, print_table
-from benchmarks.projects import kill, make_encoded_project, start, text, training_command
-from pipeline.stage.stage import run
+from benchmarks.projects import PYTHON, kill, make_encoded_project, start, text, training_command
 
 OVERRIDE = {"train.epochs": 2, "train.log_every_steps": 20, "sample.num_chars": 5}
 CHECKPOINTS = ".charlstm/*/step-*"
@@ -55,42 +45,24 @@ WRITES = {
 }
 WRONG = ("traceback", "wrong result")
 OUTCOMES = ("error", "identical", "recovered", *WRONG)
-Damage = Callable[[Path, Path, random.Random], None]
+DAMAGES = ("cut", "flipped bit", "noise", "file of another run")
 
 
-def cut(file: Path, other: Path, generator: random.Random) -> None:
-    """Lose the end, or everything."""
-    os.truncate(file, generator.randrange(file.stat().st_size))
-
-
-def flip(file: Path, other: Path, generator: random.Random) -> None:
-    """Flip one bit."""
-    content = bytearray(file.read_bytes())
-    content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
-    file.write_bytes(content)
-
-
-def exchange(file: Path, other: Path, generator: random.Random) -> None:
-    """Take the file of another run."""
-    shutil.copy(other, file)
-
-
-def overwrite(file: Path, other: Path, generator: random.Random) -> None:
-    """A stretch of noise, perhaps beyond the end."""
+def damage(kind: str, file: Path, other: Path, generator: random.Random) -> None:
+    """Do that to a file. `other` is the same file of another run."""
     content = bytearray(file.read_bytes())
     first = generator.randrange(len(content))
-    noise = generator.randbytes(generator.randint(1, 64))
-    content[first : first + len(noise)] = noise
+    match kind:
+        case "cut":
+            del content[first:]
+        case "flipped bit":
+            content[first] ^= 1 << generator.randrange(8)
+        case "noise":  # perhaps beyond the end
+            noise = generator.randbytes(generator.randint(1, 64))
+            content[first : first + len(noise)] = noise
+        case "file of another run":
+            content = bytearray(other.read_bytes())
     file.write_bytes(content)
-
-
-def become_folder(file: Path, other: Path, generator: random.Random) -> None:
-    """A folder in the file's place."""
-    file.unlink()
-    file.mkdir()
-
-
-DAMAGES: list[Damage] = [cut, flip, exchange, overwrite, become_folder]
 
 
 def main() -> int:
@@ -100,32 +72,26 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the damage")
     arguments = parser.parse_args()
     generator = random.Random(arguments.seed)
-    outcomes: collections.Counter[tuple[str, str]] = collections.Counter()
-    torch.set_num_threads(1)
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    logging.getLogger("charlstm").propagate = False
-    with tempfile.TemporaryDirectory(prefix="charlstm-fuzz-") as name:
-        project, others = Path(name) / "project", Path(name) / "others"
+    outcomes = Counter[tuple[str, str]]()
+    with tempfile.TemporaryDirectory(prefix="charlstm-fuzz-") as temporary:
+        project, others = Path(temporary) / "project", Path(temporary) / "others"
         _make_run(project, text()[:6000])
         _make_run(others, text()[6000:12000])
         for index in range(arguments.count):
-            stage = generator.choice(list(READS))
-            damage = generator.choice(DAMAGES)
+            stage, kind = generator.choice(list(READS)), generator.choice(DAMAGES)
             file = generator.choice(sorted(path for pattern in READS[stage] for path in project.glob(pattern)))
-            kind = "/".join(file.relative_to(project).parts[-2:])
-            other = others / file.relative_to(project)
-            if "step-" in kind:  # two runs do not write theirs after the same steps
-                kind, other = f"step-N/{file.name}", min(others.glob(f"{CHECKPOINTS}/{file.name}"))
-            outcome, details = _run_damaged(project, stage, partial(damage, file, other, generator))
-            outcomes[kind, outcome] += 1
+            name, other = "/".join(file.relative_to(project).parts[-2:]), others / file.relative_to(project)
+            if "step-" in name:  # two runs do not write theirs after the same steps
+                name, other = f"step-N/{file.name}", min(others.glob(f"{CHECKPOINTS}/{file.name}"))
+            outcome, said = _run_damaged(project, stage, kind, file, other, generator)
+            outcomes[name, outcome] += 1
             if outcome in WRONG:
-                console.print(f"case {index}: {stage}, {kind}, {damage.__name__}: {outcome}\n{details}")
-    kinds = sorted({kind for kind, _ in outcomes})
-    print_table(("file", *OUTCOMES), ((kind, *(outcomes[kind, name] for name in OUTCOMES)) for kind in kinds))
-    totals = {name: sum(outcomes[kind, name] for kind in kinds) for name in OUTCOMES}
-    total = ", ".join(f"{number} {name}" for name, number in totals.items())
-    console.print(f"{arguments.count} damaged files: {total}")
-    return int(any(totals[name] for name in WRONG))
+                console.print(f"case {index}: {stage}, {name}, {kind}: {outcome}\n{said}")
+    names = sorted({name for name, _ in outcomes})
+    print_table(("file", *OUTCOMES), ((name, *(outcomes[name, outcome] for outcome in OUTCOMES)) for name in names))
+    totals = {outcome: sum(outcomes[name, outcome] for name in names) for outcome in OUTCOMES}
+    console.print(f"{arguments.count} damaged files: {', '.join(f'{n} {outcome}' for outcome, n in totals.items())}")
+    return int(any(totals[outcome] for outcome in WRONG))
 
 
 def _make_run(project: Path, text: str) -> None:
@@ -139,47 +105,41 @@ def _make_run(project: Path, text: str) -> None:
     kept = project.with_suffix(".kept")
     shutil.copytree(project / ".charlstm", kept)
     for stage in ("train", "evaluate", "sample"):
-        if (code := _run(project, stage)) != 0:
-            raise SystemExit(f"{stage}: exit code {code}")
+        done = _run(project, stage)
+        assert done.returncode == 0, done.stderr
     shutil.rmtree(project / ".charlstm")
     shutil.copytree(kept, project / ".charlstm")
-    if len(list(project.glob(CHECKPOINTS))) != 2:
-        raise SystemExit("the training was not killed between its second checkpoint and its end")
+    assert len(list(project.glob(CHECKPOINTS))) == 2, "not killed between its second checkpoint and its end"
 
 
-def _run_damaged(project: Path, stage: str, damage: Callable[[], None]) -> tuple[str, str]:
+def _run_damaged(
+    project: Path, stage: str, kind: str, file: Path, other: Path, generator: random.Random
+) -> tuple[str, str]:
     """Run `stage` in the project with a damaged file, and undo everything; the outcome, and what was said."""
     copy = project.with_suffix(".copy")
     shutil.copytree(project, copy)
     expected = _contents(project, stage)
     for output in WRITES[stage]:  # as DVC does
         shutil.rmtree(project / output)
-    handler = BufferingHandler(capacity=sys.maxsize)
-    handler.setLevel(logging.WARNING)
-    logging.getLogger("charlstm").addHandler(handler)
-    try:
-        damage()
-        code = _run(project, stage)
-        outputs = _contents(project, stage)
-    except BaseException:  # whatever comes out is what a user would see
-        return "traceback", traceback.format_exc()
-    finally:
-        logging.getLogger("charlstm").removeHandler(handler)
-        shutil.rmtree(project)
-        copy.rename(project)
-    said = [record.getMessage() for record in handler.buffer]
-    errors = [record for record in handler.buffer if record.levelno >= logging.ERROR]
-    if code == 2 and len(errors) == 1 and not outputs:
-        return "error", ""
-    if code == 0 and not errors and outputs == expected:
-        return ("recovered" if any("checkpoint" in line for line in said) else "identical"), ""
-    return "wrong result", f"exit code {code}, said {said}"
+    damage(kind, file, other, generator)
+    done = _run(project, stage)
+    outputs = _contents(project, stage)
+    shutil.rmtree(project)
+    copy.rename(project)
+    num_errors = done.stderr.count("ERROR: ")
+    if "Traceback" in done.stderr:
+        return "traceback", done.stderr
+    if done.returncode == 2 and num_errors == 1 and not outputs:
+        return "error", done.stderr
+    if done.returncode == 0 and num_errors == 0 and outputs == expected:
+        is_recovered = any("WARNING: " in line and "checkpoint" in line for line in done.stderr.splitlines())
+        return "recovered" if is_recovered else "identical", done.stderr
+    return "wrong result", f"exit code {done.returncode}\n{done.stderr}"
 
 
-def _run(project: Path, stage: str) -> int:
-    AcceleratorState._reset_state(reset_partial_state=True)
-    with contextlib.chdir(project), Path("console.log").open("w") as quiet, contextlib.redirect_stderr(quiet):
-        return run(import_module(f"pipeline.{stage}").run, [])
+def _run(project: Path, stage: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return subprocess.run([*PYTHON, f"pipeline.{stage}"], cwd=project, env=environment, capture_output=True, text=True)
 
 
 def _contents(project: Path, stage: str) -> dict[str, str]:

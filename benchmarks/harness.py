@@ -15,21 +15,11 @@ def new_parser(description: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def line(cells: Iterable[object]) -> str:
-    """A row of a Markdown table."""
-    return f"| {' | '.join(map(str, cells))} |"
-
-
-def table(columns: Sequence[str], rows: Iterable[Iterable[object]] = ()) -> str:
-    """Markdown."""
-    return "\n".join([line(columns), f"|{'---|' * len(columns)}", *map(line, rows)])
-
-
 def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     """Print Markdown, each row as soon as it is measured."""
-    console.print(table(columns))
+    console.print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for row in rows:
-        console.print(line(row))
+        console.print(f"| {' | '.join(map(str, row))} |")
 
 
 def seconds_of(action: Callable[[], object]) -> float:
@@ -37,11 +27,6 @@ def seconds_of(action: Callable[[], object]) -> float:
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
-
-
-def median_seconds(action: Callable[[], object], num_rounds: int, num_warm_up_rounds: int = 0) -> float:
-    """Of one call, after some that do not count."""
-    return statistics.median([seconds_of(action) for _ in range(num_warm_up_rounds + num_rounds)][num_warm_up_rounds:])
 
 
 def take_turns(actions: Mapping[str, Callable[[], object]], num_rounds: int, pause: float = 0.0) -> dict[str, float]:

@@ -13,20 +13,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from benchmarks.harness import console, new_parser
-from benchmarks.projects import (
-    kill,
-    make_encoded_project,
-    results,
-    run,
-    start,
-    training_command,
-)
+from benchmarks.projects import kill, make_encoded_project, results, run, start, training_command
 
 KILLS_PER_TRAINING = 5
 WORLDS = (1,) if torch.cuda.device_count() == 1 else (1, 2)  # NCCL has one process for each GPU
@@ -39,9 +31,7 @@ OVERRIDE = {
     "train.initial": "initial",
     "train.state_reset_probability": 0.05,
 }
-CHECKPOINT_SECONDS = "0.2"
-MAX_START_SECONDS = 6.0
-MAX_TRAINING_SECONDS = 2.0
+MAX_START_SECONDS, MAX_TRAINING_SECONDS = 6.0, 2.0
 
 
 def main() -> int:
@@ -52,57 +42,48 @@ def main() -> int:
     arguments = parser.parse_args()
     generator, moments = random.Random(arguments.seed), Counter[str]()
     kills_each = min(KILLS_PER_TRAINING, -(-arguments.count // len(WORLDS)))  # so that each number has its turn
-    num_trainings = num_wrong = num_half_written = 0
+    num_trainings = num_wrong = 0
     with tempfile.TemporaryDirectory(prefix="charlstm-kills-") as name:
         folder = Path(name)
-        template = folder / "template"
-        make_encoded_project(template, OVERRIDE)
-        expected = {}
-        for world in WORLDS:
-            shutil.copytree(template, folder / f"reference-{world}")
-            run(folder / f"reference-{world}", training_command(world), folder / "log")
-            expected[world] = results(folder / f"reference-{world}")
-            assert "absent" not in expected[world].values(), (folder / "log").read_text()
+        template, expected = train_undisturbed(folder)
         while moments.total() < arguments.count:
             world = WORLDS[num_trainings % len(WORLDS)]
             project, log = folder / f"training-{num_trainings}", folder / f"log-{num_trainings}"
             shutil.copytree(template, project)
             for _ in range(min(kills_each, arguments.count - moments.total())):
-                moments[_start_and_kill(project, world, log, generator)] += 1
-                num_half_written += len(list(project.glob(".charlstm/*/.step-*")))
+                moments[start_and_kill(project, world, log, generator)] += 1
             code = run(project, training_command(world), log)
             is_right = code == 0 and results(project) == expected[world]
             num_wrong += not is_right
             num_trainings += 1
             verdict = "identical" if is_right else f"DIFFERENT (exit code {code})\n{log.read_text()[-2000:]}"
             console.print(f"{moments.total():4d} kills, training {num_trainings} of {world} process(es): {verdict}")
-            shutil.rmtree(project)
-    console.print(
-        f"{moments.total()} kills ({', '.join(f'{number} {moment}' for moment, number in moments.items())}; "
-        f"{num_half_written} left a half-written checkpoint), {num_trainings} trainings, {num_wrong} with other bytes"
-    )
+    console.print(f"{in_words(moments)}; {num_trainings} trainings, {num_wrong} with other bytes")
     return int(num_wrong > 0)
 
 
-def _start_and_kill(project: Path, world: int, log: Path, generator: random.Random) -> str:
-    """One start that does not live; what it was doing."""
-    return start_and_kill(project, world, log, generator, "writing", lambda: any(project.glob(".charlstm/*/.step-*")))
+def train_undisturbed(folder: Path) -> tuple[Path, dict[int, dict[str, str]]]:
+    """A project with everything but a training, and what a training writes, by the number of processes."""
+    template, log, expected = folder / "template", folder / "log", {}
+    make_encoded_project(template, OVERRIDE)
+    for world in WORLDS:
+        project = folder / f"undisturbed-{world}"
+        shutil.copytree(template, project)
+        assert run(project, training_command(world), log) == 0, log.read_text()
+        expected[world] = results(project)
+    return template, expected
 
 
-def start_and_kill(
-    project: Path,
-    world: int,
-    log: Path,
-    generator: random.Random,
-    special: str,
-    is_special: Callable[[], bool],
-    **variables: str,
-) -> str:
-    """The same, with the name of the moment that half of the kills wait for, and whether it has come."""
+def in_words(moments: Counter[str]) -> str:
+    """How many starts were killed, and when."""
+    return f"{moments.total()} killed ({', '.join(f'{number} {moment}' for moment, number in moments.items())})"
+
+
+def start_and_kill(project: Path, world: int, log: Path, generator: random.Random, **variables: str) -> str:
+    """One start that does not live; what it was doing. Half of the kills wait until a checkpoint is being written."""
     offset = log.stat().st_size if log.exists() else 0
-    variables = {"CHARLSTM_CHECKPOINT_SECONDS": CHECKPOINT_SECONDS, **variables}
-    process = start(project, training_command(world), log, **variables)
-    moment = generator.choice(["starting", "training", special, special])
+    process = start(project, training_command(world), log, CHARLSTM_CHECKPOINT_SECONDS="0.2", **variables)
+    moment = generator.choice(["starting", "training", "saving", "saving"])
     if moment == "starting":
         time.sleep(generator.uniform(0, MAX_START_SECONDS))
     else:
@@ -111,7 +92,7 @@ def start_and_kill(
         deadline = time.monotonic() + generator.uniform(0, MAX_TRAINING_SECONDS)
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
-        while moment == special and process.poll() is None and not is_special():
+        while moment == "saving" and process.poll() is None and not any(project.glob(".charlstm/*/.step-*")):
             time.sleep(0.0005)
     moment = moment if process.poll() is None else "finished before"
     kill(process)

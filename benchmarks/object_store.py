@@ -1,18 +1,16 @@
 """A server of S3 (moto) on this machine, with a bucket, for benchmarks and tests. It forgets all when it ends.
 
-Usage: python -m benchmarks.object_store [--delay SECONDS]      says its address, and serves until it is killed
+Usage: python -m benchmarks.object_store SECONDS      delays each request, says its address, serves until it is killed
 """
 
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.harness import new_parser
 from benchmarks.projects import PYTHON
 
 BUCKET = "charlstm"
@@ -22,32 +20,28 @@ LOW_PRIORITY = 15  # it stands for a machine of its own
 @contextmanager
 def object_store(delay: float = 0.0) -> Iterator[dict[str, str]]:
     """A server that takes `delay` seconds more for each request; the environment variables that name it."""
-    command = [*PYTHON, "benchmarks.object_store", "--delay", str(delay)]
+    command = [*PYTHON, "benchmarks.object_store", str(delay)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             address = process.stdout.readline().strip() if process.stdout else ""
             assert address, "the server did not start"
-            yield {
-                "AWS_ENDPOINT_URL": address,
-                "AWS_ACCESS_KEY_ID": "user",
-                "AWS_SECRET_ACCESS_KEY": "not-a-secret",
-                "AWS_DEFAULT_REGION": "us-east-1",
-            }
+            names = {"AWS_ACCESS_KEY_ID": "user", "AWS_SECRET_ACCESS_KEY": "not-a-secret"}
+            yield {"AWS_ENDPOINT_URL": address, "AWS_DEFAULT_REGION": "us-east-1", **names}
         finally:
             process.kill()
 
 
 def main() -> int:
     """Serve."""
-    import boto3  # seconds, which those who only start a server do not need
+    from moto.core.models import DEFAULT_ACCOUNT_ID  # seconds, which those who only start a server do not need
+    from moto.s3.models import s3_backends
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
-    parser = new_parser(__doc__)
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds, for each request")
-    delay = parser.parse_args().delay
+    delay = float(sys.argv[1])
     os.nice(LOW_PRIORITY)
     application = DomainDispatcherApplication(create_backend_app)
+    s3_backends[DEFAULT_ACCOUNT_ID]["aws"].create_bucket(BUCKET, "us-east-1")
 
     def delayed(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         time.sleep(delay)
@@ -55,14 +49,9 @@ def main() -> int:
         return answer
 
     server = make_server("127.0.0.1", 0, delayed, threaded=True)
-    serving = threading.Thread(target=server.serve_forever)
-    serving.start()
-    address = f"http://127.0.0.1:{server.port}"
-    names = {"endpoint_url": address, "region_name": "us-east-1"}
-    boto3.client("s3", aws_access_key_id="any", aws_secret_access_key="any", **names).create_bucket(Bucket=BUCKET)
-    sys.stdout.write(f"{address}\n")
+    sys.stdout.write(f"http://127.0.0.1:{server.port}\n")
     sys.stdout.flush()
-    serving.join()
+    server.serve_forever()
     return 0
 
 

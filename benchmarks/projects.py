@@ -1,6 +1,5 @@
 """Small whole projects in temporary folders, trained by real processes; for the benchmarks and the tests."""
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -192,16 +191,6 @@ def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
         return [parent, *parent.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
-
-
-def training_processes(*launched: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """Those that launchers have started below these processes, by their rank."""
-    found = {}
-    for one in [one for process in launched for one in family(process)]:
-        with contextlib.suppress(psutil.Error):  # a short-lived one is gone already
-            if one.cmdline()[1:] in (["-u", "-m", "pipeline.train"], ["-m", "pipeline.train"]):
-                found[one] = int(one.environ().get("RANK", "0"))
-    return sorted(found, key=lambda one: found[one])
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

@@ -1,142 +1,126 @@
-"""The recipe table: every recipe trained and measured under all three protocols, beside what others reported.
+"""The table of recipes: each is trained as a DVC experiment, with the text that `params.yaml` has.
 
-The recipe `original` has a table of its own, too: its losses after each epoch beside the published ones, by the
-original's measure.
+Usage: python -m benchmarks.recipes [NAME ...] [--seeds 3] [--show]
 
-Usage: python -m benchmarks.recipes [NAME ...] [--seeds 3] [--show] [--ensemble]
-
-Needs the encoded corpus (`dvc repro encode`) and time: `original` takes hours. Finished trainings are kept in
-`benchmarks/records/trials.jsonl` and not repeated; `--show` trains nothing. An interrupted training resumes.
-`--ensemble` adds the mean of the probabilities of a recipe's models, for which models must be here, or are trained.
-
-Shapes: M models, B rows, T time steps, V vocabulary, L layers, H hidden units.
+`original` takes hours, and has a table of its own, too: its losses after each epoch beside the published ones, by the
+original's measure. Finished trainings are kept in `benchmarks/records/recipes.jsonl`, and not repeated while the text
+and the recipe's values are the same; `--show` trains nothing. A training that was interrupted resumes.
 """
 
+import io
+import json
+import re
+import subprocess
 import sys
-from collections.abc import Sequence
-from typing import cast
+from typing import Any
 
+import dvc.api
 import pandas as pd
-import torch
-from torch import Tensor, nn
 
 from benchmarks.harness import console, new_parser, print_table
-from benchmarks.projects import ROOT, compose
-from benchmarks.trials import Record, Trial, load_data, losses, run, trained
+from benchmarks.projects import ROOT
 from charlstm.evaluation.difference import mean_and_deviation
 from charlstm.evaluation.published import ORIGINAL_VAL_NATS_PER_CHAR
-from charlstm.model.char_lstm import CharLSTM
-from charlstm.model.gates import LSTMState
+from charlstm.files.documents import load_yaml
+from pipeline.stage.presets import RECIPES, load, names
 from pipeline.stage.stage import guarded
 
+RECORDS = ROOT / "benchmarks/records/recipes.jsonl"
 ORIGINAL_TOLERANCE = 0.02  # nats/char, of each epoch's loss
 ORIGINAL_TRAIN_NATS_PER_CHAR = (1.6597, 1.3996, 1.3330, 1.2937, 1.2665)  # where the validation losses were published
 PROTOCOLS = ("windowed_100", "windowed_256", "stateful")
-
-
-class Ensemble(nn.Module):
-    """The mean of the probabilities of models of one shape, with the interface by which models are evaluated."""
-
-    def __init__(self, models: Sequence[CharLSTM]) -> None:
-        super().__init__()
-        self.models = nn.ModuleList(models)
-        self.shape = models[0].shape
-
-    def forward(self, ids_BT: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
-        """Logits (B, T, V) of the mean probabilities, and the states (M L, B, H) of all models on top of each other."""
-        state = state or self.zero_state(len(ids_BT))
-        states = zip(*(part.chunk(len(self.models)) for part in state), strict=True)
-        results = [model(ids_BT, LSTMState(*one)) for model, one in zip(self.models, states, strict=True)]
-        logits_MBTV = torch.stack([logits_BTV for logits_BTV, _ in results])
-        ends = zip(*(end for _, end in results), strict=True)
-        return logits_MBTV.log_softmax(-1).logsumexp(0), LSTMState(*(torch.cat(parts) for parts in ends))
-
-    def zero_state(self, num_rows: int) -> LSTMState:
-        """The states (M L, B, H) before anything was read."""
-        states = [cast(CharLSTM, model).zero_state(num_rows) for model in self.models]
-        return LSTMState(*(torch.cat(parts) for parts in zip(*states, strict=True)))
-
-
-def available() -> list[str]:
-    """The names of all recipes."""
-    return sorted(file.stem for file in (ROOT / "conf/recipe").glob("*.yaml"))
+Record = dict[str, Any]
 
 
 def main() -> int:
     """Train what is missing and print Markdown tables; the exit code is 1 if an epoch of `original` is too far off."""
+    available = names(RECIPES, ROOT)
     parser = new_parser(__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(available())}; all if none is given")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(available)}; all if none is given")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each, with the seeds 1, 2, ...")
     parser.add_argument("--show", action="store_true", help="print what is recorded, train nothing")
-    parser.add_argument("--ensemble", action="store_true", help="measure the ensemble of each recipe's models, too")
     arguments = parser.parse_args()
-    names = arguments.names or available()
-    if unknown := set(names) - set(available()):
-        parser.error(f"no such recipe: {', '.join(sorted(unknown))}; there are {', '.join(available())}")
-    if arguments.seeds < 1:
-        parser.error("--seeds: expected 1 or more")
-    table = []
-    for name in names:
-        trials = [Trial((f"recipe={name}",), seed) for seed in range(1, arguments.seeds + 1)]
-        kept = [trial.record() if arguments.show else run(trial) for trial in trials]
-        table.append(_row(name, [record for record in kept if record is not None]))
-        if arguments.ensemble:
-            table.append(_row_of_ensemble(name, trials))
-    published = compose(ROOT).evaluate.published
-    for other in () if published is None else published.losses:
-        cells = [f"{other.nats_per_char:.4f}" if other.protocol == protocol else "" for protocol in PROTOCOLS]
-        table.append([other.system, "", "", "", *cells])
-    print_table(("recipe", "seeds", "parameters", "seconds of training", *PROTOCOLS), table)
-    record = Trial(("recipe=original",)).record() if "original" in names else None
-    return 0 if record is None else int(_print_beside_the_original(record) > 0)
+    data = load_yaml(ROOT / "dvc.lock")["stages"]["encode"]["outs"][0]["md5"]
+    kept: dict[str, list[Record]] = {}
+    for name in arguments.names or available:
+        found = [record_of(name, seed, data) for seed in range(1, arguments.seeds + 1)]
+        if not arguments.show:
+            found = [record or train(name, seed, data) for seed, record in enumerate(found, start=1)]
+        kept[name] = [record for record in found if record]
+    columns = ("recipe", "seeds", "parameters", "seconds of training", *PROTOCOLS)
+    print_table(columns, (row(name, records) for name, records in kept.items() if records))
+    return beside_the_original(kept["original"][0]) if kept.get("original") else 0
 
 
-def _row(name: str, records: list[Record]) -> list[str]:
-    if not records:
-        return [f"`{name}`", "0", "", "", *("not recorded yet" for _ in PROTOCOLS)]
-    trainings = pd.DataFrame(records)
-    cells = [mean_and_deviation(list(trainings[protocol])) for protocol in PROTOCOLS]
-    size, seconds = trainings["num_parameters"].iloc[0], trainings["train_seconds"].median()
-    return [f"`{name}`", str(len(trainings)), f"{size:,}", f"{seconds:,.0f}", *cells]
+def values_of(name: str) -> dict[str, object]:
+    """All that a recipe decides, by dotted name."""
+    return dict(load(RECIPES, name, ROOT).values)
 
 
-def _row_of_ensemble(name: str, trials: Sequence[Trial]) -> list[str]:
-    models = [trained(trial) for trial in trials]
-    size, by_protocol = sum(model.shape.num_parameters for model in models), losses(Ensemble(models), load_data().val)
-    cells = [f"{by_protocol[protocol]:.4f}" for protocol in PROTOCOLS]
-    return [f"the ensemble of `{name}`", str(len(models)), f"{size:,}", "", *cells]
+def record_of(name: str, seed: int, data: str) -> Record | None:
+    """The last record of the recipe as it is now. `data` is DVC's hash of the encoded text."""
+    found, values = None, values_of(name)
+    for record in map(json.loads, RECORDS.read_text().splitlines()):
+        is_same = all(values.get(key, value) == value for key, value in record["values"].items())
+        if is_same and (record["recipe"], record["seed"], record["data"]) == (name, seed, data):
+            found = record
+    return found
 
 
-def beside_the_original(ours: pd.DataFrame) -> pd.DataFrame:
-    """Our losses per epoch with the original's published ones beside them (empty past its 5 epochs)."""
-    epochs = range(1, len(ORIGINAL_VAL_NATS_PER_CHAR) + 1)
-    original = {
-        "original_train_nats_per_char": ORIGINAL_TRAIN_NATS_PER_CHAR,
-        "original_val_nats_per_char": ORIGINAL_VAL_NATS_PER_CHAR,
+def train(name: str, seed: int, data: str) -> Record:
+    """Train and evaluate, and keep the figures.
+
+    Raises:
+        SystemExit: DVC failed.
+    """
+    experiment, values, seconds = f"recipe-{name}-{seed}", values_of(name), ""
+    changes = [f"-S{key}={json.dumps(value)}" for key, value in {**values, "train.seed": seed}.items()]
+    command = ["dvc", "exp", "run", "--temp", "--force", "--name", experiment, *changes, "evaluate"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout or ():
+            console.print(line.rstrip())
+            if epoch := re.match(r"epoch \d+/.* ([\d.]+) s$", line.strip()):
+                seconds = epoch[1]
+    if process.returncode:
+        raise SystemExit(process.returncode)
+
+    def read(path: str) -> str:
+        return str(dvc.api.read(f"artifacts/{path}", str(ROOT), experiment))
+
+    losses, epochs = json.loads(read("evaluate/metrics.json")), pd.read_csv(io.StringIO(read("train/history.csv")))
+    commit = subprocess.check_output(["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True).strip()
+    record = {"recipe": name, "seed": seed, "data": data, "commit": commit, "values": values}
+    record |= {protocol: round(losses[protocol]["nats_per_char"], 6) for protocol in PROTOCOLS} | {
+        "num_parameters": json.loads(read("train/metrics.json"))["num_parameters"],
+        "train_seconds": float(seconds),
+        "by_epoch": epochs["val_nats_per_char"].tolist(),
+        "train_by_epoch": epochs["train_nats_per_char"].tolist(),
     }
-    return ours.merge(pd.DataFrame({"epoch": epochs, **original}), on="epoch", how="outer").sort_values("epoch")
+    with RECORDS.open("a") as records:
+        records.write(f"{json.dumps(record)}\n")
+    subprocess.run(["dvc", "exp", "remove", "--quiet", experiment], cwd=ROOT, check=True)
+    return record
 
 
-def _print_beside_the_original(record: Record) -> int:
-    """A table of losses by epoch; in how many the validation loss is too far off."""
-    ours = {"val_nats_per_char": record["by_epoch"], "train_nats_per_char": record["train_by_epoch"]}
-    table = beside_the_original(pd.DataFrame({"epoch": range(1, record["epochs"] + 1), **ours}))
-    off = table["val_nats_per_char"] - table["original_val_nats_per_char"]
+def row(name: str, records: list[Record]) -> list[str]:
+    """Of the table of recipes."""
+    trainings = pd.DataFrame(records)
+    losses = [mean_and_deviation(list(trainings[protocol])) for protocol in PROTOCOLS]
+    size, seconds = trainings["num_parameters"].iloc[0], trainings["train_seconds"].median()
+    return [f"`{name}`", str(len(trainings)), f"{size:,}", f"{seconds:,.0f}", *losses]
+
+
+def beside_the_original(record: Record) -> int:
+    """Print the losses of each epoch; 1 if one is too far off, or missing."""
+    columns = (ORIGINAL_VAL_NATS_PER_CHAR, record["by_epoch"], ORIGINAL_TRAIN_NATS_PER_CHAR, record["train_by_epoch"])
+    rows = list(zip(*columns, strict=False))
     console.print()
     print_table(
-        ("after epoch", "sliding_100, published", "recipe `original`", "difference", "training, published", "recipe"),
-        (
-            [
-                str(row.epoch),
-                f"{row.original_val_nats_per_char:.4f}",
-                f"{row.val_nats_per_char:.4f}",
-                f"{difference:+.4f}",
-            ]
-            + [f"{row.original_train_nats_per_char:.4f}", f"{row.train_nats_per_char:.4f}"]
-            for row, difference in zip(table.itertuples(), off, strict=True)
-        ),
+        ("sliding_100, published", "recipe `original`", "training, published", "recipe `original`"),
+        ([f"{loss:.4f}" for loss in losses] for losses in rows),
     )
-    return int((~(off.abs() <= ORIGINAL_TOLERANCE)).sum())  # an epoch that only one of them has is missed, too
+    is_close = all(abs(ours - theirs) <= ORIGINAL_TOLERANCE for theirs, ours, *_ in rows)
+    return int(not is_close or len(record["by_epoch"]) != len(ORIGINAL_VAL_NATS_PER_CHAR))
 
 
 if __name__ == "__main__":

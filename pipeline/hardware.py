@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # mallopt(3), malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-# Rows × units² at a time step, below which one more thread costs more than it saves (`python -m benchmarks.threads`).
+# Rows × units² at a time step, below which one more thread costs more than it saves (docs/distributed.md).
 WORK_PER_THREAD = 2**18
 ROOT = Path("/")
 

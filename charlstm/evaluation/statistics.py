@@ -79,7 +79,7 @@ def in_characters(vocab: Vocab, texts: Iterable[str], *parts: Ids) -> tuple[Voca
 # a text's ends may have cut are left out.
 # A span that stands in the training text once or twice is a copy from 30 characters on. The last tenths of
 # Shakespeare, War and Peace and Dickens are no copies of the rest, and less than 1 % of them is in such spans. In
-# those of 20 or more it is up to 14 % (`python -m benchmarks.texts copied`): two phrases that happen to stand side
+# those of 20 or more it is up to 14 %: two phrases that happen to stand side
 # by side, e.g. a name of a speaker and "I will". A model that knew its text by heart had 79 to 100 % in those of 30,
 # and little more in those of 20.
 

@@ -20,8 +20,6 @@ from charlstm.model.loss import LossSum
 # apart from its mildly strange neighbors. So both are tried, and of passages that overlap the more unusual one stays.
 # Passages are ranked by how unusual such a mean is for so long a piece of this text: its distance from the text's mean,
 # in standard deviations of means of such pieces. So a foreign paragraph comes before a strange name.
-#
-# `python -m benchmarks.texts novelty` plants foreign paragraphs and counts how often they come first.
 
 MARGINS = (0.3, 1.0)  # nats a character
 BETWEEN = 0.04  # nats a character: how far means of long passages differ, besides what their length explains

@@ -13,7 +13,7 @@ from stages import SHORT, run_here, run_stage, run_stages
 
 from benchmarks.projects import PYTHON, ROOT, kill, results, start, torchrun, write_params
 
-pytestmark = pytest.mark.slow  # run by `make torture`, and so by CI
+pytestmark = pytest.mark.slow  # run by `make torture`
 FAULTY = str(ROOT / "tests/faulty.py")
 LONG = {"train.epochs": 10_000, "train.early_stopping_epochs": None}
 

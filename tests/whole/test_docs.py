@@ -93,8 +93,6 @@ def problem_of_module(arguments: list[str]) -> str:
     if module == "pipeline.launch":
         return problem(shlex.join(options)) if options else ""
     unknown = [option for option in options if option.startswith("--") and f'"{option}"' not in file.read_text()]
-    if module == "benchmarks.trials":
-        return problem_of_overrides([word for option in options for word in ("-S", option) if "=" in option])
     return f"no option {unknown[0]}" if unknown else ""
 
 
@@ -142,7 +140,7 @@ def test_each_command_is_one_that_exists(command: str) -> None:
         "dvc exp run -S train.learning_rates=1",
         "python -m pipeline.nothing",
         "python -m benchmarks.kills --counts 3",
-        "python -m benchmarks.trials recipe=none",
+        "python -m benchmarks.ablation",
         "python -m pipeline.launch torchrun --nprocs 2 -m pipeline.train",
         "python -m pipeline.launch torchrun --nproc_per_node 2 pipeline/train.py",
         "accelerate launch -m pipeline.training",

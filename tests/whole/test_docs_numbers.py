@@ -9,9 +9,8 @@ import pytest
 from documented import PAGES, README
 from stages import PUBLISHED_DATA, committed_text
 
-from benchmarks import trials
 from benchmarks.projects import ROOT, compose, shipped_params
-from benchmarks.recipes import ORIGINAL_TRAIN_NATS_PER_CHAR, PROTOCOLS
+from benchmarks.recipes import ORIGINAL_TRAIN_NATS_PER_CHAR, PROTOCOLS, record_of
 from charlstm.evaluation.published import ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.files.documents import parse_yaml
 
@@ -35,12 +34,11 @@ def test_losses_are_the_committed_ones() -> None:
     assert f"{train['num_parameters']:,} parameters, {train['num_epochs']} epochs" in README
 
 
-def test_the_recipes_are_what_their_records_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "data_md5", lambda: PUBLISHED_DATA)  # the checkout may be at another text
+def test_the_recipes_are_what_their_records_say() -> None:
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (\d) \| ([\d,]{6,} (?:\| [^|]+){4}) \|$", README, re.MULTILINE)
     assert {recipe for recipe, *_ in rows} == {"quick", "best", "original"}
     for recipe, num_seeds, figures in rows:
-        records = [trials.Trial((f"recipe={recipe}",), seed).record() for seed in range(1, int(num_seeds) + 1)]
+        records = [record_of(recipe, seed, PUBLISHED_DATA) for seed in range(1, int(num_seeds) + 1)]
         found = pd.DataFrame([record for record in records if record is not None])
         assert len(found) == int(num_seeds), recipe
         size, seconds, *losses = figures.split(" | ")
@@ -51,9 +49,8 @@ def test_the_recipes_are_what_their_records_say(monkeypatch: pytest.MonkeyPatch)
             assert loss == (f"{mean:.4f} ± {deviation:.4f}" if len(found) > 1 else f"{mean:.4f}"), (recipe, protocol)
 
 
-def test_the_epochs_of_the_recipe_original_are_what_their_record_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "data_md5", lambda: PUBLISHED_DATA)
-    record = trials.Trial(("recipe=original",)).record()
+def test_the_epochs_of_the_recipe_original_are_what_their_record_says() -> None:
+    record = record_of("original", 1, PUBLISHED_DATA)
     assert record is not None
     validation = ("validation", ORIGINAL_VAL_NATS_PER_CHAR, record["by_epoch"])
     training = ("training", ORIGINAL_TRAIN_NATS_PER_CHAR, record["train_by_epoch"])

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -24,7 +24,6 @@ from benchmarks.projects import (
     run,
     start,
     training_command,
-    training_processes,
     write_params,
 )
 
@@ -35,6 +34,16 @@ MAX_CHECKPOINT_AGE_SECONDS = 10
 
 
 PATH = {"PATH": f"{Path(PYTHON[0]).parent}:{os.environ['PATH']}", "SHELL": "/bin/sh"}
+
+
+def training_processes(*launched: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Those that launchers have started, by their rank."""
+    found = {}
+    for one in [one for process in launched for one in family(process)]:
+        with suppress(psutil.Error):  # a short-lived one is gone already
+            if one.cmdline()[1:] in (["-u", "-m", "pipeline.train"], ["-m", "pipeline.train"]):
+                found[one] = int(one.environ().get("RANK", "0"))
+    return sorted(found, key=lambda one: found[one])
 
 
 @pytest.fixture
