@@ -15,7 +15,6 @@ from typing import Any
 
 import pandas as pd
 
-from charlstm.corpus.download import FALLBACKS
 from charlstm.evaluation.baselines import BASELINES, read_baselines
 from charlstm.evaluation.documents import write_document
 from charlstm.evaluation.published import published_for, text_sha256
@@ -67,7 +66,7 @@ def run(params: Params, paths: Paths) -> None:
     validation_sha256 = text_sha256(val.first(params.evaluate.max_chars).ids, trained.vocab)
     published = published_for(validation_sha256, parameters["evaluate"]["published"], trained.vocab.unit)
     corpus_sha256 = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
-    fallback = FALLBACKS.get(params.download.sha256 or "")
+    fallback = params.download.fallback
     is_fallback = fallback is not None and corpus_sha256 == fallback.sha256
     review = review_of(
         trained,

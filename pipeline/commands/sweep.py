@@ -20,7 +20,7 @@ from charlstm.sections import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, flatte
 from pipeline.dvc.paths import load_paths
 from pipeline.dvc.queue import run_dvc
 from pipeline.dvc.record import cached
-from pipeline.provenance.git import git
+from pipeline.provenance.git import check_git, git
 from pipeline.stage.project import LOCK, PARAMS, output_from_here
 from pipeline.stage.terminal import plain_console, reason_of
 
@@ -61,6 +61,7 @@ def sweep(
         return run_dvc("exp", "run", "--queue", "-S", f"{SEED}={missing}") or run_dvc("queue", "start")
     experiments = [one for one in results if one.state != OWN]
     if not experiments:
+        check_git()
         raise CharlstmError(f"{revision}: no experiment began from it; `dvc exp list -A` names those of other commits")
     states = ("done", "running", "queued", "failed")
     names = {state: [one.name for one in results if one.state == state] for state in states}

@@ -110,8 +110,9 @@ def recipe_of(params: Params, root: Path = Path()) -> Recipe:
 
 
 def in_words(values: Mapping[str, object]) -> str:
-    """`corpus tiny-shakespeare, recipe quick · epochs 3`."""
-    return ", ".join(f"{kind.name} {recognized(kind, values).label}" for kind in (CORPORA, RECIPES))
+    """`corpus tiny-shakespeare, recipe quick · epochs 3`, or `corpus of its own, ...`."""
+    known = [(kind.name, recognized(kind, values)) for kind in (CORPORA, RECIPES)]
+    return ", ".join(f"{kind} {found.label if found.name else 'of its own'}" for kind, found in known)
 
 
 def current_values() -> dict[str, object]:

