@@ -106,9 +106,8 @@ def test_without_mlflow_git_and_dvc_say_the_same(copy: Path, trace: Trace, caplo
 def test_a_text_that_stands_in_is_said_to_be_one(copy: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
     sha256 = trace("HEAD")["SHA-256"]
     Path("mlflow.db").unlink()
-    assert sha256
     same = dict.fromkeys(("requirement_sha256", "sha256", "stands_in_for"), sha256)
-    fallback = FallbackParams(requirement="p==1", members="*", num_bytes=9, **same)
+    fallback = FallbackParams.model_validate({"requirement": "p==1", "members": "*", "num_bytes": 9, **same})
     monkeypatch.setitem(FALLBACKS, sha256, fallback)
     write_params(copy, {"download.sha256": sha256})
     dvc(copy, "commit", "--force")
