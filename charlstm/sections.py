@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 PositiveFloat = Annotated[float, Field(gt=0, le=1e38, allow_inf_nan=False)]  # what fp32 holds
-MAX_LOSS = 1e6  # nats per character; training ends long before
 NOT_OF_A_MODEL = ("evaluate.", "sample.")  # parameters by which a model is looked at
 SEED = "train.seed"  # which tells trainings of one recipe apart
 AUTO: Literal["auto"] = "auto"  # prompts: beginnings of lines of the validation part

@@ -150,11 +150,3 @@ def _of_commit(commit: str, paths: Paths) -> Path | None:
 def _name(name: str) -> str:
     """A model's name; of ids and hashes only the beginning."""
     return name[:MAX_ID_CHARS] if re.fullmatch(rf"[0-9a-f]{{{MAX_ID_CHARS},64}}", name) else name
-
-
-def _numbered(labels: list[str]) -> list[str]:
-    """The labels, with a number where several are the same."""
-    return [
-        f"{label} ({labels[: index + 1].count(label)})" if labels.count(label) > 1 else label
-        for index, label in enumerate(labels)
-    ]

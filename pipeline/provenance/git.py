@@ -14,12 +14,6 @@ def git(*arguments: str) -> str | None:
     return done.stdout.decode(errors="replace").strip() if done and done.returncode == 0 else None
 
 
-def content_at(path: Path, commit: str = "HEAD") -> bytes | None:
-    """The bytes that a commit has of a file; None if it has none."""
-    done = _run("cat-file", "blob", f"{commit}:./{path.as_posix()}")
-    return done.stdout if done and done.returncode == 0 else None
-
-
 def fault() -> str | None:
     """Why git does not work here, where there is a repository, e.g. because it is another user's; None if it does."""
     if not any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents)):
