@@ -31,7 +31,7 @@ from benchmarks.projects import PACKAGES, ROOT, compose
 from charlstm.errors import ParamsError
 
 MAKEFILE = (ROOT / "Makefile").read_text()
-MAX_README_LINES = 150
+MAX_README_LINES = 130
 SCRIPTS = ("benchmarks/two_nodes.sh", "benchmarks/slurm.sh", "benchmarks/gpu_acceptance.sh", ".ci/run")
 INSTALL = "pip install --editable 'PATH/TO/THE/CHECKOUT[onnx]'"
 OTHERS = ("source .venv/bin/activate", "git checkout HEAD .", "git pull", INSTALL)  # programs not ours
