@@ -24,6 +24,7 @@ from charlstm.files.atomic import write_text
 from charlstm.files.checksums import SUMS
 from charlstm.files.lock import exclusive, holder_of
 from charlstm.params import Params
+from charlstm.tracking.unsent import RUN
 from pipeline.dvc.paths import inputs_of
 from pipeline.dvc.record import cached, md5
 from pipeline.stage.tracking_store import STATE_FOLDER, project_root
@@ -107,5 +108,5 @@ def _remove_others(mine: Path) -> None:
                 is_old = time.time() - other.stat().st_mtime > SECONDS_KEPT
                 if is_old:
                     log.warning("a training of other inputs, not used for a week, is removed: %s", other)
-                if is_old or _is_recorded(other):
+                if is_old or (_is_recorded(other) and not (other / RUN).exists()):  # else its run is not sent yet
                     shutil.rmtree(other, ignore_errors=True)

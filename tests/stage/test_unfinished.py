@@ -158,11 +158,12 @@ def state_folder(root: Path, name: str, days: float, *, is_finished: bool = Fals
 def test_what_is_kept_of_other_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that DVC has not recorded, for a week, and what is in use."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(unfinished, "cached", lambda md5: tmp_path if md5 == "a" * 16 else None)
-    recorded = state_folder(tmp_path, "a" * 16, 0, is_finished=True)
+    monkeypatch.setattr(unfinished, "cached", lambda md5: tmp_path if set(md5) <= {"a", "c"} else None)
+    recorded, unsent = (state_folder(tmp_path, name * 16, 0, is_finished=True) for name in "ac")
+    (unsent / "run.json").write_text("{}")  # its run is not in MLflow yet
     finished, young = state_folder(tmp_path, "b" * 16, 6, is_finished=True), state_folder(tmp_path, "6" * 16, 6)
     old, held = state_folder(tmp_path, "8" * 16, 8), state_folder(tmp_path, "9" * 16, 9)
     elsewhere = state_folder(tmp_path, "tracking", 99)
     with exclusive(held, "another worker's training"), start_or_resume("mine") as work:
-        assert all(folder.exists() for folder in [finished, young, held, elsewhere, work.folder])
+        assert all(folder.exists() for folder in [finished, unsent, young, held, elsewhere, work.folder])
         assert not old.exists() and not recorded.exists()
