@@ -9,7 +9,6 @@ from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer, GatesLayer
 
 T, B, IN, H = 5, 3, 4, 6
-Arrays = dict[str, np.ndarray]
 GATES = ("forget_gate", "input_gate", "candidate", "output_gate")
 
 

@@ -105,11 +105,6 @@ def test_the_state_after_the_last_character_is_that_of_its_document(implementati
     torch.testing.assert_close(end.rows(slice(2, 3)), model(ids()[2:], some_state().rows(slice(2, 3)))[1])
 
 
-def test_without_a_document_nothing_is_cut() -> None:
-    assert Resets.of(None, torch.device("cpu")) is None
-    assert Resets.of(torch.zeros(3, 4, dtype=torch.bool), torch.device("cpu")) is None
-
-
 def test_a_state_that_is_no_number_is_gone_in_the_next_document() -> None:
     state = some_state()
     state.cell[:, 0] = torch.nan
