@@ -1,9 +1,6 @@
-from typing import Any
-
 import pytest
 import torch
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from learning import needs_bf16
 
 from charlstm.model import loss
 from charlstm.model.char_lstm import CharLSTM, Implementation, initial_weights
@@ -144,42 +141,6 @@ def test_uniform_initial_weights_are_those_of_linear_layers() -> None:
         assert abs(off.mean() / bound - 0.5) < 0.1, name  # uniform
 
 
-class LSTMCalls(TorchFunctionMode):
-    """The weights that each call of `torch.lstm` was given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weights: list[list[torch.Tensor]] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        if func is torch.lstm:
-            self.weights.append(args[2])
-        return func(*args, **(kwargs or {}))
-
-
-def test_weights_in_another_dtype_lie_end_to_end_and_compute_the_same_bits() -> None:
-    layer, x_TBI = FusedLayer(5, 7), torch.randn(6, 4, 5)
-    zeros = torch.zeros(4, 7)
-    weights = dict(layer.lstm.named_parameters())
-    with torch.autocast("cpu", torch.bfloat16), LSTMCalls() as calls:
-        mine, last = layer(x_TBI, LSTMState(zeros, zeros))
-    (given,) = calls.weights
-    assert len({weight.untyped_storage().data_ptr() for weight in given}) == 1
-    ends = [0]
-    for weight in given:
-        assert weight.is_contiguous() and weight.storage_offset() == ends[-1]
-        ends.append(ends[-1] + weight.numel())
-    assert ends[-1] * 2 == given[0].untyped_storage().nbytes()
-
-    cast = [weight.bfloat16() for weight in weights.values()]  # one by one
-    start = [zeros[None].bfloat16()] * 2
-    theirs, hidden, cell = torch.lstm(x_TBI.bfloat16(), start, cast, True, 1, 0.0, True, False, False)
-    assert torch.equal(mine, theirs) and torch.equal(last.hidden, hidden[0]) and torch.equal(last.cell, cell[0])
-    trained = [weight for weight in weights.values() if weight.requires_grad]
-    gradients = [torch.autograd.grad(one.float().square().sum(), trained) for one in (mine, theirs)]
-    assert len(trained) == 3 and all(map(torch.equal, *gradients))
-
-
 def loss_and_gradients(
     model: CharLSTM, targets_BT: torch.Tensor, masks: DropoutMasks | None, *, in_pieces: bool
 ) -> list[torch.Tensor]:
@@ -216,29 +177,16 @@ def test_a_head_in_pieces_has_the_same_loss_and_gradients(
     torch.testing.assert_close(pieces, plain, rtol=1e-12, atol=1e-12)
 
 
-class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
-    """The size of the largest tensor that any operation makes."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch's
-        self.numel = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        found = func(*args, **(kwargs or {}))
-        for one in found if isinstance(found, tuple | list) else (found,):
-            if isinstance(one, torch.Tensor):
-                self.numel = max(self.numel, one.numel())
-        return found
-
-
-def test_a_head_in_pieces_never_has_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither on the way forward nor back, where they are made again."""
-    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 3000)
-    model, ids_BT = CharLSTM(ModelShape(1000, 2, 2, 1), "gates"), torch.zeros((8, 20), dtype=torch.int64)
-    sizes = []
-    for in_pieces in (False, True):
-        with Largest() as largest:
-            nats, _ = model(ids_BT, targets_BT=ids_BT) if in_pieces else model(ids_BT)
-            torch.autograd.backward(nats.sum())
-        sizes.append(largest.numel)
-    assert sizes == [8 * 20 * 1000, 3000]
+@needs_bf16
+def test_weights_in_another_dtype_compute_the_same_bits_as_if_cast_one_by_one() -> None:
+    layer, x_TBI, zeros_BH = FusedLayer(5, 7), torch.randn(6, 4, 5), torch.zeros(4, 7)
+    with torch.autocast("cpu", torch.bfloat16):
+        mine, last = layer(x_TBI, LSTMState(zeros_BH, zeros_BH))
+    weights = list(layer.lstm.parameters())
+    start = [zeros_BH[None].bfloat16()] * 2
+    cast = [weight.bfloat16() for weight in weights]
+    theirs, hidden, cell = torch.lstm(x_TBI.bfloat16(), start, cast, True, 1, 0.0, True, False, False)
+    assert torch.equal(mine, theirs) and torch.equal(last.hidden, hidden[0]) and torch.equal(last.cell, cell[0])
+    trained = [weight for weight in weights if weight.requires_grad]
+    gradients = [torch.autograd.grad(one.float().square().sum(), trained) for one in (mine, theirs)]
+    assert len(trained) == 3 and all(map(torch.equal, *gradients))

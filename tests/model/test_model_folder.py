@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import sha256
-from charlstm.model.char_lstm import CharLSTM, Implementation
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import load_model, save_model
 from charlstm.model.shape import CONFIG, WEIGHTS, ModelShape
 from charlstm.text.vocabulary import VOCAB, Vocab
@@ -48,21 +48,6 @@ def test_the_same_weights_are_the_same_bytes(folder: Path, tmp_path: Path) -> No
     save_model(tmp_path / "again", dict(reversed(weights.items())), SHAPE, Vocab("abc"))
     for name in (WEIGHTS, CONFIG, VOCAB):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
-
-
-def test_a_model_of_the_time_before_feed_forward_blocks(tmp_path: Path) -> None:
-    shape = SHAPE._replace(feed_forward_size=0)
-    save_model(tmp_path / "model", CharLSTM(shape, "gates").state_dict(), shape, Vocab("abc"))
-    config = json.loads((tmp_path / "model" / CONFIG).read_text())
-    assert "feed_forward_size" not in config
-    assert load_model(tmp_path / "model", "fused").model.shape == shape
-
-
-@pytest.mark.parametrize("shape", [SHAPE, SHAPE._replace(embedding_size=0, feed_forward_size=0)])
-@pytest.mark.parametrize("implementation", ["gates", "fused"])
-def test_the_shapes_of_weights_are_known_without_a_model(shape: ModelShape, implementation: Implementation) -> None:
-    weights = CharLSTM(shape, implementation).state_dict()
-    assert shape.weights == {name: tuple(weight.shape) for name, weight in weights.items()}
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, CONFIG, VOCAB])

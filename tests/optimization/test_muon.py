@@ -66,14 +66,3 @@ def test_stacked_gates_are_taken_one_by_one() -> None:
 
 def test_a_zero_gradient_changes_nothing() -> None:
     assert torch.equal(orthogonalize(torch.zeros(3, 3)), torch.zeros(3, 3))
-
-
-def test_it_remembers_earlier_gradients() -> None:
-    weight = torch.nn.Parameter(torch.zeros(8, 8, dtype=torch.float64))
-    optimizer = muon_of([weight], 8, dtype=torch.float64, momentum=0.9, weight_decay=0.0)
-    first, second = matrix(8, 8), matrix(8, 8).roll(1, 0)
-    for gradient in (first, second):
-        before, weight.grad = weight.detach().clone(), gradient
-        optimizer.step()
-    direction = second.lerp(0.1 * (0.9 * first + second), 0.9)
-    torch.testing.assert_close(weight.detach() - before, -0.05 * orthogonalize(direction))
