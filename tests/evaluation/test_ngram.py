@@ -63,18 +63,6 @@ def test_every_order_is_the_reference(num_chars: int, vocab_size: int) -> None:
         assert np.allclose(nats_KN[order - 1, order - 1 :], expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("vocab_size", [6, 300])
-def test_probabilities_after_any_context_sum_to_one(vocab_size: int) -> None:
-    train = (text_of(2000, 6, 3)).astype(np.uint16)
-    model = NGramModel(train, vocab_size)
-    contexts = [train[at : at + 5] for at in (0, 17, 400)] + [text_of(5, 6, 4), np.array([5] * 5)]
-    for context in contexts:
-        texts = [np.append(context, character) for character in range(vocab_size)]
-        last_VK = np.array([model.char_nats(text)[:, -1] for text in texts])
-        assert last_VK.shape == (vocab_size, baselines.MAX_ORDER)
-        assert np.allclose(np.exp(-last_VK).sum(0), 1, rtol=1e-12)
-
-
 def test_the_sum_leaves_out_the_first_character_and_does_not_depend_on_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     model, text = NGramModel(text_of(900, 7, 5), 7), text_of(101, 7, 6)
     expected = [math.fsum(nats_N[1:]) for nats_N in model.char_nats(text)]
@@ -82,15 +70,6 @@ def test_the_sum_leaves_out_the_first_character_and_does_not_depend_on_pieces(mo
     for size in (1, 7, 100):
         monkeypatch.setattr(baselines, "CHARS_AT_ONCE", size)
         assert np.allclose(model.nats(text), expected, rtol=1e-13)
-
-
-def test_numbers_of_k_grams_fit_for_all_of_unicode() -> None:
-    """Ranks, not powers of the vocabulary's size."""
-    train = np.array([0x10FFFF, 3, 0x10FFFF, 3, 70_000, 3] * 5, np.uint32)
-    last_K = NGramModel(train, 0x110000).char_nats(train)[:, -1]
-    context = tuple(train[-6:-1].tolist())
-    expected = [-math.log(Reference(train.tolist(), 0x110000, k).probability(context[6 - k :], 3)) for k in range(1, 7)]
-    assert np.allclose(last_K, expected, rtol=1e-12)
 
 
 def test_discounts_are_those_of_the_paper() -> None:
