@@ -141,16 +141,6 @@ def test_the_form_writes_and_shows_what_was_expected(tmp_path: Path) -> None:
     assert got["where"].startswith("O had ") and " nats" in got["where"]
 
 
-def test_an_unknown_character_is_named_and_nothing_is_written(tmp_path: Path) -> None:
-    body = f"""{CLICK}
-    set("prompt", "a\\u00e9\\u{{1f600}}\\u202e");
-    click("write");
-    found([find(".problem").textContent, find(".written").textContent]);
-    """
-    unknown, text = found_by(page_with(CASES["default"], script(body)), tmp_path)
-    assert unknown.startswith("The model has never seen: \u00e9 (U+00E9), \U0001f600 (U+1F600), U+202E") and text == ""
-
-
 def test_a_hostile_vocabulary_is_shown_as_text_in_a_sandbox(tmp_path: Path) -> None:
     """As in MLflow's artifact view: scripts may run, and nothing else. All characters are in the prompt."""
     one = CASES["odd"]
