@@ -42,17 +42,6 @@ def test_they_are_those_of_a_naive_search(train: str, texts: list[str], min_len:
     assert found == [naive(train, text, min_len) for text in texts]
 
 
-@given(st.data())
-def test_copies_of_a_longer_text_are_found_across_chunks(data: st.DataObject) -> None:
-    random = np.random.default_rng(data.draw(st.integers(0, 99)))
-    train = "".join(random.choice(list("abcdefgh"), 600))
-    cuts = st.tuples(st.integers(0, 599), st.integers(0, 90))
-    text = "z".join(train[start : start + length] for start, length in data.draw(st.lists(cuts, max_size=5)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(copied, "CHUNK", data.draw(st.sampled_from([50, 128, 599])))
-        assert copied_spans(ids(train), [ids(text)]) == [naive(train, text, copied.MIN_SPAN)]
-
-
 def test_spans_that_overlap_count_once() -> None:
     assert covered([Span(0, 10, 5, 1), Span(8, 10, 50, 1), Span(30, 4, 0, 1)]) == 22
     assert covered([]) == 0

@@ -13,15 +13,12 @@ MAX_ORDER = 4
 
 
 def text_of(num_chars: int, vocab_size: int, seed: int) -> np.ndarray:
-    """Ids in which some contexts foretell what follows."""
     draws = np.random.default_rng(seed).integers(0, vocab_size, num_chars)
     repeated = np.where(np.arange(num_chars) % 3 == 0, draws, np.roll(draws, 3) // 2)
     return repeated.astype(np.uint8)
 
 
 class Reference:
-    """Dictionaries of tuples."""
-
     def __init__(self, ids: list[int], vocab_size: int, order: int) -> None:
         grams = {k: Counter(tuple(ids[i : i + k]) for i in range(len(ids) - k + 1)) for k in range(1, order + 2)}
         self.vocab_size = vocab_size
@@ -70,13 +67,6 @@ def test_the_sum_leaves_out_the_first_character_and_does_not_depend_on_pieces(mo
     for size in (1, 7, 100):
         monkeypatch.setattr(baselines, "CHARS_AT_ONCE", size)
         assert np.allclose(model.nats(text), expected, rtol=1e-13)
-
-
-def test_discounts_are_those_of_the_paper() -> None:
-    counts = np.repeat([1, 2, 3, 4, 9], [40, 12, 6, 3, 5])
-    y = 40 / (40 + 2 * 12)
-    assert np.allclose(discounts(counts), [0, 1 - 2 * y * 12 / 40, 2 - 3 * y * 6 / 12, 3 - 4 * y * 3 / 6])
-    assert discounts(np.array([1, 1, 2])).tolist() == [0, 0.5, 0.5, 0.5]
 
 
 def test_what_training_lacks_is_never_impossible() -> None:

@@ -74,7 +74,6 @@ def quantized(shape: ModelShape) -> QuantizedModel:
 def test_it_reads_and_writes_as_the_equations_say(
     shape: ModelShape, rules: list[Sampling], num_threads: int, num_read: int, seed: int
 ) -> None:
-    """Ids, logits and states to the bit."""
     model, random, num_rows = quantized(shape), np.random.default_rng(seed), len(rules)
     fast = Stepper(model, num_threads)
     ids_RT = random.integers(0, shape.vocab_size, (num_rows, num_read))
@@ -97,7 +96,6 @@ def test_it_reads_and_writes_as_the_equations_say(
 
 @pytest.mark.parametrize("num_columns", [1, 4, 33, 320, MAX_EXACT_COLUMNS, MAX_EXACT_COLUMNS + 1, 3000])
 def test_products_are_exact(num_columns: int) -> None:
-    """In tiles of rows, and one by one; of the largest values, too."""
     random = np.random.default_rng(num_columns)
     values, rows = random.integers(-127, 128, (65, num_columns)), random.integers(-127, 128, (11, num_columns))
     values[:2], rows[:2] = [[127], [-127]], [[127], [-127]]
@@ -123,7 +121,6 @@ SHA256 = "76b18cd5ede190a0"  # what torch, too, wrote of the same model
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the library beside a model, without compiled code."""
     folder = tmp_path_factory.mktemp("installed")
     shutil.copytree(ROOT / "charlstm", folder / "charlstm", ignore=shutil.ignore_patterns("__pycache__"))
     model, vocab = model_of(SHAPES[0]), Vocab.of("".join(map(chr, range(33, 97))) + "\n")
@@ -132,7 +129,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def written(folder: Path, **variables: str) -> subprocess.Popen[str]:
-    """A process that writes texts."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **variables}
     command = [sys.executable, "-c", WRITE, str(folder / "model")]
     return subprocess.Popen(

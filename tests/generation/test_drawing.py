@@ -17,7 +17,6 @@ CLOSE = 2e-4  # the table's precision
 
 
 def probabilities(logits_V: Tensor, rule: Sampling) -> Tensor:
-    """The distribution that `rule` makes of the logits."""
     if rule.temperature == 0:
         return torch.zeros(len(logits_V), dtype=torch.float64).index_fill(0, logits_V.argmax(), 1)
     relative_V = torch.from_numpy(relative_probabilities(logits_V[None].numpy(), Rules.of([rule], len(logits_V)))[0])

@@ -1,7 +1,6 @@
 """A text does not depend on what is written beside it, nor on how."""
 
 import random
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -31,16 +30,7 @@ def sampler(model: CharLSTM) -> Sampler:
     return Sampler(model, VOCAB)
 
 
-@pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def request(number: int, **changes: object) -> Request:
-    """One of many that differ in everything."""
     rules = [
         RULE,
         Sampling(temperature=1.0),
@@ -54,7 +44,6 @@ def request(number: int, **changes: object) -> Request:
 
 
 def drawn(one: Request, **options: object) -> Request:
-    """The same request with other options."""
     return one._replace(sampling=one.sampling._replace(**options))  # type: ignore[arg-type]
 
 
@@ -64,7 +53,6 @@ def texts(found: list[Generated]) -> list[str]:
 
 @pytest.mark.parametrize("num_rows", [1, 2, 18, 256, 300])
 def test_a_text_is_the_same_in_any_batch(sampler: Sampler, num_rows: int) -> None:
-    """With its state, to the bit; alone, and among others in another order."""
     requests = [request(number) for number in range(num_rows)]
     together = sampler.generate(requests)
     order = random.Random(0).sample(range(num_rows), num_rows)

@@ -43,7 +43,6 @@ def model() -> CharLSTM:
 
 
 def request(number: int) -> Request:
-    """One of many that differ in everything."""
     return Request(
         PROMPTS[number % 4],
         RULES[number % len(RULES)]._replace(num_chars=1 + number % 37, seed=number // 3),

@@ -28,7 +28,6 @@ LABEL = "line position"
 
 
 def analysed(text: str, step: float) -> CellsDocument:
-    """Of a model with a planted cell."""
     vocab = Vocab.of(text)
     model = random_model(vocab, seed=1)
     plant_line_counter(model, vocab, step)
@@ -81,7 +80,6 @@ def test_states_are_those_of_the_equations_in_the_order_of_the_text() -> None:
 
 
 def draws(name: str, num_chars: int) -> tuple[NDArray[np.float16], NDArray[np.bool_], NDArray[np.int64]]:
-    """A cell with ties, a flag and a number, unrelated."""
     generator = np.random.default_rng(list(name.encode()))
     cell_N = generator.integers(-400, 401, num_chars).astype(np.float16) / np.float16(8)
     return cell_N, generator.random(num_chars) < 0.2, generator.integers(0, 9, num_chars)

@@ -6,7 +6,7 @@ from charlstm.model import loss
 from charlstm.model.char_lstm import CharLSTM, Implementation, initial_weights
 from charlstm.model.dropout import DropoutMasks
 from charlstm.model.gates import LSTMState
-from charlstm.model.layers import FusedLayer, GatesLayer
+from charlstm.model.layers import FusedLayer
 from charlstm.model.loss import IGNORE, summed_nats
 from charlstm.model.shape import ModelShape
 
@@ -29,24 +29,6 @@ def with_opinions(model: CharLSTM) -> CharLSTM:
 
 def ids(num_rows: int = 4, length: int = 9) -> torch.Tensor:
     return torch.randint(0, SHAPE.vocab_size, (num_rows, length), generator=torch.Generator().manual_seed(1))
-
-
-def test_implementations_are_the_same_function_with_the_same_gradients() -> None:
-    gates, fused = with_opinions(make("gates")), with_opinions(make("fused"))
-    assert isinstance(gates.layers[0], GatesLayer) and isinstance(fused.layers[0], FusedLayer)
-    results = []
-    for model in (gates, fused):
-        logits_BTV, state = model(ids())
-        logits_BTV.logsumexp(-1).sum().backward()
-        results.append((logits_BTV, *state))
-        for weight in model.parameters():
-            if weight.requires_grad:
-                assert weight.grad is not None
-                weight.data = weight.grad
-    for mine, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
-    for name, gradient in gates.state_dict().items():
-        torch.testing.assert_close(gradient, fused.state_dict()[name], rtol=0, atol=1e-8, msg=name)
 
 
 def test_state_dict_has_one_layout_and_round_trips() -> None:
@@ -144,7 +126,6 @@ def test_uniform_initial_weights_are_those_of_linear_layers() -> None:
 def loss_and_gradients(
     model: CharLSTM, targets_BT: torch.Tensor, masks: DropoutMasks | None, *, in_pieces: bool
 ) -> list[torch.Tensor]:
-    """The summed nats, the state at the end and all gradients."""
     model.zero_grad()
     if in_pieces:
         nats, end = model(ids(), None, masks, targets_BT=targets_BT)

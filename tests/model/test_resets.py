@@ -46,7 +46,6 @@ def masks(num_steps: int) -> DropoutMasks:
 
 
 def at_times(masks: DropoutMasks, times: slice) -> DropoutMasks:
-    """Of masks drawn for every time step."""
 
     def cut(mask: Tensor | None) -> Tensor:
         assert mask is not None
@@ -60,7 +59,6 @@ def at_times(masks: DropoutMasks, times: slice) -> DropoutMasks:
 
 
 def one_by_one(model: CharLSTM, state: LSTMState, drawn: DropoutMasks | None, is_locked: bool) -> Tensor:
-    """The logits of each row, document by document."""
     rows = []
     for row in range(NUM_ROWS):
         here, logits = slice(row, row + 1), []

@@ -13,7 +13,7 @@ from reviews import HOSTILE, Page, cells, copy, review, sample
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.documents import write_document
 from charlstm.report.collect import places_of, thinned
-from charlstm.report.document import ReviewDocument, read_losses, read_review
+from charlstm.report.document import read_losses, read_review
 from charlstm.report.page import SHOWN, is_hidden, one_line, page_of, pieces_of, symbol, visible
 from charlstm.text.vocabulary import Vocab
 
@@ -85,13 +85,6 @@ def test_the_same_document_gives_the_same_bytes(tmp_path: Path) -> None:
     assert read_review(tmp_path / "one.json") == HOSTILE_REVIEW
     again = read_review(tmp_path / "one.json")
     assert page_of(again, cells=cells(HOSTILE)) == (tmp_path / "one.html").read_text("utf-8")
-
-
-def test_a_page_of_little_is_a_page() -> None:
-    empty = review([], losses={}, curves={"training": [], "validation": []}, figures=review([]).figures[1:])
-    page = page_of(ReviewDocument.model_validate(empty.model_dump(warnings=False)))
-    assert "No span of 30 characters or more is copied" in page and "held-out text" in page
-    assert "\N{EN DASH} nats/char" in page_of(review([sample("", "", nats_per_char=None), sample("x")]))
 
 
 @pytest.mark.parametrize("content", [None, b"{", b"\xff", b'{"stateful": {"nats_per_char": NaN}}'])

@@ -21,8 +21,6 @@ pytestmark = [
 
 
 class Listener(http.server.BaseHTTPRequestHandler):
-    """Counts requests."""
-
     asked: list[str] = []  # noqa: RUF012  # emptied by the fixture
 
     def do_GET(self) -> None:
@@ -34,7 +32,6 @@ class Listener(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def listener() -> Iterator[str]:
-    """The address of a server that notes in `Listener.asked` what it was asked for."""
     Listener.asked.clear()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
