@@ -24,7 +24,6 @@ def save(folder: Path, factor: float = 3.0) -> Path:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a model, and no project."""
     save(tmp_path / "model")
     (tmp_path / "text.txt").write_text("bad cafe\n")
     monkeypatch.chdir(tmp_path)
@@ -65,7 +64,6 @@ def test_what_it_cannot_do_is_one_line(
 
 
 def test_the_page_s_example_samples_without_torch(workplace: Path) -> None:
-    """It draws what torch's probabilities give with the same generator."""
     assert export("onnx", "--model", "model") == 0
     (example,) = blocks(PAGES["docs/export.md"], "python")
     program = f"import sys\nsys.modules['torch'] = None\n{example}"

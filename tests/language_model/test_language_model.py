@@ -7,7 +7,6 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -68,32 +67,6 @@ def test_a_text_is_a_str_that_says_why_it_ended(model: charlstm.Model) -> None:
     assert (copied, copied.reason) == (kept, "stop")
 
 
-def test_a_text_in_two_parts_costs_what_it_costs_in_one(model: charlstm.Model, text: str) -> None:
-    first, second = text[:700], text[700:1000]
-    whole = model.score(first + second)
-    after_whole = model.state
-    begun = model.score(first)
-    rest = model.score(second, state=model.state)
-    assert not math.isnan(rest.char_nats[0])
-    assert begun.num_chars + rest.num_chars == whole.num_chars
-    np.testing.assert_allclose(np.concatenate([begun.char_nats, rest.char_nats])[1:], whole.char_nats[1:], atol=1e-4)
-    assert after_whole is not None and model.state is not None
-    torch.testing.assert_close(model.state.lstm, after_whole.lstm, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(model.read(second, state=model.read(first)).lstm, after_whole.lstm, atol=1e-4, rtol=1e-4)
-
-
-def test_a_text_goes_on_from_a_saved_state_as_if_it_had_never_stopped(model: charlstm.Model, tmp_path: Path) -> None:
-    first = model.generate(PROMPT, num_chars=50, temperature=0)
-    assert model.state is not None
-    model.state.save(tmp_path / "state.safetensors")
-    state = charlstm.State.load(tmp_path / "state.safetensors")
-    assert state == model.state
-    second = model.generate("", num_chars=50, temperature=0, state=state)
-    assert first + second == model.generate(PROMPT, num_chars=100, temperature=0)
-    assert "".join(model.stream("", num_chars=50, temperature=0, state=state)) == second
-    assert model.state is not None and state != model.state
-
-
 def test_the_state_is_that_of_the_last_text(model: charlstm.Model, learned: Path) -> None:
     fresh = charlstm.load(learned)
     assert fresh.state is None
@@ -138,7 +111,6 @@ def test_unseen_characters_are_scored_as_evaluate_scores_them(tmp_path: Path) ->
     ("arguments", "message"),
     [
         ({"num_chars": 0}, "num_chars: expected a whole number of at least 1, got 0"),
-        ({"num_texts": 1.5}, "num_texts: expected a whole number from 1 to 100,000, got 1.5"),
         ({"stop": ["a", 5]}, "stop: expected a text of at least one character, or several, got 5"),
         ({"stop": "Ж"}, "stop: the model never writes the characters 'Ж'"),
         ({"unknown": "guess"}, "unknown: expected error, nearest or skip, got 'guess'"),
@@ -150,9 +122,8 @@ def test_a_wrong_argument_is_one_line(model: charlstm.Model, arguments: dict[str
     with pytest.raises(charlstm.CharlstmError) as caught:
         model.generate(**arguments)
     assert str(caught.value).startswith(message)
-    if "num_texts" not in arguments:
-        with pytest.raises(charlstm.CharlstmError, match=message[:9]):
-            model.stream(**arguments)  # at once, not at its first character
+    with pytest.raises(charlstm.CharlstmError, match=message[:9]):
+        model.stream(**arguments)  # at once, not at its first character
 
 
 def test_an_unknown_option_is_named(model: charlstm.Model) -> None:

@@ -18,7 +18,6 @@ ABSENT = {"accelerate", "dvc", "matplotlib", "mlflow", "pandas", "pooch"}
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of programs of a virtual environment in which the wheel is installed."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip"]
     for package in PACKAGES:  # a build leaves files beside what it reads
@@ -35,7 +34,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(environment: Path, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """In a folder that is no project."""
     variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     program, *arguments = command
     return subprocess.run(
