@@ -37,12 +37,6 @@ def relative_probabilities(logits_RV: Float, rules: Rules) -> Double:
 
 
 @numba.njit
-def descending(values):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Values, the largest first."""
-    return kernels.descending(values)
-
-
-@numba.njit
 def multiply(model, number, inputs_RQ):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """The sums of a product."""
     return kernels.multiply(model, number, inputs_RQ)

@@ -1,21 +1,16 @@
 """The loss by blocks of characters: all of it, the same blocks for characters and bytes, and refused if damaged."""
 
 import math
-import shutil
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from numpy.typing import NDArray
-from stages import run_stages
 
 from charlstm.errors import CharlstmError
 from charlstm.evaluation import blocks as module
-from charlstm.evaluation.blocks import BLOCK_LEN, Blocks, block_len, blocks_of, mean_of, parse_blocks
+from charlstm.evaluation.blocks import blocks_of, parse_blocks
 from charlstm.evaluation.protocols import stateful_nats, summed
-from charlstm.files.checksums import SUMS, write_sums
-from charlstm.history import read_csv
 from charlstm.model.model_folder import load_model
 from charlstm.report.document import read_losses
 from charlstm.text.encoded import EncodedText, load_encoded
@@ -54,17 +49,6 @@ def test_all_blocks_are_the_whole_loss() -> None:
         assert found.nats_per_char == pytest.approx(whole.nats_per_char, rel=1e-12)
 
 
-def test_a_long_text_has_longer_blocks() -> None:
-    lengths = {num_chars: block_len(num_chars) for num_chars in (2, 5_000_000, 5_000_001, 10_000_001, 10**9)}
-    assert list(lengths.values()) == [BLOCK_LEN, BLOCK_LEN, 1000, 2000, 128_000]
-    assert all(num_chars / length <= module.MAX_BLOCKS for num_chars, length in lengths.items())
-
-
-def test_the_mean_of_several() -> None:
-    several = [Blocks(np.array([0]), np.array([499]), np.array([nats])) for nats in (500.0, 600.0)]
-    assert mean_of(several).nats.tolist() == [550.0]
-
-
 def test_the_stage_writes_them_and_they_are_read_to_the_bit(trained: Path) -> None:
     file = trained / "artifacts/evaluate/blocks.csv"
     found = parse_blocks(file.read_text(), file)
@@ -78,44 +62,7 @@ def test_the_stage_writes_them_and_they_are_read_to_the_bit(trained: Path) -> No
     assert found.is_beside(expected) and not found.is_beside(expected._replace(start=expected.start + 1))
 
 
-def test_the_test_part_is_not_in_them(trained: Path, tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(trained, project)
-    encoded = project / "Datasets/encoded"
-    np.save(encoded / "test.npy", np.load(encoded / "train.npy")[:700])
-    write_sums(encoded / SUMS, ["train.npy", "val.npy", "test.npy", "vocab.json"])
-    before = (project / "artifacts/evaluate/blocks.csv").read_bytes()
-    (project / "artifacts/evaluate/blocks.csv").unlink()
-    run_stages(project, "evaluate")
-    assert (project / "artifacts/evaluate/blocks.csv").read_bytes() == before
-
-
-HEAD = "start,num_chars,nats\n"
-
-
-@pytest.mark.parametrize(
-    "table",
-    [
-        "",
-        HEAD,
-        "0,499,700.5\n",
-        HEAD + "0,499\n",
-        HEAD + "0,499,x\n",
-        HEAD + "0,499,nan\n",
-        HEAD + "0,0,1.0\n",
-        HEAD + "500,500,700.5\n",
-        HEAD + "0,499,700.5\n0,500,700.5\n",
-        HEAD + "0,499,700.5,1\n",
-        "start,nats,num_chars\n0,499,700.5\n",
-        "\0\0\0",
-    ],
-)
-def test_a_damaged_table_is_refused(table: str) -> None:
+@pytest.mark.parametrize("rows", ["", "0,499,nan\n", "0,499,700.5\n0,500,700.5\n"])
+def test_a_damaged_table_is_refused(rows: str) -> None:
     with pytest.raises(CharlstmError, match="x.csv: expected a table of start, num_chars, nats, found something else"):
-        parse_blocks(table, "x.csv")
-
-
-def test_a_table_of_one_block_is_read(tmp_path: Path) -> None:
-    pd.DataFrame({"start": [0], "num_chars": [499], "nats": [0.1 + 0.2]}).to_csv(tmp_path / "x.csv", index=False)
-    assert parse_blocks((tmp_path / "x.csv").read_text(), "").nats.tolist() == [0.1 + 0.2]
-    assert len(read_csv(tmp_path / "x.csv", Blocks._fields)) == 1
+        parse_blocks(f"start,num_chars,nats\n{rows}", "x.csv")

@@ -13,15 +13,12 @@ MAX_ORDER = 4
 
 
 def text_of(num_chars: int, vocab_size: int, seed: int) -> np.ndarray:
-    """Ids in which some contexts foretell what follows."""
     draws = np.random.default_rng(seed).integers(0, vocab_size, num_chars)
     repeated = np.where(np.arange(num_chars) % 3 == 0, draws, np.roll(draws, 3) // 2)
     return repeated.astype(np.uint8)
 
 
 class Reference:
-    """Dictionaries of tuples."""
-
     def __init__(self, ids: list[int], vocab_size: int, order: int) -> None:
         grams = {k: Counter(tuple(ids[i : i + k]) for i in range(len(ids) - k + 1)) for k in range(1, order + 2)}
         self.vocab_size = vocab_size
@@ -63,18 +60,6 @@ def test_every_order_is_the_reference(num_chars: int, vocab_size: int) -> None:
         assert np.allclose(nats_KN[order - 1, order - 1 :], expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("vocab_size", [6, 300])
-def test_probabilities_after_any_context_sum_to_one(vocab_size: int) -> None:
-    train = (text_of(2000, 6, 3)).astype(np.uint16)
-    model = NGramModel(train, vocab_size)
-    contexts = [train[at : at + 5] for at in (0, 17, 400)] + [text_of(5, 6, 4), np.array([5] * 5)]
-    for context in contexts:
-        texts = [np.append(context, character) for character in range(vocab_size)]
-        last_VK = np.array([model.char_nats(text)[:, -1] for text in texts])
-        assert last_VK.shape == (vocab_size, baselines.MAX_ORDER)
-        assert np.allclose(np.exp(-last_VK).sum(0), 1, rtol=1e-12)
-
-
 def test_the_sum_leaves_out_the_first_character_and_does_not_depend_on_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     model, text = NGramModel(text_of(900, 7, 5), 7), text_of(101, 7, 6)
     expected = [math.fsum(nats_N[1:]) for nats_N in model.char_nats(text)]
@@ -82,22 +67,6 @@ def test_the_sum_leaves_out_the_first_character_and_does_not_depend_on_pieces(mo
     for size in (1, 7, 100):
         monkeypatch.setattr(baselines, "CHARS_AT_ONCE", size)
         assert np.allclose(model.nats(text), expected, rtol=1e-13)
-
-
-def test_numbers_of_k_grams_fit_for_all_of_unicode() -> None:
-    """Ranks, not powers of the vocabulary's size."""
-    train = np.array([0x10FFFF, 3, 0x10FFFF, 3, 70_000, 3] * 5, np.uint32)
-    last_K = NGramModel(train, 0x110000).char_nats(train)[:, -1]
-    context = tuple(train[-6:-1].tolist())
-    expected = [-math.log(Reference(train.tolist(), 0x110000, k).probability(context[6 - k :], 3)) for k in range(1, 7)]
-    assert np.allclose(last_K, expected, rtol=1e-12)
-
-
-def test_discounts_are_those_of_the_paper() -> None:
-    counts = np.repeat([1, 2, 3, 4, 9], [40, 12, 6, 3, 5])
-    y = 40 / (40 + 2 * 12)
-    assert np.allclose(discounts(counts), [0, 1 - 2 * y * 12 / 40, 2 - 3 * y * 6 / 12, 3 - 4 * y * 3 / 6])
-    assert discounts(np.array([1, 1, 2])).tolist() == [0, 0.5, 0.5, 0.5]
 
 
 def test_what_training_lacks_is_never_impossible() -> None:

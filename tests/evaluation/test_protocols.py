@@ -1,16 +1,14 @@
 """The protocols against a loop that scores one character at a time."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
 
-from charlstm.evaluation import protocols as evaluate
+from charlstm.evaluation import protocols
 from charlstm.model import windows
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
-from charlstm.model.loss import LossSum, exact_loss
+from charlstm.model.loss import LossSum
 from charlstm.model.shape import ModelShape
 from charlstm.text.encoded import EncodedText
 
@@ -54,37 +52,6 @@ def test_windowed(model: CharLSTM, ids: np.ndarray, context_len: int, monkeypatc
     assert loss.nats == pytest.approx(expected.nats, rel=1e-12)
 
 
-@pytest.mark.parametrize("chunk", [1, 50, 306, 5000])
-def test_stateful(model: CharLSTM, ids: np.ndarray, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "STATEFUL_CHUNK", chunk)
-    loss = evaluate.stateful(model, EncodedText(ids))
-    assert loss.num_chars == NUM_IDS - 1
-    assert loss.nats == pytest.approx(brute_force(model, ids, None).nats, rel=1e-12)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("world_size", [1, 3])
-@pytest.mark.parametrize("context_len", [7, 102, 1000])
-def test_windowed_has_the_bits_of_a_table_of_all_windows(
-    model: CharLSTM, ids: np.ndarray, context_len: int, world_size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As it was computed before texts were too large for such a table."""
-    monkeypatch.setattr(windows, "MAX_CHARS_PER_FORWARD", 50)
-    size = max(1, 50 // context_len)
-    for rank in range(world_size):
-        starts = np.arange(0, len(ids) - 1, context_len)
-        mine = starts[len(starts) * rank // world_size : len(starts) * (rank + 1) // world_size]
-        whole = mine[mine + context_len <= len(ids) - 1]
-        rows = [whole[at : at + size] for at in range(0, len(whole), size)]
-        texts = [ids[some[:, None] + np.arange(context_len + 1)] for some in rows]
-        texts += [ids[None, start:] for start in mine[len(whole) :]]
-        expected = LossSum(0.0, 0)
-        for text_BT in (torch.from_numpy(text.astype(np.int64)) for text in texts):
-            logits_BTV, _ = model(text_BT[:, :-1], model.zero_state(len(text_BT)))
-            expected = expected.plus(exact_loss(logits_BTV, text_BT[:, 1:]))
-        assert windows.windowed(model, EncodedText(ids), context_len, rank=rank, world_size=world_size) == expected
-
-
 @pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("context_len", [7, 100, 1000])
 def test_windows_are_reset_at_documents(model: CharLSTM, ids: np.ndarray, context_len: int, size: int) -> None:
@@ -95,18 +62,15 @@ def test_windows_are_reset_at_documents(model: CharLSTM, ids: np.ndarray, contex
     assert loss.nats != pytest.approx(windows.windowed(model, EncodedText(ids), context_len).nats, rel=1e-6)
 
 
-@pytest.mark.parametrize("chunk", [1, 50, 5000])
-def test_stateful_with_documents_is_the_sum_over_them(
-    model: CharLSTM, ids: np.ndarray, chunk: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("separator", [None, np.array([3], np.uint8)], ids=["one text", "documents"])
+@pytest.mark.parametrize("chunk", [1, 50, 306, 5000])
+def test_stateful(
+    model: CharLSTM, ids: np.ndarray, chunk: int, separator: np.ndarray | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each is read alone, and the first character of the next one is guessed from it."""
-    monkeypatch.setattr(evaluate, "STATEFUL_CHUNK", chunk)
-    edges = sorted({0, NUM_IDS - 1, *np.flatnonzero(ids == 3)})
-    assert len(edges) > 20
-    alone = [evaluate.stateful(model, EncodedText(ids[first : last + 1])) for first, last in pairwise(edges)]
-    loss = evaluate.stateful(model, EncodedText(ids, separator=np.array([3], np.uint8)))
-    assert loss.num_chars == sum(one.num_chars for one in alone) == NUM_IDS - 1
-    assert loss.nats == pytest.approx(sum(one.nats for one in alone), rel=1e-12)
+    monkeypatch.setattr(protocols, "STATEFUL_CHUNK", chunk)
+    loss = protocols.stateful(model, EncodedText(ids, separator=separator))
+    assert loss.num_chars == NUM_IDS - 1
+    assert loss.nats == pytest.approx(brute_force(model, ids, None, separator).nats, rel=1e-12)
 
 
 @torch.no_grad()

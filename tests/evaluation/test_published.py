@@ -2,8 +2,7 @@
 
 import hashlib
 
-from benchmarks.projects import ROOT, compose
-from charlstm.evaluation.published import ORIGINAL_VAL_SHA256, published_for, text_sha256
+from charlstm.evaluation.published import published_for, text_sha256
 from charlstm.sections import PublishedLoss
 from charlstm.text.vocabulary import Vocab
 
@@ -32,8 +31,3 @@ def test_only_beside_the_same_text() -> None:
     assert published_for(sha256_of(TEXT), REPORTED, "byte") == (stateful,)
     assert published_for(sha256_of(TEXT[:-1]), REPORTED, "character") == ()
     assert published_for(sha256_of(TEXT), None, "character") == ()
-
-
-def test_the_originals_curve_is_of_the_text_that_its_losses_are_reported_for() -> None:
-    published = compose(ROOT, ["corpus=tiny-shakespeare"]).evaluate.published
-    assert published is not None and published.validation_sha256 == ORIGINAL_VAL_SHA256

@@ -1,7 +1,5 @@
 """Figures about texts are those of a plain count, and a text's loss is that of reading it character by character."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -17,7 +15,6 @@ from charlstm.evaluation.statistics import (
     held_out,
     is_copied,
     known_words,
-    measure,
     text_losses,
     words_of,
 )
@@ -64,16 +61,6 @@ def test_known_words_are_those_of_the_whole_text(text: str, words: set[str], chu
     assert found == {word for word in words if len(word) <= 4 and word in text.split()}
 
 
-def test_of_a_huge_training_text_a_beginning_is_searched(model: CharLSTM, monkeypatch: pytest.MonkeyPatch) -> None:
-    train = VOCAB.encode("a bad cab had a big bag\n" + "jig fig dig jab" * 3)
-    texts = [passage("\n", "a bad cab had a big bag"), passage("\n", "jig fig dig jab jig")]
-    whole = measure(texts, train, VOCAB, model, VOCAB)
-    assert [one.num_known for one in whole] == [6, 4] and all(one.spans for one in whole)
-    monkeypatch.setattr(statistics, "MAX_SEARCHED", 24)
-    cut = measure(texts, train, VOCAB, model, VOCAB)
-    assert cut[0] == whole[0] and cut[1].num_known == 0 and cut[1].spans == []
-
-
 def test_a_loss_is_that_of_reading_on_after_the_prompt(model: CharLSTM, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "MAX_LOGITS_PER_FORWARD", 6 * len(VOCAB))
     monkeypatch.setattr(statistics, "MAX_ROWS", 2)
@@ -118,10 +105,3 @@ def test_what_stands_there_often_is_a_phrase_and_no_copy() -> None:
     found = figures([Measured([], 0, spans, LossSum(1.0, 200))], None)
     assert (found.copied, found.phrases, found.longest_copied) == (0.15, 0.25, 30)
     assert [is_copied(one) for one in spans] == [True, False, False, False, False]
-
-
-def test_nothing_to_count_is_no_number() -> None:
-    for measured in ([], [Measured([], 0, [], LossSum(0.0, 0))]):
-        found = set(figures(measured, None).model_dump(exclude={"num_texts"}).values())
-        assert found == {0, None}
-    assert figures([Measured([], 0, [], LossSum(math.inf, 3))], None).nats_per_char is None

@@ -12,15 +12,14 @@ import numpy as np
 import pytest
 import reference_sampler as reference
 import torch
-from compiled_parts import descending, multiply
+from compiled_parts import multiply
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.projects import ROOT
-from charlstm.generation import sampler
 from charlstm.generation.kernels import LEVELS, MAX_EXACT_COLUMNS, Rules
 from charlstm.generation.quantized import Layer, Matrix, QuantizedModel, quantize
-from charlstm.generation.sampler import QuantizedState, Stepper, packed
+from charlstm.generation.sampler import Stepper, packed
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import save_model
 from charlstm.model.shape import ModelShape
@@ -75,7 +74,6 @@ def quantized(shape: ModelShape) -> QuantizedModel:
 def test_it_reads_and_writes_as_the_equations_say(
     shape: ModelShape, rules: list[Sampling], num_threads: int, num_read: int, seed: int
 ) -> None:
-    """Ids, logits and states to the bit."""
     model, random, num_rows = quantized(shape), np.random.default_rng(seed), len(rules)
     fast = Stepper(model, num_threads)
     ids_RT = random.integers(0, shape.vocab_size, (num_rows, num_read))
@@ -98,7 +96,6 @@ def test_it_reads_and_writes_as_the_equations_say(
 
 @pytest.mark.parametrize("num_columns", [1, 4, 33, 320, MAX_EXACT_COLUMNS, MAX_EXACT_COLUMNS + 1, 3000])
 def test_products_are_exact(num_columns: int) -> None:
-    """In tiles of rows, and one by one; of the largest values, too."""
     random = np.random.default_rng(num_columns)
     values, rows = random.integers(-127, 128, (65, num_columns)), random.integers(-127, 128, (11, num_columns))
     values[:2], rows[:2] = [[127], [-127]], [[127], [-127]]
@@ -113,20 +110,6 @@ def test_products_are_exact(num_columns: int) -> None:
     assert np.abs(exact).max() == LEVELS**2 * num_columns
 
 
-@pytest.mark.parametrize("size", [1, 2, 65, 4000])
-def test_values_are_sorted(size: int) -> None:
-    values = np.random.default_rng(size).integers(0, size, size) / 3  # with equal ones
-    np.testing.assert_array_equal(descending(values), np.sort(values)[::-1])
-
-
-def test_a_state_comes_back_as_it_was() -> None:
-    levels = np.arange(-127, 128, dtype=np.int8)[None, None]
-    state = QuantizedState(levels, np.random.default_rng(0).normal(size=(1, 1, 255)).astype(np.float32))
-    again = QuantizedState.of(state.dequantized())
-    np.testing.assert_array_equal(again.hidden_RLH, levels)
-    np.testing.assert_array_equal(again.cell_RLH, state.cell_RLH)
-
-
 WRITE = """
 import sys
 import charlstm
@@ -138,7 +121,6 @@ SHA256 = "76b18cd5ede190a0"  # what torch, too, wrote of the same model
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the library beside a model, without compiled code."""
     folder = tmp_path_factory.mktemp("installed")
     shutil.copytree(ROOT / "charlstm", folder / "charlstm", ignore=shutil.ignore_patterns("__pycache__"))
     model, vocab = model_of(SHAPES[0]), Vocab.of("".join(map(chr, range(33, 97))) + "\n")
@@ -147,7 +129,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def written(folder: Path, **variables: str) -> subprocess.Popen[str]:
-    """A process that writes texts."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **variables}
     command = [sys.executable, "-c", WRITE, str(folder / "model")]
     return subprocess.Popen(
@@ -170,34 +151,9 @@ def test_every_start_writes_the_same(installed: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, features", [("haswell", "+avx2,+fma"), ("nehalem", "+sse4.2"), ("generic", "")])
+@pytest.mark.parametrize("name, features", [("haswell", "+avx2,+fma"), ("generic", "")])
 def test_other_processors_write_the_same(installed: Path, name: str, features: str) -> None:
-    """Code for a processor without VNNI, without AVX, and for one of which nothing is known: twice."""
+    """Code for a processor without VNNI, and for one of which nothing is known: compiled, and read again."""
     for _ in range(2):
-        process = written(installed, NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES=features)
-        text, errors = process.communicate(timeout=300)
-        assert (process.returncode, errors) == (0, "")
-        assert hashlib.sha256(text.encode()).hexdigest()[:16] == SHA256
-
-
-@pytest.mark.slow
-def test_a_folder_that_cannot_be_written_costs_nothing_but_time(installed: Path, tmp_path: Path) -> None:
-    """Nothing is said of it."""
-    (tmp_path / "file").write_text("no folder")
-    process = written(installed, NUMBA_CACHE_DIR=str(tmp_path / "file/below"))
-    text, errors = process.communicate(timeout=300)
-    assert (process.returncode, errors) == (0, "")
-    assert hashlib.sha256(text.encode()).hexdigest()[:16] == SHA256
-
-
-def test_code_that_could_not_be_kept_is_called_again() -> None:
-    """numba raises after it has compiled, e.g. on a full disk."""
-    calls = []
-
-    def full_disk_at_first(number: int) -> None:
-        calls.append(number)
-        if len(calls) == 1:
-            raise OSError(28, "No space left on device")
-
-    sampler.call(full_disk_at_first, 7)
-    assert calls == [7, 7]
+        text, errors = written(installed, NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES=features).communicate(timeout=300)
+        assert (hashlib.sha256(text.encode()).hexdigest()[:16], errors) == (SHA256, "")

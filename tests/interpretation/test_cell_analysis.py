@@ -10,20 +10,14 @@ from cells import HIDDEN, LAYERS, PLANTED, STEP, cell_of, plant_line_counter, ra
 from numpy.typing import NDArray
 
 from charlstm.evaluation.documents import write_document
-from charlstm.interpretation import analysis
 from charlstm.interpretation.analysis import (
     EXCERPT_LEN,
-    MIN_CHARS,
     ROW_LEN,
-    SIGNIFICANT,
     WARM_UP,
     analyse_cells,
     cell_states,
     effect_and_p,
-    excerpt_start,
-    levels,
     ranks,
-    varies,
     weights,
 )
 from charlstm.interpretation.document import CellsDocument, cells_table, read_cells
@@ -34,7 +28,6 @@ LABEL = "line position"
 
 
 def analysed(text: str, step: float) -> CellsDocument:
-    """Of a model with a planted cell."""
     vocab = Vocab.of(text)
     model = random_model(vocab, seed=1)
     plant_line_counter(model, vocab, step)
@@ -70,22 +63,6 @@ def test_files_are_the_same_on_any_number_of_cores(text: str, tmp_path: Path) ->
     assert table[table["label"] == LABEL].iloc[0]["unit"] == PLANTED
 
 
-def test_what_is_too_little_is_left_out_with_a_reason(text: str) -> None:
-    vocab = Vocab.of(text)
-    for short, reason in [
-        (text[: MIN_CHARS - 1], "the text has 4,199 characters, and 4,200 are the least"),
-        ("\n" * MIN_CHARS, "no label varies enough in both halves of the text"),
-    ]:
-        document = analyse_cells(random_model(vocab, 1), vocab, vocab.encode(short))
-        assert document.reason == reason and not document.tested and len(cells_table(document)) == 0
-
-
-def test_a_large_model_reads_less(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert analysed(text, STEP).num_chars == len(text) // 2 // ROW_LEN * ROW_LEN > 5_000
-    monkeypatch.setattr(analysis, "MAX_CELL_STATES", LAYERS * HIDDEN * 8_000)
-    assert analysed(text, STEP).num_chars == 4_000
-
-
 def test_states_are_those_of_the_equations_in_the_order_of_the_text() -> None:
     vocab = Vocab.of("abcd\n")
     model = random_model(vocab, seed=4)
@@ -103,7 +80,6 @@ def test_states_are_those_of_the_equations_in_the_order_of_the_text() -> None:
 
 
 def draws(name: str, num_chars: int) -> tuple[NDArray[np.float16], NDArray[np.bool_], NDArray[np.int64]]:
-    """A cell with ties, a flag and a number, unrelated."""
     generator = np.random.default_rng(list(name.encode()))
     cell_N = generator.integers(-400, 401, num_chars).astype(np.float16) / np.float16(8)
     return cell_N, generator.random(num_chars) < 0.2, generator.integers(0, 9, num_chars)
@@ -125,36 +101,3 @@ def test_an_effect_is_compared_with_those_of_the_moved_label() -> None:
     moved = [weights(np.roll(numbers_N, shift)) @ ranks(cell_N) for shift in (0, 500, 501, 502, 503)]
     assert effect == pytest.approx(moved[0])
     assert p_value == (1 + sum(abs(one) >= abs(effect) for one in moved[1:])) / 5
-
-
-def test_slow_labels_that_only_look_alike_are_not_significant() -> None:
-    """Shuffled one by one, such labels would make every second pair significant; moved, about one in twenty."""
-    generator = np.random.default_rng(4)
-    num_chars, num_pairs = 6_000, 200
-
-    def slow() -> NDArray[np.int64]:
-        lengths = generator.integers(20, 181, num_chars // 20)
-        return np.repeat(generator.integers(0, 100, len(lengths)), lengths)[:num_chars]
-
-    pairs = [effect_and_p(slow().astype(np.float16), slow()) for _ in range(num_pairs)]
-    assert sum(p_value <= SIGNIFICANT for _, p_value in pairs) <= 20
-    assert sum(abs(effect) > 1.96 / num_chars**0.5 for effect, _ in pairs) > 100
-
-
-def test_labels_that_hardly_vary_are_left_out() -> None:
-    assert not varies(np.arange(1000)) and not varies(np.repeat([False, True], 500))
-    assert varies(np.tile(np.repeat([False, True], 50), 6)) and varies(np.arange(1000) % 150)
-
-
-def test_levels_are_of_the_median_and_the_far_percentile() -> None:
-    cell = np.concatenate([np.linspace(-0.1, 0.1, 1001), [3.0]]).astype(np.float16)
-    found = levels(cell, slice(None))
-    assert found[500] == 0 and found[0] in (-100, -99) and found[-1] == 100
-    assert levels(np.zeros(10, np.float16), slice(0, 3)) == [0, 0, 0]
-
-
-def test_an_excerpt_shows_a_label_that_is_rare() -> None:
-    flags = np.zeros(20_000, bool)
-    flags[12_300:12_900] = True
-    start = excerpt_start(flags, [0, *range(80, 20_000, 80)])
-    assert start % 80 == 0 and flags[start : start + EXCERPT_LEN].mean() > 0.2

@@ -1,8 +1,5 @@
 """Labels say what a text says, on texts that are labeled by hand."""
 
-from typing import Any
-
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +14,6 @@ def labels(text: str) -> dict[str, Label]:
 
 
 def marks(label: Label) -> str:
-    """A yes-or-no label as a row of marks."""
     assert label.is_yes_or_no
     return "".join("x" if one else "." for one in label.values_N)
 
@@ -64,17 +60,3 @@ def test_numbers(name: str, text: str, expected: list[int]) -> None:
 def test_labels_of_any_text_have_a_value_for_each_character(before: str, text: str) -> None:
     found = labels(before + text)
     assert len(found) == 15 and all(one.values_N.shape == (len(before + text),) for one in found.values())
-
-
-@given(st.text('ab "(\n.:', min_size=1, max_size=60), st.text('ab "(\n.:', max_size=20))
-def test_all_but_speaker_lines_are_known_without_what_follows(text: str, after: str) -> None:
-    vocab = Vocab.of('ab "(\n.:')
-
-    def values(one: str) -> dict[str, Any]:
-        found = labels_of(vocab.encode(one), vocab)
-        return {label.name: label.values_N[: len(text)].tolist() for label in found}
-
-    whole, cut = values(text + after), values(text)
-    ahead = {"speaker line", "position in the name"}
-    assert {name for name in whole if whole[name] != cut[name]} <= ahead
-    assert np.issubdtype(labels_of(vocab.encode(text), vocab)[2].values_N.dtype, np.integer)

@@ -1,10 +1,7 @@
 """The review page's section on single cells: all of an excerpt, its colors, and any text as text."""
 
 import re
-from pathlib import Path
 
-import pytest
-from browser import CHROMIUM, dom_of
 from reviews import HOSTILE, Page, cells, review, sample
 
 from charlstm.report.page import DARKEST, is_hidden, page_of, runs_of
@@ -35,14 +32,6 @@ def test_the_section_says_what_was_found() -> None:
     assert found.count("<details") == found.count(" open>") == 1
 
 
-def test_a_page_without_cells_says_why_or_nothing() -> None:
-    none = cells("x", reason="the text has 9 characters", tested=[])
-    assert "Nothing was looked for: the text has 9 characters." in section(page_of(REVIEW, cells=none))
-    assert 'id="cells"' not in page_of(REVIEW) and "#cells" not in page_of(REVIEW)
-    unconfirmed = cells("x", tested=cells("x").tested[1:])
-    assert "<strong>No label is confirmed.</strong>" in section(page_of(REVIEW, cells=unconfirmed))
-
-
 def test_a_hostile_text_is_text() -> None:
     plain, hostile = (Page(section(page_of(REVIEW, cells=cells(one, one)))) for one in ("a plain text", HOSTILE))
     assert {tag for tag, _ in hostile.tags} - {tag for tag, _ in plain.tags} <= {"span", "i"}
@@ -51,12 +40,3 @@ def test_a_hostile_text_is_text() -> None:
     page = page_of(REVIEW, cells=cells(HOSTILE, HOSTILE))
     assert not [one for one in set(page) if is_hidden(one)]
     assert "it ran" not in "".join(Page(page).scripts)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, e.g. `apt-get install chromium`")
-def test_a_browser_shows_the_section(tmp_path: Path) -> None:
-    (tmp_path / "page.html").write_text(page_of(REVIEW, cells=cells(HOSTILE, HOSTILE)), encoding="utf-8")
-    dom = dom_of(tmp_path / "page.html")
-    assert "<title>it ran" not in dom and dom.count('<details class="cell"') == 1
-    assert "<iframe" not in dom and "<img" not in dom and 'class="h4"' in dom

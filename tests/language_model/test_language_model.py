@@ -1,15 +1,12 @@
 """The public model: texts, scores, states, and what it says to wrong arguments."""
 
 import copy
-import itertools
 import json
 import math
 import pickle
-import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -43,9 +40,8 @@ def test_the_same_arguments_give_the_same_text_alone_among_others_and_as_a_strea
     assert all(model.generate(PROMPT, num_chars=60, seed=5, **option) != one for option in options)
 
 
-@pytest.mark.parametrize("kind", [list, tuple])
-def test_each_of_several_prompts_gives_what_it_gives_alone(model: charlstm.Model, kind: type) -> None:
-    prompts = kind(["The model ", "a", "The model ", "def "])
+def test_each_of_several_prompts_gives_what_it_gives_alone(model: charlstm.Model) -> None:
+    prompts = ["The model ", "a", "The model ", "def "]
     before = model.state
     texts = model.generate(prompts, num_chars=40, seed=5)
     nested = model.generate(prompts, num_chars=40, seed=5, num_texts=2)
@@ -54,9 +50,6 @@ def test_each_of_several_prompts_gives_what_it_gives_alone(model: charlstm.Model
     assert nested == [model.generate(prompt, num_chars=40, seed=5, num_texts=2) for prompt in prompts]
     state = model.read("abc")
     assert model.generate(["", "a"], num_chars=9, state=state)[0] == model.generate("", num_chars=9, state=state)
-    assert model.generate(kind([])) == []
-    with pytest.raises(TextRequestError, match=r"^prompt 2: expected a text, got 5$"):
-        model.generate(["a", 5])  # type: ignore[list-item]
     with pytest.raises(TextRequestError, match=r"^prompt 3: the model never saw the characters 'Ж'"):
         model.generate(["a", "b", "Ж"])
 
@@ -72,69 +65,6 @@ def test_a_text_is_a_str_that_says_why_it_ended(model: charlstm.Model) -> None:
     assert "".join(model.stream(PROMPT, num_chars=60, stop=stop, keep_stop=True)) == kept
     copied = copy.deepcopy(kept)
     assert (copied, copied.reason) == (kept, "stop")
-
-
-@pytest.mark.parametrize("stop", ["e", ["zzz", "th"], ("\n", "e ")])
-def test_a_text_ends_before_a_stop_text(model: charlstm.Model, stop: str | list[str]) -> None:
-    whole = model.generate(PROMPT, num_chars=300)
-    stops = [stop] if isinstance(stop, str) else stop
-    end = min(whole.index(one) for one in stops if one in whole)
-    assert model.generate(PROMPT, num_chars=300, stop=stop) == whole[:end]
-    assert list(model.stream(PROMPT, num_chars=300, stop=stop)) == list(whole[:end])
-
-
-def test_a_score_is_what_a_loop_over_characters_finds(model: charlstm.Model, learned: Path, text: str) -> None:
-    piece, (net, vocab, _) = text[:150], load_model(learned, "gates")
-    state, nats = None, []
-    with torch.no_grad():
-        for character, target in itertools.pairwise(vocab.encode(piece).astype(int)):
-            logits_BTV, state = net(torch.tensor([[character]]), state)
-            nats.append(-float(logits_BTV[0, 0].double().log_softmax(0)[target]))
-    score = model.score(piece)
-    assert score.text == piece and score.num_chars == len(piece) - 1
-    assert math.isnan(score.char_nats[0])
-    np.testing.assert_allclose(score.char_nats[1:], nats, atol=1e-5)
-    assert score.nats == pytest.approx(sum(nats), rel=1e-6)
-    assert score.nats_per_char == score.nats / score.num_chars
-    assert score.bits_per_char == pytest.approx(score.nats_per_char / math.log(2))
-    assert score.perplexity == pytest.approx(math.exp(score.nats_per_char))
-    assert [character for character, _ in score] == list(piece)
-
-
-def test_a_score_is_the_protocol_stateful_to_the_bit(model: charlstm.Model, learned: Path, text: str) -> None:
-    trained = load_model(learned, "fused")
-    assert model.score(text).nats == stateful(trained.model, EncodedText(trained.vocab.encode(text))).nats
-
-
-def test_shuffled_text_is_far_worse(model: charlstm.Model, text: str) -> None:
-    shuffled = "".join(random.Random(0).sample(text, len(text)))
-    assert model.score(shuffled).nats_per_char > model.score(text).nats_per_char + 1
-
-
-def test_a_text_in_two_parts_costs_what_it_costs_in_one(model: charlstm.Model, text: str) -> None:
-    first, second = text[:700], text[700:1000]
-    whole = model.score(first + second)
-    after_whole = model.state
-    begun = model.score(first)
-    rest = model.score(second, state=model.state)
-    assert not math.isnan(rest.char_nats[0])
-    assert begun.num_chars + rest.num_chars == whole.num_chars
-    np.testing.assert_allclose(np.concatenate([begun.char_nats, rest.char_nats])[1:], whole.char_nats[1:], atol=1e-4)
-    assert after_whole is not None and model.state is not None
-    torch.testing.assert_close(model.state.lstm, after_whole.lstm, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(model.read(second, state=model.read(first)).lstm, after_whole.lstm, atol=1e-4, rtol=1e-4)
-
-
-def test_a_text_goes_on_from_a_saved_state_as_if_it_had_never_stopped(model: charlstm.Model, tmp_path: Path) -> None:
-    first = model.generate(PROMPT, num_chars=50, temperature=0)
-    assert model.state is not None
-    model.state.save(tmp_path / "state.safetensors")
-    state = charlstm.State.load(tmp_path / "state.safetensors")
-    assert state == model.state
-    second = model.generate("", num_chars=50, temperature=0, state=state)
-    assert first + second == model.generate(PROMPT, num_chars=100, temperature=0)
-    assert "".join(model.stream("", num_chars=50, temperature=0, state=state)) == second
-    assert model.state is not None and state != model.state
 
 
 def test_the_state_is_that_of_the_last_text(model: charlstm.Model, learned: Path) -> None:
@@ -181,30 +111,19 @@ def test_unseen_characters_are_scored_as_evaluate_scores_them(tmp_path: Path) ->
     ("arguments", "message"),
     [
         ({"num_chars": 0}, "num_chars: expected a whole number of at least 1, got 0"),
-        ({"num_texts": 10**9}, "num_texts: expected a whole number from 1 to 100,000, got 1000000000"),
-        ({"num_texts": 1.5}, "num_texts: expected a whole number from 1 to 100,000, got 1.5"),
-        ({"temperature": 10**400}, f"temperature: expected a number from 0 to 1e38, got 1{'0' * 59} ..."),
-        (
-            {"seed": 10**5000},
-            "seed: expected a whole number of at least 0, below 2**63, got a number of thousands",
-        ),
         ({"stop": ["a", 5]}, "stop: expected a text of at least one character, or several, got 5"),
-        ({"stop": [None]}, "stop: expected a text of at least one character, or several, got None"),
         ({"stop": "Ж"}, "stop: the model never writes the characters 'Ж'"),
         ({"unknown": "guess"}, "unknown: expected error, nearest or skip, got 'guess'"),
         ({"state": "here"}, "state: expected a charlstm.State, got 'here'"),
         ({"prompt": ""}, "prompt: expected at least one character, e.g. a newline"),
-        ({"prompt": b"a"}, "prompt: expected a text, got b'a'"),
     ],
 )
 def test_a_wrong_argument_is_one_line(model: charlstm.Model, arguments: dict[str, Any], message: str) -> None:
-    """Each option is checked by `Sampling`."""
     with pytest.raises(charlstm.CharlstmError) as caught:
         model.generate(**arguments)
     assert str(caught.value).startswith(message)
-    if "num_texts" not in arguments:
-        with pytest.raises(charlstm.CharlstmError, match=message[:9]):
-            model.stream(**arguments)  # at once, not at its first character
+    with pytest.raises(charlstm.CharlstmError, match=message[:9]):
+        model.stream(**arguments)  # at once, not at its first character
 
 
 def test_an_unknown_option_is_named(model: charlstm.Model) -> None:
@@ -212,10 +131,10 @@ def test_an_unknown_option_is_named(model: charlstm.Model) -> None:
         model.generate(tempurature=1.0)  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize(("short", "least"), [("", "one character"), ("a", "two characters")])
-def test_there_must_be_something_to_score(model: charlstm.Model, short: str, least: str) -> None:
-    with pytest.raises(TextRequestError, match=f"text: expected at least {least}"):
-        model.score(short)
+def test_there_must_be_something_to_score(model: charlstm.Model) -> None:
+    for short in ("", "a"):
+        with pytest.raises(TextRequestError, match="text: expected at least"):
+            model.score(short)
 
 
 def test_a_model_says_what_it_is(model: charlstm.Model, learned: Path) -> None:
@@ -230,3 +149,14 @@ def test_a_copy_writes_the_same(model: charlstm.Model) -> None:
     text = model.generate(PROMPT, num_chars=30)  # from now on it has a sampler, maybe in machine code
     for same in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):  # noqa: S301
         assert same.generate(PROMPT, num_chars=30) == text and same.state == model.state
+
+
+def test_a_score_is_the_protocol_stateful_to_the_bit(model: charlstm.Model, learned: Path, text: str) -> None:
+    trained, score = load_model(learned, "fused"), model.score(text)
+    assert score.nats == stateful(trained.model, EncodedText(trained.vocab.encode(text))).nats
+    assert math.isnan(score.char_nats[0]) and score.num_chars == len(text) - 1
+    assert score.nats == pytest.approx(score.char_nats[1:].sum(), rel=1e-6)
+    assert score.nats_per_char == score.nats / score.num_chars
+    assert score.bits_per_char == pytest.approx(score.nats_per_char / math.log(2))
+    assert score.perplexity == pytest.approx(math.exp(score.nats_per_char))
+    assert [character for character, _ in score] == list(text)

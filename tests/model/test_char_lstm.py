@@ -1,16 +1,12 @@
-from typing import Any
-
 import pytest
 import torch
 from learning import needs_bf16
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from charlstm.model import loss
 from charlstm.model.char_lstm import CharLSTM, Implementation, initial_weights
 from charlstm.model.dropout import DropoutMasks
 from charlstm.model.gates import LSTMState
-from charlstm.model.layers import FusedLayer, GatesLayer
+from charlstm.model.layers import FusedLayer
 from charlstm.model.loss import IGNORE, summed_nats
 from charlstm.model.shape import ModelShape
 
@@ -35,24 +31,6 @@ def ids(num_rows: int = 4, length: int = 9) -> torch.Tensor:
     return torch.randint(0, SHAPE.vocab_size, (num_rows, length), generator=torch.Generator().manual_seed(1))
 
 
-def test_implementations_are_the_same_function_with_the_same_gradients() -> None:
-    gates, fused = with_opinions(make("gates")), with_opinions(make("fused"))
-    assert isinstance(gates.layers[0], GatesLayer) and isinstance(fused.layers[0], FusedLayer)
-    results = []
-    for model in (gates, fused):
-        logits_BTV, state = model(ids())
-        logits_BTV.logsumexp(-1).sum().backward()
-        results.append((logits_BTV, *state))
-        for weight in model.parameters():
-            if weight.requires_grad:
-                assert weight.grad is not None
-                weight.data = weight.grad
-    for mine, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
-    for name, gradient in gates.state_dict().items():
-        torch.testing.assert_close(gradient, fused.state_dict()[name], rtol=0, atol=1e-8, msg=name)
-
-
 def test_state_dict_has_one_layout_and_round_trips() -> None:
     gates, fused = make("gates", seed=1), make("fused", seed=2)
     assert gates.state_dict().keys() == fused.state_dict().keys()
@@ -72,11 +50,6 @@ def test_without_an_embedding_characters_are_one_hot() -> None:
     assert model.shape.num_parameters == sum(weight.numel() for weight in model.state_dict().values()) - 11 * 11
 
 
-def test_loading_names_what_is_missing() -> None:
-    with pytest.raises(RuntimeError, match="head.bias"):
-        make("fused").load_state_dict({k: v for k, v in make("gates").state_dict().items() if k != "head.bias"})
-
-
 @pytest.mark.parametrize("implementation", ["gates", "fused"])
 def test_carrying_the_state_equals_reading_at_once(implementation: Implementation) -> None:
     model = make(implementation)
@@ -86,13 +59,6 @@ def test_carrying_the_state_equals_reading_at_once(implementation: Implementatio
     torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
     torch.testing.assert_close(state, last)
     assert last.hidden.shape == (SHAPE.num_layers, 4, SHAPE.hidden_size)
-
-
-def test_detached_state_stops_back_propagation() -> None:
-    model = make("fused")
-    _, state = model(ids())
-    assert state.cell.requires_grad and not state.detach().cell.requires_grad
-    assert isinstance(state.detach(), LSTMState)
 
 
 @pytest.mark.parametrize("place", ["embedding", 0, 1, 2, "output"])
@@ -157,57 +123,9 @@ def test_uniform_initial_weights_are_those_of_linear_layers() -> None:
         assert abs(off.mean() / bound - 0.5) < 0.1, name  # uniform
 
 
-@needs_bf16
-def test_autocast_runs_the_fused_layer_in_the_dtype_it_names() -> None:
-    layer = FusedLayer(5, 7)
-    x_TBI, zeros_BH = torch.randn(6, 4, 5), torch.zeros(4, 7)
-    with torch.autocast("cpu", torch.bfloat16):
-        mine, last = layer(x_TBI, LSTMState(zeros_BH, zeros_BH))
-        theirs, _ = layer.lstm(x_TBI)
-    assert mine.dtype == last.cell.dtype == torch.bfloat16
-    assert torch.equal(mine, theirs)
-
-
-class LSTMCalls(TorchFunctionMode):
-    """The weights that each call of `torch.lstm` was given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weights: list[list[torch.Tensor]] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        if func is torch.lstm:
-            self.weights.append(args[2])
-        return func(*args, **(kwargs or {}))
-
-
-def test_weights_in_another_dtype_lie_end_to_end_and_compute_the_same_bits() -> None:
-    layer, x_TBI = FusedLayer(5, 7), torch.randn(6, 4, 5)
-    zeros = torch.zeros(4, 7)
-    weights = dict(layer.lstm.named_parameters())
-    with torch.autocast("cpu", torch.bfloat16), LSTMCalls() as calls:
-        mine, last = layer(x_TBI, LSTMState(zeros, zeros))
-    (given,) = calls.weights
-    assert len({weight.untyped_storage().data_ptr() for weight in given}) == 1
-    ends = [0]
-    for weight in given:
-        assert weight.is_contiguous() and weight.storage_offset() == ends[-1]
-        ends.append(ends[-1] + weight.numel())
-    assert ends[-1] * 2 == given[0].untyped_storage().nbytes()
-
-    cast = [weight.bfloat16() for weight in weights.values()]  # one by one
-    start = [zeros[None].bfloat16()] * 2
-    theirs, hidden, cell = torch.lstm(x_TBI.bfloat16(), start, cast, True, 1, 0.0, True, False, False)
-    assert torch.equal(mine, theirs) and torch.equal(last.hidden, hidden[0]) and torch.equal(last.cell, cell[0])
-    trained = [weight for weight in weights.values() if weight.requires_grad]
-    gradients = [torch.autograd.grad(one.float().square().sum(), trained) for one in (mine, theirs)]
-    assert len(trained) == 3 and all(map(torch.equal, *gradients))
-
-
 def loss_and_gradients(
     model: CharLSTM, targets_BT: torch.Tensor, masks: DropoutMasks | None, *, in_pieces: bool
 ) -> list[torch.Tensor]:
-    """The summed nats, the state at the end and all gradients."""
     model.zero_grad()
     if in_pieces:
         nats, end = model(ids(), None, masks, targets_BT=targets_BT)
@@ -222,9 +140,9 @@ def loss_and_gradients(
     ]
 
 
-@pytest.mark.parametrize("num_copies", [None, 1, 3])
+@pytest.mark.parametrize("num_copies", [None, 3])
 @pytest.mark.parametrize("implementation", ["gates", "fused"])
-@pytest.mark.parametrize("at_once", [11, 50, 10**6])  # logits: those of one character, of four, of all
+@pytest.mark.parametrize("at_once", [11, 50])  # logits: those of one character, of four
 def test_a_head_in_pieces_has_the_same_loss_and_gradients(
     implementation: Implementation, num_copies: int | None, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,44 +158,16 @@ def test_a_head_in_pieces_has_the_same_loss_and_gradients(
     torch.testing.assert_close(pieces, plain, rtol=1e-12, atol=1e-12)
 
 
-def test_a_head_in_pieces_multiplies_in_bf16_as_the_whole_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 30)
-    model, targets_BT = with_opinions(make("fused")).float(), ids().roll(1, 1)
+@needs_bf16
+def test_weights_in_another_dtype_compute_the_same_bits_as_if_cast_one_by_one() -> None:
+    layer, x_TBI, zeros_BH = FusedLayer(5, 7), torch.randn(6, 4, 5), torch.zeros(4, 7)
     with torch.autocast("cpu", torch.bfloat16):
-        nats, _ = model(ids(), targets_BT=targets_BT)
-        logits_BTV, _ = model(ids())
-    assert logits_BTV.dtype == torch.bfloat16 and nats.dtype == torch.float32
-    torch.testing.assert_close(nats, summed_nats(logits_BTV.float(), targets_BT), rtol=1e-5, atol=0)
-    torch.autograd.backward(nats)
-    found = model.head.weight.grad
-    model.zero_grad()
-    torch.autograd.backward(summed_nats(logits_BTV.float(), targets_BT))
-    torch.testing.assert_close(found, model.head.weight.grad, rtol=0.02, atol=0.05)
-
-
-class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
-    """The size of the largest tensor that any operation makes."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch's
-        self.numel = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        found = func(*args, **(kwargs or {}))
-        for one in found if isinstance(found, tuple | list) else (found,):
-            if isinstance(one, torch.Tensor):
-                self.numel = max(self.numel, one.numel())
-        return found
-
-
-def test_a_head_in_pieces_never_has_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither on the way forward nor back, where they are made again."""
-    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 3000)
-    model, ids_BT = CharLSTM(ModelShape(1000, 2, 2, 1), "gates"), torch.zeros((8, 20), dtype=torch.int64)
-    sizes = []
-    for in_pieces in (False, True):
-        with Largest() as largest:
-            nats, _ = model(ids_BT, targets_BT=ids_BT) if in_pieces else model(ids_BT)
-            torch.autograd.backward(nats.sum())
-        sizes.append(largest.numel)
-    assert sizes == [8 * 20 * 1000, 3000]
+        mine, last = layer(x_TBI, LSTMState(zeros_BH, zeros_BH))
+    weights = list(layer.lstm.parameters())
+    start = [zeros_BH[None].bfloat16()] * 2
+    cast = [weight.bfloat16() for weight in weights]
+    theirs, hidden, cell = torch.lstm(x_TBI.bfloat16(), start, cast, True, 1, 0.0, True, False, False)
+    assert torch.equal(mine, theirs) and torch.equal(last.hidden, hidden[0]) and torch.equal(last.cell, cell[0])
+    trained = [weight for weight in weights if weight.requires_grad]
+    gradients = [torch.autograd.grad(one.float().square().sum(), trained) for one in (mine, theirs)]
+    assert len(trained) == 3 and all(map(torch.equal, *gradients))

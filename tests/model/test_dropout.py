@@ -6,14 +6,13 @@ from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.shape import ModelShape
 from charlstm.training.batches import rows_of
 
-NOTHING = DropoutMasks(None, (None, None), None)
 RATES = DropoutRates(0.1, 0.2, 0.4)
 
 
-def masks(rows: slice, num_steps: int = 1, rates: DropoutRates = RATES) -> DropoutMasks:
+def masks(rows: slice, num_steps: int = 1) -> DropoutMasks:
     return draw_masks(
         torch.Generator().manual_seed(3),
-        rates,
+        RATES,
         ModelShape(vocab_size=9, embedding_size=40, hidden_size=50, num_layers=2, feed_forward_size=7),
         num_steps=num_steps,
         rows=rows,
@@ -44,7 +43,3 @@ def test_values_keep_the_mean_and_the_rate() -> None:
     assert sorted(set(mask.flatten().tolist())) == pytest.approx([0, 1 / 0.6])
     assert mask.eq(0).float().mean() == pytest.approx(0.4, abs=0.01)
     assert mask.mean() == pytest.approx(1.0, abs=0.02)
-
-
-def test_a_rate_of_zero_is_no_mask() -> None:
-    assert masks(slice(0, 10), rates=DropoutRates(0, 0, 0)) == NOTHING

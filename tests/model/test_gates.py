@@ -9,7 +9,6 @@ from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer, GatesLayer
 
 T, B, IN, H = 5, 3, 4, 6
-Arrays = dict[str, np.ndarray]
 GATES = ("forget_gate", "input_gate", "candidate", "output_gate")
 
 
@@ -56,7 +55,6 @@ def numpy_layer(
 
 
 def gradients(layer: torch.nn.Module) -> dict[str, Tensor]:
-    """Gradients under the gates' names, whichever the layer."""
     for weight in layer.parameters():
         if weight.requires_grad:
             assert weight.grad is not None
@@ -81,14 +79,3 @@ def test_layer_equals_numpy_in_outputs_and_gradients(kind: type) -> None:
     assert grads.keys() == expected_grads.keys()
     for name, grad in grads.items():
         np.testing.assert_allclose(grad.numpy(), expected_grads[name], rtol=0, atol=1e-8, err_msg=name)
-
-
-def test_open_forget_gate_keeps_the_cell_and_closed_output_gate_hides_it() -> None:
-    layer = GatesLayer(IN, H)
-    for name, weight in layer.named_parameters():
-        bias = {"forget_gate": 50.0, "input_gate": -50.0, "output_gate": -50.0}.get(name.split(".")[1], 0.0)
-        torch.nn.init.constant_(weight, bias if name.endswith("bias") else 0.0)
-    cell = torch.randn(B, H)
-    hidden_TBH, last = layer(torch.randn(T, B, IN), LSTMState(torch.randn(B, H), cell))
-    torch.testing.assert_close(last.cell, cell)
-    torch.testing.assert_close(hidden_TBH, torch.zeros(T, B, H))

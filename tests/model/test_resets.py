@@ -46,7 +46,6 @@ def masks(num_steps: int) -> DropoutMasks:
 
 
 def at_times(masks: DropoutMasks, times: slice) -> DropoutMasks:
-    """Of masks drawn for every time step."""
 
     def cut(mask: Tensor | None) -> Tensor:
         assert mask is not None
@@ -60,7 +59,6 @@ def at_times(masks: DropoutMasks, times: slice) -> DropoutMasks:
 
 
 def one_by_one(model: CharLSTM, state: LSTMState, drawn: DropoutMasks | None, is_locked: bool) -> Tensor:
-    """The logits of each row, document by document."""
     rows = []
     for row in range(NUM_ROWS):
         here, logits = slice(row, row + 1), []
@@ -103,11 +101,6 @@ def test_the_state_after_the_last_character_is_that_of_its_document(implementati
     torch.testing.assert_close(end.rows(slice(0, 1)), model(ids()[:1, 6:])[1])
     torch.testing.assert_close(end.rows(slice(1, 2)), model(ids()[1:2, 11:])[1])
     torch.testing.assert_close(end.rows(slice(2, 3)), model(ids()[2:], some_state().rows(slice(2, 3)))[1])
-
-
-def test_without_a_document_nothing_is_cut() -> None:
-    assert Resets.of(None, torch.device("cpu")) is None
-    assert Resets.of(torch.zeros(3, 4, dtype=torch.bool), torch.device("cpu")) is None
 
 
 def test_a_state_that_is_no_number_is_gone_in_the_next_document() -> None:

@@ -59,15 +59,6 @@ def test_a_copy_is_marked_where_it_stands(trained: TrainedModel) -> None:
     assert (copy.start, copy.num_times, copy.line, copy.column) == (2, 1, 2, 10)
 
 
-@pytest.mark.parametrize(("num_times", "num_marked"), [(1, 1), (2, 1), (3, 0)])
-def test_a_phrase_of_the_corpus_is_not_marked(trained: TrainedModel, num_times: int, num_marked: int) -> None:
-    phrase = "a fed cafe had a bad decade head"
-    found = collected(trained, [generated(f"gg{phrase}gg")], train=f"{phrase}\n" * num_times)
-    figures, share = found.figures[0], round(len(phrase) / (len(phrase) + 4), 4)
-    assert len(found.samples[0].copies) == num_marked and figures.longest_copied == len(phrase) * num_marked
-    assert (figures.copied, figures.phrases) == ((share, 0.0) if num_marked else (0.0, share))
-
-
 def test_figures_are_by_temperature_and_of_held_out_text(trained: TrainedModel) -> None:
     texts = [generated("abc def", temperature=one, seed=seed) for one in (0.5, 1.0, 0.5) for seed in (1, 2)]
     found = collected(trained, texts)
@@ -78,14 +69,6 @@ def test_figures_are_by_temperature_and_of_held_out_text(trained: TrainedModel) 
     assert len(str(found.parameters["a.d"])) < 1010
     nats = found.samples[0].nats_per_char
     assert nats is not None and nats > math.log(len(VOCAB))
-
-
-@pytest.mark.parametrize("text", ["", "a", " ", "\n\n"])
-@pytest.mark.parametrize(("train", "val"), [(TRAIN, "ab"), ("ab", "ba"), (TRAIN, TRAIN * 9)])
-def test_texts_that_are_hardly_there(trained: TrainedModel, text: str, train: str, val: str) -> None:
-    found = collected(trained, [generated(text, "a" * 40)], train, val)
-    assert found.figures[0].known_words is None and found.figures[0].longest_copied == 0
-    assert "</html>" in page_of(found)
 
 
 def test_more_than_a_document_holds_is_cut_and_counted(trained: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,15 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from reviews import HOSTILE, copy, review, sample
+from reviews import copy, review, sample
 
-from benchmarks.projects import ROOT
-from charlstm.errors import CharlstmError
 from charlstm.evaluation.documents import write_document
 from charlstm.report.comparison import comparison_of, groups_of, labels_of, loss_rows
 from charlstm.report.document import Candidate, Loss, read_review
 from charlstm.sections import PublishedLoss
-from pipeline.commands.review import find_review
 from pipeline.commands.review import review as write_review
 
 
@@ -66,60 +63,23 @@ def test_texts_that_were_drawn_alike_are_one_row() -> None:
     assert found == [("p", 1, ["a", None]), ("q", 1, ["b", "c"]), ("p", 2, [None, "d"])]
 
 
-def test_labels_and_texts_are_text_and_the_bytes_the_same() -> None:
-    hostile = review([sample(HOSTILE, HOSTILE)], parameters={HOSTILE: HOSTILE})
-    several = [Candidate(HOSTILE, hostile, None), Candidate("$\\frac{", review([]), None)]
-    page = comparison_of(several)
-    assert page == comparison_of(several)
-    assert page.count("<script") == 1 and "<img" not in page and "\u202e" not in page and "\0" not in page
-
-
-def test_the_command_takes_projects_folders_and_files(tmp_path: Path) -> None:
-    projects = [tmp_path / "first", tmp_path / "second", tmp_path / "other" / "second"]
-    for project in projects:
-        write_document(project / "artifacts/samples/review.json", review([sample(project.name)]))
-        for name in ("dvc.yaml", "params.yaml"):
-            shutil.copy(ROOT / name, project)
-    sources = [projects[0], projects[1] / "artifacts/samples", projects[2] / "artifacts/samples/review.json"]
-    files = [find_review(source) for source in sources]
-    assert files == [project / "artifacts/samples/review.json" for project in projects]
-    write_review([str(source) for source in sources], tmp_path / "page.html")
-    page = (tmp_path / "page.html").read_text("utf-8")
-    names = ("3 models side by side", "first", "second (1)", "second (2)")
-    assert all(one in page for one in names) and str(tmp_path) not in page
-    with pytest.raises(CharlstmError, match="expected 1 to 10 models to review side by side, found 11"):
-        write_review([str(projects[0])] * 11, tmp_path / "none.html")
-
-
-def test_a_source_that_has_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(CharlstmError, match="expected a project, a folder of samples or a review.json, found none"):
-        write_review([str(tmp_path)], tmp_path / "page.html")
-    with pytest.raises(
-        CharlstmError, match="nothing: there is no such file or folder; runs and revisions need a project"
-    ):
-        write_review(["nothing"], tmp_path / "page.html")
-    assert not (tmp_path / "page.html").exists()
-
-
 def test_runs_and_revisions_are_found(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(recorded)
     document = read_review(Path("artifacts/samples/review.json"))
     other = document.model_copy(update={"parameters": {**document.parameters, "train.muon.learning_rate": 0.05}})
     write_document(tmp_path / "other" / "review.json", other)
+    shutil.copy("artifacts/evaluate/blocks.csv", tmp_path / "other")
     rate = document.parameters["train.muon.learning_rate"]
     for name, label in (("an-experiment", ""), ("HEAD", ""), (document.model_sha256[:12], document.model_sha256[:8])):
         write_review([name, str(tmp_path / "other")], tmp_path / "page.html")
         page = (tmp_path / "page.html").read_text("utf-8")
-        assert "2 models side by side" in page and f"<bdi>{label or name}</bdi>, LSTM" in page
+        assert "2 models side by side" in page and "This text has 2 blocks" in page  # said where both are known
+        assert f"<bdi>{label or name}</bdi>, LSTM" in page
         assert f"<bdi>muon.learning_rate {rate}</bdi>" in page and "<bdi>muon.learning_rate 0.05</bdi>" in page
 
 
-@pytest.mark.parametrize("content", [None, '{"schema_version": 2}'], ids=["missing", "of another version"])
-def test_an_experiment_without_its_review_in_mlflow_is_found_in_git(
-    content: str | None, copy: Path, tmp_path: Path
-) -> None:
+def test_an_experiment_without_its_review_in_mlflow_is_found_in_git(copy: Path, tmp_path: Path) -> None:
     for file in Path("mlartifacts").rglob("review.json"):
-        file.unlink() if content is None else file.write_text(content)
+        file.write_text('{"schema_version": 2}')
     write_review(["an-experiment"], tmp_path / "page.html")
     assert "seed 1</bdi></h1>" in (tmp_path / "page.html").read_text("utf-8")

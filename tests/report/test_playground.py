@@ -13,10 +13,8 @@ from reviews import review, sample
 from charlstm.generation.quantized import quantize
 from charlstm.model.shape import ModelShape
 from charlstm.report import playground
-from charlstm.report.comparison import comparison_of
-from charlstm.report.document import Candidate
 from charlstm.report.page import is_hidden, page_of
-from charlstm.report.playground import playground_of, start_of
+from charlstm.report.playground import playground_of
 
 MAX_DEFAULT_BYTES = 1_500_000
 SMALL = case(ModelShape(7, 5, 10, 2, 13), "abcdefg")
@@ -81,15 +79,3 @@ def test_a_model_that_is_too_large_is_left_out(monkeypatch: pytest.MonkeyPatch) 
     assert made.model is None
     assert "This model takes 0.0 MB, which is too large for a page" in page
     assert page.count("<script") == 1 and "playground-model" not in page
-
-
-def test_pages_without_a_model_have_no_playground() -> None:
-    for page in (page_of(review([sample("x")])), comparison_of([Candidate("a", review([sample("x")]), None)])):
-        assert "layground" not in page and page.count("<script") == 1 and page.count("'sha256-") == 1
-
-
-def test_the_form_begins_with_a_sample_that_can_be_seen() -> None:
-    samples = [sample("x", "\n"), sample("x", "a", temperature=0.5), sample("x", "b", temperature=0.9, seed=5)]
-    assert start_of(samples) == samples[2] and start_of([]) is None
-    page = page_of(review(samples[:1]), playground=playground_of(quantize(SMALL.model), SMALL.vocab))
-    assert 'data-start="&#34;\\n&#34;"' in page and 'value="0.98"' in page

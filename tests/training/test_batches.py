@@ -118,28 +118,11 @@ def test_batches_say_which_characters_begin_a_document(kind: str) -> None:
         assert torch.equal(torch.cat([part for part in parts if part is not None]), starts_BT)
 
 
-def test_a_separator_that_the_end_of_the_text_cuts_begins_no_document() -> None:
-    """The pairs form a ring, the characters do not."""
-    ids, separator = position_ids(501) % 11, np.array([4, 5, 0], np.uint16)  # it ends with 4 5, and begins with 0
-    for epoch in range(3):
-        batches = StreamBatches(EncodedText(ids, separator=separator), batch_size=5, context_len=7, seed=0)
-        for step in range(batches.steps_per_epoch):
-            starts_BT = batches.batch(epoch, step).starts_BT
-            assert starts_BT is not None and not starts_BT.any()
-
-
-def test_rows_are_contiguous_and_even() -> None:
-    assert [rows_of(rank, 3, 10) for rank in range(3)] == [slice(0, 3), slice(3, 6), slice(6, 10)]
+def test_too_little_text_is_refused_with_what_would_fit() -> None:
     with pytest.raises(TrainingError, match="10 rows over all processes, but 11 processes were started"):
         rows_of(0, 11, 10)
-
-
-def test_too_little_text_is_refused_with_what_would_fit() -> None:
-    with pytest.raises(TrainingError, match="a batch_size of 9 or a context_len of 3 would fit") as caught:
+    with pytest.raises(TrainingError, match="a batch_size of 9 or a context_len of 3 would fit"):
         StreamBatches(EncodedText(position_ids(100)), batch_size=32, context_len=10, seed=0)
-    assert "100 characters" in str(caught.value)
-    with pytest.raises(TrainingError, match="9 characters, .* lower both"):
-        StreamBatches(EncodedText(position_ids(9)), batch_size=32, context_len=10, seed=0)
     StreamBatches(EncodedText(position_ids(100)), batch_size=9, context_len=10, seed=0)
     StreamBatches(EncodedText(position_ids(100)), batch_size=32, context_len=3, seed=0)
     with pytest.raises(TrainingError, match="90 windows of train.context_len 10, too few for a train.batch_size of 91"):

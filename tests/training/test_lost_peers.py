@@ -48,6 +48,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_processes_have_long_to_meet_and_then_a_short_time_to_answer() -> None:
     """Here by gloo, whose time-out is set as NCCL's is."""
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
@@ -70,7 +71,6 @@ def project(encoded: Path, tmp_path: Path) -> Path:
 
 
 def train_together(project: Path, commands: Sequence[Sequence[str]], **env: str) -> list[tuple[int, str]]:
-    """The exit code of each process and what it says, within 90 seconds."""
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
@@ -95,23 +95,13 @@ def test_a_process_that_is_lost_before_training_starts_is_an_interruption(projec
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize(
-    ("fault", "rank", "codes", "reason"),
-    [
-        ("mistake", 1, [2, 2], "process 1: CharlstmError: in the middle of a step"),
-        pytest.param("defect", 1, [2, 1], "process 1: ValueError: in the middle of a step", marks=pytest.mark.slow),
-        pytest.param("defect", 0, [1, 2], "ValueError: in the middle of a step", marks=pytest.mark.slow),
-    ],
-)
-def test_a_process_that_fails_ends_both_and_the_run_has_its_reason(
-    project: Path, fault: str, rank: int, codes: list[int], reason: str
-) -> None:
+def test_a_process_that_fails_ends_both_and_the_run_has_its_reason(project: Path) -> None:
     """It leaves while the other one is in a collective call."""
     write_params(project, SHORT)
-    ended = train_together(project, [[sys.executable, FAULTY, str(rank), "40"]] * 2, FAULT=fault)
-    assert [code for code, _ in ended] == codes, ended
-    assert reason.rpartition(": ")[2] in ended[0][1]
+    ended = train_together(project, [[sys.executable, FAULTY, "1", "40"]] * 2, FAULT="in the middle of a step")
+    assert [code for code, _ in ended] == [2, 2], ended
+    assert "in the middle of a step" in ended[0][1]
     with closing(sqlite3.connect(project / "mlflow.db")) as store:
         assert store.execute("select status from runs").fetchall() == [("FAILED",)]
         ((why,),) = store.execute("select value from tags where key = 'ended'").fetchall()
-    assert why.endswith(reason)
+    assert why.endswith("process 1: CharlstmError: in the middle of a step")

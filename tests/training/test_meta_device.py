@@ -4,11 +4,10 @@ A tensor left on the CPU is an error there, and so is every question that a GPU 
 was given to it before.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
@@ -16,11 +15,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from charlstm.model import char_lstm, loss
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
-from charlstm.training import learner as learner_module
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
 
@@ -35,21 +32,11 @@ DROPOUT = {
 
 
 class NothingWaits(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """An error at whatever would wait for a GPU, or compute on both sides.
-
-    Meta tensors themselves refuse to tell a value. This adds copies from the host that wait until they have arrived,
-    and operators that do not compare devices. Single numbers of the CPU travel with the call and cost nothing.
-    """
+    """An error at copies that wait for a GPU and at operators on both sides. Meta tensors themselves tell no value."""
 
     num_calls = 0
 
-    def __torch_dispatch__(
-        self,
-        func: torch._ops.OpOverload,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401  # whatever the operator returns
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         result = func(*args, **(kwargs or {}))
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         sides = {one.device.type for one in tensors if one.dim() > 0}
@@ -63,17 +50,11 @@ class NothingWaits(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def watch() -> NothingWaits:
-    return NothingWaits()  # type: ignore[no-untyped-call]
-
-
 Make = Callable[[Mapping[str, Any]], Learner]
 
 
 @pytest.fixture
 def on_meta(tmp_path: Path, params: Callable[[Path, Mapping[str, Any]], Params], text: str) -> Make:
-    """A learner on the meta device, made as on any other."""
-
     def make(override: Mapping[str, Any]) -> Learner:
         loaded, vocab = params(tmp_path, {"train.context_len": 6, **override}), Vocab.of(text)
         processes = Processes(loaded.train.precision)
@@ -88,7 +69,7 @@ def on_meta(tmp_path: Path, params: Callable[[Path, Mapping[str, Any]], Params],
 
 
 def take_steps(learner: Learner, num_steps: int = 2) -> None:
-    with watch() as watched:
+    with NothingWaits() as watched:  # type: ignore[no-untyped-call]
         for step in range(num_steps):
             taken = learner.take_step(step, 1, step)
             assert taken is not None and taken.nats.device == taken.gradient_norm.device == META
@@ -100,16 +81,10 @@ def take_steps(learner: Learner, num_steps: int = 2) -> None:
     "override",
     [
         {},
-        {"train.ema_decay": 0.0, "train.gradient_clip_norm": None},
-        {"train.optimizer": "adamw", "model.feed_forward_size": 0},
-        {"train.precision": "fp64"},
-        {"model.embedding_size": 0, "model.num_layers": 2, "model.initialization": "uniform"},
-        DROPOUT | {"model.num_layers": 2},
+        {"train.optimizer": "adamw", "model.embedding_size": 0, "train.ema_decay": 0.0},
         DROPOUT | {"model.num_layers": 2, "train.dropout.style": "elementwise", "train.micro_batch_size": 3},
-        {"train.state_reset_probability": 0.0, "train.micro_batch_size": 1},
         {"train.batching": "windows"},
         {"train.batching": "sliding_windows"},
-        {"split.document_separator": " "},
         DROPOUT | {"split.document_separator": " ", "train.micro_batch_size": 2},
     ],
     ids=str,
@@ -120,61 +95,19 @@ def test_a_step_neither_waits_for_the_device_nor_leaves_it(
     take_steps(on_meta({**override, "model.implementation": implementation}))
 
 
-@pytest.mark.parametrize("implementation", ["gates", "fused"])
-def test_neither_does_one_with_a_large_alphabet(
-    on_meta: Make, implementation: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its logits are computed in pieces, and again in the backward pass."""
-    monkeypatch.setattr(learner_module, "MAX_LOGITS", 10)
-    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 1000)
-    sizes = []
-
-    def in_pieces(head: Callable[[Tensor], Tensor], features_NH: Tensor, targets_N: Tensor, vocab_size: int) -> Tensor:
-        sizes.append(len(targets_N) * vocab_size)
-        return loss.summed_nats_in_pieces(head, features_NH, targets_N, vocab_size)
-
-    monkeypatch.setattr(char_lstm, "summed_nats_in_pieces", in_pieces)
-    take_steps(on_meta(DROPOUT | {"model.implementation": implementation}))
-    assert len(sizes) == 2 and min(sizes) > 1000
-
-
-def test_documents_begin_in_the_batches_above(on_meta: Make) -> None:
-    batches = on_meta({"split.document_separator": " "}).batches
-    starts = [batches.batch(1, step).starts_BT for step in range(2)]
-    assert all(one is not None and one.any() for one in starts)
-
-
-def test_a_step_that_may_be_skipped_waits_to_know_its_gradient(on_meta: Make) -> None:
-    """`on_nonfinite: skip` is the exception: the weights must not move before the norm is known."""
-    with pytest.raises(RuntimeError, match="meta"):
-        take_steps(on_meta({"train.on_nonfinite": "skip"}))
-
-
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    "fault",
     [
-        (lambda meta, cpu: meta.sum().item(), "meta tensors"),
-        (lambda meta, cpu: bool(meta.any()), "meta"),
-        (lambda meta, cpu: meta.cpu(), "meta tensor"),
-        (lambda meta, cpu: meta.nonzero(), "nonzero"),
-        (lambda meta, cpu: meta[meta > 0], "nonzero"),
-        (lambda meta, cpu: cpu.to(META), "a copy to the device that waits"),
-        (lambda meta, cpu: cpu.sum().to(META), "a copy to the device that waits"),
-        (lambda meta, cpu: meta.copy_(cpu), "a copy to the device that waits"),
-        (lambda meta, cpu: meta + cpu, "device|meta"),
-        (lambda meta, cpu: meta @ cpu, "device|meta"),
-        (lambda meta, cpu: torch.cat([meta, cpu]), "device|meta"),
-        (lambda meta, cpu: meta[cpu.long()], "device|meta"),
+        lambda meta, cpu: meta.sum().item(),
+        lambda meta, cpu: meta[meta > 0],
+        lambda meta, cpu: cpu.to(META),
+        lambda meta, cpu: meta + cpu,
     ],
 )
-def test_such_faults_are_seen(fault: Callable[[Tensor, Tensor], object], said: str) -> None:
-    meta, cpu = torch.zeros((3, 3), device=META), torch.from_numpy(np.zeros((3, 3), np.float32))
-    with pytest.raises((RuntimeError, NotImplementedError, AssertionError), match=said), watch():
+def test_such_faults_are_seen(fault: Callable[[Tensor, Tensor], object]) -> None:
+    meta, cpu = torch.zeros((3, 3), device=META), torch.zeros((3, 3))
+    with (
+        pytest.raises((RuntimeError, NotImplementedError, AssertionError), match="meta|nonzero|copy"),
+        NothingWaits(),  # type: ignore[no-untyped-call]
+    ):
         fault(meta, cpu)
-
-
-def test_what_does_not_wait_is_no_fault() -> None:
-    meta, cpu = torch.zeros((3, 3), device=META), torch.ones((3, 3))
-    with watch():
-        meta.copy_(cpu, non_blocking=True)
-        assert (cpu.to(META, non_blocking=True) * torch.tensor(2.0) + meta.sum()).device == META

@@ -1,6 +1,5 @@
 """Training on tiny real things: it learns, repeats itself, stops when told, and refuses what cannot work."""
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,14 +8,14 @@ import pytest
 import torch
 from learning import needs_bf16
 
-from charlstm.errors import EncodedError, TrainingError
+from charlstm.errors import TrainingError
 from charlstm.history import EpochRow, StepRow
 from charlstm.model import loss
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.windows import windowed
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText
-from charlstm.text.vocabulary import Ids, Vocab
+from charlstm.text.vocabulary import Vocab
 from charlstm.training import learner
 from charlstm.training.processes import Processes
 from charlstm.training.progress import Observer, Plan, Progress
@@ -28,16 +27,10 @@ OFF = {"train.dropout.embedding": 0.0, "train.dropout.output": 0.0, "train.state
 
 @pytest.fixture
 def run(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str) -> Fit:
-    """Trains on a few thousand characters with tiny parameters and overrides."""
-
-    def train(override: dict[str, Any], observers: Sequence[Observer] = (), num_chars: int = 3000) -> Result:
-        loaded = params(tmp_path, override)
-        vocab = Vocab.of(text)
-        data = Data(
-            EncodedText(vocab.encode(text[:num_chars])),
-            EncodedText(vocab.encode(text[num_chars : num_chars + 500])),
-            vocab,
-        )
+    def train(override: dict[str, Any], observers: Sequence[Observer] = (), num_val_chars: int = 500) -> Result:
+        loaded, vocab = params(tmp_path, override), Vocab.of(text)
+        known, held_out = (EncodedText(vocab.encode(part)) for part in (text[:3000], text[3000 : 3000 + num_val_chars]))
+        data = Data(known, held_out, vocab)
         return fit(data, loaded.model, loaded.train, Processes(loaded.train.precision), observers)
 
     return train
@@ -49,12 +42,12 @@ def losses(result: Result) -> list[float]:
 
 def test_memorizes_a_short_text(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str) -> None:
     override = OFF | {
-        "train.epochs": 150, "train.learning_rate": 0.01, "model.hidden_size": 64, "train.early_stopping_epochs": None,
-        "train.ema_decay": 0.9, "train.validation_context_len": 500, "train.weight_decay": 0.0,
+        "train.epochs": 100, "train.learning_rate": 0.02, "model.hidden_size": 64, "train.early_stopping_epochs": None,
+        "train.ema_decay": 0.9, "train.validation_context_len": 200, "train.weight_decay": 0.0,
     }  # fmt: skip
     loaded = params(tmp_path, override)
-    vocab = Vocab.of(text[:600])
-    ids = vocab.encode(text[:600])
+    vocab = Vocab.of(text[:300])
+    ids = vocab.encode(text[:300])
     result = fit(Data(EncodedText(ids), EncodedText(ids), vocab), loaded.model, loaded.train, Processes("fp32"), [])
     assert losses(result)[0] > 3
     assert result.best.val_nats_per_char < 0.05
@@ -83,48 +76,28 @@ def test_gates_train_to_the_same_losses_as_fused(run: Fit, precision: str, num_s
 
 
 @pytest.mark.parametrize("validation", ["windowed", "sliding"])
-def test_validation_may_read_a_beginning(
-    tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str, validation: str
-) -> None:
-    vocab, kind = Vocab.of(text), {"train.validation": validation}
-    train_ids, val_ids = vocab.encode(text[:3000]), vocab.encode(text[3000:3500])
-
-    def val_losses(ids: Ids, override: dict[str, Any]) -> list[float]:
-        loaded = params(tmp_path, kind | override)
-        result = fit(
-            Data(EncodedText(train_ids), EncodedText(ids), vocab), loaded.model, loaded.train, Processes("fp32"), []
-        )
+def test_validation_may_read_a_beginning(run: Fit, validation: str) -> None:
+    def val_losses(num_val_chars: int, **override: int) -> list[float]:
+        named = {f"train.{name}": value for name, value in override.items()}
+        result = run({"train.validation": validation, **named}, num_val_chars=num_val_chars)
         return [row.val_nats_per_char for row in result.epochs]
 
-    whole = val_losses(val_ids, {})
-    assert val_losses(val_ids, {"train.validation_chars": 500}) == whole
-    assert val_losses(val_ids, {"train.validation_chars": 123}) == val_losses(val_ids[:123], {}) != whole
+    whole = val_losses(500)
+    assert val_losses(500, validation_chars=500) == whole
+    assert val_losses(500, validation_chars=123) == val_losses(123) != whole
 
 
-def test_ids_that_stand_for_no_character_are_noticed_when_they_are_read(
-    tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str
-) -> None:
-    loaded, vocab = params(tmp_path, {}), Vocab.of(text)
-    ids = vocab.encode(text[:3000])
-    ids[2900] = len(vocab)
-    with pytest.raises(EncodedError, match=f"id {len(vocab)} does not fit the vocabulary"):
-        fit(Data(EncodedText(ids), EncodedText(ids[:100]), vocab), loaded.model, loaded.train, Processes("fp32"), [])
-
-
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp64", 1e-11), pytest.param("bf16", 1e-2, marks=needs_bf16)])
-def test_a_large_alphabet_trains_to_the_same_losses(
-    run: Fit, precision: str, tolerance: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_alphabet_trains_to_the_same_losses(run: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where its logits are too many for one piece. Micro-batches and copies of the output are in it, too."""
     override = {
-        "train.precision": precision, "train.micro_batch_size": 3,
+        "train.precision": "fp64", "train.micro_batch_size": 3,
         "train.dropout.output": 0.2, "train.dropout.output_samples": 2,
     }  # fmt: skip
     whole = losses(run(override))
     monkeypatch.setattr(learner, "MAX_LOGITS", 3000)
     monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 1000)
     pieces = losses(run(override))
-    assert pieces == pytest.approx(whole, rel=tolerance) and len(whole) > 20
+    assert pieces == pytest.approx(whole, rel=1e-11) and len(whole) > 20
     assert pieces != whole
 
 
@@ -180,29 +153,6 @@ def test_observers_see_everything_in_order(run: Fit) -> None:
     assert rest == [*steps[:3], epochs[0], *steps[3:], epochs[1]]
 
 
-class Pausing(Recorder):
-    """For whom an epoch ends with a pause of 1,000 seconds, as after a long validation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.speeds: list[float] = []
-        self.pause_seconds = 0
-
-    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
-        self.speeds.append(chars_per_second)
-
-    def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
-        self.pause_seconds += 1000
-
-
-def test_the_speed_is_that_of_steps_alone(run: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    watch, now = Pausing(), time.perf_counter
-    monkeypatch.setattr(time, "perf_counter", lambda: now() + watch.pause_seconds)
-    run({"train.epochs": 3, "train.log_every_steps": 47}, [watch])
-    assert len(watch.speeds) == 3
-    assert min(watch.speeds) > 2999 / 100  # characters of an epoch, in far less than the pause
-
-
 def test_resets_and_dropout_change_training_and_zero_switches_them_off(run: Fit) -> None:
     plain = losses(run(OFF))
     for name, value in (("state_reset_probability", 0.5), ("dropout.embedding", 0.5), ("dropout.output", 0.5)):
@@ -218,21 +168,7 @@ def test_a_loss_that_is_not_finite_stops_training(run: Fit) -> None:
 
 def test_impossible_settings_are_refused_before_work(run: Fit) -> None:
     recorder = Recorder()
-    with pytest.raises(TrainingError, match="would fit"):
-        run({"train.batch_size": 1000}, [recorder])
-    with pytest.raises(
-        TrainingError, match="warmup_steps is 100, but this text gives only 47 steps .train.epochs 1.: lower"
-    ):
-        run({"train.warmup_steps": 100}, [recorder])
+    for override in ({"train.batch_size": 1000}, {"train.warmup_steps": 100}):
+        with pytest.raises(TrainingError, match="would fit|only 47 steps"):
+            run(override, [recorder])
     assert recorder.calls == []
-
-
-def test_a_model_worse_than_guessing_is_warned_of(run: Fit, caplog: pytest.LogCaptureFixture) -> None:
-    override = {"train.optimizer": "adamw", "train.final_learning_rate_fraction": 1.0, "model.feed_forward_size": 0}
-    override |= {"train.weight_decay": 0.0}  # it would keep the weights small
-    run(override)
-    assert caplog.messages == []
-    result = run(override | {"train.learning_rate": 10, "train.ema_decay": 0.0})
-    assert result.best.val_nats_per_char > 10
-    (warning,) = caplog.messages
-    assert "is above that of a uniform guess" in warning and "lower train.learning_rate" in warning
