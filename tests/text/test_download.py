@@ -83,26 +83,22 @@ def test_the_first_source_with_the_expected_bytes_is_taken(serve: Serve, target:
 
 def test_an_error_names_each_source_and_leaves_nothing(serve: Serve, target: Path) -> None:
     url, other = serve([(200, TEXT)]), hashlib.sha256(b"other").hexdigest()
-    with pytest.raises(
-        CorpusError, match=f"Tried nowhere: No such file.*; {NOWHERE}: .*refused.*; {url}: found SHA"
-    ) as caught:
+    with pytest.raises(CorpusError, match=f"nowhere: .*; {NOWHERE}: .*; {url}: found SHA-256 {SHA256}, expected "):
         get(target, "nowhere", NOWHERE, url, sha256=other)
-    assert f"found SHA-256 {SHA256}, expected {other}" in str(caught.value)
     assert not target.parent.exists() or not list(target.parent.iterdir())
 
 
-@pytest.mark.parametrize("userinfo", ["alice:hunter2@", "alice:s3c@hunter2@", "hunter2:hunter2/hunter2@", "hunter2@"])
-def test_no_server_is_asked_with_a_secret(target: Path, userinfo: str, caplog: pytest.LogCaptureFixture) -> None:
-    for url in (f"http://{userinfo}127.0.0.1:9/m", "http://127.0.0.1:9/text.txt?X-Amz-Signature=hunter2"):
-        with pytest.raises(CorpusError, match=r"Tried http://127.0.0.1:9/.*: the address should have no ") as caught:
+def test_no_server_is_asked_with_a_secret(target: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for url in ("http://alice:s3c@hunter2@127.0.0.1:9/m", "http://127.0.0.1:9/text.txt?X-Amz-Signature=hunter2"):
+        with pytest.raises(CorpusError, match="the address should have no ") as caught:
             get(target, url)
         assert "hunter2" not in f"{caught.value}{caplog.text}"
 
 
-@pytest.mark.parametrize("page", [b"<!DOCTYPE html><html>404: not found</html>", b"\xef\xbb\xbf\n<html>\n"])
-def test_a_page_in_place_of_a_text_is_refused(serve: Serve, target: Path, tmp_path: Path, page: bytes) -> None:
+def test_a_page_in_place_of_a_text_is_refused(serve: Serve, target: Path, tmp_path: Path) -> None:
+    page = b"\xef\xbb\xbf\n<!DOCTYPE html><html>404: not found</html>"
     url = serve([(200, page)])
-    with pytest.raises(CorpusError, match="text.txt: it looks like an HTML page: download the text, look at it"):
+    with pytest.raises(CorpusError, match="it looks like an HTML page"):
         fetch(url, tmp_path)
     (tmp_path / "own.html").write_bytes(page)
     get(target, str(tmp_path / "own.html"), sha256=None)

