@@ -47,24 +47,16 @@ class Case(NamedTuple):
 GOOD = {
     "1 kB": Case(ENGLISH[:1000].encode(), {"train.batch_size": 4}),
     "UTF-16 with BOM": Case(codecs.BOM_UTF16_BE + GERMAN.encode("utf-16-be"), {"download.encoding": "utf-16"}),
-    "BOM": Case(codecs.BOM_UTF8 + RUSSIAN.encode(), {"download.encoding": "utf-8-sig"}),
     "CR LF": Case(ENGLISH.replace("\n", "\r\n").encode(), {"download.newlines": "lf"}, "CR LF: 30; they become LF"),
-    "CR": Case(ENGLISH.replace("\n", "\r").encode(), {"download.newlines": "keep"}, "30 times"),
-    "NUL inside": Case(b"\0".join([ENGLISH.encode()] * 2), {}, "(U+0000, once)"),
     "one line of 2 MB": Case(b"the long line " * 143_000, {"model.hidden_size": 320}),
     "emoji": Case("👩‍👩‍👧‍👦 and 🏳️‍🌈 say hello\n".encode() * 40),
     "Chinese of 5,000 characters": Case((MANY[:3000] * 70 + MANY).encode(), {"encode.min_count": 2}, "of 5,000"),
-    "the sign of a wrong conversion": Case(f"{ENGLISH}\ufffd".encode(), {}, "U+FFFD 1 times"),
 }
 BAD = {
     "empty": Case(b"", error="found no character"),
-    "one character": Case(b"a", error="expected a text of at least 500 characters, found 1"),
     "all the same": Case(b"a" * 5000, error="of which 1 distinct"),
     "binary": Case(random.Random(1).randbytes(5000), error="in no known encoding"),
-    "UTF-16 without its mark": Case(ENGLISH.encode("utf-16-le"), error="utf-16-le"),
-    "koi8-r": Case(RUSSIAN.encode("koi8-r"), error="koi8-r"),
     "latin1": Case(GERMAN.encode("latin1"), error="cp1252"),
-    "UTF-8 with a bad byte": Case((RUSSIAN * 3).encode() + b"\xff" + (RUSSIAN * 3).encode(), error="byte 0xff"),
 }
 
 
@@ -136,7 +128,7 @@ def test_a_folder_is_one_text_or_documents(run: Run, project: Path, tmp_path: Pa
     assert_stages_run(project, separator.join([RUSSIAN, ENGLISH, GERMAN]))
 
 
-@pytest.mark.parametrize("name", ["Война и мир.txt", "-dash.txt", "quo'te\".txt", "2", "a {b}: #c.txt"])
+@pytest.mark.parametrize("name", ["Война и мир.txt", "-dash.txt", "quo'te\" {b}: #c.txt"])
 def test_a_file_may_be_named_anything(run: Run, project: Path, name: str) -> None:
     (project / "texts").mkdir()
     (project / "texts" / name).write_text(ENGLISH)
@@ -221,25 +213,21 @@ def test_another_text_gets_a_name_of_its_own(run: Run, project: Path) -> None:
     assert_refused(run, project, "conf/corpus/pride-2.yaml", "new", "other/pride.txt")
 
 
-@pytest.mark.parametrize(
-    ("stem", "name"),
-    [("Pride & Prejudice (1813)", "pride-prejudice-1813"), ("Élégies", "elegies"), ("Война и мир", "text")]
-    + [("1984", "text-1984"), ("no", "text-no"), ("..", "text"), ("x" * 99, "x" * 40), ("Save", "text-save")],
-)
-def test_a_name_is_one_that_yaml_reads_as_a_text(stem: str, name: str) -> None:
-    assert name_of(stem) == name == name_of(name)
+def test_a_name_is_one_that_yaml_reads_as_a_text() -> None:
+    names = {"Élégies (1813)": "elegies-1813", "Война и мир": "text", "1984": "text-1984", "no": "text-no"}
+    for stem, name in names.items():
+        assert name_of(stem) == name == name_of(name)
 
 
 @pytest.mark.parametrize(
-    ("edit", "lost"),
+    ("text", "edit", "lost"),
     [
-        (("hidden_size: 320", "hidden_size: 128"), "quick with hidden_size 128"),
-        (("test_fraction: 0.0", "test_fraction: 0.2"), "tiny-shakespeare with split.test_fraction 0.2"),
+        ("Pride.txt", ("hidden_size: 320", "hidden_size: 128"), "quick with hidden_size 128"),
+        ("tiny-shakespeare", ("test_fraction: 0.0", "test_fraction: 0.2"), "with split.test_fraction 0.2"),
     ],
 )
-@pytest.mark.parametrize("text", ["Pride.txt", "tiny-shakespeare"])
 def test_a_choice_in_the_parameters_is_not_lost(
-    run: Run, project: Path, edit: tuple[str, str], lost: str, text: str
+    run: Run, project: Path, text: str, edit: tuple[str, str], lost: str
 ) -> None:
     path = project / "params.yaml"
     path.write_text(path.read_text().replace(*edit).replace("  seed: 1\n", "  seed: 7  # mine\n"))
@@ -282,22 +270,13 @@ def test_a_text_begins_from_a_model(run: Run, project: Path, learned: Path) -> N
     assert load_params(project / "params.yaml").train.initial == NOTHING, "a recipe begins from nothing"
 
 
-def test_a_model_of_another_alphabet_is_no_beginning(run: Run, project: Path, learned: Path) -> None:
-    start_dvc(project)
-    for number, is_warned in ((300, False), (100, True)):
-        (project / "Pride.txt").write_text("\u0431\u0432\u0433 " * (400 - number) + "ea " * number)
-        out = run("new", "Pride.txt", "--from", learned, "--force")[1]
-        assert ("it knows less than half of this text" in out) == is_warned, out
-
-
 @needs_root
-@pytest.mark.parametrize("num_free", [0, 3 * 4096])
-def test_a_cache_that_is_full_is_what_is_said(run: Run, project: Path, learned: Path, num_free: int) -> None:
-    """Where there is room for a part, DVC itself exits with 0."""
+def test_a_cache_that_is_full_is_what_is_said(run: Run, project: Path, learned: Path) -> None:
+    """There is room for a part, and DVC itself exits with 0."""
     start_dvc(project)
     shutil.rmtree(project / ".dvc/cache", ignore_errors=True)
     with small_disk(project / ".dvc/cache") as small:
-        (small / "filler").write_bytes(bytes(BYTES - num_free))
+        (small / "filler").write_bytes(bytes(BYTES - 3 * 4096))
         code, _, err = run("new", "Pride.txt", "--from", learned)
         (line,) = err.splitlines()
         assert code == 2 and "DVC does not take it: ERROR: " in line and "No space left on device" in line
