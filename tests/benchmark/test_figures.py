@@ -8,28 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import counts, pipeline
+from benchmarks import pipeline
 from benchmarks.projects import ROOT
-
-CODE = '''"""One."""
-
-# two
-
-
-def three(
-    four: int,
-) -> int:
-    """Five."""
-    return four
-'''
-
-
-def test_lines_of_code_are_counted(tmp_path: Path) -> None:
-    file = tmp_path / "code.py"
-    file.write_text(CODE)
-    found = counts.count([file, file])
-    assert found.code_lines[:4] == ["def three(", "four: int,", ") -> int:", "return four"]
-    assert found.row("x") == ["x", 2, 20, 8, "10.0", "5", 5]
 
 
 def test_what_the_processor_emulates_is_left_out_in_one_line() -> None:

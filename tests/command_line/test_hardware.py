@@ -1,8 +1,6 @@
 import os
-import platform
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,34 +100,6 @@ def test_a_small_training_leaves_cores_alone_unless_the_user_chose(monkeypatch: 
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     set_num_threads(4 * 16**2)
     assert torch.get_num_threads() == 2
-
-
-FAULTS_PROBE = """
-import resource
-import torch
-from pipeline.hardware import keep_freed_memory
-
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
-        torch.zeros(10_000_000)  # 40 MB, above the largest threshold at which glibc maps memory by itself
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-faults()
-given_back = faults()
-keep_freed_memory()
-faults()
-print(given_back, faults())
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
-def test_freed_memory_is_kept_for_the_next_step() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FAULTS_PROBE], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
-    )
-    given_back, kept = map(int, done.stdout.split())
-    assert kept < given_back / 20
 
 
 def version_1(folder: str, quota: int) -> dict[str, str]:

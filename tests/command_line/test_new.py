@@ -2,15 +2,12 @@
 
 import codecs
 import os
-import random
-import shutil
 import socket
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from commands import Run
-from disks import BYTES, needs_root, small_disk
 from hypothesis import given
 from hypothesis import strategies as st
 from stages import blank_project, dvc, run_stages, start_dvc
@@ -36,27 +33,19 @@ MANY = "".join(chr(0x4E00 + index * 7919 % 5000) for index in range(5000))
 
 
 class Case(NamedTuple):
-    """A file, and what is made of it: settings, or a part of the one line that says why not."""
+    """A file, and the settings that are made of it."""
 
     content: bytes
     settings: dict[str, Any] = {}  # noqa: RUF012
-    shown: str = ""  # a part of what is said
-    error: str = ""
 
 
 GOOD = {
     "1 kB": Case(ENGLISH[:1000].encode(), {"train.batch_size": 4}),
     "UTF-16 with BOM": Case(codecs.BOM_UTF16_BE + GERMAN.encode("utf-16-be"), {"download.encoding": "utf-16"}),
-    "CR LF": Case(ENGLISH.replace("\n", "\r\n").encode(), {"download.newlines": "lf"}, "CR LF: 30; they become LF"),
+    "CR LF": Case(ENGLISH.replace("\n", "\r\n").encode(), {"download.newlines": "lf"}),
     "one line of 2 MB": Case(b"the long line " * 143_000, {"model.hidden_size": 320}),
     "emoji": Case("👩‍👩‍👧‍👦 and 🏳️‍🌈 say hello\n".encode() * 40),
-    "Chinese of 5,000 characters": Case((MANY[:3000] * 70 + MANY).encode(), {"encode.min_count": 2}, "of 5,000"),
-}
-BAD = {
-    "empty": Case(b"", error="found no character"),
-    "all the same": Case(b"a" * 5000, error="of which 1 distinct"),
-    "binary": Case(random.Random(1).randbytes(5000), error="in no known encoding"),
-    "latin1": Case(GERMAN.encode("latin1"), error="cp1252"),
+    "Chinese of 5,000 characters": Case((MANY[:3000] * 70 + MANY).encode(), {"encode.min_count": 2}),
 }
 
 
@@ -92,20 +81,13 @@ def assert_stages_run(project: Path, text: str) -> None:
 def test_an_odd_text_ends_well(run: Run, project: Path, tmp_path: Path, name: str) -> None:
     case = GOOD[name]
     (tmp_path / "odd.txt").write_bytes(case.content)
-    code, out, log = run("new", tmp_path / "odd.txt")
+    code, _, log = run("new", tmp_path / "odd.txt")
     assert code == 0, log
-    assert case.shown in out
     params = load_params(project / "params.yaml")
     assert case.settings.items() <= params.flat().items()
     text = case.content.decode(params.download.encoding)
     assert_stages_run(project, text.replace("\r\n", "\n") if params.download.newlines == "lf" else text)
     assert (tmp_path / "odd.txt").read_bytes() == case.content
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_what_is_no_text_is_told_in_a_line(run: Run, project: Path, tmp_path: Path, name: str) -> None:
-    (tmp_path / "odd.txt").write_bytes(BAD[name].content)
-    assert_refused(run, project, BAD[name].error, "new", tmp_path / "odd.txt")
 
 
 def test_an_encoding_that_is_named_decides(run: Run, project: Path) -> None:
@@ -268,20 +250,6 @@ def test_a_text_begins_from_a_model(run: Run, project: Path, learned: Path) -> N
     assert recipe_of(params) == Recipe("pride", {})
     assert run("recipe", "quick")[0] == 0
     assert load_params(project / "params.yaml").train.initial == NOTHING, "a recipe begins from nothing"
-
-
-@needs_root
-def test_a_cache_that_is_full_is_what_is_said(run: Run, project: Path, learned: Path) -> None:
-    """There is room for a part, and DVC itself exits with 0."""
-    start_dvc(project)
-    shutil.rmtree(project / ".dvc/cache", ignore_errors=True)
-    with small_disk(project / ".dvc/cache") as small:
-        (small / "filler").write_bytes(bytes(BYTES - 3 * 4096))
-        code, _, err = run("new", "Pride.txt", "--from", learned)
-        (line,) = err.splitlines()
-        assert code == 2 and "DVC does not take it: ERROR: " in line and "No space left on device" in line
-        assert {path.name for path in project.glob("conf/initial/*")} <= {".gitignore"}
-        assert not (project / "conf/corpus/pride.yaml").exists()
 
 
 @given(st.text(st.sampled_from("ab\r\nж☃")), st.lists(st.integers(0, 30), max_size=5))

@@ -113,20 +113,3 @@ def test_a_corpus_that_was_downloaded_is_replaced(project: Path) -> None:
     shutil.rmtree(project / "Datasets")
     dvc(project, "checkout", "download")
     assert (project / CORPUS).read_text() == first + "corrected"
-
-
-@pytest.mark.slow
-def test_a_folder_is_watched_and_a_bad_byte_is_no_dead_end(project: Path) -> None:
-    (project / "texts/more").mkdir(parents=True)
-    (project / "texts/b.txt").write_text("second " * 20)
-    (project / "texts/more/a.md").write_bytes("Вот третий текст, он лежит глубже других. ".encode("cp1251") * 20)
-    write_params(project, {"download.source": "texts", "download.watch": "texts", "download.separator": "\n--\n"})
-    assert_refused(project, "texts/more/a.md: expected UTF-8, found byte 0xc2 at offset 0 (line 1); it may be cp1251")
-    assert not list(project.glob("Datasets/*"))
-    (project / "texts/more/a.md").write_text("третий " * 20)  # mended in place: no parameter changes
-    dvc(project, "repro", "encode")
-    assert (project / CORPUS).read_text() == "second " * 20 + "\n--\n" + "третий " * 20
-    (project / "texts/a.txt").write_text("first")
-    dvc(project, "repro", "encode")
-    assert (project / CORPUS).read_text().startswith("first\n--\nsecond")
-    assert "up to date" in dvc(project, "repro", "encode")

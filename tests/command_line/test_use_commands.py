@@ -10,10 +10,6 @@ from commands import Run
 
 import charlstm
 from benchmarks.projects import ROOT
-from charlstm.model.char_lstm import CharLSTM
-from charlstm.model.model_folder import save_model
-from charlstm.model.shape import ModelShape
-from charlstm.text.vocabulary import Vocab
 
 PROMPT = "The model "
 
@@ -37,15 +33,6 @@ def test_a_prompt_is_an_argument_a_file_or_standard_input(run: Run, learned: Pat
     assert run("generate", *rest) == run("generate", "\n", *rest) != expected
 
 
-def test_without_a_prompt_a_model_that_knows_no_newline_begins_otherwise(run: Run, tmp_path: Path) -> None:
-    vocab, shape = Vocab.of("abc"), ModelShape(3, 0, 4, 1)
-    save_model(tmp_path / "model", CharLSTM(shape, "gates").state_dict(), shape, vocab)
-    rest = ["-n", "3", "--seed", "1", "--model", str(tmp_path / "model")]
-    expected = run("generate", "a", *rest)
-    assert expected[0] == 0
-    assert run("generate", *rest) == run("generate", "--prompt-file", "/dev/null", *rest) == expected
-
-
 def test_json_has_all_that_makes_the_text_again(run: Run, learned: Path) -> None:
     code, out, _ = run("generate", PROMPT, "--num-texts", "2", "--stop", "a b", "--json", "--model", learned)
     rows = [json.loads(line) for line in out.splitlines()]
@@ -62,14 +49,6 @@ def test_json_has_all_that_makes_the_text_again(run: Run, learned: Path) -> None
     stop = ["--seed", "1", "--stop", " ", "--keep-stop", "--model", str(learned)]
     assert json.loads(run("generate", PROMPT, "--json", *stop)[1])["reason"] == "stop"
     assert run("generate", PROMPT, *stop)[1].endswith(" \n")
-
-
-def test_what_was_exchanged_is_told_on_standard_error(run: Run, learned: Path) -> None:
-    rest = ["-n", "20", "--seed", "1", "--model", str(learned)]
-    assert run("generate", "modél", *rest)[0] == 2
-    code, out, err = run("generate", "modél", "--unknown", "nearest", *rest)
-    assert (code, out) == run("generate", "model", *rest)[:2]
-    assert "'é' -> 'e' (1)" in err
 
 
 @pytest.mark.parametrize(

@@ -73,19 +73,6 @@ def test_an_interrupted_stream_leaves_the_terminal_in_order(learned: Path) -> No
     assert shown.count("\x1b[") == 2  # dimmed, and not
 
 
-@pytest.mark.slow
-def test_a_terminal_shows_surprise_in_colors_unless_told_otherwise(learned: Path, tmp_path: Path, text: str) -> None:
-    (tmp_path / "text.txt").write_text(text[:400])
-    colored, plain = (
-        Terminal(["score", tmp_path / "text.txt", "--model", learned], **env) for env in ({}, {"NO_COLOR": "1"})
-    )
-    assert colored.end() == plain.end() == 0
-    assert "\x1b[33m" in colored.shown and "\x1b[3" not in plain.shown
-    for shown in (colored.shown, plain.shown):
-        bare = re.sub(r"\x1b\[[\d;]*m", "", shown).replace("\r\n", "\n")
-        assert text[:400].rstrip() in bare and bare.startswith("nats of a character:  less than 1  1 or more ")
-
-
 def test_a_pipe_that_nobody_reads_any_more_ends_it_without_a_word(learned: Path) -> None:
     command = [*CLI, "generate", PROMPT, "-n", "300000", "--seed", "1", "--model", str(learned)]
     line = charlstm.load(learned).generate(PROMPT, num_chars=2000, seed=1).partition("\n")[0]
@@ -106,8 +93,8 @@ def test_a_full_disk_is_one_line(learned: Path) -> None:
 
 
 def test_a_closed_stream_is_a_line(learned: Path) -> None:
-    for command, closed in (("generate", ">&-"), ("score", "<&-")):
-        shell = ["sh", "-c", f'"$@" {closed}', "sh", *CLI, command, "--model", str(learned)]
+    for command, closed in (("info", ">&-"), ("score -", "<&-")):
+        shell = ["sh", "-c", f'"$@" {closed}', "sh", *CLI, *command.split(), "--model", str(learned)]
         done = subprocess.run(shell, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
         assert done.returncode == 2
         assert f"closed (`{closed}`)" in done.stderr and done.stderr.count("\n") == 1

@@ -10,11 +10,6 @@ def of_prompt(prompt: str) -> SampleRow:
     return SampleRow(prompt, 0.8, None, 1.0, 0.0, 1, "")
 
 
-def test_words_of_a_prompt() -> None:
-    for prompt, words in {"\n": "newline", "To be, or": "to-be-or", "Ça é": "ca-e", "Да": "u434-u430"}.items():
-        assert file_name(7, of_prompt(prompt)) == f"07-{words}-temperature-0.8-seed-1.txt"
-
-
 @given(st.text(min_size=1))
 def test_names_are_ascii_and_short(prompt: str) -> None:
     name = file_name(0, of_prompt(prompt))

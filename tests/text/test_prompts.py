@@ -52,11 +52,6 @@ def test_no_prompt_has_a_sign_for_characters_that_training_never_saw() -> None:
     assert auto("☃☃☃", train="ab") == ("a",)
 
 
-def test_prompts_are_spread_over_the_beginning_of_the_part() -> None:
-    lines = [f"line{index:05}" for index in range(90_000)]
-    assert auto("\n".join(lines)) == ("\n", "line00001", "line03334", "line06667")
-
-
 @pytest.mark.parametrize(
     "sign", ["\U0001f469\u200d\U0001f469\u200d\U0001f467", "\U0001f44d\U0001f3fd", "e\u0301\u0323"]
 )
