@@ -110,13 +110,11 @@ def version_1(folder: str, quota: int) -> dict[str, str]:
     ("own", "files", "quota"),
     [
         ("0::/\n", {"cpu.max": "100000 100000\n"}, 1),  # version 2, seen from inside the container
-        ("0::/\n", {"cpu.max": "50000 100000\n"}, 1),  # half a core is one thread
         ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "190000 100000\n"}, 1),  # of a group above
         ("0::/host/name\n", {"cpu.max": "100000 100000\n"}, 1),  # the host's path, which is not here
         ("4:cpu,cpuacct:/a\n0::/\n", version_1("cpu,cpuacct/a", 100_000), 1),
         ("1:cpu:/\n0::/\n", version_1("cpu", -1), None),
         ("1:cpu:/\n", version_1("cpu", 300_000), 3),
-        ("0::/\n", {"cpu.max": "damaged"}, None),
     ],
 )  # fmt: skip
 def test_the_cpu_quota_of_a_container_counts(

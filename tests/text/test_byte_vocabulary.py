@@ -16,7 +16,7 @@ from stages import run_stages
 
 import charlstm
 from benchmarks.projects import make_project
-from charlstm.errors import TextRequestError, VocabularyError
+from charlstm.errors import VocabularyError
 from charlstm.evaluation.protocols import stateful
 from charlstm.evaluation.published import text_sha256
 from charlstm.generation.prompts import fold
@@ -87,8 +87,6 @@ def test_all_stages_and_the_python_interface_work_on_bytes(tmp_path: Path, blank
     assert (review["num_train_chars"], review["num_val_chars"]) == (len(train.decode()), num_chars + 1)
     assert review["validation_sha256"] == hashlib.sha256(val).hexdigest()
     assert [len(one["text"]) for one in review["samples"]] == [30, 30]
-    held_out = review["figures"][-1]
-    assert held_out["num_chars"] == 60 and held_out["phrases"] > 0.5  # the corpus repeats itself
 
     model = charlstm.load(project / "artifacts/model")
     score = model.score(val.decode())
@@ -99,6 +97,3 @@ def test_all_stages_and_the_python_interface_work_on_bytes(tmp_path: Path, blank
     rest = model.score(val.decode()[50:], state=before)
     np.testing.assert_allclose(rest.char_nats, score.char_nats[50:], atol=1e-5)
     assert len(model.generate("\U0001f600", num_chars=9, seed=1)) == 9
-    assert model.score("a\udcff").text == "a\udcff" and model.info["characters"] is None
-    with pytest.raises(TextRequestError, match="stop: the model never writes"):
-        model.generate(stop="\udcff")
