@@ -19,6 +19,7 @@ def test_what_the_processor_emulates_is_left_out_in_one_line() -> None:
     assert done.stdout == "bf16 is left out: this hardware would emulate it\n['fp32']\n", done.stderr
 
 
+@pytest.mark.slow
 def test_the_memory_of_the_stages_before_training_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

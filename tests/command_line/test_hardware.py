@@ -34,16 +34,10 @@ sys.stdout.write(f"{torch.get_num_threads()}\\n")  # in one piece: another proce
 def test_threads_are_all_cores_unless_the_user_chose(
     tmp_path: Path, launcher: list[str], chosen: str | None, expected: str
 ) -> None:
-    package = tmp_path / "pipeline"  # like the checkout's own, before which it comes
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "hardware.py").write_text((ROOT / "pipeline/hardware.py").read_text())
-    (package / "probe.py").write_text(PROBE)
+    (tmp_path / "probe.py").write_text(PROBE)
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    environment |= {"OMP_NUM_THREADS": chosen} if chosen else {}
-    done = subprocess.run(
-        [*launcher, "pipeline.probe"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
-    )
+    environment |= {"PYTHONPATH": f"{ROOT}:{tmp_path}", **({"OMP_NUM_THREADS": chosen} if chosen else {})}
+    done = subprocess.run([*launcher, "probe"], env=environment, capture_output=True, text=True, timeout=120)
     assert set(done.stdout.split()) == {expected}, done.stderr
 
 

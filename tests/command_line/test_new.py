@@ -4,7 +4,7 @@ import codecs
 import os
 import socket
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from commands import Run
@@ -30,22 +30,13 @@ RUSSIAN = "Все счастливые семьи похожи друг на д�
 GERMAN = "Über den Wäldern lag ein süßer Duft, und die Vögel sangen größere Lieder als gestern früh.\n" * 30
 ENGLISH = "It is a truth universally acknowledged, that a single man must be in want of a wife.\n" * 30
 MANY = "".join(chr(0x4E00 + index * 7919 % 5000) for index in range(5000))
-
-
-class Case(NamedTuple):
-    """A file, and the settings that are made of it."""
-
-    content: bytes
-    settings: dict[str, Any] = {}  # noqa: RUF012
-
-
-GOOD = {
-    "1 kB": Case(ENGLISH[:1000].encode(), {"train.batch_size": 4}),
-    "UTF-16 with BOM": Case(codecs.BOM_UTF16_BE + GERMAN.encode("utf-16-be"), {"download.encoding": "utf-16"}),
-    "CR LF": Case(ENGLISH.replace("\n", "\r\n").encode(), {"download.newlines": "lf"}),
-    "one line of 2 MB": Case(b"the long line " * 143_000, {"model.hidden_size": 320}),
-    "emoji": Case("👩‍👩‍👧‍👦 and 🏳️‍🌈 say hello\n".encode() * 40),
-    "Chinese of 5,000 characters": Case((MANY[:3000] * 70 + MANY).encode(), {"encode.min_count": 2}),
+GOOD: dict[str, tuple[bytes, dict[str, Any]]] = {  # a file, and settings that are made of it
+    "1 kB": (ENGLISH[:1000].encode(), {"train.batch_size": 4}),
+    "UTF-16 with BOM": (codecs.BOM_UTF16_BE + GERMAN.encode("utf-16-be"), {"download.encoding": "utf-16"}),
+    "CR LF": (ENGLISH.replace("\n", "\r\n").encode(), {"download.newlines": "lf"}),
+    "one line of 2 MB": (b"the long line " * 143_000, {"model.hidden_size": 320}),
+    "emoji": ("👩‍👩‍👧‍👦 and 🏳️‍🌈 say hello\n".encode() * 40, {}),
+    "Chinese of 5,000 characters": ((MANY[:3000] * 70 + MANY).encode(), {"encode.min_count": 2}),
 }
 
 
@@ -79,15 +70,15 @@ def assert_stages_run(project: Path, text: str) -> None:
 
 @pytest.mark.parametrize("name", GOOD)
 def test_an_odd_text_ends_well(run: Run, project: Path, tmp_path: Path, name: str) -> None:
-    case = GOOD[name]
-    (tmp_path / "odd.txt").write_bytes(case.content)
+    content, settings = GOOD[name]
+    (tmp_path / "odd.txt").write_bytes(content)
     code, _, log = run("new", tmp_path / "odd.txt")
     assert code == 0, log
     params = load_params(project / "params.yaml")
-    assert case.settings.items() <= params.flat().items()
-    text = case.content.decode(params.download.encoding)
+    assert settings.items() <= params.flat().items()
+    text = content.decode(params.download.encoding)
     assert_stages_run(project, text.replace("\r\n", "\n") if params.download.newlines == "lf" else text)
-    assert (tmp_path / "odd.txt").read_bytes() == case.content
+    assert (tmp_path / "odd.txt").read_bytes() == content
 
 
 def test_an_encoding_that_is_named_decides(run: Run, project: Path) -> None:
