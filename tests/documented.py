@@ -23,20 +23,10 @@ def problem_of_charlstm(arguments: list[str]) -> str:
 
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
 PAGES = {file.relative_to(ROOT).as_posix(): file.read_text() for file in DOCUMENTS}
-
-
 README = PAGES["README.md"]
-
-
 BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-
-
 PROGRAMS = r"make|charlstm|dvc|python -m|accelerate launch|torchrun|sbatch|git|source"
-
-
 INLINE = re.compile(rf"`((?:\w+=\S+ )*(?:{PROGRAMS}) [^`]+)`")
 
 

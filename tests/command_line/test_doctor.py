@@ -38,11 +38,6 @@ def project(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copy
 
 
-def fifo(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
 def test_nothing_is_wrong(project: Path, run: Run) -> None:
     code, out, err = run("doctor")
     assert (code, err) == (0, "")
@@ -69,9 +64,8 @@ def test_nothing_is_wrong(project: Path, run: Run) -> None:
         (lambda project: (project / "mlflow.db").write_text("no database" * 1000), 0, [
             "WARNING: tracker: sqlite:///"
         ]),
-        (lambda project: fifo(project / "mlflow.db"), 0, ["WARNING: tracker: sqlite:///"]),
     ],
-    ids=["params", "versions", "own file", "identity", "dvc.lock", "damaged store", "FIFO for a store"],
+    ids=["params", "versions", "own file", "identity", "dvc.lock", "damaged store"],
 )  # fmt: skip
 def test_a_fault_is_a_line(
     project: Path, run: Run, plant: Callable[[Path], object], code: int, lines: list[str]
@@ -81,16 +75,6 @@ def test_a_fault_is_a_line(
     said = found[2].splitlines()
     assert found[0] == code and len(said) == len(lines), said
     assert all(line.startswith(beginning) for line, beginning in zip(said, lines, strict=True)), said
-
-
-def test_a_variable_out_of_range_and_another_users_repository(
-    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CHARLSTM_CHECKPOINT_SECONDS", "soon")
-    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own switch for its tests
-    code, _, err = run("doctor")
-    assert code == 2 and "ERROR: CHARLSTM_CHECKPOINT_SECONDS: expected a number of seconds" in err
-    assert "ERROR: git: fatal: detected dubious ownership in repository" in err
 
 
 def test_a_substitute_is_said(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,30 +120,11 @@ def test_a_gpu_that_this_torch_cannot_use(tmp_path: Path, monkeypatch: pytest.Mo
     assert line.startswith("WARNING: gpu: a GPU is here, but torch ")
 
 
-@pytest.mark.parametrize(
-    ("override", "line"),
-    [
-        (
-            {"sample.prompts": ["\n", "a☃"]},
-            "sample.prompts[1]: the prompt 'a☃' has characters that the model",
-        ),
-        ({"train.context_len": 10_000}, "the training part has 5400 characters, too few for one step of "),
-        ({"train.warmup_steps": 1000}, "train.warmup_steps is 1000, but this text gives only 85 steps"),
-        ({"train.epochs": 0}, "params.yaml: train.epochs should be greater than 0, got 0"),
-    ],
-)
-def test_the_launcher_refuses_bad_input_before_any_process_starts(
-    project: Path, override: dict[str, object], line: str
-) -> None:
-    write_params(project, override)
+def test_the_launcher_refuses_bad_input_before_any_process_starts(project: Path) -> None:
+    write_params(project, {"train.context_len": 10_000})
     done = subprocess.run(
         [*LAUNCH, sys.executable, "-c", "raise SystemExit('started')", "-m", "pipeline.train"],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    assert done.returncode == 2 and done.stderr.startswith(f"ERROR: {line}") and done.stderr.count("\n") == 1, done
-
-
-def test_the_launcher_imports_no_torch() -> None:
-    heavy = {"torch", "mlflow", "pandas", "accelerate", "dvc"}
-    code = f"import sys, pipeline.launch; sys.exit(bool({heavy} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done
+    assert "the training part has 5400 characters, too few for one step of " in done.stderr

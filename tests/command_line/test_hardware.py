@@ -1,8 +1,6 @@
 import os
-import platform
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ import pytest
 import torch
 from disks import control_group
 
-from benchmarks.projects import ACCELERATE, PYTHON, ROOT, compose, torchrun
+from benchmarks.projects import ACCELERATE, ROOT, compose, torchrun
 from charlstm.params import Params
 from pipeline.hardware import WORK_PER_THREAD, num_cores, num_threads, set_num_threads, work_of
 
@@ -28,8 +26,6 @@ sys.stdout.write(f"{torch.get_num_threads()}\\n")  # in one piece: another proce
 @pytest.mark.parametrize(
     ("launcher", "chosen", "expected"),
     [
-        (PYTHON, None, ALL),
-        (PYTHON, "1", "1"),
         ([*ACCELERATE, "-m"], None, ALL),
         ([*ACCELERATE, "-m"], "1", "1"),
         ([*torchrun(2), "-m"], None, HALF),
@@ -38,16 +34,10 @@ sys.stdout.write(f"{torch.get_num_threads()}\\n")  # in one piece: another proce
 def test_threads_are_all_cores_unless_the_user_chose(
     tmp_path: Path, launcher: list[str], chosen: str | None, expected: str
 ) -> None:
-    package = tmp_path / "pipeline"  # like the checkout's own, before which it comes
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "hardware.py").write_text((ROOT / "pipeline/hardware.py").read_text())
-    (package / "probe.py").write_text(PROBE)
+    (tmp_path / "probe.py").write_text(PROBE)
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    environment |= {"OMP_NUM_THREADS": chosen} if chosen else {}
-    done = subprocess.run(
-        [*launcher, "pipeline.probe"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
-    )
+    environment |= {"PYTHONPATH": f"{ROOT}:{tmp_path}", **({"OMP_NUM_THREADS": chosen} if chosen else {})}
+    done = subprocess.run([*launcher, "probe"], env=environment, capture_output=True, text=True, timeout=120)
     assert set(done.stdout.split()) == {expected}, done.stderr
 
 
@@ -63,12 +53,9 @@ def work(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params]) -> Ca
     ("override", "of_2", "of_8", "of_128"),
     [
         ({}, 2, 8, 12),
-        ({"model.hidden_size": 512}, 2, 8, 32),  # the recipe `best`
         ({"model.hidden_size": 256, "model.num_layers": 2}, 2, 8, 8),  # layers take turns
         ({"train.micro_batch_size": 8}, 2, 3, 3),
-        ({"train.micro_batch_size": 64}, 2, 8, 12),
         ({"train.batch_size": 4, "model.hidden_size": 16}, 1, 1, 1),  # of the tests
-        ({"train.batch_size": 64, "model.hidden_size": 64}, 1, 1, 1),
         ({"train.batch_size": 100_000, "model.hidden_size": 65_536}, 2, 8, 128),
     ],
 )
@@ -109,34 +96,6 @@ def test_a_small_training_leaves_cores_alone_unless_the_user_chose(monkeypatch: 
     assert torch.get_num_threads() == 2
 
 
-FAULTS_PROBE = """
-import resource
-import torch
-from pipeline.hardware import keep_freed_memory
-
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
-        torch.zeros(10_000_000)  # 40 MB, above the largest threshold at which glibc maps memory by itself
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-faults()
-given_back = faults()
-keep_freed_memory()
-faults()
-print(given_back, faults())
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
-def test_freed_memory_is_kept_for_the_next_step() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FAULTS_PROBE], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
-    )
-    given_back, kept = map(int, done.stdout.split())
-    assert kept < given_back / 20
-
-
 def version_1(folder: str, quota: int) -> dict[str, str]:
     return {f"{folder}/cpu.cfs_quota_us": f"{quota}\n", f"{folder}/cpu.cfs_period_us": "100000\n"}
 
@@ -145,17 +104,11 @@ def version_1(folder: str, quota: int) -> dict[str, str]:
     ("own", "files", "quota"),
     [
         ("0::/\n", {"cpu.max": "100000 100000\n"}, 1),  # version 2, seen from inside the container
-        ("0::/\n", {"cpu.max": "max 100000\n"}, None),
-        ("0::/\n", {"cpu.max": "50000 100000\n"}, 1),  # half a core is one thread
         ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "190000 100000\n"}, 1),  # of a group above
         ("0::/host/name\n", {"cpu.max": "100000 100000\n"}, 1),  # the host's path, which is not here
         ("4:cpu,cpuacct:/a\n0::/\n", version_1("cpu,cpuacct/a", 100_000), 1),
-        ("4:cpu,cpuacct:/a\n0::/\n", version_1("cpu/a", 100_000), 1),
         ("1:cpu:/\n0::/\n", version_1("cpu", -1), None),
         ("1:cpu:/\n", version_1("cpu", 300_000), 3),
-        ("1:memory:/\n", {"memory/cpu.max": "100000 100000"}, None),
-        ("0::/\n", {"cpu.max": "damaged"}, None),
-        ("0::/\n", {}, None),
     ],
 )  # fmt: skip
 def test_the_cpu_quota_of_a_container_counts(
@@ -175,7 +128,3 @@ def test_two_hyper_threads_are_one_core(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 4, 5})
     monkeypatch.setattr("psutil.cpu_count", lambda logical: 64)
     assert num_cores(tmp_path) == 2
-
-
-def test_without_control_groups_all_cores_count(tmp_path: Path) -> None:
-    assert num_cores(tmp_path) >= 1

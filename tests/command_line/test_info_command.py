@@ -1,7 +1,6 @@
 """`charlstm info`: what the records of this very model say, and nothing else."""
 
 import json
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,21 +8,6 @@ from pathlib import Path
 from commands import Run
 
 from benchmarks.projects import ROOT, shipped_params
-
-
-def test_info_is_what_the_records_of_this_very_model_say(run: Run, trained: Path, tmp_path: Path) -> None:
-    folder = trained / "artifacts/model"
-    card = json.loads(run("info", folder, "--json")[1])
-    metrics = json.loads((trained / "artifacts/evaluate/metrics.json").read_text())
-    assert card["losses"] == {name: loss["nats_per_char"] for name, loss in metrics.items()}
-    assert card["corpus_sha256"] == (trained / "Datasets/shakespear.txt.sha256").read_text().split()[0]
-    assert card["recorded_in"] == "artifacts/samples/review.json"
-    assert card["commit"] is None and "none has this model yet" in run("info", folder)[1]
-    alone = shutil.copytree(folder, tmp_path / "alone")
-    found = json.loads(run("info", "--model", alone, "--json")[1])
-    assert found["model_sha256"] == card["model_sha256"] and found["losses"] is found["params"] is None
-    shown = run("info", alone)[1]
-    assert re.search(r"^corpus +unknown$", shown, re.MULTILINE) and "no record found that names this model" in shown
 
 
 def test_a_copy_with_a_card_knows_all_of_it_anywhere(run: Run, trained: Path, tmp_path: Path, learned: Path) -> None:

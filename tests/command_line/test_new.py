@@ -2,15 +2,12 @@
 
 import codecs
 import os
-import random
-import shutil
 import socket
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from commands import Run
-from disks import BYTES, needs_root, small_disk
 from hypothesis import given
 from hypothesis import strategies as st
 from stages import blank_project, dvc, run_stages, start_dvc
@@ -33,38 +30,13 @@ RUSSIAN = "Все счастливые семьи похожи друг на д�
 GERMAN = "Über den Wäldern lag ein süßer Duft, und die Vögel sangen größere Lieder als gestern früh.\n" * 30
 ENGLISH = "It is a truth universally acknowledged, that a single man must be in want of a wife.\n" * 30
 MANY = "".join(chr(0x4E00 + index * 7919 % 5000) for index in range(5000))
-
-
-class Case(NamedTuple):
-    """A file, and what is made of it: settings, or a part of the one line that says why not."""
-
-    content: bytes
-    settings: dict[str, Any] = {}  # noqa: RUF012
-    shown: str = ""  # a part of what is said
-    error: str = ""
-
-
-GOOD = {
-    "1 kB": Case(ENGLISH[:1000].encode(), {"train.batch_size": 4}),
-    "UTF-16 with BOM": Case(codecs.BOM_UTF16_BE + GERMAN.encode("utf-16-be"), {"download.encoding": "utf-16"}),
-    "BOM": Case(codecs.BOM_UTF8 + RUSSIAN.encode(), {"download.encoding": "utf-8-sig"}),
-    "CR LF": Case(ENGLISH.replace("\n", "\r\n").encode(), {"download.newlines": "lf"}, "CR LF: 30; they become LF"),
-    "CR": Case(ENGLISH.replace("\n", "\r").encode(), {"download.newlines": "keep"}, "30 times"),
-    "NUL inside": Case(b"\0".join([ENGLISH.encode()] * 2), {}, "(U+0000, once)"),
-    "one line of 2 MB": Case(b"the long line " * 143_000, {"model.hidden_size": 320}),
-    "emoji": Case("👩‍👩‍👧‍👦 and 🏳️‍🌈 say hello\n".encode() * 40),
-    "Chinese of 5,000 characters": Case((MANY[:3000] * 70 + MANY).encode(), {"encode.min_count": 2}, "of 5,000"),
-    "the sign of a wrong conversion": Case(f"{ENGLISH}\ufffd".encode(), {}, "U+FFFD 1 times"),
-}
-BAD = {
-    "empty": Case(b"", error="found no character"),
-    "one character": Case(b"a", error="expected a text of at least 500 characters, found 1"),
-    "all the same": Case(b"a" * 5000, error="of which 1 distinct"),
-    "binary": Case(random.Random(1).randbytes(5000), error="in no known encoding"),
-    "UTF-16 without its mark": Case(ENGLISH.encode("utf-16-le"), error="utf-16-le"),
-    "koi8-r": Case(RUSSIAN.encode("koi8-r"), error="koi8-r"),
-    "latin1": Case(GERMAN.encode("latin1"), error="cp1252"),
-    "UTF-8 with a bad byte": Case((RUSSIAN * 3).encode() + b"\xff" + (RUSSIAN * 3).encode(), error="byte 0xff"),
+GOOD: dict[str, tuple[bytes, dict[str, Any]]] = {  # a file, and settings that are made of it
+    "1 kB": (ENGLISH[:1000].encode(), {"train.batch_size": 4}),
+    "UTF-16 with BOM": (codecs.BOM_UTF16_BE + GERMAN.encode("utf-16-be"), {"download.encoding": "utf-16"}),
+    "CR LF": (ENGLISH.replace("\n", "\r\n").encode(), {"download.newlines": "lf"}),
+    "one line of 2 MB": (b"the long line " * 143_000, {"model.hidden_size": 320}),
+    "emoji": ("👩‍👩‍👧‍👦 and 🏳️‍🌈 say hello\n".encode() * 40, {}),
+    "Chinese of 5,000 characters": ((MANY[:3000] * 70 + MANY).encode(), {"encode.min_count": 2}),
 }
 
 
@@ -98,22 +70,15 @@ def assert_stages_run(project: Path, text: str) -> None:
 
 @pytest.mark.parametrize("name", GOOD)
 def test_an_odd_text_ends_well(run: Run, project: Path, tmp_path: Path, name: str) -> None:
-    case = GOOD[name]
-    (tmp_path / "odd.txt").write_bytes(case.content)
-    code, out, log = run("new", tmp_path / "odd.txt")
+    content, settings = GOOD[name]
+    (tmp_path / "odd.txt").write_bytes(content)
+    code, _, log = run("new", tmp_path / "odd.txt")
     assert code == 0, log
-    assert case.shown in out
     params = load_params(project / "params.yaml")
-    assert case.settings.items() <= params.flat().items()
-    text = case.content.decode(params.download.encoding)
+    assert settings.items() <= params.flat().items()
+    text = content.decode(params.download.encoding)
     assert_stages_run(project, text.replace("\r\n", "\n") if params.download.newlines == "lf" else text)
-    assert (tmp_path / "odd.txt").read_bytes() == case.content
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_what_is_no_text_is_told_in_a_line(run: Run, project: Path, tmp_path: Path, name: str) -> None:
-    (tmp_path / "odd.txt").write_bytes(BAD[name].content)
-    assert_refused(run, project, BAD[name].error, "new", tmp_path / "odd.txt")
+    assert (tmp_path / "odd.txt").read_bytes() == content
 
 
 def test_an_encoding_that_is_named_decides(run: Run, project: Path) -> None:
@@ -136,7 +101,7 @@ def test_a_folder_is_one_text_or_documents(run: Run, project: Path, tmp_path: Pa
     assert_stages_run(project, separator.join([RUSSIAN, ENGLISH, GERMAN]))
 
 
-@pytest.mark.parametrize("name", ["Война и мир.txt", "-dash.txt", "quo'te\".txt", "2", "a {b}: #c.txt"])
+@pytest.mark.parametrize("name", ["Война и мир.txt", "-dash.txt", "quo'te\" {b}: #c.txt"])
 def test_a_file_may_be_named_anything(run: Run, project: Path, name: str) -> None:
     (project / "texts").mkdir()
     (project / "texts" / name).write_text(ENGLISH)
@@ -219,25 +184,21 @@ def test_another_text_gets_a_name_of_its_own(run: Run, project: Path) -> None:
     assert_refused(run, project, "conf/corpus/pride-2.yaml", "new", "other/pride.txt")
 
 
-@pytest.mark.parametrize(
-    ("stem", "name"),
-    [("Pride & Prejudice (1813)", "pride-prejudice-1813"), ("Élégies", "elegies"), ("Война и мир", "text")]
-    + [("1984", "text-1984"), ("no", "text-no"), ("..", "text"), ("x" * 99, "x" * 40), ("Save", "text-save")],
-)
-def test_a_name_is_one_that_yaml_reads_as_a_text(stem: str, name: str) -> None:
-    assert name_of(stem) == name == name_of(name)
+def test_a_name_is_one_that_yaml_reads_as_a_text() -> None:
+    names = {"Élégies (1813)": "elegies-1813", "Война и мир": "text", "1984": "text-1984", "no": "text-no"}
+    for stem, name in names.items():
+        assert name_of(stem) == name == name_of(name)
 
 
 @pytest.mark.parametrize(
-    ("edit", "lost"),
+    ("text", "edit", "lost"),
     [
-        (("hidden_size: 320", "hidden_size: 128"), "quick with hidden_size 128"),
-        (("test_fraction: 0.0", "test_fraction: 0.2"), "tiny-shakespeare with split.test_fraction 0.2"),
+        ("Pride.txt", ("hidden_size: 320", "hidden_size: 128"), "quick with hidden_size 128"),
+        ("tiny-shakespeare", ("test_fraction: 0.0", "test_fraction: 0.2"), "with split.test_fraction 0.2"),
     ],
 )
-@pytest.mark.parametrize("text", ["Pride.txt", "tiny-shakespeare"])
 def test_a_choice_in_the_parameters_is_not_lost(
-    run: Run, project: Path, edit: tuple[str, str], lost: str, text: str
+    run: Run, project: Path, text: str, edit: tuple[str, str], lost: str
 ) -> None:
     path = project / "params.yaml"
     path.write_text(path.read_text().replace(*edit).replace("  seed: 1\n", "  seed: 7  # mine\n"))
@@ -278,29 +239,6 @@ def test_a_text_begins_from_a_model(run: Run, project: Path, learned: Path) -> N
     assert recipe_of(params) == Recipe("pride", {})
     assert run("recipe", "quick")[0] == 0
     assert load_params(project / "params.yaml").train.initial == NOTHING, "a recipe begins from nothing"
-
-
-def test_a_model_of_another_alphabet_is_no_beginning(run: Run, project: Path, learned: Path) -> None:
-    start_dvc(project)
-    for number, is_warned in ((300, False), (100, True)):
-        (project / "Pride.txt").write_text("\u0431\u0432\u0433 " * (400 - number) + "ea " * number)
-        out = run("new", "Pride.txt", "--from", learned, "--force")[1]
-        assert ("it knows less than half of this text" in out) == is_warned, out
-
-
-@needs_root
-@pytest.mark.parametrize("num_free", [0, 3 * 4096])
-def test_a_cache_that_is_full_is_what_is_said(run: Run, project: Path, learned: Path, num_free: int) -> None:
-    """Where there is room for a part, DVC itself exits with 0."""
-    start_dvc(project)
-    shutil.rmtree(project / ".dvc/cache", ignore_errors=True)
-    with small_disk(project / ".dvc/cache") as small:
-        (small / "filler").write_bytes(bytes(BYTES - num_free))
-        code, _, err = run("new", "Pride.txt", "--from", learned)
-        (line,) = err.splitlines()
-        assert code == 2 and "DVC does not take it: ERROR: " in line and "No space left on device" in line
-        assert {path.name for path in project.glob("conf/initial/*")} <= {".gitignore"}
-        assert not (project / "conf/corpus/pride.yaml").exists()
 
 
 @given(st.text(st.sampled_from("ab\r\nж☃")), st.lists(st.integers(0, 30), max_size=5))

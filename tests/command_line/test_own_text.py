@@ -38,7 +38,6 @@ def assert_refused(project: Path, reason: str) -> None:
     [
         (True, "text.txt"),
         pytest.param(True, CORPUS, marks=pytest.mark.slow),
-        pytest.param(False, CORPUS, marks=pytest.mark.slow),
         (False, "text.txt"),
     ],
 )
@@ -57,12 +56,9 @@ def test_a_file_where_the_corpus_goes_survives(project: Path, source: str, has_r
     assert (project / CORPUS).read_text() == (project / "own.txt").read_text() == OWN
 
 
-@pytest.mark.parametrize("has_run", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_file_of_checksums_makes_no_text_ours(project: Path, has_run: bool) -> None:
+def test_a_file_of_checksums_makes_no_text_ours(project: Path) -> None:
     """`sha256sum poems.txt > poems.txt.sha256` is an ordinary thing to do, and what the stage writes looks the same."""
-    if has_run:
-        dvc(project, "repro", "download")
-    (project / "Datasets").mkdir(exist_ok=True)
+    (project / "Datasets").mkdir()
     (project / CORPUS).write_text(OWN)
     with (project / f"{CORPUS}.sha256").open("w") as sums:
         subprocess.run(["sha256sum", Path(CORPUS).name], cwd=project / "Datasets", stdout=sums, check=True)
@@ -117,20 +113,3 @@ def test_a_corpus_that_was_downloaded_is_replaced(project: Path) -> None:
     shutil.rmtree(project / "Datasets")
     dvc(project, "checkout", "download")
     assert (project / CORPUS).read_text() == first + "corrected"
-
-
-@pytest.mark.slow
-def test_a_folder_is_watched_and_a_bad_byte_is_no_dead_end(project: Path) -> None:
-    (project / "texts/more").mkdir(parents=True)
-    (project / "texts/b.txt").write_text("second " * 20)
-    (project / "texts/more/a.md").write_bytes("Вот третий текст, он лежит глубже других. ".encode("cp1251") * 20)
-    write_params(project, {"download.source": "texts", "download.watch": "texts", "download.separator": "\n--\n"})
-    assert_refused(project, "texts/more/a.md: expected UTF-8, found byte 0xc2 at offset 0 (line 1); it may be cp1251")
-    assert not list(project.glob("Datasets/*"))
-    (project / "texts/more/a.md").write_text("третий " * 20)  # mended in place: no parameter changes
-    dvc(project, "repro", "encode")
-    assert (project / CORPUS).read_text() == "second " * 20 + "\n--\n" + "третий " * 20
-    (project / "texts/a.txt").write_text("first")
-    dvc(project, "repro", "encode")
-    assert (project / CORPUS).read_text().startswith("first\n--\nsecond")
-    assert "up to date" in dvc(project, "repro", "encode")

@@ -4,13 +4,12 @@ import re
 
 import pytest
 
-from benchmarks.projects import ROOT, compose
+from benchmarks.projects import ROOT
 from charlstm.errors import CorpusError
 from charlstm.model.shape import ModelShape
-from pipeline.new import proposal, timing
+from pipeline.new import proposal
 from pipeline.new.proposal import (
     AFTER_A_MODEL,
-    MAX_DROPOUT,
     MIN_CHARS_PER_WEIGHT,
     Proposal,
     Text,
@@ -21,7 +20,7 @@ from pipeline.new.proposal import (
 from pipeline.stage.presets import RECIPES, load
 
 QUICK = load(RECIPES, "quick", ROOT).values
-SIZES = (500, 1_000, 3_000, 20_000, 50_000, 110_000, 300_000, 700_000, 2_000_000, 10_000_000, 10**8, 10**10)
+SIZES = (500, 3_000, 50_000, 300_000, 2_000_000, 10**8, 10**10)
 MINUTES = (3.0, 15.0, 60.0, 600.0)
 LENGTHS = (100_000, 1_100_000, 3_300_000, 10_000_000)
 
@@ -31,25 +30,8 @@ def propose(num_chars: int, counts: list[int], initial: ModelShape | None = None
     return proposal.propose(text, QUICK, training_for(text, initial))
 
 
-@pytest.mark.parametrize(
-    ("num_chars", "recipe"),
-    [
-        (3_000, {"model.hidden_size": 96, "train.batch_size": 4, "train.context_len": 32, "train.epochs": 60}),
-        (50_000, {"model.hidden_size": 192, "train.epochs": 45, "train.dropout.output": 0.4}),
-        (300_000, {"model.hidden_size": 256, "train.epochs": 8, "train.dropout.output": 0.07}),
-        (700_000, {"train.epochs": 4}),
-        (1_115_394, {}),  # tiny Shakespeare: the default recipe as it is
-        (3_200_000, {}),  # War and Peace, too
-        (10_000_000, {"train.epochs": 1, "model.hidden_size": 256, "model.num_layers": 2}),
-        (10_000_000, {"train.muon.learning_rate": 0.023, "train.weight_decay": 0.016}),
-        (10**8, {"train.epochs": 1, "model.hidden_size": 512, "model.feed_forward_size": 512}),
-        (10**8, {"train.muon.learning_rate": 0.02, "train.weight_decay": 0.013}),
-    ],
-)
-def test_what_is_proposed(num_chars: int, recipe: dict[str, object]) -> None:
-    found = propose(num_chars, [num_chars // 65] * 65).recipe
-    assert recipe.items() <= found.items()
-    assert (found == {}) == (recipe == {})
+def test_a_text_like_tiny_shakespeare_gets_the_default_recipe() -> None:
+    assert propose(1_115_394, [1_115_394 // 65] * 65).recipe == {}
 
 
 @pytest.mark.parametrize("num_chars", SIZES)
@@ -82,17 +64,6 @@ def test_a_text_that_begins_from_a_model_has_its_sizes_and_lower_rates() -> None
     assert int(str(found["train.epochs"])) < int(str(alone["train.epochs"]))
 
 
-def test_dropout_grows_by_a_tenth_with_each_doubling() -> None:
-    training = Training(1_000, ModelShape(9, 8, 16, 1, 16), 1, 4, 16)
-    once = (4 * 16 * (8 + 16) + 2 * 16 * 16 + 16 * 9) / 1_000
-    epochs_at = {risk: round(risk / once) for risk in (9, 20, 40, 160, 1_000)}
-    found = [training._replace(epochs=epochs).dropout for epochs in epochs_at.values()]
-    assert found == pytest.approx([0, 0.1, 0.2, MAX_DROPOUT, MAX_DROPOUT], abs=0.02)
-
-
-# For a time.
-
-
 def within(minutes: float, num_chars: int, power: float = 6e10) -> tuple[Training, float]:
     """On a machine that multiplies so many weights a second."""
 
@@ -114,19 +85,8 @@ def test_the_time_is_kept_and_more_of_it_makes_no_smaller_model(num_chars: int) 
     assert sizes == sorted(sizes) and (sizes[0] < sizes[-1] or num_chars == LENGTHS[0])
 
 
-def test_a_faster_machine_gets_a_wider_model() -> None:
-    sizes = [within(15, 3_300_000, power)[0].shape.hidden_size for power in (1e10, 4e10, 16e10)]
-    assert sizes == sorted(set(sizes))
-
-
 def test_a_time_too_short_says_how_much_it_takes() -> None:
     with pytest.raises(CorpusError, match=r"--minutes 0\.01 is too short: .* once takes .* minutes here") as refused:
         within(0.01, 4_500, 1e7)
     assert (enough := re.search(r"takes ([0-9.]+) minutes here", str(refused.value)))
     assert within(float(enough[1]), 4_500, 1e7)[0].epochs >= 1
-
-
-def test_steps_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "NUM_STEPS", 3)
-    recipe = Training(1_000, ModelShape(9, 8, 16, 1, 16), 1, 4, 16).recipe()
-    assert 0 < timing.step_seconds(compose(ROOT, [f"{name}={value}" for name, value in recipe.items()]), 9) < 10

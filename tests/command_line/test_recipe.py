@@ -9,8 +9,7 @@ from commands import Run
 from dvc.utils.hydra import apply_overrides
 from stages import dvc, start_dvc
 
-from benchmarks.projects import ROOT, compose, shipped_params, write_params
-from charlstm.errors import ParamsError
+from benchmarks.projects import ROOT, compose, shipped_params
 from charlstm.files.documents import load_yaml
 from charlstm.params import Params, load_params
 from pipeline.stage.presets import CORPORA, RECIPES, Kind, Recipe, load, names, recipe_of, with_values
@@ -39,43 +38,14 @@ def edit(project: Path, before: str, after: str) -> None:
     (project / "params.yaml").write_text(text.replace(before, after, 1))
 
 
-# Which recipe it is.
-
-
 @pytest.mark.parametrize("name", names(RECIPES, ROOT))
 def test_each_shipped_recipe_is_recognized(name: str) -> None:
     assert recipe_of(compose(ROOT, [f"recipe={name}"]), ROOT) == Recipe(name, {})
 
 
-@pytest.mark.parametrize(
-    ("overrides", "label"),
-    [
-        (["train.seed=7", "train.precision=fp32"], "quick"),  # no recipe decides these
-        (["recipe=best", "train.muon.learning_rate=0.05"], "best · muon.learning_rate 0.05"),
-        (["train.gradient_clip_norm=null"], "quick · gradient_clip_norm none"),
-        (
-            ["train.epochs=3", "train.batch_size=8", "model.hidden_size=9", "train.ema_decay=0.9"],
-            "quick · 4 changes",
-        ),
-    ],
-)
-def test_what_differs_is_named(overrides: list[str], label: str) -> None:
-    assert recipe_of(compose(ROOT, overrides), ROOT).label == label
-
-
-def test_parameters_that_are_far_from_any_recipe_are_their_own(tmp_path: Path) -> None:
-    write_params(tmp_path, {})
-    tiny = load_params(tmp_path / "params.yaml")
-    assert recipe_of(tiny, ROOT) == recipe_of(tiny, tmp_path) == Recipe(None, {})
-
-
-@pytest.mark.parametrize("content", [b"", b"[1]", b"a: [", b"\xff", b"model: 3"])
-def test_a_damaged_recipe_is_passed_over(content: bytes, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    (tmp_path / "conf/recipe/best.yaml").write_bytes(content)
-    assert recipe_of(compose(ROOT), tmp_path) == Recipe("quick", {})
-    with pytest.raises(ParamsError, match=r"best\.yaml"):
-        load(RECIPES, "best", tmp_path)
+def test_what_differs_is_named() -> None:
+    label = recipe_of(compose(ROOT, ["recipe=best", "train.muon.learning_rate=0.05", "train.seed=7"]), ROOT).label
+    assert label == "best · muon.learning_rate 0.05", "no recipe decides the seed"
 
 
 @pytest.mark.parametrize("kind", [RECIPES, CORPORA])
@@ -88,21 +58,11 @@ def test_every_preset_decides_the_same_parameters(kind: Kind) -> None:
     assert not load(RECIPES, RECIPES.root, ROOT).values.keys() & load(CORPORA, CORPORA.root, ROOT).values.keys()
 
 
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ("train: {seed: 3}", "train.seed: expected only what conf/recipe/quick.yaml has"),
-        ("train: {batch_sise: 3}", "train.batch_sise is not a parameter, did you mean train.batch_size?"),
-    ],
-)
-def test_a_mistake_in_a_recipe_is_one_line(run: Run, project: Path, content: str, expected: str) -> None:
-    (project / "conf/recipe/own.yaml").write_text(content)
+def test_a_recipe_has_only_what_recipes_decide(run: Run, project: Path) -> None:
+    (project / "conf/recipe/own.yaml").write_text("train: {seed: 3}")
     for arguments in ([], ["own"]):
-        code, out, log = run("recipe", *arguments)
-        assert code == 2 and expected in log and len(log.splitlines()) == 1
-
-
-# `params.yaml` as a text.
+        code, _, log = run("recipe", *arguments)
+        assert code == 2 and "train.seed: expected only what " in log and len(log.splitlines()) == 1
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in (RECIPES, CORPORA) for name in names(kind, ROOT)])
@@ -119,9 +79,7 @@ def test_a_preset_and_back_leaves_the_file_as_it_was(kind: Kind, name: str, tmp_
     assert [line for line in lines if line[0] in "+-"] == ["-   seed: 1", "+   seed: 5"]
 
 
-@pytest.mark.parametrize(
-    "value", ["é\u2028 #:-'\"\n\t", "long " * 30, "x" * 90, "1", "null", "\f", [" a\n", "b"], None]
-)
+@pytest.mark.parametrize("value", ["é\u2028 #:-'\"\n\t", "long " * 30, "1", "null", "\f", [" a\n", "b"], None])
 def test_any_value_is_written_and_read(value: object, tmp_path: Path) -> None:
     values = {"download.separator": value, "sample.prompts": value, "download.source": value}
     (tmp_path / "params.yaml").write_text(with_values(SHIPPED, values))
@@ -167,19 +125,11 @@ def test_what_stands_there_is_kept_as_a_recipe(run: Run, project: Path) -> None:
     assert recipe_of(load_params(project / "params.yaml")) == Recipe("thin", {})
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [
-        (["bset"], "there is no recipe 'bset', did you mean best?; there are best, large, original"),
-        (["save", "quick", "--force"], "expected a name of small letters"),
-        (["save", "A b"], "expected a name of small letters"),
-        (["save"], "expected NAME, or save NAME, got save"),
-    ],
-)
-def test_mistakes_are_one_line(run: Run, project: Path, arguments: list[str], error: str) -> None:
+def test_mistakes_change_nothing(run: Run, project: Path) -> None:
     before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
-    code, out, log = run("recipe", *arguments)
-    assert (code, out) == (2, "") and error in log and len(log.splitlines()) == 1
+    for arguments in (["bset"], ["save", "quick", "--force"], ["save", "A b"], ["save"]):
+        code, out, log = run("recipe", *arguments)
+        assert (code, out) == (2, "") and len(log.splitlines()) == 1
     assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
 
 

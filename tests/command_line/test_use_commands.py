@@ -1,7 +1,6 @@
 """`charlstm generate` and `score`: what they print, and one line for each mistake."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +10,6 @@ from commands import Run
 
 import charlstm
 from benchmarks.projects import ROOT
-from charlstm.model.char_lstm import CharLSTM
-from charlstm.model.model_folder import load_model, save_model
-from charlstm.model.shape import ModelShape
-from charlstm.text.vocabulary import UNSEEN, Vocab
-from pipeline.commands import generate
 
 PROMPT = "The model "
 
@@ -39,15 +33,6 @@ def test_a_prompt_is_an_argument_a_file_or_standard_input(run: Run, learned: Pat
     assert run("generate", *rest) == run("generate", "\n", *rest) != expected
 
 
-def test_without_a_prompt_a_model_that_knows_no_newline_begins_otherwise(run: Run, tmp_path: Path) -> None:
-    vocab, shape = Vocab.of("abc"), ModelShape(3, 0, 4, 1)
-    save_model(tmp_path / "model", CharLSTM(shape, "gates").state_dict(), shape, vocab)
-    rest = ["-n", "3", "--seed", "1", "--model", str(tmp_path / "model")]
-    expected = run("generate", "a", *rest)
-    assert expected[0] == 0
-    assert run("generate", *rest) == run("generate", "--prompt-file", "/dev/null", *rest) == expected
-
-
 def test_json_has_all_that_makes_the_text_again(run: Run, learned: Path) -> None:
     code, out, _ = run("generate", PROMPT, "--num-texts", "2", "--stop", "a b", "--json", "--model", learned)
     rows = [json.loads(line) for line in out.splitlines()]
@@ -66,53 +51,18 @@ def test_json_has_all_that_makes_the_text_again(run: Run, learned: Path) -> None
     assert run("generate", PROMPT, *stop)[1].endswith(" \n")
 
 
-def test_what_is_scored_as_unseen_is_told_on_standard_error(run: Run, learned: Path, tmp_path: Path) -> None:
-    """As CR LF is, by a model whose text had LF."""
-    model, text = tmp_path / "model", tmp_path / "text"
-    shutil.copytree(learned, model)
-    trained = load_model(model, "gates")
-    characters = "".join(trained.vocab.characters).replace(trained.vocab.characters[-1], UNSEEN)
-    save_model(model, trained.model.state_dict(), trained.model.shape, Vocab(characters))
-    text.write_bytes(b"the model\nof it\n")
-    assert run("score", str(text), "--model", str(model))[2] == ""
-    text.write_bytes(b"the model\r\nof it\r\n")
-    code, _, err = run("score", str(text), "--model", str(model))
-    assert code == 0 and "are read as U+FFFD: '\\r' (U+000D, 2 times)" in err and "reads CR LF as LF" in err
-
-
-def test_what_was_exchanged_is_told_on_standard_error(run: Run, learned: Path) -> None:
-    rest = ["-n", "20", "--seed", "1", "--model", str(learned)]
-    assert run("generate", "modél", *rest)[0] == 2
-    code, out, err = run("generate", "modél", "--unknown", "nearest", *rest)
-    assert (code, out) == run("generate", "model", *rest)[:2]
-    assert err == "note: characters that the model never saw were exchanged: 'é' -> 'e' (1)\n"
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["generate", "-n", "x"], "Invalid value for '--num-chars' / '-n'"),
-        (["generate", "--temperature", "nan"], "temperature: expected a number from 0 to 1e38, got nan"),
-        (["generate", "--top-k", "0"], "top_k: expected a whole number of at least 1, got 0"),
-        (["generate", "--top-p", "1.1"], "top_p: expected a number above 0 and at most 1, got 1.1"),
-        (["generate", "--min-p", "-1"], "min_p: expected a number from 0 to 1, got -1"),
-        (["generate", "--seed", "-1"], "seed: expected a whole number of at least 0, below 2**63, got -1"),
-        (["generate", "--num-texts", "0"], "num_texts: expected a whole number from 1 to 100,000, got 0"),
-        (["generate", "--stop", ""], "stop: expected a text of at least one character"),
-        (["generate", "--stop", "Ж"], "stop: the model never writes the characters 'Ж'"),
-        (["generate", "--unknown", "guess"], "unknown: expected error, nearest or skip, got 'guess'"),
-        (["generate", ""], "prompt: expected at least one character, e.g. a newline"),
-        (["generate", "Ж"], "prompt: the model never saw the characters 'Ж'"),
+        (["generate", "--temperature", "nan"], "temperature: expected a number"),
+        (["generate", "--stop", "Ж"], "stop: the model never writes"),
         (["generate", "\udcff"], "prompt: expected UTF-8"),
-        (["generate", "a", "--prompt-file", "b"], "expected either a PROMPT or --prompt-file FILE, got both"),
-        (["generate", "--prompt-file", "nowhere"], "nowhere: No such file or directory"),
-        (["score", "nowhere"], "nowhere: No such file or directory"),
+        (["generate", "a", "--prompt-file", "b"], "expected either a PROMPT or --prompt-file FILE"),
         (["score", "/"], "/: Is a directory"),
         (["score", "-"], "expected a text to score, found an empty one"),
-        (["score", "--lines", "-1"], "Invalid value for '--lines'"),
-        (["generate", "--prompt-file", "/dev/zero"], "/dev/zero: expected a text of at most 500,000,000 bytes"),
         (["score", "/dev/zero"], "/dev/zero: expected a text of at most 500,000,000 bytes"),
-        (["info", "nowhere"], "nowhere: expected a model, which is a folder with config.json, "),
+        (["info", "nowhere"], "nowhere: expected a model"),
     ],
 )
 def test_bad_input_is_one_line(run: Run, learned: Path, arguments: list[str], message: str) -> None:
@@ -121,18 +71,6 @@ def test_bad_input_is_one_line(run: Run, learned: Path, arguments: list[str], me
     assert (code, out) == (2, "")
     (line,) = err.splitlines()
     assert line.startswith("ERROR: ") and message in line
-
-
-@pytest.mark.parametrize("command", ["generate", "score", "info"])
-def test_a_missing_model_is_one_line(run: Run, command: str) -> None:
-    code, _, err = run(command, "--model", "no/where", stdin=b"abc")
-    assert code == 2 and err.startswith("ERROR: no/where: expected a model, which is ") and err.count("\n") == 1
-
-
-def test_a_model_that_is_not_there_yet(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copy(ROOT / "dvc.yaml", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    assert run("info")[2] == "ERROR: artifacts/model: no model yet; `dvc repro` makes one\n"
 
 
 def test_a_score_is_the_loss_that_evaluate_found(run: Run, trained: Path) -> None:
@@ -160,15 +98,7 @@ def test_the_most_surprising_lines_come_with_their_numbers(run: Run, learned: Pa
     assert "surprising" not in run("score", "--lines", "0", "--model", learned, stdin=text.encode())[1]
 
 
-NOT_NEEDED = (
-    "accelerate",
-    "dvc",
-    "matplotlib",
-    "mlflow",
-    "pandas",
-    "requests",
-    "rich.text",
-)
+NOT_NEEDED = ("accelerate", "dvc", "matplotlib", "mlflow", "pandas", "requests", "rich.text")
 IMPORTS = """
 import sys
 from pipeline import cli
@@ -183,11 +113,3 @@ def test_a_short_text_imports_no_more_than_it_needs(learned: Path) -> None:
     imported = set(done.stderr.split())
     assert {"torch", "charlstm.generation.kernels"} <= imported
     assert imported.isdisjoint(NOT_NEEDED)
-
-
-def test_a_line_break_of_windows_is_never_cut_in_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    pieces: list[str] = []
-    monkeypatch.setattr(generate, "_write", pieces.append)
-    monkeypatch.setattr(generate, "SECONDS_BETWEEN_FLUSHES", 0.0)
-    generate._stream("ab\r\nc")  # noqa: SLF001
-    assert pieces == ["a", "b", "\r\n", "c", ""]

@@ -19,7 +19,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failure_leaves_the_last_whole_folder_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     for content in ("old", "new"):
         with atomic_folder(path) as temporary:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from charlstm.errors import LockedError
-from charlstm.files.lock import exclusive, holder_of
+from charlstm.files.lock import exclusive
 
 HOLDER = """
 import sys, time
@@ -53,15 +53,3 @@ def test_who_waits_has_it_when_the_other_one_is_done(tmp_path: Path) -> None:
         threading.Timer(0.5, process.kill).start()
         with exclusive(folder, "work", waits=lambda: True):
             assert process.wait() == -signal.SIGKILL
-
-
-def test_what_one_thread_takes_another_gives_back(tmp_path: Path) -> None:
-    held = exclusive(tmp_path / "folder", "work")
-    taking = threading.Thread(target=held.__enter__)
-    taking.start()
-    taking.join()
-    assert holder_of(tmp_path / "folder")
-    held.__exit__(None, None, None)
-    assert holder_of(tmp_path / "folder") is None
-    with exclusive(tmp_path / "folder", "work"):
-        pass

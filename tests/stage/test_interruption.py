@@ -21,15 +21,6 @@ run_work(work)
 """
 
 
-@pytest.mark.parametrize("is_kept_alive", [False, True])
-def test_signals_that_the_user_ignores_ask_for_nothing(is_kept_alive: bool) -> None:
-    work = "from pipeline.stage.interruption import *; print(*(one.name for one in without_ignored(SIGNALS)))"
-    command = [*(["nohup"] if is_kept_alive else []), sys.executable, "-c", work]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    taken = {"SIGTERM", "SIGINT", "SIGUSR1"} | (set() if is_kept_alive else {"SIGHUP"})
-    assert set(done.stdout.split()) == taken, done.stderr
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a process")
 @pytest.mark.parametrize("variable", ["DVC_STAGE", "TORCHELASTIC_RUN_ID"])
 def test_a_stage_ends_when_what_has_started_it_dies(variable: str) -> None:

@@ -63,13 +63,9 @@ def test_all_mistakes_are_told_at_once_by_name(tmp_path: Path) -> None:
 
 
 TOO_LARGE = {
-    "model.num_layers": 1_000_000,
     "model.hidden_size": 1_000_000,
     "train.seed": 2**63,
-    "train.batch_size": 10**8,
-    "train.epochs": 10**9,
     "train.learning_rate": 1e300,
-    "evaluate.window_lens": [10**9],
     "sample.prompts": ["x"] * 2000,
     "sample.seeds": [10**4000],
 }

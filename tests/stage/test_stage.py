@@ -4,8 +4,6 @@ import errno
 import importlib.util
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +11,6 @@ import pytest
 
 from benchmarks.projects import ROOT
 from pipeline.stage.stage import guarded, run
-from pipeline.stage.terminal import reason_of
 
 
 def raising(error: OSError) -> Callable[[], int]:
@@ -59,16 +56,3 @@ def test_what_a_user_can_mend_is_one_line(work: Callable[[], int], line: str, ca
     assert guarded(work) == 2
     (said,) = [record.getMessage() for record in caplog.records]
     assert line in said
-
-
-def test_windows_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(sys, "platform", "win32")
-    assert guarded(lambda: 0) == 2
-    assert caplog.messages[0].startswith("expected Linux or macOS, found win32")
-
-
-@pytest.mark.parametrize(
-    ("code", "reason"), [("exit(3)", "exit code 3"), ("raise ValueError('bad')", "ValueError: bad")]
-)
-def test_why_a_program_failed_is_its_last_line_or_its_exit_code(code: str, reason: str) -> None:
-    assert reason_of(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)) == reason

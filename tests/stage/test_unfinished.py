@@ -3,16 +3,13 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 from stages import dvc, run_stages
 
-from benchmarks.projects import ROOT, results, write_params
+from benchmarks.projects import results, write_params
 from charlstm.errors import Interrupted
 from charlstm.files.lock import exclusive
 from pipeline.dvc import unfinished
@@ -69,53 +66,6 @@ def test_a_recorded_one_is_trained_again_when_it_is_wanted_again(
     assert results(project) == results(trained)
 
 
-WORKER = """
-import os, sys, time
-from pathlib import Path
-from pipeline.dvc.unfinished import start_or_resume
-name, root = sys.argv[1], Path(os.environ["DVC_ROOT"]) / ".charlstm"
-while len(list(Path().resolve().parent.glob("*/ready"))) < 3:
-    Path("ready").touch()
-for number in range(20):
-    for old in range(8):
-        folder = root / f"{name}{number:08x}{old:07x}"
-        folder.mkdir(parents=True)
-        (folder / "finished.json").write_text('{"output_md5": "none"}')
-        os.utime(folder, (old, old))
-    with start_or_resume(f"mine-{name}") as work:
-        assert work.folder.is_dir()
-"""
-
-
-def test_what_another_experiment_has_just_finished_is_taken_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """DVC may have its outputs when the one that waited begins: that is no `dvc repro --force`."""
-    monkeypatch.setattr(unfinished, "project_root", lambda: tmp_path)  # in a copy of the project, as a queue has it
-    monkeypatch.setattr(unfinished, "_is_recorded", lambda folder: (folder / FINISHED).exists())
-    (tmp_path / "copy").mkdir()
-    monkeypatch.chdir(tmp_path / "copy")
-    folder, is_over = tmp_path / STATE_FOLDER / "abc", threading.Event()
-
-    def first() -> None:
-        with exclusive(folder, "this training"):
-            held.set()
-            is_over.wait(10)
-            folder.mkdir()
-            (folder / FINISHED).write_text("{}")
-
-    held = threading.Event()
-    training = threading.Thread(target=first)
-    training.start()
-    held.wait(10)
-    threading.Timer(0.5, is_over.set).start()
-    with start_or_resume("abc") as work:
-        assert not work.is_anew and (folder / FINISHED).exists()
-    training.join()
-    with start_or_resume("abc") as work:
-        assert work.is_anew
-
-
 def test_who_waits_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unfinished, "project_root", lambda: tmp_path)
     (tmp_path / "copy").mkdir()
@@ -124,26 +74,6 @@ def test_who_waits_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     stopped = pytest.raises(Interrupted, match="while it waited")
     with exclusive(folder, "this training"), stopped, start_or_resume("abc", should_stop=lambda: True):
         pass
-
-
-def test_workers_that_tidy_up_at_the_same_time_do_not_trip_over_each_other(tmp_path: Path) -> None:
-    """As in `dvc exp run --queue` with several jobs: each in its own copy, the state in the main checkout."""
-    workers = []
-    for name in ("a", "b", "c"):
-        (tmp_path / name).mkdir()
-        environment = {**os.environ, "DVC_ROOT": str(tmp_path / "main"), "PYTHONPATH": str(ROOT)}
-        workers.append(
-            subprocess.Popen(
-                [sys.executable, "-c", WORKER, name],
-                cwd=tmp_path / name,
-                env=environment,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    said = [worker.communicate(timeout=120)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0, 0], said
-    assert len(list((tmp_path / "main/.charlstm").glob("?" * 16))) < 100  # of 480
 
 
 def state_folder(root: Path, name: str, days: float, *, is_finished: bool = False) -> Path:

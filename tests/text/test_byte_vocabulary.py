@@ -5,25 +5,22 @@ import hashlib
 import json
 import math
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from commands import Run
 from hypothesis import given
 from hypothesis import strategies as st
 from stages import run_stages
 
 import charlstm
-from benchmarks.projects import Override, make_project
-from charlstm.errors import ParamsError, TextRequestError, VocabularyError
+from benchmarks.projects import make_project
+from charlstm.errors import VocabularyError
 from charlstm.evaluation.protocols import stateful
 from charlstm.evaluation.published import text_sha256
 from charlstm.generation.prompts import fold
 from charlstm.model.model_folder import load_model
-from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, load_ids
 from charlstm.text.vocabulary import ByteVocab, Decoder, Vocab, load_vocab
 
@@ -44,10 +41,9 @@ def test_decoding_undoes_encoding_in_pieces_too(text: str, size: int) -> None:
 def test_only_what_is_no_character_is_unknown() -> None:
     assert not VOCAB.unknown("".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)])))
     assert VOCAB.unknown("a\udcffb\udcff") == {"\udcff": 2}
-    with pytest.raises(VocabularyError, match=r"the vocabulary of 256 bytes lacks '\\udcff' \(U\+DCFF, 2 times\)"):
-        VOCAB.encode("a\udcffb\udcff")
-    with pytest.raises(VocabularyError, match="expected UTF-8, found unexpected end of data at byte 1"):
-        VOCAB.decode(VOCAB.encode("a雪")[:3])
+    for refused in (lambda: VOCAB.encode("a\udcffb\udcff"), lambda: VOCAB.decode(VOCAB.encode("a雪")[:3])):
+        with pytest.raises(VocabularyError):
+            refused()
     assert fold("a\ud800", VOCAB, "nearest").text == "a\ufffd" and fold("a\ud800", VOCAB, "skip").text == "a"
 
 
@@ -62,12 +58,7 @@ def test_a_file_says_which_vocabulary_it_is(tmp_path: Path) -> None:
             load_vocab(tmp_path / "vocab.json")
 
 
-def test_no_byte_is_too_rare(params: Callable[[Path, Override], Params], tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"encode min_count should be 1 where unit is byte"):
-        params(tmp_path, {"encode.unit": "byte", "encode.min_count": 2})
-
-
-def test_all_stages_and_commands_work_on_bytes(tmp_path: Path, blank_store: Path, run: Run) -> None:
+def test_all_stages_and_the_python_interface_work_on_bytes(tmp_path: Path, blank_store: Path) -> None:
     project = tmp_path / "project"
     # A rate at which the first epoch does not learn all of it.
     prompts = {"sample.prompts": ["雪", "\n"], "train.epochs": 2, "train.muon.learning_rate": 0.02}
@@ -96,10 +87,6 @@ def test_all_stages_and_commands_work_on_bytes(tmp_path: Path, blank_store: Path
     assert (review["num_train_chars"], review["num_val_chars"]) == (len(train.decode()), num_chars + 1)
     assert review["validation_sha256"] == hashlib.sha256(val).hexdigest()
     assert [len(one["text"]) for one in review["samples"]] == [30, 30]
-    held_out = review["figures"][-1]
-    assert held_out["num_chars"] == 60 and held_out["phrases"] > 0.5  # the corpus repeats itself
-    page = (project / "artifacts/samples/review.html").read_text()
-    assert "The playground is for models of characters" in page and "this is a model of bytes" in page
 
     model = charlstm.load(project / "artifacts/model")
     score = model.score(val.decode())
@@ -110,10 +97,3 @@ def test_all_stages_and_commands_work_on_bytes(tmp_path: Path, blank_store: Path
     rest = model.score(val.decode()[50:], state=before)
     np.testing.assert_allclose(rest.char_nats, score.char_nats[50:], atol=1e-5)
     assert len(model.generate("\U0001f600", num_chars=9, seed=1)) == 9
-    assert model.score("a\udcff").text == "a\udcff" and model.info["characters"] is None
-    with pytest.raises(TextRequestError, match="stop: the model never writes"):
-        model.generate(stop="\udcff")
-
-    options = ("--model", str(project / "artifacts/model"))
-    assert "256 bytes of UTF-8: any character" in run("info", *options)[1]
-    assert len(run("generate", "雪", "-n", "7", "--seed", "1", *options)[1].removesuffix("\n")) == 7

@@ -7,7 +7,7 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.corpus.conversion import Form, corpus_pieces, files_of, local_path, source_sha256
+from charlstm.corpus.conversion import Form, corpus_pieces, files_of, source_sha256
 from charlstm.errors import CorpusError
 from charlstm.files import pieces
 
@@ -61,25 +61,19 @@ def test_a_byte_order_mark_is_a_character_unless_it_is_named(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("contents", "form", "message"),
     [
-        (
-            [b"fine", b"x\nna\xefve et gar\xe7on\n"],
-            Form(),
-            r"1.txt: expected UTF-8, found byte 0xef at offset 4 \(line 2\)",
-        ),
-        ([b"abc\xe2\x82"], Form(), r"0.txt: expected UTF-8, found byte 0xe2 at offset 3 \(line 1\)"),
-        (["Иван\n".encode() * 9], Form("cp1251"), "the text around it is UTF-8: set download.encoding: utf-8"),
+        ([b"fine", b"x\nna\xefve et gar\xe7on\n"], Form(), r"1.txt: .* found byte 0xef at offset 4 \(line 2\)"),
+        (["Иван\n".encode() * 9], Form("cp1251"), "the text around it is UTF-8"),
         ([b"abcd"], Form("utf-16"), "expected utf-16, found"),
-        ([b"\xff\xfe"], Form("utf-16"), "0.txt: expected a text, found no character in utf-16"),
-        ([b""], Form(), "0.txt: expected a text, found no character in utf-8"),
+        ([b""], Form(), "found no character in utf-8"),
     ],
 )
-@pytest.mark.parametrize("piece_bytes", [1, 3, 100])
 def test_what_is_not_in_the_encoding_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contents: list[bytes], form: Form, message: str, piece_bytes: int
+    tmp_path: Path, contents: list[bytes], form: Form, message: str
 ) -> None:
-    monkeypatch.setattr(pieces, "PIECE_BYTES", piece_bytes)
-    with pytest.raises(CorpusError, match=message):
-        convert(tmp_path, contents, form)
+    for piece_bytes in (1, 3, 100):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(CorpusError, match=message):
+            patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
+            convert(tmp_path, contents, form)
     assert {file.name for file in tmp_path.iterdir()} == {f"{index}.txt" for index in range(len(contents))}
 
 
@@ -98,8 +92,3 @@ def test_a_folder_gives_its_texts_in_name_order_and_linked_files_once(tmp_path: 
     for missing in ("missing", "fifo.txt"):
         with pytest.raises(OSError, match="No such file|found a FIFO"):
             files_of(tmp_path / missing)
-
-
-def test_which_sources_are_paths() -> None:
-    assert local_path("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
-    assert local_path("https://example.org/x") is None

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from stages import run_here, run_stage
+from stages import run_here
 
 from benchmarks.projects import make_project, write_params
 from charlstm.corpus.conversion import Form
@@ -83,26 +83,22 @@ def test_the_first_source_with_the_expected_bytes_is_taken(serve: Serve, target:
 
 def test_an_error_names_each_source_and_leaves_nothing(serve: Serve, target: Path) -> None:
     url, other = serve([(200, TEXT)]), hashlib.sha256(b"other").hexdigest()
-    with pytest.raises(
-        CorpusError, match=f"Tried nowhere: No such file.*; {NOWHERE}: .*refused.*; {url}: found SHA"
-    ) as caught:
+    with pytest.raises(CorpusError, match=f"nowhere: .*; {NOWHERE}: .*; {url}: found SHA-256 {SHA256}, expected "):
         get(target, "nowhere", NOWHERE, url, sha256=other)
-    assert f"found SHA-256 {SHA256}, expected {other}" in str(caught.value)
     assert not target.parent.exists() or not list(target.parent.iterdir())
 
 
-@pytest.mark.parametrize("userinfo", ["alice:hunter2@", "alice:s3c@hunter2@", "hunter2:hunter2/hunter2@", "hunter2@"])
-def test_no_server_is_asked_with_a_secret(target: Path, userinfo: str, caplog: pytest.LogCaptureFixture) -> None:
-    for url in (f"http://{userinfo}127.0.0.1:9/m", "http://127.0.0.1:9/text.txt?X-Amz-Signature=hunter2"):
-        with pytest.raises(CorpusError, match=r"Tried http://127.0.0.1:9/.*: the address should have no ") as caught:
+def test_no_server_is_asked_with_a_secret(target: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for url in ("http://alice:s3c@hunter2@127.0.0.1:9/m", "http://127.0.0.1:9/text.txt?X-Amz-Signature=hunter2"):
+        with pytest.raises(CorpusError, match="the address should have no ") as caught:
             get(target, url)
         assert "hunter2" not in f"{caught.value}{caplog.text}"
 
 
-@pytest.mark.parametrize("page", [b"<!DOCTYPE html><html>404: not found</html>", b"\xef\xbb\xbf\n<html>\n"])
-def test_a_page_in_place_of_a_text_is_refused(serve: Serve, target: Path, tmp_path: Path, page: bytes) -> None:
+def test_a_page_in_place_of_a_text_is_refused(serve: Serve, target: Path, tmp_path: Path) -> None:
+    page = b"\xef\xbb\xbf\n<!DOCTYPE html><html>404: not found</html>"
     url = serve([(200, page)])
-    with pytest.raises(CorpusError, match="text.txt: it looks like an HTML page: download the text, look at it"):
+    with pytest.raises(CorpusError, match="it looks like an HTML page"):
         fetch(url, tmp_path)
     (tmp_path / "own.html").write_bytes(page)
     get(target, str(tmp_path / "own.html"), sha256=None)
@@ -117,11 +113,10 @@ def test_a_corpus_that_is_there_is_not_fetched_again(tmp_path: Path) -> None:
     corpus = project / "Datasets/shakespear.txt"
     corpus.parent.mkdir()
     corpus.write_bytes(TEXT)
-    done = run_stage(project, "download")
-    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
+    assert run_here(project, "download") == 0
     assert (project / "Datasets/shakespear.txt.sha256").read_text() == f"{SHA256}  shakespear.txt\n"
     corpus.write_bytes(b"a fallback, or damaged")
-    assert run_stage(project, "download").returncode == 2
+    assert run_here(project, "download") == 2
 
 
 def test_a_pulled_corpus_is_taken_where_its_source_is_on_another_machine(tmp_path: Path) -> None:
@@ -134,19 +129,23 @@ def test_a_pulled_corpus_is_taken_where_its_source_is_on_another_machine(tmp_pat
     outs = [{"path": "Datasets/shakespear.txt", "md5": hashlib.md5(TEXT).hexdigest()}]
     params = {"params.yaml": {"download": load_yaml(project / "params.yaml")["download"]}}
     (project / "dvc.lock").write_text(json.dumps({"stages": {"download": {"params": params, "outs": outs}}}))
-    assert run_stage(project, "download").returncode == 0
+    assert run_here(project, "download") == 0
     write_params(project, {**elsewhere, "download.sha256": None})
-    assert run_stage(project, "download").returncode == 2, "the record is of other parameters"
+    assert run_here(project, "download") == 2, "the record is of other parameters"
 
 
-def test_a_folder_beside_the_checkout_is_the_mirror_unless_one_is_named(tmp_path: Path) -> None:
+def test_a_folder_beside_the_checkout_is_the_mirror_unless_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "shared/datasets").mkdir(parents=True)
     (tmp_path / "shared/datasets/shakespear.txt").write_bytes(TEXT)
     project = tmp_path / "project"
     make_project(project, {"download.source": NOWHERE, "download.sha256": SHA256})
-    assert run_stage(project, "download", CHARLSTM_MIRROR="nowhere").returncode == 2
-    done = run_stage(project, "download")
-    assert done.returncode == 0 and f"from {tmp_path}/shared/datasets/shakespear.txt" in done.stderr
+    monkeypatch.setenv("CHARLSTM_MIRROR", "nowhere")
+    assert run_here(project, "download") == 2
+    monkeypatch.delenv("CHARLSTM_MIRROR")
+    assert run_here(project, "download") == 0
+    assert (project / "Datasets/shakespear.txt").read_bytes() == TEXT
 
 
 def make_sdist(folder: Path, files: dict[str, bytes]) -> FallbackParams:

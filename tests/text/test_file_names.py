@@ -1,6 +1,5 @@
 """The sample stage's files have ASCII names, which tell prompts apart, whatever the locale."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,24 +8,6 @@ from charlstm.report.collect import SampleRow, file_name
 
 def of_prompt(prompt: str) -> SampleRow:
     return SampleRow(prompt, 0.8, None, 1.0, 0.0, 1, "")
-
-
-@pytest.mark.parametrize(
-    ("prompt", "words"),
-    [
-        ("\n", "newline"),  # as they have always been
-        ("ROMEO:", "romeo"),
-        ("To be, or not to be", "to-be-or-not-to-be"),
-        ("O, that this too too solid flesh", "o-that-this-too-too-"),
-        ("?!", "newline"),
-        ("Ça é", "ca-e"),
-        ("😀😁", "u1f600-u1f601"),
-        ("Да", "u434-u430"),
-        ("\u0301", "u301"),
-    ],
-)
-def test_words_of_a_prompt(prompt: str, words: str) -> None:
-    assert file_name(7, of_prompt(prompt)) == f"07-{words}-temperature-0.8-seed-1.txt"
 
 
 @given(st.text(min_size=1))

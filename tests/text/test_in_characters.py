@@ -1,6 +1,5 @@
 """Bytes as characters, for what counts in those."""
 
-import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,10 +17,3 @@ def test_bytes_become_the_ids_of_their_characters(texts: list[str]) -> None:
     assert [found.decode(part) for part in parts] == texts
     assert found == Vocab.of("é雪" + "".join(texts))
     assert all(part.dtype == found.dtype for part in parts)
-
-
-def test_characters_stay_as_they_are() -> None:
-    vocab = Vocab.of("ab")
-    ids = vocab.encode("abba")
-    found, (same,) = in_characters(vocab, ["unknown"], ids)
-    assert found is vocab and same is ids and same.dtype == np.uint8

@@ -38,24 +38,17 @@ def test_a_separator_has_ids_or_one_clear_line() -> None:
     assert separator_ids(None, VOCAB) is None
     found = separator_ids("\na", VOCAB)
     assert found is not None and found.tolist() == [0, 1]
-    with pytest.raises(VocabularyError) as caught:
+    with pytest.raises(VocabularyError, match="split.document_separator: .* the vocabulary lacks '.x00'"):
         separator_ids("\n\x00", VOCAB)
-    assert str(caught.value) == (
-        "split.document_separator: '\\n\\x00' stands nowhere in the encoded training part: the vocabulary lacks "
-        "'\\x00' (U+0000, once); give the text with which each document begins, or null"
-    )
 
 
-@pytest.mark.parametrize("separator", ["<|doc|>", "the end"])
-def test_a_separator_that_the_training_part_lacks_is_refused(
-    tmp_path: Path, separator: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The second stands in the validation part alone."""
-    make_project(tmp_path / "project", {"split.document_separator": separator})
+def test_a_separator_that_the_training_part_lacks_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It stands in the validation part alone."""
+    make_project(tmp_path / "project", {"split.document_separator": "the end"})
     (tmp_path / "project/text.txt").write_text("words\n" * 100 + "the end")
     run_stages(tmp_path / "project", "download")
     assert run_here(tmp_path / "project", "split") == 2
-    assert f"{separator!r} stands nowhere in the training part of Datasets/" in caplog.text
+    assert "'the end' stands nowhere in the training part" in caplog.text
 
 
 def test_the_stages_read_documents_of_the_parameter(encoded: Path, tmp_path: Path) -> None:
@@ -67,17 +60,10 @@ def test_the_stages_read_documents_of_the_parameter(encoded: Path, tmp_path: Pat
     val_ids = load_ids(project / "Datasets/encoded/val.npy", len(trained.vocab))
     separator = trained.vocab.encode("\n")
     found = json.loads((project / "artifacts/evaluate/metrics.json").read_text())
+    divided, whole = EncodedText(val_ids, separator=separator), EncodedText(val_ids)
     for name, loss, without in (
-        (
-            "stateful",
-            stateful(trained.model, EncodedText(val_ids, separator=separator)),
-            stateful(trained.model, EncodedText(val_ids)),
-        ),
-        (
-            "windowed_20",
-            windowed(trained.model, EncodedText(val_ids, separator=separator), 20),
-            windowed(trained.model, EncodedText(val_ids), 20),
-        ),
+        ("stateful", stateful(trained.model, divided), stateful(trained.model, whole)),
+        ("windowed_20", windowed(trained.model, divided, 20), windowed(trained.model, whole, 20)),
     ):
         assert found[name]["nats_per_char"] == pytest.approx(loss.nats_per_char, rel=1e-6)
         assert found[name]["nats_per_char"] != pytest.approx(without.nats_per_char, rel=1e-4)

@@ -15,7 +15,6 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
 from charlstm.model.windows import sliding, windowed
 from charlstm.text.encoded import EncodedText, begins_character
-from charlstm.text.vocabulary import Vocab
 from charlstm.training.batches import Batches, StreamBatches, WindowBatches, rows_of
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
@@ -49,19 +48,6 @@ def test_characters_are_counted_by_their_first_bytes(text: str) -> None:
     assert (of_characters.num_chars, of_characters.first_input) == (len(ids), 0)
     for part in (of_characters.first(None), of_characters.first(len(ids)), of_characters.last(len(ids))):
         assert part.ids.tobytes() == ids.tobytes()
-
-
-@given(TEXTS, st.integers(0, 29))
-def test_windows_are_what_is_read_and_what_comes_next(text: str, start: int) -> None:
-    vocab = Vocab.of(text + "\n")
-    encoded = EncodedText(vocab.encode(text + "\n"), separator=vocab.encode("\n"))
-    positions_BT = np.array([[0, min(start, len(text) - 1)]])
-    windows = encoded.windows(positions_BT)
-    assert windows.starts_BT is not None and windows.inputs_BT.dtype == windows.targets_BT.dtype == np.int64
-    assert [text[at] for at in positions_BT[0]] == list(vocab.decode(windows.inputs_BT[0]))
-    assert [f"{text}\n"[at + 1] for at in positions_BT[0]] == list(vocab.decode(windows.targets_BT[0]))
-    assert [text[at] == "\n" for at in positions_BT[0]] == windows.starts_BT[0].tolist()
-    assert EncodedText(encoded.ids).windows(positions_BT).starts_BT is None
 
 
 @pytest.mark.parametrize("text", [TEXT, "a" + TEXT])

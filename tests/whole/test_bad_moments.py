@@ -39,15 +39,6 @@ def project(encoded: Path, tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def undisturbed(encoded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`trained` without evaluation and samples."""
-    folder = tmp_path_factory.mktemp("undisturbed") / "project"
-    shutil.copytree(encoded, folder)
-    run_stages(folder, "train")
-    return folder
-
-
 def test_a_loss_that_is_no_number_on_one_process_stops_all_and_loses_nothing(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -72,30 +63,14 @@ def test_a_loss_that_is_no_number_on_one_process_stops_all_and_loses_nothing(
     ).abs().max() < 1e-4  # two processes, then one
 
 
-def test_it_can_be_skipped(project: Path) -> None:
+def test_it_can_be_skipped_but_not_for_ever(project: Path) -> None:
     write_params(project, {"train.on_nonfinite": "skip"})
     done = run_faulty(project, 2, 1, 60, 62)
     assert done.returncode == 0, done.stderr
-    for step in (60, 62):
-        assert f"WARNING: the loss of process 1 is not finite at step {step} " in done.stderr
-    assert done.stderr.count("the step is skipped") == 2
     steps = pd.read_csv(project / "artifacts/train/steps.csv")["step"].tolist()
     assert steps == [step for step in range(1, 86) if step not in (60, 62)]
-
-
-def test_an_epoch_without_a_step_is_refused(project: Path) -> None:
-    write_params(project, {"train.on_nonfinite": "skip", "train.context_len": 600, "train.warmup_steps": 0})
-    done = run_faulty(project, 1, 0, *range(1, 10))
-    assert done.returncode != 0
-    (line,) = errors(done.stderr)
-    assert "every step of epoch 1 was skipped" in line
-
-
-def test_skipping_has_an_end(project: Path) -> None:
-    write_params(project, {"train.on_nonfinite": "skip"})
-    done = run_faulty(project, 1, 0, *range(20, 40))
-    assert done.returncode != 0
-    (line,) = errors(done.stderr)
+    write_params(project, {"train.on_nonfinite": "skip", "train.seed": 2})
+    (line,) = errors(run_faulty(project, 1, 0, *range(20, 40)).stderr)
     assert "at step 30 " in line and "after 10 skipped steps in a row" in line
 
 
@@ -120,7 +95,7 @@ def test_a_second_training_is_refused_and_a_dead_one_is_no_hindrance(
 
 @needs_root
 @pytest.mark.parametrize("what", ["checkpoint", "output"])
-def test_a_full_disk_costs_nothing_but_time(project: Path, undisturbed: Path, tmp_path: Path, what: str) -> None:
+def test_a_full_disk_costs_nothing_but_time(project: Path, trained: Path, tmp_path: Path, what: str) -> None:
     """A disk that is full when a checkpoint is written, or first when the outputs are."""
     with small_disk(tmp_path / "small") as small:
         full = small / "filler"
@@ -141,7 +116,7 @@ def test_a_full_disk_costs_nothing_but_time(project: Path, undisturbed: Path, tm
         assert kept.read_bytes() == before
         full.unlink()
         run_stages(project, "train")
-        assert results(project) == results(undisturbed)
+        assert results(project) == results(trained)
 
 
 def test_processes_that_would_train_different_things_are_refused(project: Path, tmp_path: Path) -> None:
@@ -160,16 +135,8 @@ def test_processes_that_would_train_different_things_are_refused(project: Path, 
     assert not (project / "artifacts").exists()
 
 
-def test_nobody_waits_for_ever_for_processes_that_do_not_come(project: Path) -> None:
-    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29555"}
-    done = run_stage(project, "train", CHARLSTM_TIMEOUT_SECONDS="2", **alone)
-    assert done.returncode == 75, done.stderr
-    (line,) = errors(done.stderr)
-    assert "the other processes did not come" in line
-
-
 def test_what_changes_meanwhile_is_not_taken_for_what_made_the_model(
-    project: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_params(project, SHORT)
     first = start(project, [*PYTHON, "pipeline.train"], project / "log")
@@ -182,19 +149,9 @@ def test_what_changes_meanwhile_is_not_taken_for_what_made_the_model(
     assert not (project / "artifacts").exists()
 
     run_stages(project, "train")  # the new ones start anew
-    assert results(project) == results(undisturbed)
+    assert results(project) == results(trained)
     assert "epoch 1/1" in capsys.readouterr().err
     write_params(project, SHORT)
     run_stages(project, "train")
     assert "epoch " not in capsys.readouterr().err
     assert len(pd.read_csv(project / "artifacts/train/history.csv")) == 6
-
-
-def test_settings_that_make_no_sense(
-    project: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CHARLSTM_CHECKPOINT_SECONDS", "often")
-    assert run_here(project, "train") == 2
-    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
-        "CHARLSTM_CHECKPOINT_SECONDS: expected a number of seconds from 0.0001 to 31,536,000, got 'often'"
-    ]

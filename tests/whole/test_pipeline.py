@@ -7,15 +7,13 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from layers import VIEWS, closure, file_of, is_in, module_names
 from ruamel.yaml import YAML
-from stages import dvc, dvc_done, run_stage, run_stages, start_dvc
+from stages import dvc, dvc_done, run_stage, start_dvc
 
 from benchmarks.projects import PACKAGES, ROOT, write_params
 from charlstm.params import NOTHING
-from charlstm.report.document import read_review
 
 DVC_YAML = (ROOT / "dvc.yaml").read_text()
 DVC = YAML(typ="safe", pure=True).load(DVC_YAML)
@@ -72,16 +70,6 @@ def test_a_stage_alone_with_its_declared_inputs_makes_its_outputs(trained: Path,
         assert (alone / path).read_bytes() == (trained / path).read_bytes(), path
 
 
-def test_each_stage_fills_a_store_that_has_nothing(
-    encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(encoded, project)
-    for name in ("train", "evaluate", "sample"):  # each with a store of its own, which is filled from the files
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/{name}.db")
-        run_stages(project, name)
-
-
 # Which stages a change of code makes out of date.
 DECIDED = {
     "charlstm/generation/kernels.py": {"sample"},
@@ -103,57 +91,6 @@ def test_a_change_of_code_concerns_the_stages_that_it_decides(copy: Path) -> Non
         concerned[file] = set(json.loads(dvc(copy, "status", "--json")))
         (copy / file).write_bytes(before)
     assert concerned == DECIDED
-
-
-def test_metrics_have_the_names_that_others_rely_on(trained: Path) -> None:
-    metrics = json.loads((trained / "artifacts/evaluate/metrics.json").read_text())
-    assert set(metrics) == {"windowed_20", "stateful"}
-    assert set(metrics["stateful"]) == {"nats_per_char", "bits_per_char", "perplexity", "num_chars"}
-    assert metrics["stateful"]["num_chars"] == 599
-    train = json.loads((trained / "artifacts/train/metrics.json").read_text())
-    assert metrics["windowed_20"]["nats_per_char"] == pytest.approx(train["val_nats_per_char"], rel=1e-6)
-
-
-def test_samples_begin_with_their_prompts(trained: Path) -> None:
-    samples = pd.read_csv(trained / "artifacts/samples/samples.csv", keep_default_na=False)
-    texts = sorted((trained / "artifacts/samples").glob("*.txt"))
-    assert [file.name for file in texts] == [
-        "00-newline-temperature-0.8-seed-1.txt",
-        "01-def-temperature-0.8-seed-1.txt",
-    ]
-    for file, (_, row) in zip(texts, samples.iterrows(), strict=True):
-        assert file.read_text() == f"{row['prompt']}{row['text']}\n"
-        assert len(row["text"]) == 10
-
-
-def test_the_review_is_of_the_files_beside_it(trained: Path) -> None:
-    found = read_review(trained / "artifacts/samples/review.json")
-    samples = pd.read_csv(trained / "artifacts/samples/samples.csv", keep_default_na=False)
-    losses = json.loads((trained / "artifacts/evaluate/metrics.json").read_text())
-    train = json.loads((trained / "artifacts/train/metrics.json").read_text())
-    assert [one.text for one in found.samples] == samples["text"].tolist()
-    assert {name: loss.model_dump() for name, loss in found.losses.items()} == losses
-    assert (found.num_parameters, found.best_epoch) == (train["num_parameters"], train["best_epoch"])
-    assert found.parameters["model.hidden_size"] == 16 and "download.source" not in found.parameters
-    assert [row.temperature for row in found.figures] == [0.8, None] and found.published == []
-    page = (trained / "artifacts/samples/review.html").read_text("utf-8")
-    assert str(trained) not in page and all(f"{loss['nats_per_char']:.4f}" in page for loss in losses.values())
-
-
-def test_the_three_stages_share_one_run(trained: Path) -> None:
-    with closing(sqlite3.connect(trained / "mlflow.db")) as store:
-        assert store.execute("select count(*) from runs").fetchone() == (1,)
-        metrics = {row[0] for row in store.execute("select distinct key from latest_metrics")}
-        (artifacts,) = store.execute("select artifact_uri from runs").fetchone()
-    assert {
-        "validation/nats_per_char",
-        "train/nats_per_char",
-        "windowed_20/nats_per_char",
-        "stateful/bits_per_char",
-    } <= metrics
-    files = files_below(Path(artifacts.removeprefix("file://")))
-    assert {"texts/epoch-001.txt", "evaluate/loss_curve.png"} <= files
-    assert {"samples/table.json", "samples/all.txt", "review/review.html", "review/review.json"} <= files
 
 
 def hashes(project: Path) -> dict[str, str]:
