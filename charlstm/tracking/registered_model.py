@@ -257,16 +257,16 @@ def download_model(address: str, target: Path, store: Store) -> Path:
 def _location(client: "MlflowClient", address: str) -> str:
     """The address of a logged model's files. Of `models:/...`, MLflow itself would ask its global store."""
     scheme, _, name = address.partition(":/")
-    model, at, alias = name.partition("@")
-    model, slash, number = (model, "", "") if at else name.partition("/")
-    if scheme == "models" and at:
-        return str(client.get_model_version_by_alias(model, alias).source)
-    if scheme == "models" and slash:
-        return str(client.get_model_version(model, number).source)
-    if scheme == "models" and name.startswith("m-"):
-        return str(client.get_logged_model(name).artifact_location)
-    if scheme == "runs" and (models := _outputs(client, name.strip("/"))):
+    if scheme == "runs":
+        if not (models := _outputs(client, name.strip("/"))):
+            raise TrackingError("the run has logged no model: is it evaluated?")
         return str(client.get_logged_model(models[-1]).artifact_location)
-    raise TrackingError(
-        "expected models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID, or runs:/ID of an evaluated run"
-    )
+    if name.startswith("m-"):
+        return str(client.get_logged_model(name).artifact_location)
+    model, at, alias = name.partition("@")
+    if at:
+        return str(client.get_model_version_by_alias(model, alias).source)
+    model, _, number = name.partition("/")
+    if not number.isdecimal():
+        raise TrackingError("expected models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID or runs:/ID")
+    return str(client.get_model_version(model, number).source)

@@ -69,7 +69,8 @@ class TrainingTracker(Observer):
 
     def finish(self, model: Path, train_seconds: float, tags: Mapping[str, str]) -> None:
         """Tie the run to its model and end it; the seconds are those of all starts together."""
-        assert self._plan is not None
+        if self._plan is None:
+            return
         speed = self._plan.chars_per_epoch * len(self._progress.epochs) / train_seconds
         measured = {**self._state.measured, "train/seconds": train_seconds, "train/speed": speed}
         tags = {**self._state.tags, **tags, MODEL_TAG: sha256(model / WEIGHTS)}
