@@ -5,7 +5,7 @@ import tempfile
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from charlstm.errors import TrackingError
 from charlstm.files.deadline import answer_within
@@ -106,6 +106,15 @@ def find_run(client: "MlflowClient", tag: str, value: str) -> "Run | None":
     ids = [one.experiment_id for one in client.search_experiments(max_results=MAX_RESULTS)]
     runs = client.search_runs(ids, f"tags.{tag} = '{value}'", max_results=1, order_by=["start_time DESC"])
     return runs[0] if runs else None
+
+
+def start_monitor(store: Store, run_id: str) -> Any:  # noqa: ANN401  # mlflow's SystemMetricsMonitor
+    """Have MLflow send how busy this machine is, from where the run has it on."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=store.uri)
+    monitor.start()
+    return monitor
 
 
 def shown(values: Mapping[str, str | int | float]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from charlstm.files.atomic import sha256
 from charlstm.history import now_ms
 from charlstm.model.shape import WEIGHTS
-from charlstm.tracking.client import Store, connect, describe
+from charlstm.tracking.client import Store, connect, describe, start_monitor
 from charlstm.tracking.registered_model import MODEL_TAG
 from charlstm.tracking.runs import (
     EPOCH_TEXTS,
@@ -91,12 +91,6 @@ class TrainingTracker(Observer):
     def _keep(self) -> None:
         keep(self._folder, replace(self._state, curves=Curves()))
 
-    def _start_monitor(self, run_id: str) -> None:
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-        self._monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=self._store.uri)
-        self._monitor.start()
-
     def _follow(self) -> None:
         client, pause = None, 0.0
         while not self._has_ended.wait(pause):
@@ -107,7 +101,7 @@ class TrainingTracker(Observer):
                     send_unsent(self._folder.parent, self._store, but=self._folder)
                 run_id = make_run_true(client, self._store, self._state)
                 if self._monitor is None or not self._monitor._process.is_alive():  # for good, after one failed call
-                    self._start_monitor(run_id)
+                    self._monitor = start_monitor(self._store, run_id)
             except Exception as error:  # whatever a server, a driver or a disk can raise
                 if not self._has_warned:
                     said = describe(error, self._store)
