@@ -66,20 +66,14 @@ def connect(store: Store) -> "MlflowClient":
 
 def describe(error: Exception, store: Store) -> str:
     """What went wrong, in one line, in a few words where it is a common thing; without what a URI has of secrets."""
-    is_ours = isinstance(error, TrackingError)
-    text = str(error) if is_ours else f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {error}"
     common = (reason for words, reason in COMMON_REASONS.items() if words in text)
     reason = next(common, without_credentials(text, store.uri))
-    where = "MLflow" if is_ours else f"MLflow at {without_credentials(store.uri)}"
-    return textwrap.shorten(f"{where}: {reason}", 300, placeholder=" ...")
+    return textwrap.shorten(f"MLflow at {without_credentials(store.uri)}: {reason}", 300, placeholder=" ...")
 
 
 def ask(store: Store, call: Callable[[], Value], seconds: float = SECONDS_FOR_AN_ANSWER) -> Value:
-    """What `call` returns, which asks the store.
-
-    Raises:
-        TrackingError: for whatever a server, a driver or a disk can raise, as `describe` has it, or for no answer.
-    """
+    """What `call` returns, which asks the store; TrackingError for whatever it raises, and for no answer."""
     try:
         return answer_within(seconds, call)
     except TrackingError:
@@ -89,11 +83,7 @@ def ask(store: Store, call: Callable[[], Value], seconds: float = SECONDS_FOR_AN
 
 
 def check_exists(store: Store) -> None:
-    """Check that a database in a file exists: MLflow would make it.
-
-    Raises:
-        TrackingError: there is none.
-    """
+    """TrackingError if the store is a database in a file that is not there: MLflow would make it."""
     if (database := sqlite_file(store.uri)) and not database.is_file():
         raise TrackingError(
             f"{database}: there is no such MLflow database: no run was made here, `make repro` makes one; if your "

@@ -128,11 +128,7 @@ def is_address(where: str) -> bool:
 
 
 def download_model(address: str, target: Path, store: Store | None) -> Path:
-    """The model folder, below `target`. Without a store, MLflow says where.
-
-    Raises:
-        TrackingError: the store does not answer, or has no such model.
-    """
+    """The model folder, below `target`, or TrackingError. Without a store, MLflow says where."""
     if importlib.util.find_spec("mlflow") is None:
         raise TrackingError("MLflow is not installed: `pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings it")
     from mlflow import artifacts, get_tracking_uri

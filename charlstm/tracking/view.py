@@ -23,7 +23,7 @@ TAG = f"mlflow.sharedViewState.{NAME}"
 NUM_RUNS = 50  # the newest decide the columns
 MAX_PARAMETERS = 8
 COST = ("params.`train.epochs`", "metrics.`model/num_parameters`", "metrics.`train/seconds`")
-NOT_VARIED = ("download.", *NOT_OF_A_MODEL)  # of the first, the tag `corpus` says all
+NOT_VARIED = ("download.", *NOT_OF_A_MODEL)  # each corpus has an experiment of its own
 OPENED = ("validation", "train")  # sections of charts
 RUN_NAME = "attributes.`Run Name`"
 # In pixels: name, recipe, losses and cost are seen at once on a screen of 1,600.
@@ -36,7 +36,7 @@ def share_view(client: "MlflowClient", experiment_id: str) -> bool | None:
     if not runs:
         return None
     data = [run.data for run in runs]
-    state = view_state([one.metrics for one in data], [one.params for one in data], [one.tags for one in data])
+    state = view_state([one.metrics for one in data], [one.params for one in data])
     try:
         client.set_experiment_tag(experiment_id, TAG, json.dumps(state))
     except Exception:  # a user who may only read, a database that is mounted read-only: the page opens all the same
@@ -50,12 +50,10 @@ def page(server: str, experiment_id: str, *, is_shared: bool) -> str:
     return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?{urlencode(query)}"
 
 
-def view_state(
-    metrics: Sequence[Mapping[str, float]], params: Sequence[Mapping[str, str]], tags: Sequence[Mapping[str, str]]
-) -> dict[str, Any]:
-    """Columns for the recipe, losses by protocol, the cost, and parameters that differ.
+def view_state(metrics: Sequence[Mapping[str, float]], params: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """Columns for losses by protocol, the recipe, the cost, and parameters that differ.
 
-    Sorted by the headline loss, the best first. `metrics`, `params` and `tags` have a mapping for each run.
+    Sorted by the headline loss, the best first. `metrics` and `params` have a mapping for each run.
     """
     names = sorted({name for run in metrics for name in run})
     measured = [
@@ -64,15 +62,11 @@ def view_state(
     ]  # fmt: skip
     headline = f"metrics.`{HEADLINE}{LOSS_SUFFIX}`"
     losses = sorted(measured, key=lambda name: (name != headline, name))
-    known = {f"metrics.`{name}`" for name in names} | {f"params.`{name}`" for run in params for name in run}
-    recipe = [f"tags.`{RECIPE_TAG}`"] if any(RECIPE_TAG in run for run in tags) else []
-    unequal = differing(params)
-    corpus = ["tags.`corpus`"] if any(name.startswith("download.") for name in unequal) else []
-    varied = [f"params.`{name}`" for name in unequal if not name.startswith(NOT_VARIED)]
-    cost = [name for name in COST if name in known]
-    columns = [*losses, *recipe, *cost, *corpus, *[name for name in varied if name not in cost][:MAX_PARAMETERS]]
+    recipe = f"tags.`{RECIPE_TAG}`"
+    varied = [f"params.`{name}`" for name in differing(params) if not name.startswith(NOT_VARIED)]
+    columns = [*losses, recipe, *COST, *[name for name in varied if name not in COST][:MAX_PARAMETERS]]
     widths = {RUN_NAME: NAME_WIDTH, **dict.fromkeys(columns, WIDTH), **dict.fromkeys(losses, LOSS_WIDTH)}
-    widths |= dict.fromkeys(recipe, RECIPE_WIDTH)
+    widths[recipe] = RECIPE_WIDTH
     state: dict[str, Any] = {"selectedColumns": columns, "columnOrder": [RUN_NAME, *columns], "columnWidths": widths}
     if losses:
         state |= {"orderByKey": losses[0], "orderByAsc": True}
