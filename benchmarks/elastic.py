@@ -25,7 +25,7 @@ import pandas as pd
 
 from benchmarks.harness import console, new_parser
 from benchmarks.projects import LAUNCH, kill, make_encoded_project, run, start, training_command
-from benchmarks.tracking import expected_summary, read_summary
+from benchmarks.tracking import expected_run, read_run
 from charlstm.errors import ParamsError, TrainingError
 from pipeline.stage.settings import MIRROR
 from pipeline.stage.stage import guarded
@@ -153,9 +153,8 @@ def compare(folder: Path) -> bool:
     found, expected = (table["train_nats_per_char"] for table in tables)
     difference = float(((found - expected).abs() / expected).max())
     console.print(f"{len(found)} steps, largest relative difference {difference:.1e} (limit {MAX_DIFFERENCE:g})")
-    summary = read_summary(folder)
-    is_one = summary.of_checkpoints() == expected_summary(project).of_checkpoints()
-    console.print(f"MLflow: {len(summary.statuses)} run, {summary.num_doubled} points twice; complete: {is_one}")
+    is_one = read_run(folder) == expected_run(project)
+    console.print(f"MLflow: one complete run, no point twice: {is_one}")
     return len(found) == len(expected) and difference <= MAX_DIFFERENCE and is_one
 
 

@@ -20,7 +20,6 @@ import time
 import urllib.request
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -28,20 +27,18 @@ from benchmarks.harness import console, new_parser
 from benchmarks.projects import PYTHON, kill, make_encoded_project, results, run, start, training_command
 from benchmarks.trials import fresh_processes, load_data
 from charlstm.errors import Interrupted
-from charlstm.files.documents import read_json
 from charlstm.history import EpochRow, StepRow
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import load_params
 from charlstm.tracking.client import Store
 from charlstm.tracking.tracker import TrainingTracker
-from charlstm.training.progress import Observer, Plan, Progress
+from charlstm.training.progress import Observer
 from charlstm.training.train import fit
 from pipeline.stage.settings import DEFAULT_SECONDS
 from pipeline.stage.stage import guarded
 
 OVERRIDE = {"model.hidden_size": 96, "train.epochs": 10, "train.early_stopping_epochs": None}
 MAX_SECONDS = 14.0  # from the start of the training to the kill; some come after its end
-SECONDS_TO_START = 120.0
 PATIENCE = {"CHARLSTM_TRACKING_SECONDS": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 STEPS_PER_BLOCK, NUM_BLOCKS = 10, 90  # most of the default recipe
 TAGS = {"corpus": "tiny Shakespeare", "corpus_sha256": "0" * 64}
@@ -68,31 +65,15 @@ class Server:
             [*PYTHON, "mlflow", "server", *store, *artifacts, *address],
             cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        deadline = time.monotonic() + SECONDS_TO_START
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"{self.address}/health", timeout=1).close()
+        for _ in range(600):
+            with suppress(OSError), urllib.request.urlopen(f"{self.address}/health", timeout=1):
                 return
-            except OSError:
-                time.sleep(0.2)
-        raise TimeoutError(f"no MLflow server at {self.address} after {SECONDS_TO_START:.0f} s")
+            time.sleep(0.2)
+        raise TimeoutError(f"no MLflow server at {self.address}")
 
     def kill(self) -> None:
         """SIGKILL, with all its workers."""
         kill(self._process)
-
-
-class RunSummary(NamedTuple):
-    """What a server's database has of one project's trainings."""
-
-    statuses: list[str]
-    num_doubled: int  # points of finished runs, of one name and step that are there twice
-    num_points: dict[str, int]
-    num_artifacts: int
-
-    def of_checkpoints(self) -> "RunSummary":
-        """Without what no checkpoint has, so that it may be lost with a machine: what was written."""
-        return self._replace(num_artifacts=0)
 
 
 def main() -> int:
@@ -103,55 +84,42 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="trainings of each kind whose time is taken; 0: none")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="charlstm-tracking-") as name:
-        is_complete = kill_servers(Path(name), arguments.count, random.Random(arguments.seed))
+        is_complete = not arguments.count or kill_servers(Path(name), arguments.count, random.Random(arguments.seed))
         is_cheap = arguments.rounds == 0 or measure_cost(Path(name), arguments.rounds)
     return int(not (is_complete and is_cheap))
 
 
 def kill_servers(folder: Path, count: int, generator: random.Random) -> bool:
     """Train, kill the server, sync, compare; whether every model was the same and every run complete."""
-    if count == 0:
-        return True
-    template, log = folder / "template", folder / "log"
+    template, log, server = folder / "template", folder / "log", Server(folder / "server")
     make_encoded_project(template, OVERRIDE)
-    shutil.copytree(template, folder / "reference")
-    run(folder / "reference", training_command(1), log)
-    expected = results(folder / "reference")
-    assert "absent" not in expected.values(), log.read_text()
-    num_same = num_complete = num_doubled = num_before_end = 0
-    for index in range(count):
-        project, server, log = folder / f"training-{index}", Server(folder / f"server-{index}"), folder / f"log-{index}"
-        shutil.copytree(template, project)
-        moment, has_ended = _train_and_kill(project, server, log, generator, comes_back=index % 2 == 1)
+    num_good = 0
+    for index in range(count + 1):  # the first is not disturbed
+        project = Path(shutil.copytree(template, folder / f"training-{index}"))
+        if index == 0:
+            run(project, training_command(1), log)
+            expected = results(project)
+            continue
+        when = _train_and_kill(project, server, log, generator, comes_back=index % 2 == 1)
         server.start()
         run(project, [*PYTHON, "pipeline.cli", "sync"], log, MLFLOW_TRACKING_URI=server.address)
         server.kill()
-        is_same, summary = results(project) == expected, read_summary(server.folder)
-        is_complete = summary == expected_summary(project)
-        num_same, num_complete = num_same + is_same, num_complete + is_complete
-        num_doubled, num_before_end = num_doubled + summary.num_doubled, num_before_end + (not has_ended)
-        verdict = "same bytes, complete" if is_same and is_complete else f"WRONG: {is_same=}, {summary}"
-        console.print(
-            f"{index + 1:4d}  killed after {moment:4.1f} s{' (it had ended)' if has_ended else ''}: {verdict}"
-        )
-        for used in (project, server.folder):
-            shutil.rmtree(used)
-    console.print(
-        f"{count} trainings, {num_before_end} servers killed before their end: {num_same} models of the same bytes, "
-        f"{num_complete} complete runs after `charlstm sync`, {num_doubled} points twice"
-    )
-    return num_same == num_complete == count and num_doubled == 0
+        found, wanted, texts = read_run(server.folder), expected_run(project), list(server.folder.rglob("epoch-*.txt"))
+        is_good = results(project) == expected and found == wanted and len(texts) == 10
+        num_good += is_good
+        console.print(f"{index:4d}  killed {when}: {'same bytes, complete' if is_good else f'WRONG: {found}'}")
+        shutil.rmtree(server.folder)
+    console.print(f"{num_good} of {count} with a model of the same bytes and, after `charlstm sync`, a complete run")
+    return num_good == count
 
 
-def _train_and_kill(
-    project: Path, server: Server, log: Path, generator: random.Random, *, comes_back: bool
-) -> tuple[float, bool]:
-    """Seconds to the kill, and whether training had ended by then."""
+def _train_and_kill(project: Path, server: Server, log: Path, generator: random.Random, *, comes_back: bool) -> str:
+    """When the server was killed."""
     server.start()
     moment, pause = generator.uniform(0, MAX_SECONDS), generator.uniform(0.5, 5)
     process = start(project, training_command(1), log, MLFLOW_TRACKING_URI=server.address, **PATIENCE)
     time.sleep(moment)
-    has_ended = process.poll() is not None
+    when = f"after {moment:4.1f} s{'' if process.poll() is None else ' (it had ended)'}"
     server.kill()
     if comes_back:
         time.sleep(pause)
@@ -159,64 +127,51 @@ def _train_and_kill(
     process.wait()
     if comes_back:
         server.kill()
-    return moment, has_ended
+    return when
 
 
-def read_summary(folder: Path) -> RunSummary:
-    """From the database of a server that has stopped."""
+def read_run(folder: Path) -> dict[str, object]:
+    """What a stopped server's database has: runs, finished ones, and of their metrics the points and the steps."""
+    points = (
+        "select key, count(*), count(distinct step) from metrics join runs using (run_uuid) "
+        "where status = 'FINISHED' and key not like 'system/%' group by key"
+    )
     with closing(sqlite3.connect(folder / "mlflow.db")) as store:
-        statuses = [row[0] for row in store.execute("select status from runs")]
-        points = (
-            "select key, step, count(*) as number from metrics join runs using (run_uuid) "
-            "where status = 'FINISHED' and key not like 'system/%' group by key, step"
-        )
-        (num_doubled,) = store.execute(f"select count(*) from ({points}) where number > 1").fetchone()
-        num_points = dict(store.execute(f"select key, count(*) from ({points}) group by key"))
-    artifacts = [file for file in (folder / "artifacts").rglob("*") if file.is_file()]
-    return RunSummary(statuses, num_doubled, num_points, len(artifacts))
+        (runs,) = store.execute("select count(*), sum(status = 'FINISHED') from runs")
+        return {"runs": list(runs), **{key: counts for key, *counts in store.execute(points)}}
 
 
-def expected_summary(project: Path) -> RunSummary:
-    """From the tables that training wrote."""
+def expected_run(project: Path) -> dict[str, object]:
+    """The same from the tables that training wrote."""
     steps, epochs = (len(pd.read_csv(project / f"artifacts/train/{name}.csv")) for name in ("steps", "history"))
-    by_step = ("nats_per_char", "gradient_norm", "chars_per_second", "chars_seen")
+    by_step = ("nats_per_char", "gradient_norm", "learning_rate", "chars_per_second", "chars_seen")
     points = {f"train/{name}": steps for name in by_step}
-    points |= {"learning_rate/adamw": steps, "learning_rate/muon": steps}
-    begun = "initial_val_nats_per_char" in read_json(project / "artifacts/train/metrics.json")  # from a model
-    points |= {"validation/nats_per_char": epochs + begun}
-    points |= {"validation/epoch": epochs, "train/epoch_nats_per_char": epochs}
-    points |= {"train/seconds": 1, "train/speed": 1, "model/num_parameters": 1}
-    return RunSummary(["FINISHED"], 0, points, num_artifacts=epochs)  # a text after each epoch
+    points |= dict.fromkeys(("validation/nats_per_char", "train/epoch_nats_per_char"), epochs)
+    points |= dict.fromkeys(("train/seconds", "train/speed", "model/num_parameters"), 1)
+    return {"runs": [1, 1], **{key: [number, number] for key, number in points.items()}}
 
 
-class BlockTimer(Observer):
-    """An observer that takes the time of each `STEPS_PER_BLOCK` steps, with what observers before it do.
-
-    No validation is in a block, and one that an epoch's end cuts does not count; nor does the first, which warms up.
-    """
+class StepTimer(Observer):
+    """An observer that takes the time of each `STEPS_PER_BLOCK` steps without validation, with all observers before."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
-        self.num_blocks = self._last_step = 0
-
-    def on_start(self, plan: Plan, progress: Progress) -> None:
-        """Begin."""
-        self._started = time.perf_counter()
+        self._started: float | None = None
 
     def on_steps(self, row: StepRow, chars_per_second: float) -> None:
-        """A block is over."""
+        """A block is over; the first of an epoch, which may be cut, does not count."""
         now = time.perf_counter()
-        if self.num_blocks > 0 and row.step - self._last_step == STEPS_PER_BLOCK:
+        if self._started is not None:
             self.seconds.append(now - self._started)
-        self.num_blocks, self._last_step, self._started = self.num_blocks + 1, row.step, now
+        self._started = now
 
     def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
         """Begin again after the validation."""
-        self._started = time.perf_counter()
+        self._started = None
 
     def is_over(self) -> bool:
         """Whether there are enough blocks."""
-        return self.num_blocks >= NUM_BLOCKS
+        return len(self.seconds) >= NUM_BLOCKS
 
 
 def measure_cost(folder: Path, num_rounds: int) -> bool:
@@ -233,15 +188,12 @@ def measure_cost(folder: Path, num_rounds: int) -> bool:
                 steps, end = _train(folder / f"state-{number}" / kind, uri)
                 seconds[kind] += steps
                 end_seconds[kind] = max(end, end_seconds[kind])
-    median, mean = (
-        {kind: 1000 * average(values) / STEPS_PER_BLOCK for kind, values in seconds.items()}
-        for average in (statistics.median, statistics.mean)
-    )
+    median = {kind: 1000 * statistics.median(values) / STEPS_PER_BLOCK for kind, values in seconds.items()}
     for kind, limit in LIMITS.items():
         console.print(
-            f"{kind}: {median[kind]:.2f} ms a step, with nothing beside it {median['nothing']:.2f}; ratio of medians "
-            f"{median[kind] / median['nothing']:.4f} (limit {limit}), of means {mean[kind] / mean['nothing']:.4f}; "
-            f"its end takes {end_seconds[kind]:.1f} s (limit {MAX_END_SECONDS:.0f})"
+            f"{kind}: {median[kind]:.2f} ms a step, with nothing beside it {median['nothing']:.2f}; ratio "
+            f"{median[kind] / median['nothing']:.4f} (limit {limit}); its end takes {end_seconds[kind]:.1f} s "
+            f"(limit {MAX_END_SECONDS:.0f})"
         )
     is_cheap = all(median[kind] <= limit * median["nothing"] for kind, limit in LIMITS.items())
     return is_cheap and max(end_seconds.values()) < MAX_END_SECONDS + 1
@@ -249,7 +201,7 @@ def measure_cost(folder: Path, num_rounds: int) -> bool:
 
 def _train(folder: Path, uri: str) -> tuple[list[float], float]:
     """The seconds of blocks of steps, and those of the end."""
-    params, timer = load_params(Path("params.yaml")), BlockTimer()
+    params, timer = load_params(Path("params.yaml")), StepTimer()
     recipe = params.train.model_copy(update={"log_every_steps": STEPS_PER_BLOCK})
     patience = DEFAULT_SECONDS["CHARLSTM_TRACKING_SECONDS"]
     tracker = TrainingTracker(Store(uri, "cost", None), folder, params.flat(), TAGS, str(folder), patience)

@@ -38,7 +38,6 @@ from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, load_parts
 from charlstm.text.vocabulary import Ids
 from charlstm.tracking.registered_model import LoggedModel
-from charlstm.tracking.runs import state_of_model
 from pipeline.dvc.paths import Paths
 from pipeline.hardware import use_reproducible_kernels
 from pipeline.new.proposal import remedy
@@ -103,13 +102,13 @@ def track(
     is_here: bool = True,
 ) -> None:
     """Add all of it to the model's run. `is_here`: it was measured on this machine, by these versions."""
-    record = provenance.training_record(params, paths, tables)
+    known = provenance.run_of_model(trained.sha256, params, paths, tables)
     size = {"model/num_parameters": float(trained.model.shape.num_parameters)}  # for a run that is made of files
     measured = {f"{protocol}/{name}": value for protocol, loss in metrics.items() for name, value in loss.items()}
     measured |= {f"baseline/{name}": bits for name, bits in baselines.bits_per_char.items()}
     files = {f"evaluate/{name}": paths.evaluate / name for name in FILES}
     losses = {protocol: loss["nats_per_char"] for protocol, loss in metrics.items()}
-    summary = summary_of(params, record.tags)._replace(
+    summary = summary_of(params, known.new_tags)._replace(
         num_parameters=trained.model.shape.num_parameters,
         losses=losses,
         model_sha256=trained.sha256,
@@ -122,9 +121,9 @@ def track(
         for protocol, loss in losses.items()
         if not protocol.startswith(TEST_PREFIX) and (is_comparable or protocol == HEADLINE)
     }
-    model = LoggedModel(paths.model, trained.sha256, chosen_by, validation_sha256, record.tags)
+    model = LoggedModel(paths.model, trained.sha256, chosen_by, validation_sha256)
     state = replace(
-        state_of_model(trained.sha256, record), measured=size | measured, files=files, model=model,
+        known, measured=size | measured, files=files, model=model,
         end_ms=now_ms() if is_here else None,
     )  # fmt: skip
     send("evaluate", with_page(state, summary, is_here=is_here), is_here=is_here)

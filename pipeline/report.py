@@ -11,7 +11,7 @@ from charlstm.evaluation.documents import HEADLINE
 from charlstm.evaluation.published import TEST_PREFIX
 from charlstm.params import Params
 from charlstm.report.document import DOCUMENT, ReviewDocument, in_order, read_review
-from charlstm.tracking.reader import Reader
+from charlstm.tracking.client import Reader
 from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import Paths
 from pipeline.new.proposal import remedy

@@ -35,7 +35,7 @@ from charlstm.report.playground import playground_of
 from charlstm.sampling import Sampling
 from charlstm.sections import Section
 from charlstm.text.encoded import load_parts
-from charlstm.tracking.runs import TABLES_TAG, state_of_model
+from charlstm.tracking.runs import TABLES_TAG
 from pipeline.dvc.paths import Paths
 from pipeline.provenance import provenance
 from pipeline.provenance.summary import summary_of, with_page
@@ -103,15 +103,15 @@ def track(
     is_here: bool = True,
 ) -> None:
     """Add the texts and their review to the model's run. `is_here`: they were written here, by these versions."""
-    record = provenance.training_record(params, paths, tables)
-    summary = summary_of(params, record.tags)._replace(
+    known = provenance.run_of_model(trained.sha256, params, paths, tables)
+    summary = summary_of(params, known.new_tags)._replace(
         num_parameters=trained.model.shape.num_parameters,
         losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
         model_sha256=trained.sha256,
     )
     table = "samples/table.json"  # which the UI lays beside that of other runs
     state = replace(
-        state_of_model(trained.sha256, record),
+        known,
         tags={TABLES_TAG: json.dumps([{"path": table, "type": "table"}])},
         texts={
             "samples/all.txt": _text_of_all(texts),

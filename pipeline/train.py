@@ -17,7 +17,6 @@ from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING, Params, TrainParams
 from charlstm.text.encoded import load_parts
 from charlstm.text.vocabulary import Vocab
-from charlstm.tracking.runs import FINGERPRINT_TAG
 from charlstm.tracking.tracker import TrainingTracker
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.initial import load_initial
@@ -47,6 +46,7 @@ from pipeline.stage.tracking_store import STATE_FOLDER, project_root, store
 log = logging.getLogger("charlstm")
 
 FAILURE = "failure.txt"
+FINGERPRINT_TAG = "fingerprint"
 OUT_OF_MEMORY = (
     "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, or start more processes"
 )

@@ -5,9 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from charlstm.tracking import registered_model
-from charlstm.tracking.registered_model import LoggedModel
-from pipeline.provenance.provenance import COMMIT
+from charlstm.tracking.registered_model import LoggedModel, log_model, register
 
 LOSSES = {"windowed_20": 3.5, "stateful": 3.6}
 
@@ -23,9 +21,8 @@ def sha256_of(folder: Path) -> str:
 
 def whole_chain(client: Any, run_id: str, folder: Path, sha256: str) -> None:  # noqa: ANN401
     """All that is sent of a finished model."""
-    tags = {"corpus": "https://me:hunter2@host/text.txt", "corpus_sha256": "ab" * 32, COMMIT: "of evaluate"}
-    model = LoggedModel(folder, sha256, LOSSES, "cd" * 32, tags)
-    registered_model.log_and_register(client, run_id, "", model)
+    model = LoggedModel(folder, sha256, LOSSES, "cd" * 32)
+    register(client, run_id, log_model(client, run_id, model), "", model)
 
 
 class Died(Exception):

@@ -6,7 +6,8 @@ import pandas as pd
 
 from charlstm.history import EpochRow, StepRow, Tables, table
 from charlstm.tracking.client import Store, connect, find_or_create_experiment
-from charlstm.tracking.runs import RunState, TrainingRecord, make_run_true, state_of_model
+from charlstm.tracking.registered_model import MODEL_TAG
+from charlstm.tracking.runs import RunState, curves_of_tables, make_run_true
 
 STEPS = [StepRow(step, 1, 2.0 / step, 0.1, 0.5) for step in range(1, 11)]
 EPOCHS = [EpochRow(1, 10, 2.0, 1.9)]
@@ -28,7 +29,8 @@ def send(store: Store, state: RunState) -> Any:  # noqa: ANN401  # MLflow's enti
 
 def of_model(model: str, tags: dict[str, str] | None = None, tables: Tables = TABLES) -> RunState:
     """What evaluate and sample know of a model's run."""
-    return state_of_model(model, TrainingRecord({"train.seed": 7}, tags or {}, tables, COMMIT_MS))
+    new_tags, curves = {**(tags or {}), "made_from": "files"}, curves_of_tables(tables)
+    return RunState(MODEL_TAG, model, COMMIT_MS, {"train.seed": 7}, new_tags=new_tags, curves=curves)
 
 
 def history(store: Store, run: Any, metric: str) -> pd.DataFrame:  # noqa: ANN401

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import numba
 import numpy as np
+from numba.core.registry import cpu_target
 from numpy.typing import NDArray
 
 from charlstm.sampling import Sampling
@@ -54,6 +55,12 @@ FIRST_OF_TANH: Final = np.float32(TABLE_LEN)
 LAST_STEP: Final = np.float32(TABLE_LEN - 1)
 NEVER: Final = np.float32(-np.inf)  # the logit of what may not be drawn
 FRACTION_MASK: Final = 2**FRACTION_BITS - 1
+
+
+def import_compiler() -> None:
+    """Import what the first call of a kernel would."""
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
 
 
 class PackedModel(NamedTuple):

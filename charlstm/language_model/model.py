@@ -28,8 +28,8 @@ from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.sampling import Sampling, SamplingOptions, Unknown, short, whole
 from charlstm.text.encoded import EncodedText, begins_character, num_chars_of
 from charlstm.text.vocabulary import UNSEEN, Ids
-from charlstm.tracking.client import Store, store_to_read
-from charlstm.tracking.registered_model import default_store, download_model, is_address
+from charlstm.tracking.client import Store
+from charlstm.tracking.registered_model import download_model, is_address
 
 PROMPT = "\n"  # a text begins as a line does
 Prompts = list[str] | tuple[str, ...]
@@ -252,10 +252,10 @@ def load(where: str | PathLike[str], *, tracking_uri: str | None = None) -> Mode
     """
     if not is_address(fspath(where)):
         return Model(load_model(Path(where), "fused"))
-    return load_from_store(fspath(where), store_to_read(tracking_uri) if tracking_uri else default_store())
+    return load_from_store(fspath(where), Store(tracking_uri) if tracking_uri else None)
 
 
-def load_from_store(address: str, store: Store) -> Model:
+def load_from_store(address: str, store: Store | None) -> Model:
     """The model at an address of MLflow.
 
     Raises:

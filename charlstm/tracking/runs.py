@@ -7,7 +7,6 @@ The tie between a model and its run is content: a run carries the SHA-256 of the
 finds the run by it, or makes one from the files.
 """
 
-import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,19 +14,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from charlstm.errors import TrackingError
 from charlstm.history import EpochRow, StepRow, StepView, Tables
-from charlstm.tracking.client import (
-    CHANGED,
-    CORPUS_TAG,
-    SWEEP_TAG,
-    Store,
-    create_run,
-    find_or_create_experiment,
-    find_or_create_sweep,
-    find_run,
-    shown,
-)
-from charlstm.tracking.registered_model import MODEL_TAG, LoggedModel, log_and_register
+from charlstm.tracking.client import CORPUS_TAG, Store, find_or_create_experiment, find_run, shown
+from charlstm.tracking.registered_model import LoggedModel, log_model, register
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,11 +26,9 @@ if TYPE_CHECKING:
     from charlstm.training.progress import Progress  # torch
 
 TRAINING_TAG = "training_id"
-FINGERPRINT_TAG = "fingerprint"
 MAX_PARAM_LENGTH, MAX_TAG_LENGTH = 6_000, 8_000  # MLflow's limits
-MAX_METRICS_PER_CALL, MAX_PARAMS_PER_CALL = 1_000, 100
+MAX_METRICS_PER_CALL = 1_000
 FINISHED = "FINISHED"  # MLflow's word
-PARENT_TAG = "mlflow.parentRunId"
 TABLES_TAG = "mlflow.loggedArtifacts"  # the UI lays tables of this list, in JSON, side by side
 EPOCH_TEXTS = "texts"  # the folder of artifacts that never change
 
@@ -55,7 +43,6 @@ class Curves(NamedTuple):
     views: Sequence[StepView] = ()  # of as many steps
     epochs: Sequence[EpochRow] = ()
     epoch_times_ms: Sequence[int] = ()
-    initial_nats_per_char: float | None = None  # of the model that the training began from
 
 
 @dataclass(frozen=True)
@@ -82,69 +69,50 @@ class RunState:
     end_ms: int | None = None  # None: `time_ms`
     is_of_files: bool = False
 
-    @property
-    def corpus(self) -> str:
-        """The name of the corpus, which decides the experiment; empty if it is unknown."""
-        return {**self.new_tags, **self.tags}.get(CORPUS_TAG, "")
-
 
 def curves_of(progress: "Progress") -> Curves:
     """They grow with the training, of which nothing is copied."""
-    return Curves(
-        progress.steps, progress.views, progress.epochs, progress.epoch_times_ms, progress.initial_nats_per_char
-    )
+    return Curves(progress.steps, progress.views, progress.epochs, progress.epoch_times_ms)
 
 
-class TrainingRecord(NamedTuple):
-    """What is known of a finished training from its files. `time_ms` is the same wherever its run is made of them."""
-
-    params: Params
-    tags: Mapping[str, str]
-    tables: Tables
-    time_ms: int
-
-
-def state_of_model(model_sha256: str, record: TrainingRecord) -> RunState:
-    """The run of a model: if the store has none, it gets what the training would have had."""
-    steps = [StepRow(*row) for row in record.tables.steps[list(StepRow._fields)].itertuples(index=False)]
-    epochs = [EpochRow(*row) for row in record.tables.epochs[list(EpochRow._fields)].itertuples(index=False)]
-    new_tags = {**record.tags, "made_from": "files"}
-    curves = Curves(steps, epochs=epochs)
-    return RunState(MODEL_TAG, model_sha256, record.time_ms, record.params, new_tags=new_tags, curves=curves)
+def curves_of_tables(tables: Tables) -> Curves:
+    """Those of a finished training, from its files."""
+    steps = [StepRow(*row) for row in tables.steps[list(StepRow._fields)].itertuples(index=False)]
+    epochs = [EpochRow(*row) for row in tables.epochs[list(EpochRow._fields)].itertuples(index=False)]
+    return Curves(steps, epochs=epochs)
 
 
 def make_run_true(client: "MlflowClient", store: Store, state: RunState) -> str:
     """Make a run of the store have what `state` says; its id."""
-    run = find_run(client, store, state.tag, state.value)
-    if run is None:
-        tags = {**state.new_tags, state.tag: state.value}
-        experiment_id = find_or_create_experiment(client, store, state.corpus)
-        run = client.get_run(create_run(client, experiment_id, tags, state.time_ms))
+    corpus = {**state.new_tags, **state.tags}.get(CORPUS_TAG, "")
+    run = find_run(client, state.tag, state.value) or _create_run(client, store, corpus, state)
     run_id = str(run.info.run_id)
-    changed = _log_params(client, run, state)
+    _log_params(client, run, state)
     _log_points(client, run, state)
     _upload(client, run_id, state)
     if state.model is not None:
-        log_and_register(client, run_id, state.corpus, state.model)
+        register(client, run_id, log_model(client, run_id, state.model), corpus, state.model)
     # The hash of the model comes when all before is there: later stages find the run by it.
-    _log_tags(client, run, {**changed, **state.tags}, state)
+    _log_tags(client, run, state)
     _set_status(client, run, state)
     return run_id
 
 
-def _log_params(client: "MlflowClient", run: "Run", state: RunState) -> dict[str, str]:
-    """Parameters are immutable there: tags `changed.NAME` for those of which the run has another value."""
+def _create_run(client: "MlflowClient", store: Store, corpus: str, state: RunState) -> "Run":
+    experiment_id = find_or_create_experiment(client, store, corpus)
+    tags = shown({**state.new_tags, state.tag: state.value})
+    if not (run_id := client.create_run(experiment_id, start_time=state.time_ms, tags=tags).info.run_id):
+        raise TrackingError("it answers without the id of the new run: expected an MLflow server")
+    return client.get_run(run_id)
+
+
+def _log_params(client: "MlflowClient", run: "Run", state: RunState) -> None:
+    """Parameters are immutable there: of a stage that ran again with others, the run keeps the first."""
     from mlflow.entities import Param
 
-    known, run_id = run.data.params, run.info.run_id
     values = {name: value[:MAX_PARAM_LENGTH] for name, value in shown(state.params).items()}
-    new = [Param(name, value) for name, value in values.items() if name not in known]
-    for start in range(0, len(new), MAX_PARAMS_PER_CALL):
-        client.log_batch(run_id, params=new[start : start + MAX_PARAMS_PER_CALL], synchronous=True)
-    for name, value in values.items():
-        if known.get(name) == value and f"{CHANGED}{name}" in run.data.tags:
-            client.delete_tag(run_id, f"{CHANGED}{name}")
-    return {f"{CHANGED}{name}": value for name, value in values.items() if known.get(name, value) != value}
+    if new := [Param(name, value) for name, value in values.items() if name not in run.data.params]:
+        client.log_batch(run.info.run_id, params=new, synchronous=True)
 
 
 def _log_points(client: "MlflowClient", run: "Run", state: RunState) -> None:
@@ -162,61 +130,44 @@ def _log_points(client: "MlflowClient", run: "Run", state: RunState) -> None:
 
 def _points(state: RunState, last: Mapping[str, int]) -> Iterator[Point]:
     """The points of the tables, from about where the run ends; `train/...` is a section of the UI."""
-    curves, params = state.curves, state.params
-    if curves.initial_nats_per_char is not None:
-        yield "validation/nats_per_char", curves.initial_nats_per_char, 0, state.time_ms
-    names = ["train/nats_per_char", "train/gradient_norm", "learning_rate/adamw"]
-    muon = 0.0  # the table has AdamW's learning rate; Muon's has the same schedule
-    if params.get("train.optimizer") == "muon":
-        names.append("learning_rate/muon")
-        muon = float(params["train.muon.learning_rate"]) / float(params["train.learning_rate"])
+    curves, params, num_steps = state.curves, state.params, len(state.curves.steps)  # of which all have views
+    names = ["train/nats_per_char", "train/gradient_norm", "train/learning_rate"]
     if curves.views:
         seen = "bytes_seen" if params.get("encode.unit") == "byte" else "chars_seen"
         names += ["train/chars_per_second", f"train/{seen}"]
     sent = min(last.get(name, -1) for name in names)
-    for index in range(bisect_right(curves.steps, sent, key=lambda row: row.step), len(curves.steps)):
-        row, time_ms = curves.steps[index], state.time_ms
-        values = [row.train_nats_per_char, row.gradient_norm, row.learning_rate]
-        values += [row.learning_rate * muon] if muon else []
-        if curves.views:
-            time_ms, *others = curves.views[index]
-            values += others
+    for index in range(bisect_right(curves.steps, sent, key=lambda row: row.step), num_steps):
+        row, (time_ms, *others) = curves.steps[index], curves.views[index] if curves.views else (state.time_ms,)
+        values = (row.train_nats_per_char, row.gradient_norm, row.learning_rate, *others)
         for name, value in zip(names, values, strict=True):
             yield name, value, row.step, time_ms
     for index, epoch in enumerate(curves.epochs):  # at the step that ends each: on the axis of the training loss
         time_ms = curves.epoch_times_ms[index] if curves.epoch_times_ms else state.time_ms
         yield "validation/nats_per_char", epoch.val_nats_per_char, epoch.step, time_ms
-        yield "validation/epoch", epoch.epoch, epoch.step, time_ms
         yield "train/epoch_nats_per_char", epoch.train_nats_per_char, epoch.step, time_ms
 
 
 def _upload(client: "MlflowClient", run_id: str, state: RunState) -> None:
-    """Store texts and files."""
-    by_folder: dict[str, list[str]] = {}
+    """Store texts and files. Those of an epoch never change."""
+    stored: dict[str, set[str]] = {}
     for path in sorted({*state.texts, *state.files}):
-        by_folder.setdefault(path.rpartition("/")[0], []).append(path)
-    for folder, paths in by_folder.items():
-        keeps = state.is_of_files or folder == EPOCH_TEXTS
-        stored = {info.path for info in client.list_artifacts(run_id, folder)} if keeps else set()
-        for path in paths:
-            if path in state.files and path not in stored:
-                client.log_artifact(run_id, str(state.files[path]), folder)
-            elif path not in stored:
-                with tempfile.TemporaryDirectory() as temporary:
-                    file = Path(temporary) / path.rpartition("/")[2]
-                    file.write_text(state.texts[path], encoding="utf-8", errors="replace", newline="")
-                    client.log_artifact(run_id, str(file), folder)
+        folder = path.rpartition("/")[0]
+        if state.is_of_files or folder == EPOCH_TEXTS:
+            if folder not in stored:
+                stored[folder] = {info.path for info in client.list_artifacts(run_id, folder)}
+            if path in stored[folder]:
+                continue
+        if path in state.files:
+            client.log_artifact(run_id, str(state.files[path]), folder)
+        else:
+            client.log_text(run_id, state.texts[path].encode(errors="replace").decode(), path)
 
 
-def _log_tags(client: "MlflowClient", run: "Run", tags: Mapping[str, str], state: RunState) -> None:
+def _log_tags(client: "MlflowClient", run: "Run", state: RunState) -> None:
     """Set tags that differ. `mlflow.runName` names the run."""
     from mlflow.entities import RunTag
 
-    known, baseline = run.data.tags, {**state.new_tags, **tags}.get(SWEEP_TAG)
-    if baseline and (PARENT_TAG not in known or known.get(SWEEP_TAG) != baseline):
-        parent = find_or_create_sweep(client, str(run.info.experiment_id), baseline, state.time_ms)
-        tags = {**tags, PARENT_TAG: parent}
-    values = {name: value[:MAX_TAG_LENGTH] for name, value in shown(tags).items()}
+    known, values = run.data.tags, {name: value[:MAX_TAG_LENGTH] for name, value in shown(state.tags).items()}
     if state.is_of_files:
         values = {name: value for name, value in values.items() if name not in known}
     if new := [RunTag(name, value) for name, value in values.items() if known.get(name) != value]:

@@ -10,7 +10,7 @@ from typing import Any
 from charlstm.files.atomic import sha256
 from charlstm.history import now_ms
 from charlstm.model.shape import WEIGHTS
-from charlstm.tracking.client import EXPERIMENT_TAG, Store, connect, describe, start_monitor
+from charlstm.tracking.client import Store, connect, describe, start_monitor
 from charlstm.tracking.registered_model import MODEL_TAG
 from charlstm.tracking.runs import (
     EPOCH_TEXTS,
@@ -22,21 +22,19 @@ from charlstm.tracking.runs import (
     curves_of,
     make_run_true,
 )
-from charlstm.tracking.unsent import keep, read_kept, send_or_keep, send_unsent
+from charlstm.tracking.unsent import RUN, keep, read_kept, send_or_keep, send_unsent
 from charlstm.training.progress import Observer, Plan, Progress
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_CALLS, MAX_SECONDS_BETWEEN_CALLS = 5.0, 30.0
+SECONDS_BETWEEN_CALLS = 5.0
 
 
 class TrainingTracker(Observer):
     """Makes the run of a training true from a thread while it trains: a new one, or that of an earlier start.
 
-    Args:
-        folder: of the training's checkpoints.
-        training_id: the same at every start of this training, and of no other.
-        patience: seconds that the end waits for a store which does not answer.
+    `folder` has the training's checkpoints. `training_id` is the same at every start of this training, and of no other.
+    `patience`: seconds that the end waits for a store that does not answer.
     """
 
     def __init__(
@@ -53,8 +51,7 @@ class TrainingTracker(Observer):
         self._plan, self._progress = plan, progress
         hardware = {"device": plan.device, "precision": plan.precision, "num_processes": str(plan.num_processes)}
         tags, measured = {**self._state.tags, **hardware}, {"model/num_parameters": float(plan.num_parameters)}
-        former = read_kept(self._folder)  # texts are nowhere else
-        texts = former.texts if former is not None else {}
+        texts = read_kept(self._folder).texts if (self._folder / RUN).exists() else {}  # which are nowhere else
         self._state = replace(self._state, tags=tags, measured=measured, texts=texts, curves=curves_of(progress))
         self._keep()
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -69,22 +66,20 @@ class TrainingTracker(Observer):
 
     def finish(self, model: Path, train_seconds: float, tags: Mapping[str, str]) -> None:
         """Tie the run to its model and end it; the seconds are those of all starts together."""
-        assert self._plan is not None
+        if self._plan is None:
+            return
         speed = self._plan.chars_per_epoch * len(self._progress.epochs) / train_seconds
         measured = {**self._state.measured, "train/seconds": train_seconds, "train/speed": speed}
         tags = {**self._state.tags, **tags, MODEL_TAG: sha256(model / WEIGHTS)}
         self._end(replace(self._state, tags=tags, measured=measured), FINISHED, "normally")
 
     def abandon(self, status: str, reason: str) -> None:
-        """End the run, if it was begun, as FAILED or KILLED: it has no model yet, and DVC has no experiment of it."""
-        if self._plan is None:
-            return
-        tags = dict(self._state.tags)
-        if name := tags.get(EXPERIMENT_TAG):
-            tags[EXPERIMENT_TAG] = f"{name} (not recorded: {status})"
-        self._end(replace(self._state, tags=tags), status, reason)
+        """End the run, if it was begun, as FAILED or KILLED."""
+        self._end(self._state, status, reason)
 
     def _end(self, state: RunState, status: str, reason: str) -> None:
+        if self._plan is None:
+            return
         self._has_ended.set()
         if self._monitor is not None:
             self._monitor._shutdown_event.set()  # `finish()` would wait for the store
@@ -97,9 +92,9 @@ class TrainingTracker(Observer):
         keep(self._folder, replace(self._state, curves=Curves()))
 
     def _follow(self) -> None:
-        """What a call costs is Python, which holds up training: so they are few."""
-        pause, client = 0.0, None
+        client, pause = None, 0.0
         while not self._has_ended.wait(pause):
+            pause = SECONDS_BETWEEN_CALLS
             try:
                 if client is None:
                     client = connect(self._store)
@@ -107,11 +102,8 @@ class TrainingTracker(Observer):
                 run_id = make_run_true(client, self._store, self._state)
                 if self._monitor is None or not self._monitor._process.is_alive():  # for good, after one failed call
                     self._monitor = start_monitor(self._store, run_id)
-                pause = SECONDS_BETWEEN_CALLS
             except Exception as error:  # whatever a server, a driver or a disk can raise
                 if not self._has_warned:
-                    log.warning(
-                        "%s; training goes on, and later calls send what is missing", describe(error, self._store)
-                    )
+                    said = describe(error, self._store)
+                    log.warning("%s; training goes on, and later calls send what is missing", said)
                 self._has_warned = True
-                pause = min(2 * max(pause, SECONDS_BETWEEN_CALLS), MAX_SECONDS_BETWEEN_CALLS)

@@ -6,7 +6,6 @@ That of a training lies beside its checkpoints, which have its tables, from its 
 import json
 import logging
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -16,8 +15,7 @@ from pydantic import TypeAdapter
 from charlstm.errors import TrackingError
 from charlstm.files.atomic import write_text
 from charlstm.files.lock import holder_of
-from charlstm.tracking.client import Store, connect, describe
-from charlstm.tracking.reader import ask
+from charlstm.tracking.client import Store, ask, connect, describe
 from charlstm.tracking.registered_model import MODEL_TAG
 from charlstm.tracking.runs import TRAINING_TAG, RunState, curves_of, make_run_true
 
@@ -25,7 +23,6 @@ log = logging.getLogger(__name__)
 
 RUN, FILES = "run.json", "files"  # in a folder
 UNSENT = "unsent-"  # begins the name of a folder without checkpoints
-LAST_TRIES, SECONDS_BETWEEN_LAST_TRIES = 3, 1.0
 GONE = "the process was gone without a word: killed, aborted, out of memory, or the machine went down"
 LATER = "nothing is lost: what is missing is sent later, or by `charlstm sync`"
 _STATE = TypeAdapter(RunState)
@@ -50,23 +47,10 @@ def send_or_keep(
 def _send(store: Store, folder: Path, state: RunState, former: Thread | None) -> None:
     if former is not None:
         former.join()
-    for number in range(LAST_TRIES):
-        try:
-            send_unsent(folder.parent, store, but=folder)
-            if state.tag == MODEL_TAG and _is_trained_by_another(folder.parent, state.value):
-                raise TrackingError(f"the run of the model {state.value[:16]} is not sent yet")
-            make_run_true(connect(store), store, state)
-            return
-        except Exception:
-            if number == LAST_TRIES - 1:
-                raise
-            time.sleep(SECONDS_BETWEEN_LAST_TRIES)
-
-
-def _is_trained_by_another(root: Path, model: str) -> bool:
-    """Whether a training that made the model waits to be sent: its run is to be found then, and no second one made."""
-    made = f'"{MODEL_TAG}":"{model}"'
-    return any(made in file.read_text() for file in root.glob(f"*/{RUN}") if not file.parent.name.startswith(UNSENT))
+    errors = send_unsent(folder.parent, store, but=folder)
+    if state.tag == MODEL_TAG and any(errors):  # the run of the training may be among them: no second one is made
+        raise TrackingError(max(errors))
+    make_run_true(connect(store), store, state)
 
 
 def keep(folder: Path, state: RunState) -> None:
@@ -88,10 +72,9 @@ def keep(folder: Path, state: RunState) -> None:
         log.warning("tracking: %s: %s; `evaluate` makes a run of the files", folder, error.strerror)
 
 
-def read_kept(folder: Path) -> RunState | None:
-    """The state that a folder keeps; None without one."""
-    file = folder / RUN
-    return _STATE.validate_python(json.loads(file.read_text())) if file.exists() else None
+def read_kept(folder: Path) -> RunState:
+    """The state that a folder keeps."""
+    return _STATE.validate_python(json.loads((folder / RUN).read_text()))
 
 
 def send_unsent(root: Path, store: Store, but: Path | None = None) -> list[str]:
@@ -104,10 +87,8 @@ def send_unsent(root: Path, store: Store, but: Path | None = None) -> list[str]:
         if file.parent == but or holder_of(file.parent) is not None:
             continue
         try:
-            content = file.read_bytes()
-            make_run_true(connect(store), store, _whole(file.parent, _STATE.validate_python(json.loads(content))))
-            if file.read_bytes() == content:  # else a training has begun meanwhile
-                _remove(file.parent)
+            make_run_true(connect(store), store, _whole(file.parent, read_kept(file.parent)))
+            _remove(file.parent)
             errors.append("")
         except Exception as error:  # whatever a server, a driver or a disk can raise
             errors.append(describe(error, store))

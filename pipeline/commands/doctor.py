@@ -20,9 +20,8 @@ import typer
 
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import sha256
-from charlstm.files.urls import without_credentials
+from charlstm.files.urls import sqlite_file, without_credentials
 from charlstm.params import Params
-from charlstm.tracking.client import sqlite_file
 from pipeline.dvc.paths import Paths
 from pipeline.stage import settings
 from pipeline.stage.presets import in_words

@@ -117,7 +117,7 @@ def read_card(where: str, sha256: str) -> Card:
 
 def _card_of_run(sha256: str) -> dict[str, Any] | None:
     """The card of a model, from its newest run."""
-    from charlstm.tracking.reader import Reader
+    from charlstm.tracking.client import Reader
     from pipeline.provenance.provenance import COMMIT
     from pipeline.provenance.summary import losses_of
 

@@ -21,7 +21,7 @@ def sync(
     With `--files`, MLflow gets the run of this checkout's model if it has none, as after `git pull` and `dvc pull`:
     parameters, curves, losses, texts and review. Nothing is computed.
     """
-    from charlstm.tracking.reader import SECONDS_FOR_FILES, ask
+    from charlstm.tracking.client import SECONDS_FOR_FILES, ask
     from charlstm.tracking.unsent import send_unsent
     from pipeline.stage.tracking_store import state_root, store
 

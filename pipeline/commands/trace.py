@@ -11,8 +11,7 @@ import typer
 from charlstm.corpus.download import FALLBACKS
 from charlstm.errors import TrackingError
 from charlstm.params import NOTHING
-from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
-from charlstm.tracking.reader import Reader
+from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG, Reader
 from charlstm.tracking.registered_model import INITIAL_TAG
 from pipeline.dvc.paths import load_paths
 from pipeline.dvc.record import Lock, cached
@@ -59,7 +58,7 @@ def trace(
 
 
 def _all_trainings() -> list[dict[str, Any]]:
-    runs = Reader(store()).trainings()
+    runs = [run for run in Reader(store()).all() if run.params]
     if not runs:
         raise TrackingError("no training is in MLflow yet; `dvc repro` makes the first")
     began = [time.strftime("%Y-%m-%d %H:%M", time.localtime(run.start_ms / 1000)) for run in runs]

@@ -18,8 +18,7 @@ import typer
 
 from charlstm.errors import TrackingError
 from charlstm.files.urls import without_credentials
-from charlstm.tracking.client import Store, check_exists, connect, find_experiments
-from charlstm.tracking.reader import ask
+from charlstm.tracking.client import MAX_RESULTS, Store, ask, check_exists, connect
 from charlstm.tracking.unsent import send_unsent
 from charlstm.tracking.view import page, share_view
 from pipeline.dvc.paths import corpus_name
@@ -67,7 +66,11 @@ def _find_runs(store: Store, corpus: str) -> list[tuple[str, str, bool]]:
 
 def _share_views(store: Store, first: str) -> list[tuple[str, str, bool | None]]:
     client = connect(store)
-    experiments = sorted(find_experiments(client, store).items(), key=lambda item: (item[0] != first, item[0]))
+    found = {one.name: str(one.experiment_id) for one in client.search_experiments(max_results=MAX_RESULTS)}
+    ours = {
+        name: found[name] for name in found if name.partition("/")[0] == store.experiment or name == store.experiment
+    }
+    experiments = sorted(ours.items(), key=lambda item: (item[0] != first, item[0]))
     return [(name, experiment_id, share_view(client, experiment_id)) for name, experiment_id in experiments]
 
 

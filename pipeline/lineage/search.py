@@ -9,8 +9,7 @@ from typing import NamedTuple
 from charlstm.errors import CharlstmError, TrackingError
 from charlstm.files.atomic import sha256
 from charlstm.model.shape import WEIGHTS
-from charlstm.tracking.client import EXPERIMENT_TAG
-from charlstm.tracking.reader import Reader, TrackedRun
+from charlstm.tracking.client import EXPERIMENT_TAG, Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.record import Lock, md5, parse_lock
@@ -61,7 +60,7 @@ def find(name: str) -> tuple[Reader | None, list[Match]]:
 
 
 def _runs_named(name: str, reader: Reader) -> list[TrackedRun]:
-    if re.fullmatch("[0-9a-f]{8,64}", name) and (runs := reader.by_id(name) or reader.by_tag_prefix(MODEL_TAG, name)):
+    if re.fullmatch("[0-9a-f]{8,64}", name) and (runs := reader.by_hash(name, MODEL_TAG)):
         return runs
     if not name.isprintable():  # e.g. a file's name that is not UTF-8, which MLflow cannot be asked for
         return []

@@ -14,8 +14,8 @@ from charlstm.files.checksums import SUMS, read_sums, sums_of
 from charlstm.files.urls import without_credentials
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING, Params
-from charlstm.tracking.client import CORPUS_TAG, EXPERIMENT_TAG, SWEEP_TAG
-from charlstm.tracking.registered_model import INITIAL_TAG
+from charlstm.tracking.client import CORPUS_TAG, EXPERIMENT_TAG
+from charlstm.tracking.registered_model import INITIAL_TAG, MODEL_TAG
 from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import md5
 from pipeline.provenance.git import fault, git
@@ -24,7 +24,7 @@ from pipeline.stage.tracking_store import project_root
 
 if TYPE_CHECKING:  # who only reads records starts without pandas
     from charlstm.history import Tables
-    from charlstm.tracking.runs import TrainingRecord
+    from charlstm.tracking.runs import RunState
 
 LIBRARIES = ("torch", "accelerate", "numpy", "pandas", "matplotlib", "safetensors", "dvc", "mlflow")
 GIB = 2**30
@@ -57,6 +57,7 @@ def _processor() -> str:
 
 
 COMMIT, DIRTY, TRAIN_MD5 = "mlflow.source.git.commit", "git_dirty", "dvc_train_md5"
+SWEEP_TAG = "sweep"  # of a run of a sweep; the value is the commit from which it began
 BASELINE = "dvc_exp_baseline"
 CODE = ("charlstm", "pipeline", "conf")  # a new file in there may well be imported
 FALLBACK = "FALLBACK"  # begins the source of a text that stands in for the one that is named
@@ -90,13 +91,14 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
     return found
 
 
-def training_record(params: Params, paths: Paths, tables: "Tables") -> "TrainingRecord":
-    """A training's record, from its files, for a store that has not seen it: not where it ran, which no file says."""
-    from charlstm.tracking.runs import TrainingRecord
+def run_of_model(model_sha256: str, params: Params, paths: Paths, tables: "Tables") -> "RunState":
+    """The run of a model: a store that has none gets what its training would have had, but for the hardware."""
+    from charlstm.tracking.runs import RunState, curves_of_tables
 
     time_ms = 1000 * int(git("log", "-1", "--format=%ct") or 0)  # of the commit: the same on every machine
-    known = tags(params, paths) | train_md5(paths)
-    return TrainingRecord(params.flat(), known, tables, time_ms)
+    new_tags = {**tags(params, paths), **train_md5(paths), "made_from": "files"}
+    curves = curves_of_tables(tables)
+    return RunState(MODEL_TAG, model_sha256, time_ms, params.flat(), new_tags=new_tags, curves=curves)
 
 
 def train_md5(paths: Paths) -> dict[str, str]:

@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 from collections.abc import Callable, Sequence
 
+from charlstm.generation.kernels import import_compiler
 from charlstm.generation.prompts import check_prompts, resolve_prompts
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.history import EpochRow
@@ -44,6 +45,7 @@ class EpochTexts(Observer):
         sampling = Sampling(NUM_CHARS, TEMPERATURE, seed=seed)
         self._requests = [Request(prompt, sampling) for prompt in prompts]
         self._vocab, self._shows = vocab, shows
+        import_compiler()  # in a fork it could wait for ever for an import of another thread, as that of tracking
 
     def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
         """Write a text for each prompt."""

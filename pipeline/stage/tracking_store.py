@@ -5,14 +5,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from charlstm.errors import TrackingError
-from charlstm.files.urls import without_credentials
-from charlstm.tracking.client import ARTIFACTS, EXPERIMENT, Store, sqlite_file, sqlite_uri
+from charlstm.files.urls import sqlite_file, sqlite_uri, without_credentials
+from charlstm.tracking.client import EXPERIMENT, Store
 
 DATABASES = ("postgresql", "mysql", "mssql")  # that MLflow knows beside SQLite
 STATE_FOLDER = Path(".charlstm")
+ARTIFACTS = "mlartifacts"  # beside the database
 # Used where the user's environment does not say otherwise: no usage statistics, and a dead server is soon given up.
 MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the next call repeats it; a repeated request may make a second run
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -37,16 +39,15 @@ def store() -> Store:
     """
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
-    experiment, experiment_id = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
-    is_by_corpus = experiment is None and experiment_id is None
-    experiment = experiment or EXPERIMENT
+    named = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    experiment, is_by_corpus = named or EXPERIMENT, not named
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         _check_address(uri)
         if (file := sqlite_file(uri)) is not None and not file.is_absolute():  # a temporary copy is gone soon
             uri = sqlite_uri(file := project_root() / file)
-        return Store(uri, experiment, _artifacts_of(uri, file), experiment_id, is_by_corpus)
+        return Store(uri, experiment, _artifacts_of(uri, file), is_by_corpus)
     file = project_root() / "mlflow.db"
-    return Store(sqlite_uri(file), experiment, _artifacts_of("", file), experiment_id, is_by_corpus)
+    return Store(sqlite_uri(file), experiment, _artifacts_of("", file), is_by_corpus)
 
 
 def _artifacts_of(uri: str, file: Path | None) -> str | None:

@@ -71,15 +71,11 @@ def test_the_test_part_is_scored_apart_after_all_else(
 
 
 def test_the_run_has_the_test_losses_and_the_registry_has_not(project: Path) -> None:
-    (curve,) = project.glob("mlartifacts/*/artifacts/evaluate/loss_curve.png")
-    curve.unlink()
     run_stages(project, "evaluate")
-    assert curve.is_file()  # of this copy of a project, not of the original
     metrics = rows(project, "select key, value from latest_metrics")
     assert metrics["test_stateful/nats_per_char"] == measured(project)["test_stateful"]["nats_per_char"]
     shown = rows(project, "select key, value from tags")
-    assert shown["mlflow.runName"].endswith(f"{measured(project)['windowed_20']['nats_per_char']:.4f}")
-    assert "\n- Commit of `evaluate`: " in shown["mlflow.note.content"]  # the training may have another
+    assert shown["mlflow.runName"].endswith(f"{measured(project)['stateful']['nats_per_char']:.4f}")
     tags = rows(project, "select key, value from model_version_tags")
     assert "windowed_20/nats_per_char" in tags
     assert not [one for one in tags if one.startswith("test_")]

@@ -1,4 +1,4 @@
-"""A queue of DVC's with two workers: every training arrives in MLflow, in a run of its own below one parent."""
+"""A queue of DVC's with two workers: every training arrives in MLflow, in a run of its own, with the sweep's tag."""
 
 import shutil
 import sqlite3
@@ -31,11 +31,7 @@ def test_two_workers_lose_no_training(encoded: Path, tmp_path: Path) -> None:
     with chdir(project):
         by_dvc = {one.name: one.loss for one in read_results("HEAD") if one.state != OWN}
     with closing(sqlite3.connect(project / "mlflow.db")) as store:
-        ((parent,),) = store.execute("select run_uuid from tags where key = 'sweep_of'")
-        statuses = store.execute(
-            "select status from runs join tags using (run_uuid) where key = 'mlflow.parentRunId' and value = ?",
-            (parent,),
-        ).fetchall()
+        statuses = store.execute("select status from runs join tags using (run_uuid) where key = 'sweep'").fetchall()
         by_mlflow = store.execute(
             "select tags.value, metrics.value from metrics join tags using (run_uuid) "
             "where metrics.key = 'stateful/nats_per_char' and tags.key = 'dvc_exp_name'"

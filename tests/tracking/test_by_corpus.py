@@ -10,8 +10,7 @@ from stores import of_model, send
 
 import charlstm
 from charlstm.history import now_ms
-from charlstm.tracking.client import Store, connect, find_experiments
-from charlstm.tracking.reader import Reader
+from charlstm.tracking.client import Reader, Store, connect
 from charlstm.tracking.registered_model import LoggedModel
 from pipeline.commands.ui import _find_runs
 from pipeline.stage.tracking_store import store as store_here
@@ -28,9 +27,14 @@ def store(tmp_path: Path, blank_store: Path, monkeypatch: pytest.MonkeyPatch) ->
 def measure(store: Store, model: str, corpus: str | None, loss: float, folder: Path | None = None) -> None:
     """As evaluate does for a model; one without a corpus is as an older version has left it."""
     tags = {"corpus": f"{corpus}.txt", "corpus_sha256": "ab" * 32} | ({"corpus_name": corpus} if corpus else {})
-    logged = LoggedModel(folder, model, {"stateful": loss}, f"validation of {corpus}", tags) if folder else None
+    logged = LoggedModel(folder, model, {"stateful": loss}, f"validation of {corpus}") if folder else None
     measured = {"stateful/nats_per_char": loss}
     send(store, replace(of_model(model, tags), measured=measured, model=logged, end_ms=now_ms()))
+
+
+def experiments(store: Store) -> dict[str, str]:
+    """Ids by name."""
+    return {one.name: one.experiment_id for one in connect(store).search_experiments() if one.name != "Default"}
 
 
 def experiment_of(store: Store, model: str) -> str:
@@ -46,8 +50,8 @@ def test_losses_of_different_texts_are_in_different_experiments(store: Store, tm
     assert [experiment_of(store, model) for model in ("m0", "m1", "m2")] == [
         "charlstm/bible", "charlstm/shakespeare-1.5+x", "charlstm/bible",
     ]  # fmt: skip
-    assert set(find_experiments(connect(store), store)) == {"charlstm/bible", "charlstm/shakespeare-1.5+x"}
-    ids = find_experiments(connect(store), store)
+    assert set(experiments(store)) == {"charlstm/bible", "charlstm/shakespeare-1.5+x"}
+    ids = experiments(store)
     pages = [(name, experiment_id) for name, experiment_id, _ in _find_runs(store, "shakespeare-1.5+x")]
     assert pages == [(name, ids[name]) for name in ("charlstm/shakespeare-1.5+x", "charlstm/bible")]
 
@@ -76,28 +80,23 @@ def test_a_run_of_an_older_version_stays_and_is_found(store: Store, tmp_path: Pa
     assert experiment_of(store, sha256) == "charlstm"
     measure(store, sha256, "bible", 1.3, learned)  # evaluated again, by this version
     assert experiment_of(store, sha256) == "charlstm"
-    assert set(find_experiments(connect(store), store)) == {"charlstm"}
+    assert set(experiments(store)) == {"charlstm"}
     assert Reader(store).by_tag("model_sha256", sha256)[0].metrics["stateful/nats_per_char"] == 1.3
     for address in ("models:/charlstm@champion", "models:/charlstm-bible@champion"):
         assert charlstm.load(address, tracking_uri=store.uri).info["model_sha256"] == sha256
     assert [experiment_id for _, experiment_id, _ in _find_runs(store, "bible")] == ["1"]
 
 
-@pytest.mark.parametrize("name", ["MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"])
-def test_mlflows_own_variables_win(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflows_own_variable_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for one in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
-        monkeypatch.delenv(one, raising=False)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
     assert store_here().experiment_of("bible") == "charlstm/bible"
-    monkeypatch.setenv(name, "7")
-    found = store_here()
-    assert (found.experiment_of("bible"), found.experiment_id) == (
-        ("7", None) if name == "MLFLOW_EXPERIMENT_NAME" else ("charlstm", "7")
-    )
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "7")
+    assert store_here().experiment_of("bible") == "7"
 
 
 def test_a_text_is_read_as_it_was_written_also_its_line_ends(store: Store) -> None:
-    send(store, replace(of_model("m0"), texts={"lineage/train/params.yaml": "+a\r\n+b\n"}))
+    send(store, replace(of_model("m0"), texts={"texts/some.txt": "+a\r\n+b\n"}))
     reader = Reader(store)
     (found,) = reader.by_tag("model_sha256", "m0")
-    assert reader.text(found, "lineage/train/params.yaml") == "+a\r\n+b\n"
+    assert reader.text(found, "texts/some.txt") == "+a\r\n+b\n"

@@ -10,8 +10,7 @@ import pytest
 from commands import Run
 from stages import dvc
 
-from charlstm.tracking.client import Store
-from charlstm.tracking.reader import Reader
+from charlstm.tracking.client import Reader, Store
 from pipeline.stage.tracking_store import store
 
 OF_THE_MACHINE = ("system/", "train/speed", "train/seconds", "train/chars_")  # no file says them

@@ -10,8 +10,8 @@ from sqlalchemy.engine import make_url
 from stages import run_stage
 from stores import of_model, send
 
-from charlstm.tracking.client import sqlite_file, sqlite_uri
-from charlstm.tracking.reader import Reader
+from charlstm.files.urls import sqlite_file, sqlite_uri
+from charlstm.tracking.client import Reader
 from pipeline.commands.doctor import check_tracker, findings
 from pipeline.stage.tracking_store import store
 
