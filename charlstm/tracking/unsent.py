@@ -107,7 +107,8 @@ def _whole(folder: Path, state: RunState) -> RunState:
         return state
     from charlstm.training.checkpoint import read_progress  # torch
 
-    if (progress := read_progress(folder)) is not None:
+    progress = read_progress(folder)
+    if progress is not None and len(progress.steps) > len(state.curves.steps):  # the end of a run has its own
         state = replace(state, curves=curves_of(progress))
     if state.status == "RUNNING":
         end_ms = max([state.time_ms, *(view.time_ms for view in state.curves.views[-1:])])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from registries import Died, Dying
 from stores import COMMIT_MS, EPOCHS, STEPS, history, of_model, open_store, send
 
@@ -15,6 +16,8 @@ from charlstm.history import StepView
 from charlstm.tracking.client import Reader, Store, connect
 from charlstm.tracking.runs import TABLES_TAG, TRAINING_TAG, Curves, RunState, make_run_true
 from charlstm.tracking.unsent import RUN, keep, send_unsent
+from charlstm.training.checkpoint import PROGRESS, Checkpoint, CheckpointFolder
+from charlstm.training.progress import Progress
 
 VIEWS = [StepView(COMMIT_MS + row.step, 100.0, 64 * row.step) for row in STEPS]
 PARAMS: dict[str, str | int | float] = {
@@ -141,6 +144,19 @@ def test_a_run_whose_process_is_gone_is_killed_by_whoever_sees_it(store: Store, 
     assert run.info.status == "KILLED" and "gone without a word" in run.data.tags["ended"]
     assert not (tmp_path / "0123456789abcdef" / RUN).exists()
     assert send(store, training("gone", 5)).info.status == "RUNNING"
+
+
+def test_a_kept_end_has_all_its_points_and_not_only_those_of_the_checkpoint(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "0123456789abcdef"
+    tables = {"steps": torch.tensor(STEPS[:3]).double(), "views": torch.tensor(VIEWS[:3]).double()}
+    progress = {f"progress.{name}": rows for name, rows in tables.items()}
+    checkpoints = CheckpointFolder(folder, 0)
+    checkpoints.save(3, Checkpoint(progress, {"progress": PROGRESS.dump_python(Progress(3), mode="json")}))
+    checkpoints.wait()
+    keep(folder, training("failed", 7, status="FAILED"))
+    assert send_unsent(tmp_path, store) == [""]
+    run = send(store, dataclasses.replace(training("failed", 7, status="FAILED"), curves=Curves()))
+    assert history(store, run, "train/nats_per_char")["step"].tolist() == list(range(1, 8))
 
 
 def test_async_logging_loses_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
