@@ -58,13 +58,6 @@ def test_every_preset_decides_the_same_parameters(kind: Kind) -> None:
     assert not load(RECIPES, RECIPES.root, ROOT).values.keys() & load(CORPORA, CORPORA.root, ROOT).values.keys()
 
 
-def test_a_recipe_has_only_what_recipes_decide(run: Run, project: Path) -> None:
-    (project / "conf/recipe/own.yaml").write_text("train: {seed: 3}")
-    for arguments in ([], ["own"]):
-        code, _, log = run("recipe", *arguments)
-        assert code == 2 and "train.seed: expected only what " in log and len(log.splitlines()) == 1
-
-
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in (RECIPES, CORPORA) for name in names(kind, ROOT)])
 def test_a_preset_and_back_leaves_the_file_as_it_was(kind: Kind, name: str, tmp_path: Path) -> None:
     """And in between in the form that DVC gives it, so that an experiment changes the lines of its values alone."""

@@ -6,10 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.projects import write_params
-from charlstm.corpus.download import FALLBACKS
 from charlstm.params import load_params
-from charlstm.sections import FallbackParams
 from pipeline.dvc.paths import load_paths
 from pipeline.provenance import provenance
 
@@ -76,15 +73,3 @@ def test_the_experiment_and_its_baseline_are_tags(copy: Path, monkeypatch: pytes
     monkeypatch.setenv("DVC_EXP_NAME", "faster")
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c0ffee")
     assert (found()["dvc_exp_name"], found()["dvc_exp_baseline"]) == ("faster", "c0ffee")
-
-
-def test_a_text_that_stands_in_for_another_is_not_called_by_its_name(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sha256 = found()["corpus_sha256"]
-    assert found()["corpus_name"] == load_params(Path("params.yaml")).download.name
-    same = dict.fromkeys(("requirement_sha256", "sha256", "stands_in_for"), sha256)
-    monkeypatch.setitem(FALLBACKS, sha256, FallbackParams(requirement="p==1", members="*", num_bytes=9, **same))
-    write_params(repository, {"download.sha256": sha256})
-    assert found()["corpus_name"] == f"{load_params(Path('params.yaml')).download.name}-fallback"
-    assert found()["corpus"] == "FALLBACK p==1"

@@ -102,16 +102,6 @@ def test_seeds_of_one_recipe_are_a_row(
     assert (tmp_path / "sweep.png").is_file()
 
 
-def test_the_same_seed_with_another_loss_is_no_second_training(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Changed code made the other one, as `charlstm review` says, too."""
-    show([result(0.1, 1, 1.5, "e0"), result(0.1, 1, 1.4, "e1"), result(0.1, 2, 1.7, "e2")], tmp_path / "sweep.png")
-    out = capsys.readouterr().out
-    assert [row[1:3] for row in rows_of(out)] == [["e1", "1"], ["e0", "1"], ["e2", "1"]]
-    assert "e1 is lower than e0 by 0.1000" in out
-
-
 def test_losses_of_different_texts_are_apart() -> None:
     here, there = [result(0.3, seed) for seed in (1, 2)], result(0.3, 1, text=("other",))
     assert measured([here[0], there, here[1]]) == [[there], here]

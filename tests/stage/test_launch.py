@@ -22,16 +22,6 @@ sys.exit(guarded(work))
 """
 
 
-def test_accelerate_has_nothing_to_warn_of(tmp_path: Path) -> None:
-    """It chooses by itself what the user has not configured, and says nothing of it."""
-    (tmp_path / "prints.py").write_text("import os; print(os.environ['ACCELERATE_MIXED_PRECISION'])\n")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": f"{ROOT}:{tmp_path}", "HF_HOME": str(tmp_path)}
-    command = [*LAUNCH, "accelerate", "launch", "--quiet", "-m", "prints"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "no\n", "")
-
-
 def test_a_command_that_cannot_start_or_fails(tmp_path: Path) -> None:
     for command, code in ((["no-such-program"], 2), ([], 2), (["sh", "-c", "exit 7"], 7)):
         done = subprocess.run(

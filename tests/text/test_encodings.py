@@ -13,7 +13,7 @@ RUSSIAN = (
 )
 CHINESE = "话说天下大势,分久必合,合久必分。周末七国分争,并入于秦。\n"
 JAPANESE = "吾輩は猫である。名前はまだ無い。\nどこで生れたかとんと見当がつかぬ。\n"
-GERMAN = "Der Bär lief über die Straße. Schöne Grüße aus Köln.\nEr sagte nichts.\n"
+GERMAN = "Über die Straße lief der Bär. Schöne Grüße aus Köln.\nEr sagte nichts.\n"
 
 
 def explained(folder: Path, content: bytes) -> str:
