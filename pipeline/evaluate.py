@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines
-from charlstm.evaluation.blocks import BLOCKS, blocks_of
-from charlstm.evaluation.documents import HEADLINE, write_document
+from charlstm.evaluation.blocks import BLOCKS, HEADLINE, blocks_of
+from charlstm.evaluation.documents import write_document
 from charlstm.evaluation.plots import plot_losses
 from charlstm.evaluation.protocols import stateful_nats, summed
 from charlstm.evaluation.published import ORIGINAL_VAL_SHA256, TEST_PREFIX, published_for, text_sha256

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from charlstm.errors import CharlstmError
 from charlstm.text.encoded import EncodedText, begins_character, num_chars_of
 
+HEADLINE = "stateful"  # the protocol whose loss names, orders and compares models; that of the blocks
 BLOCKS = "blocks.csv"
 BLOCK_LEN = 500  # characters; docs/review.md says why
 MAX_BLOCKS = 10_000  # of a longer text, a block has twice as many characters, or four times, ...

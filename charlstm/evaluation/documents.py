@@ -10,7 +10,6 @@ from charlstm.errors import CharlstmError
 from charlstm.files.atomic import write_text
 from charlstm.files.documents import read_json
 
-HEADLINE = "stateful"  # the protocol whose loss names, orders and compares models
 Kind = TypeVar("Kind")
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]

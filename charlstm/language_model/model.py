@@ -17,7 +17,6 @@ from torch.nn import functional
 
 from charlstm.errors import TextRequestError
 from charlstm.evaluation.protocols import char_losses
-from charlstm.files.documents import did_you_mean
 from charlstm.generation.prompts import check_stops, readable, with_sign
 from charlstm.generation.sampler import Reason, Request, Sampler
 from charlstm.language_model.score import Score
@@ -195,6 +194,8 @@ class Model:
         """A request for each prompt; the prompts' names are for messages."""
         unknown, state = options.pop("unknown", "error"), self._lstm_state(options.pop("state", None))
         if wrong := sorted(options.keys() - set(Sampling._fields)):
+            from charlstm.files.documents import did_you_mean  # pydantic
+
             near = did_you_mean(wrong[0], Sampling._fields)
             raise TypeError(f"generate() got an unexpected keyword argument {wrong[0]!r}{near}")
         sampling = Sampling.checked(**options)

@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from charlstm.evaluation.blocks import HEADLINE
 from charlstm.evaluation.difference import Trained, by_recipe, compare, why_no_interval
-from charlstm.evaluation.documents import HEADLINE
 from charlstm.evaluation.plots import losses_svg
 from charlstm.report.document import Candidate, ReviewDocument, Sample, Value
 from charlstm.report.page import environment

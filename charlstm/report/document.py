@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from charlstm.evaluation.documents import HEADLINE, Count, Curves, Document, Nats, Number, TextFigures, read_document
+from charlstm.evaluation.blocks import HEADLINE
+from charlstm.evaluation.documents import Count, Curves, Document, Nats, Number, TextFigures, read_document
 from charlstm.sections import PublishedLoss
 
 if TYPE_CHECKING:

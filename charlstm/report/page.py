@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from charlstm.evaluation.baselines import Baselines
-from charlstm.evaluation.documents import HEADLINE
+from charlstm.evaluation.blocks import HEADLINE
 from charlstm.evaluation.plots import COLORS, losses_svg
 from charlstm.evaluation.statistics import MAX_SEARCHED, MIN_COPIED, MIN_PHRASE
 from charlstm.interpretation.document import CellsDocument, Tracked

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from charlstm.evaluation.documents import HEADLINE
+from charlstm.evaluation.blocks import HEADLINE
 from charlstm.evaluation.published import TEST_PREFIX
 from charlstm.sections import NOT_OF_A_MODEL, differing
 from charlstm.tracking.client import RECIPE_TAG
