@@ -114,7 +114,7 @@ def test_an_experiment_and_the_model_that_another_began_from(project: Path, tmp_
     dvc(folder, "repro")
     dvc(folder, "git", "add", "-A")
     dvc(folder, "git", "commit", "-qm", "begun from the first")
-    assert trace(folder, "HEAD")["begun from"] == initial.target.name
+    assert trace(folder, "HEAD")["begun from"] == initial.trained.sha256
     shutil.rmtree(folder / initial.target)
     assert charlstm(folder, "reproduce", "HEAD").returncode == 0
 

@@ -100,4 +100,4 @@ def test_two_users_share_data_models_runs_and_a_champion(team: Team, first: Path
     keys = {"aws_access_key_id": "any", "aws_secret_access_key": "any", "region_name": "us-east-1"}
     store = boto3.client("s3", endpoint_url=team.words["S3_SERVER"], **keys)
     copied = store.list_objects_v2(Bucket=BUCKET, Prefix="checkpoints")["Contents"]
-    assert any(one["Key"].endswith(".complete") for one in copied)
+    assert any(one["Key"].endswith("SHA256SUMS") for one in copied)
