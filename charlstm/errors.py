@@ -34,6 +34,10 @@ class TrackingError(CharlstmError):
     """An MLflow store does not answer, is damaged, or has no run; or its page cannot be opened."""
 
 
+class NoStoreError(TrackingError):
+    """There is no MLflow store yet."""
+
+
 class LockedError(CharlstmError):
     """Another living process does the same work."""
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from charlstm.generation.prompts import check_prompts
+from charlstm.prompts import check_prompts
 from charlstm.sections import AUTO
 from charlstm.text.vocabulary import VOCAB, load_vocab
 from charlstm.training.needs import check_warmup, steps_per_epoch

@@ -94,7 +94,7 @@ def readable(model: "Model", name: str, text: str, unknown: Unknown) -> str:
     Raises:
         TextRequestError: a character has no near one.
     """
-    from charlstm.generation.prompts import fold
+    from charlstm.prompts import fold
 
     if unknown == "error":
         return text

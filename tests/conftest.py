@@ -20,10 +20,13 @@ from benchmarks import projects
 from benchmarks.projects import Override, make_project, training_command, write_params
 from charlstm.params import Params, load_params
 from pipeline.stage.settings import MIRROR
+from pipeline.stage.tracking_store import MLFLOW_DEFAULTS
 
 # A busy machine or disk is no failure.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+os.environ.update(MLFLOW_DEFAULTS)  # else a test that asks a dead server waits for minutes, if it comes first
 
 # Under nohup, processes would inherit that SIGHUP is ignored, and in the background of a shell's script that SIGINT is:
 # tests that send it would wait in vain. A handler is not inherited, and keeps these processes as alive as before.

@@ -12,7 +12,7 @@ LAYERS = (
     ("files", "sampling", "sections"),
     ("corpus", "text", "history"),
     ("model",),
-    ("evaluation", "optimization", "generation", "params"),
+    ("evaluation", "optimization", "generation", "params", "prompts"),
     ("training", "onnx_export", "interpretation"),
     ("tracking", "report"),
     ("language_model",),

@@ -17,13 +17,13 @@ from torch.nn import functional
 
 from charlstm.errors import TextRequestError
 from charlstm.evaluation.protocols import char_losses
-from charlstm.generation.prompts import check_stops, readable, with_sign
 from charlstm.generation.sampler import Reason, Request, Sampler
 from charlstm.language_model.score import Score
 from charlstm.language_model.state import State
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel, load_model
+from charlstm.prompts import check_stops, readable, with_sign
 from charlstm.sampling import Sampling, SamplingOptions, Unknown, short, whole
 from charlstm.text.encoded import EncodedText, begins_character, num_chars_of
 from charlstm.text.vocabulary import UNSEEN, Ids

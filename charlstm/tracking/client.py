@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from charlstm.errors import TrackingError
+from charlstm.errors import NoStoreError, TrackingError
+from charlstm.files.atomic import atomic_file
 from charlstm.files.deadline import answer_within
-from charlstm.files.urls import hide_credentials, sqlite_file, without_credentials
+from charlstm.files.lock import exclusive
+from charlstm.files.urls import hide_credentials, sqlite_file, sqlite_uri, without_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,14 +63,19 @@ def connect(store: Store) -> "MlflowClient":
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it announces every try
     for source in (logging.getLogger("urllib3.connectionpool"), *logging.getLogger("mlflow").handlers):
         source.addFilter(hide_credentials)
+    if (database := sqlite_file(store.uri)) and not database.exists():
+        # MLflow makes it in many steps, and goes on with none that a killed process has begun.
+        with exclusive(database, "making a database", lambda: True):
+            if not database.exists():
+                with atomic_file(database) as temporary:
+                    MlflowClient(sqlite_uri(temporary)).search_experiments(max_results=1)
     return MlflowClient(store.uri)
 
 
 def describe(error: Exception, store: Store) -> str:
     """What went wrong, in one line, in a few words where it is a common thing; without what a URI has of secrets."""
     text = f"{type(error).__name__}: {error}"
-    common = (reason for words, reason in COMMON_REASONS.items() if words in text)
-    reason = next(common, without_credentials(text, store.uri))
+    reason = next((why for words, why in COMMON_REASONS.items() if words in text), without_credentials(text, store.uri))
     return textwrap.shorten(f"MLflow at {without_credentials(store.uri)}: {reason}", 300, placeholder=" ...")
 
 
@@ -83,12 +90,9 @@ def ask(store: Store, call: Callable[[], Value], seconds: float = SECONDS_FOR_AN
 
 
 def check_exists(store: Store) -> None:
-    """TrackingError if the store is a database in a file that is not there: MLflow would make it."""
+    """NoStoreError if the store is a database in a file that is not there: MLflow would make it."""
     if (database := sqlite_file(store.uri)) and not database.is_file():
-        raise TrackingError(
-            f"{database}: there is no such MLflow database: no run was made here, `make repro` makes one; if your "
-            f"runs are elsewhere, MLFLOW_TRACKING_URI says where"
-        )
+        raise NoStoreError(f"{database}: no run was made here yet; if yours are elsewhere, set MLFLOW_TRACKING_URI")
 
 
 def find_run(client: "MlflowClient", tag: str, value: str) -> "Run | None":

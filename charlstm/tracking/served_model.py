@@ -14,7 +14,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from pydantic import BaseModel, ConfigDict, SkipValidation
 
 from charlstm.errors import TextRequestError
-from charlstm.generation.prompts import check_stops, readable
+from charlstm.prompts import check_stops, readable
 from charlstm.sampling import Sampling, short
 from charlstm.text.vocabulary import Vocab
 

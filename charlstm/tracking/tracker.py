@@ -12,17 +12,8 @@ from charlstm.history import now_ms
 from charlstm.model.shape import WEIGHTS
 from charlstm.tracking.client import Store, connect, describe, start_monitor
 from charlstm.tracking.registered_model import MODEL_TAG
-from charlstm.tracking.runs import (
-    EPOCH_TEXTS,
-    FINISHED,
-    TRAINING_TAG,
-    Curves,
-    Params,
-    RunState,
-    curves_of,
-    make_run_true,
-)
-from charlstm.tracking.unsent import RUN, keep, read_kept, send_or_keep, send_unsent
+from charlstm.tracking.runs import EPOCH_TEXTS, TRAINING_TAG, Curves, Params, RunState, curves_of, make_run_true
+from charlstm.tracking.unsent import keep, read_kept, send_or_keep, send_unsent
 from charlstm.training.progress import Observer, Plan, Progress
 
 log = logging.getLogger(__name__)
@@ -51,7 +42,8 @@ class TrainingTracker(Observer):
         self._plan, self._progress = plan, progress
         hardware = {"device": plan.device, "precision": plan.precision, "num_processes": str(plan.num_processes)}
         tags, measured = {**self._state.tags, **hardware}, {"model/num_parameters": float(plan.num_parameters)}
-        texts = read_kept(self._folder).texts if (self._folder / RUN).exists() else {}  # which are nowhere else
+        kept = read_kept(self._folder)
+        texts = kept.texts if kept else {}  # which are nowhere else
         self._state = replace(self._state, tags=tags, measured=measured, texts=texts, curves=curves_of(progress))
         self._keep()
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -71,7 +63,7 @@ class TrainingTracker(Observer):
         speed = self._plan.chars_per_epoch * len(self._progress.epochs) / train_seconds
         measured = {**self._state.measured, "train/seconds": train_seconds, "train/speed": speed}
         tags = {**self._state.tags, **tags, MODEL_TAG: sha256(model / WEIGHTS)}
-        self._end(replace(self._state, tags=tags, measured=measured), FINISHED, "normally")
+        self._end(replace(self._state, tags=tags, measured=measured), "FINISHED", "normally")
 
     def abandon(self, status: str, reason: str) -> None:
         """End the run, if it was begun, as FAILED or KILLED."""
@@ -83,10 +75,9 @@ class TrainingTracker(Observer):
         self._has_ended.set()
         if self._monitor is not None:
             self._monitor._shutdown_event.set()  # `finish()` would wait for the store
-        self._state = replace(state, status=status, reason=reason, end_ms=now_ms())
+        self._state = replace(state, status=status, reason=reason, end_ms=max(now_ms(), self._state.time_ms))
         self._keep()
-        warns = not self._has_warned
-        send_or_keep(self._store, self._folder, self._state, self._patience, self._thread, warns=warns)
+        send_or_keep(self._store, self._folder, self._state, self._patience, self._thread)
 
     def _keep(self) -> None:
         keep(self._folder, replace(self._state, curves=Curves()))
@@ -104,6 +95,5 @@ class TrainingTracker(Observer):
                     self._monitor = start_monitor(self._store, run_id)
             except Exception as error:  # whatever a server, a driver or a disk can raise
                 if not self._has_warned:
-                    said = describe(error, self._store)
-                    log.warning("%s; training goes on, and later calls send what is missing", said)
+                    log.warning("%s; training goes on, and the rest is sent later", describe(error, self._store))
                 self._has_warned = True

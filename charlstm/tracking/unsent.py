@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from charlstm.errors import TrackingError
 from charlstm.files.atomic import write_text
-from charlstm.files.lock import holder_of
+from charlstm.files.lock import exclusive, holder_of
 from charlstm.tracking.client import Store, ask, connect, describe
 from charlstm.tracking.registered_model import MODEL_TAG
 from charlstm.tracking.runs import TRAINING_TAG, RunState, curves_of, make_run_true
@@ -24,13 +24,11 @@ log = logging.getLogger(__name__)
 RUN, FILES = "run.json", "files"  # in a folder
 UNSENT = "unsent-"  # begins the name of a folder without checkpoints
 GONE = "the process was gone without a word: killed, aborted, out of memory, or the machine went down"
-LATER = "nothing is lost: what is missing is sent later, or by `charlstm sync`"
+TURN = "sending to MLflow"  # two at once could make two runs of one model, so the second waits
 _STATE = TypeAdapter(RunState)
 
 
-def send_or_keep(
-    store: Store, folder: Path, state: RunState, patience: float, former: Thread | None = None, *, warns: bool = True
-) -> None:
+def send_or_keep(store: Store, folder: Path, state: RunState, patience: float, former: Thread | None = None) -> None:
     """At the end of a stage: first send what others have left, since the run may be among it, then this.
 
     What does not answer for `patience` seconds, or fails, gets the rest later: `folder` keeps it. `former`: a thread
@@ -40,7 +38,7 @@ def send_or_keep(
         ask(store, lambda: _send(store, folder, state, former), patience)
         _remove(folder)
     except TrackingError as error:
-        log.log(logging.WARNING if warns else logging.INFO, "%s; %s", error, LATER)
+        log.warning("%s; nothing is lost: what is missing is sent later, or by `charlstm sync`", error)
         keep(folder, state)
 
 
@@ -50,7 +48,8 @@ def _send(store: Store, folder: Path, state: RunState, former: Thread | None) ->
     errors = send_unsent(folder.parent, store, but=folder)
     if state.tag == MODEL_TAG and any(errors):  # the run of the training may be among them: no second one is made
         raise TrackingError(max(errors))
-    make_run_true(connect(store), store, state)
+    with exclusive(folder.parent / "sending", TURN, lambda: True):
+        make_run_true(connect(store), store, state)
 
 
 def keep(folder: Path, state: RunState) -> None:
@@ -72,9 +71,15 @@ def keep(folder: Path, state: RunState) -> None:
         log.warning("tracking: %s: %s; `evaluate` makes a run of the files", folder, error.strerror)
 
 
-def read_kept(folder: Path) -> RunState:
-    """The state that a folder keeps."""
-    return _STATE.validate_python(json.loads((folder / RUN).read_text()))
+def read_kept(folder: Path) -> RunState | None:
+    """The state that a folder keeps; None without one, and with a warning where it is damaged."""
+    try:
+        return _STATE.validate_python(json.loads((folder / RUN).read_text()))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        log.warning("%s is damaged, and left out: delete it; `evaluate` makes a run of the files", folder / RUN)
+        return None
 
 
 def send_unsent(root: Path, store: Store, but: Path | None = None) -> list[str]:
@@ -83,15 +88,17 @@ def send_unsent(root: Path, store: Store, but: Path | None = None) -> list[str]:
     Of each what went wrong, in one line; empty if it was sent.
     """
     errors = []
-    for file in sorted(root.glob(f"*/{RUN}"), key=lambda file: (file.parent.name.startswith(UNSENT), file)):
-        if file.parent == but or holder_of(file.parent) is not None:
-            continue
-        try:
-            make_run_true(connect(store), store, _whole(file.parent, read_kept(file.parent)))
-            _remove(file.parent)
-            errors.append("")
-        except Exception as error:  # whatever a server, a driver or a disk can raise
-            errors.append(describe(error, store))
+    with exclusive(root / "sending", TURN, lambda: True):
+        for file in sorted(root.glob(f"*/{RUN}"), key=lambda file: (file.parent.name.startswith(UNSENT), file)):
+            folder = file.parent
+            if folder == but or holder_of(folder) is not None or (state := read_kept(folder)) is None:
+                continue
+            try:
+                make_run_true(connect(store), store, _whole(folder, state))
+                _remove(folder)
+                errors.append("")
+            except Exception as error:  # whatever a server, a driver or a disk can raise
+                errors.append(describe(error, store))
     return errors
 
 

@@ -17,11 +17,10 @@ from charlstm.evaluation.difference import Trained, by_recipe, compare, mean_and
 from charlstm.files.documents import parse_yaml
 from charlstm.sections import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, flatten, short_name, values_in_words
 from pipeline.dvc.paths import load_paths
-from pipeline.dvc.queue import run_dvc
 from pipeline.dvc.record import cached
 from pipeline.provenance.git import check_git, git
 from pipeline.stage.project import LOCK, PARAMS, output_from_here
-from pipeline.stage.terminal import plain_console, reason_of
+from pipeline.stage.terminal import plain_console, reason_of, run_dvc
 
 PICTURE = Path("sweep.png")
 OWN = "own"  # the state of the model that one has

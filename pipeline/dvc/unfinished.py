@@ -34,8 +34,7 @@ log = logging.getLogger("charlstm")
 TRAINING_ID = "training-id"
 FINISHED = "finished.json"  # has the MD5 of the output that names all others by their hashes
 CHECKOUT = STATE_FOLDER / "checkout"  # locked by the training in this checkout
-FINGERPRINT = re.compile(r"[0-9a-f]{16}")  # the name of a folder
-SECONDS_KEPT = 7 * 24 * 3600
+FINGERPRINT, SECONDS_KEPT = re.compile(r"[0-9a-f]{16}"), 7 * 24 * 3600  # the name of a folder, and how long it stays
 
 
 def fingerprint(params: Params) -> str:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from charlstm.errors import CharlstmError, TrackingError
+from charlstm.errors import CharlstmError, NoStoreError, TrackingError
 from charlstm.files.atomic import sha256
 from charlstm.model.shape import WEIGHTS
 from charlstm.tracking.client import EXPERIMENT_TAG, Reader, TrackedRun
@@ -43,11 +43,13 @@ def find(name: str) -> tuple[Reader | None, list[Match]]:
         CharlstmError: there is none.
         TrackingError: the store no longer answers.
     """
+    reader = None
     try:
         reader = Reader(store())
+    except NoStoreError:  # as after `git pull` and `dvc pull`
+        pass
     except TrackingError as error:
         log.warning("only git and DVC are asked: %s", error)
-        reader = None
     path = Path(name).parent if Path(name).name == WEIGHTS else Path(name)
     hash_or_name = sha256(path / WEIGHTS) if (path / WEIGHTS).is_file() else name
     if reader and (runs := _runs_named(hash_or_name, reader)):

@@ -6,11 +6,11 @@ import multiprocessing
 from collections.abc import Callable, Sequence
 
 from charlstm.generation.kernels import import_compiler
-from charlstm.generation.prompts import check_prompts, resolve_prompts
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.history import EpochRow
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import Params
+from charlstm.prompts import check_prompts, resolve_prompts
 from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.progress import Observer

@@ -1,10 +1,12 @@
-"""The terminal: any text made safe to show, and a bar for what takes long."""
+"""The terminal: any text made safe to show, a bar for what takes long, and DVC's own commands."""
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from subprocess import CompletedProcess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charlstm.files.pieces import Advance
@@ -38,10 +40,21 @@ def shown_error(error: Exception, url: str) -> str:
     return f"{text[:300]} ({without_credentials(url, url)})"
 
 
-def reason_of(failed: CompletedProcess[str]) -> str:
+def reason_of(failed: subprocess.CompletedProcess[str]) -> str:
     """Why a program failed, in one line: the last error that it wrote, else its last line, or else its exit code."""
     lines = (failed.stderr.strip() or f"exit code {failed.returncode}").splitlines()
     return next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
+
+
+def run_dvc(*arguments: str) -> int:
+    """Run a command of DVC's on this terminal, with the programs beside this interpreter; its exit code."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    with subprocess.Popen([sys.executable, "-m", "dvc", *arguments], env={**os.environ, "PATH": path}) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # Ctrl-C has reached DVC, too: its training saves what it has
+            raise
 
 
 def plain_console(*, stderr: bool = False, soft_wrap: bool = False) -> "Console":

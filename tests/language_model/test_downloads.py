@@ -58,7 +58,7 @@ def test_without_a_name_it_is_the_store_that_mlflow_uses(
     assert charlstm.load(addresses["alias"]).info["hidden_size"] == 64
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(TrackingError, match=rf"{tmp_path}/mlflow.db: there is no such MLflow database"):
+    with pytest.raises(TrackingError, match=rf"{tmp_path}/mlflow.db: no run was made here yet"):
         charlstm.load(addresses["alias"])
     assert list(tmp_path.iterdir()) == []
     shutil.copy(uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")

@@ -87,7 +87,7 @@ def test_without_mlflow_git_and_dvc_say_the_same(copy: Path, trace: Trace, caplo
     Path("mlflow.db").unlink()
     for name in ("HEAD", "an-experiment", "artifacts/model", "artifacts/train/metrics.json"):
         found = trace(name)
-        assert "mlflow.db: there is no such MLflow database" in caplog.text
+        assert caplog.text == ""  # that no run was made here is no fault
         assert found["run"] is None and found["hardware"] == {}
         assert found["experiment"] == "an-experiment" and found["baseline"] == before["code"]
         same = ("params", "losses", "recipe", "corpus", "SHA-256", "not as here", "in git")

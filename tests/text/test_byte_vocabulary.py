@@ -19,8 +19,8 @@ from benchmarks.projects import make_project
 from charlstm.errors import VocabularyError
 from charlstm.evaluation.protocols import stateful
 from charlstm.evaluation.published import text_sha256
-from charlstm.generation.prompts import fold
 from charlstm.model.model_folder import load_model
+from charlstm.prompts import fold
 from charlstm.text.encoded import EncodedText, load_ids
 from charlstm.text.vocabulary import ByteVocab, Decoder, Vocab, load_vocab
 

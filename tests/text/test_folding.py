@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import VocabularyError
-from charlstm.generation.prompts import fold, with_sign
+from charlstm.prompts import fold, with_sign
 from charlstm.text.vocabulary import UNSEEN, Vocab
 
 PLAIN = Vocab.of("\n !'-.,abcdefghijklmnopqrstuvwxyzABDEF")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stages import run_stages
 
 from benchmarks.projects import write_params
-from charlstm.generation.prompts import JOINER, MAX_LEN, resolve_prompts
+from charlstm.prompts import JOINER, MAX_LEN, resolve_prompts
 from charlstm.text.encoded import load_ids
 from charlstm.text.vocabulary import UNSEEN, Vocab, load_vocab
 

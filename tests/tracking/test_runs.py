@@ -3,6 +3,10 @@
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -148,6 +152,42 @@ def test_a_kept_end_has_all_its_points_and_not_only_those_of_the_checkpoint(stor
     assert send_unsent(tmp_path, store) == [""]
     run = send(store, dataclasses.replace(training("failed", 7, status="FAILED"), curves=Curves()))
     assert history(store, run, "train/nats_per_char")["step"].tolist() == list(range(1, 8))
+
+
+def test_a_damaged_file_is_named_and_holds_up_nothing(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keep(tmp_path / "unsent-evaluate-good", of_model("good"))
+    keep(tmp_path / "unsent-evaluate-bad", of_model("bad"))
+    (tmp_path / "unsent-evaluate-bad" / RUN).write_bytes(b'{"tag": "\xff')
+    assert send_unsent(tmp_path, store) == [""]
+    assert f"{tmp_path}/unsent-evaluate-bad/{RUN} is damaged" in caplog.text
+
+
+def test_senders_take_turns_and_make_one_run_of_each_model(store: Store, tmp_path: Path) -> None:
+    names = ["twice-1", "twice-2", "twice-3"]
+    for name in names:
+        keep(tmp_path / f"unsent-evaluate-{name}", of_model(name))
+    with ThreadPoolExecutor() as pool:
+        sent = [pool.submit(send_unsent, tmp_path, store) for _ in range(3)]
+    assert sorted(one for errors in sent for one in errors.result()) == ["", "", ""]
+    for name in names:
+        assert len(Reader(store).by_tag("model_sha256", name)) == 1
+
+
+def test_a_database_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
+    """By one of several, also after a kill in its middle."""
+    code = "import sys; from charlstm.tracking.client import Store, connect; connect(Store(sys.argv[1]))"
+    command = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/new.db"]
+    killed = subprocess.Popen(command)
+    while not list(tmp_path.glob(".new.db.*")):
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    assert not (tmp_path / "new.db").exists()
+    several = [subprocess.Popen(command) for _ in range(2)]
+    assert [one.wait() for one in several] == [0, 0]
+    assert Reader(Store(command[-1])).all() == []
 
 
 def test_async_logging_loses_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

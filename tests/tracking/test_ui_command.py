@@ -38,8 +38,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_without_a_run(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert error_of(caplog, free_port()) == (
-        f"{project}/mlflow.db: there is no such MLflow database: no run was made here, `make repro` makes one; if your "
-        f"runs are elsewhere, MLFLOW_TRACKING_URI says where"
+        f"{project}/mlflow.db: no run was made here yet; if yours are elsewhere, set MLFLOW_TRACKING_URI"
     )
     assert [one.name for one in project.iterdir()] == ["dvc.yaml"]
 

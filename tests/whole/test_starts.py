@@ -14,12 +14,19 @@ pytestmark = pytest.mark.slow
 
 PROCESSORS = {
     "this one": {},
+    "AVX2, no VNNI": {
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": "+avx2,+fma",
+    },
     "no AVX2": {
         "ONEDNN_MAX_CPU_ISA": "SSE41",
         "ATEN_CPU_CAPABILITY": "default",
         "NUMBA_CPU_NAME": "nehalem",
         "NUMBA_CPU_FEATURES": "+sse4.2",
     },
+    "one thread": {"OMP_NUM_THREADS": "1"},
 }
 
 
