@@ -130,14 +130,15 @@ def test_what_differs_is_listed_and_ctrl_c_leaves_nothing(project: Path, tmp_pat
     assert done.returncode == 1, done.stderr
     assert f"different  artifacts/samples  {'0' * 32}.dir, now {md5}\n" in done.stdout
     assert done.stdout.count("identical  ") == 15 and "different: 1 of 16; it was trained on " in done.stdout
-    process = subprocess.Popen([*CHARLSTM, "reproduce", "HEAD"], cwd=folder, stderr=subprocess.PIPE, text=True)
-    assert process.stderr
-    for line in process.stderr:
-        if "Running stage 'train'" in line:
-            break
-    time.sleep(3)
-    below = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=120) == 75
-    assert psutil.wait_procs(below, timeout=60)[1] == []
+    command = [*CHARLSTM, "reproduce", "HEAD"]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        for line in process.stderr:
+            if "Running stage 'train'" in line:
+                break
+        time.sleep(3)
+        below = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) == 75
+        assert psutil.wait_procs(below, timeout=60)[1] == []
     assert len(dvc(folder, "git", "worktree", "list").splitlines()) == 1
