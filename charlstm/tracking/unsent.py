@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 RUN, FILES = "run.json", "files"  # in a folder
 UNSENT = "unsent-"  # begins the name of a folder without checkpoints
-GONE = "the process was gone without a word: killed, aborted, out of memory, or the machine went down"
+GONE = "the process disappeared: killed, aborted, out of memory, or the machine went down"
 TURN = "sending to MLflow"  # two at once could make two runs of one model, so the second waits
 _STATE = TypeAdapter(RunState)
 

@@ -170,7 +170,7 @@ def check_tracker() -> Iterator[str]:
 
 
 def check_gpu(devices: Path = DEVICES) -> Iterator[str]:
-    """Whether torch can use a GPU that is there: training would take the processor without a word."""
+    """Whether torch can use a GPU that is there: training would take the processor, and not say so."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not any(devices.glob("nvidia[0-9]*")):
         return
     import torch

@@ -16,7 +16,7 @@ def sync(
 ) -> int:
     """Send to MLflow what a server has missed.
 
-    Trainings that are under way send by themselves. A run whose process is gone without a word is ended as KILLED.
+    Trainings that are under way send by themselves. A run whose process has disappeared is ended as KILLED.
 
     With `--files`, MLflow gets the run of this checkout's model if it has none, as after `git pull` and `dvc pull`:
     parameters, curves, losses, texts and review. Nothing is computed.

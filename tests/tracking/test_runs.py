@@ -136,7 +136,7 @@ def test_a_run_whose_process_is_gone_is_killed_by_whoever_sees_it(store: Store, 
     keep(tmp_path / "0123456789abcdef", dataclasses.replace(training("gone", 3), curves=Curves()))
     assert send_unsent(tmp_path, store) == [""]
     run = send(store, training("gone", 3, status="KILLED"))
-    assert run.info.status == "KILLED" and "gone without a word" in run.data.tags["ended"]
+    assert run.info.status == "KILLED" and "the process disappeared" in run.data.tags["ended"]
     assert not (tmp_path / "0123456789abcdef" / RUN).exists()
     assert send(store, training("gone", 5)).info.status == "RUNNING"
 
