@@ -19,7 +19,8 @@ DVC_YAML = (ROOT / "dvc.yaml").read_text()
 DVC = YAML(typ="safe", pure=True).load(DVC_YAML)
 VALUES = {f"paths.{name}": path for name, path in DVC["vars"][0]["paths"].items()}
 VALUES |= {"download.name": "shakespear", "download.watch": "text.txt", "train.initial": NOTHING}
-UNDECLARED = {"mlflow.db", "mlartifacts", ".charlstm", "__pycache__"}  # views, and the state of an unfinished training
+# Views, and the state of an unfinished training.
+UNDECLARED = {"mlflow.db", "mlflow.db.lock", "mlartifacts", ".charlstm", "__pycache__"}
 
 
 def resolve(entries: list[str | dict[str, object]]) -> list[str]:
