@@ -20,7 +20,7 @@ import pandas as pd
 from benchmarks.harness import console, new_parser, print_table
 from benchmarks.projects import ROOT
 from charlstm.evaluation.difference import mean_and_deviation
-from charlstm.evaluation.published import ORIGINAL_VAL_NATS_PER_CHAR
+from charlstm.evaluation.plots import ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.files.documents import load_yaml
 from pipeline.stage.presets import RECIPES, load, names
 from pipeline.stage.stage import guarded

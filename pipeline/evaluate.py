@@ -20,16 +20,14 @@ from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines
-from charlstm.evaluation.blocks import BLOCKS, HEADLINE, blocks_of
-from charlstm.evaluation.documents import write_document
-from charlstm.evaluation.plots import plot_losses
-from charlstm.evaluation.protocols import stateful_nats, summed
-from charlstm.evaluation.published import ORIGINAL_VAL_SHA256, TEST_PREFIX, published_for, text_sha256
+from charlstm.evaluation.difference import BLOCKS, blocks_of
+from charlstm.evaluation.plots import ORIGINAL_VAL_SHA256, plot_losses
+from charlstm.evaluation.protocols import published_for, stateful_nats, summed, text_sha256
+from charlstm.evaluation.results import HEADLINE, TEST_PREFIX, write_document
 from charlstm.files.atomic import write_text
 from charlstm.files.checksums import SUMS, read_sums
 from charlstm.history import Tables, now_ms, read_tables, write_csv
-from charlstm.interpretation.analysis import analyse_cells
-from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table
+from charlstm.interpretation.analysis import CELLS, CELLS_TABLE, analyse_cells, cells_table
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
@@ -171,7 +169,7 @@ def _compare(
     baselines = measure_baselines(vocab.decode(train.last(MAX_CHARS).ids), vocab.decode(text.first(MAX_CHARS).ids))
     write_document(paths.evaluate / BASELINES, baselines, indent=2)
     ours = loss.bits_per_char
-    log.info("%-13s %.4f bits/char, beside %s", "the model", ours, baselines.in_words())
+    log.info("%-13s %.4f bits/char; %s", "the model", ours, baselines.in_words())
     if verdict := baselines.verdict(ours):
         helps = remedy(
             params,
@@ -181,7 +179,7 @@ def _compare(
             vocab_size=len(vocab),
             num_parameters=trained.model.shape.num_parameters,
         )
-        is_below_ngram = baselines.ngrams[baselines.best_ngram] < ours
+        is_below_ngram = min(baselines.ngrams.values()) < ours
         log.log(logging.WARNING if is_below_ngram else logging.INFO, "%s; %s", verdict, helps)
     return baselines
 

@@ -7,8 +7,7 @@ from rich.table import Table
 
 from charlstm.errors import TrackingError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
-from charlstm.evaluation.blocks import HEADLINE
-from charlstm.evaluation.published import TEST_PREFIX
+from charlstm.evaluation.results import HEADLINE, TEST_PREFIX
 from charlstm.params import Params
 from charlstm.report.document import DOCUMENT, ReviewDocument, in_order, read_review
 from charlstm.tracking.client import Reader

@@ -17,8 +17,7 @@ from charlstm.generation.quantized import quantize
 from charlstm.generation.sampler import Stepper
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
-from charlstm.report.page import page_of
-from charlstm.report.playground import playground_of
+from charlstm.report.page import page_of, playground_of
 from charlstm.text.vocabulary import Vocab
 
 SHAKESPEARE = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

@@ -3,8 +3,8 @@
 from html.parser import HTMLParser
 from typing import Any
 
-from charlstm.evaluation.documents import Curves, TextFigures
-from charlstm.interpretation.document import CellsDocument
+from charlstm.evaluation.results import Curves, TextFigures
+from charlstm.interpretation.analysis import CellsDocument
 from charlstm.report.document import (
     Copy,
     Loss,

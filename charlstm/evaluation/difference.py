@@ -5,31 +5,90 @@ blocks, so their difference has an interval, by the circular block bootstrap (Po
 drawn anew in runs, so that neighbors, which are alike, stay together. The standard error over all such draws has a
 closed form. So nothing is drawn.
 
+A block is a stretch of the text of so many characters, also for a model of bytes: all models that were measured on one
+text have the same blocks.
+
 The seed: a training of the same recipe with another seed has another loss. What seeds explain of a difference of means
 is Welch's test (1947), and Student's where one of the recipes was trained only once.
 
 A difference is real if neither explains it, at the 5 % level. See docs/review.md.
 
-Shapes: K blocks.
+Shapes: N ids, K blocks.
 """
 
+import io
 import math
 import statistics
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from charlstm.evaluation.blocks import Blocks, mean_of
+from charlstm.errors import CharlstmError
+from charlstm.text.encoded import EncodedText, begins_character, num_chars_of
 
+BLOCKS = "blocks.csv"
+BLOCK_LEN = 500  # characters; docs/review.md says why
+MAX_BLOCKS = 10_000  # of a longer text, a block has twice as many characters, or four times, ...
 LEVEL = 0.05
 MIN_BLOCKS = 20  # of fewer, an interval would be too narrow
 MORE_SEEDS = "charlstm sweep --seeds 3"
 
-
 Model = TypeVar("Model")
+
+
+class Blocks(NamedTuple):
+    """The loss under `stateful` by blocks (K,): a row of the table each."""
+
+    start: NDArray[np.int64]
+    """Of its first character, from 0."""
+    num_chars: NDArray[np.int64]
+    """That are scored: all but the first of the text."""
+    nats: NDArray[np.float64]
+    """Their sum."""
+
+    def are_those_of(self, other: "Blocks") -> bool:
+        """Whether both have the same blocks."""
+        return np.array_equal(self.start, other.start) and np.array_equal(self.num_chars, other.num_chars)
+
+
+def blocks_of(nats_N: NDArray[np.float64], text: EncodedText) -> Blocks:
+    """The blocks of a text, from the nats of each of its ids but the first."""
+    begins = np.flatnonzero(begins_character(np.asarray(text.ids), text.unit))  # the ids with which a character begins
+    length = BLOCK_LEN
+    while len(begins) > length * MAX_BLOCKS:
+        length *= 2
+    ends = np.array([*begins[length::length], len(text)])
+    starts = np.append(text.first_input + 1, ends[:-1])  # the first character is not scored
+    pairs = list(zip(starts, ends, strict=True))
+    num_chars = [num_chars_of(text.ids[start:end], text.unit) for start, end in pairs]
+    nats = [math.fsum(nats_N[start - 1 : end - 1]) for start, end in pairs]
+    return Blocks(np.arange(len(pairs)) * length, np.array(num_chars), np.array(nats))
+
+
+def parse_blocks(table: str, where: object) -> Blocks:
+    """The blocks of a table as stage evaluate writes it; `where` names it in an error.
+
+    Raises:
+        CharlstmError: it is no such table, or damaged.
+    """
+    head, _, rows = table.partition("\n")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # that it has no rows
+            start, num_chars, nats = np.loadtxt(io.StringIO(rows), delimiter=",", ndmin=2, unpack=True)
+        if head != ",".join(Blocks._fields) or not (np.isfinite(nats).all() and num_chars.all()):
+            raise ValueError
+    except (ValueError, UserWarning):
+        expected = f"expected a table of {', '.join(Blocks._fields)}"
+        raise CharlstmError(
+            f"{where}: {expected}, found something else; `dvc repro --force --single-item evaluate` rewrites it"
+        ) from None
+    return Blocks(start.astype(np.int64), num_chars.astype(np.int64), nats)
 
 
 def by_recipe(
@@ -69,8 +128,9 @@ class Trained(NamedTuple):
     def mean_blocks(self) -> Blocks | None:
         """The mean over the seeds; None unless all have the same blocks."""
         known = [one for one in self.blocks if one is not None]
-        is_whole = len(known) == len(self.blocks) and all(one.is_beside(known[0]) for one in known)
-        return mean_of(known) if is_whole else None
+        if len(known) < len(self.blocks) or not all(one.are_those_of(known[0]) for one in known):
+            return None
+        return known[0]._replace(nats=np.mean([one.nats for one in known], axis=0))
 
 
 class Difference(NamedTuple):
@@ -139,7 +199,7 @@ def difference(best: Trained, other: Trained, num_pairs: int = 1) -> Difference:
     """One pair of `num_pairs`."""
     first, second = best.mean_blocks(), other.mean_blocks()
     by_text = None
-    if first is not None and second is not None and first.is_beside(second):
+    if first is not None and second is not None and first.are_those_of(second):
         by_text = half_interval(first, second)
     by_seeds = explained_by_seeds(best.losses, other.losses, LEVEL / num_pairs)
     return Difference(best, other, other.loss - best.loss, by_text, by_seeds, num_pairs)
@@ -150,7 +210,7 @@ def why_no_interval(groups: Sequence[Trained]) -> list[str]:
     blocks = [one.mean_blocks() for one in groups]
     first = next((one for one in blocks if one is not None), None)
     if missing := [
-        one.name for one, own in zip(groups, blocks, strict=True) if not (first and own and own.is_beside(first))
+        one.name for one, own in zip(groups, blocks, strict=True) if not (first and own and own.are_those_of(first))
     ]:
         return [
             "Without the loss by blocks, no interval can be given. `dvc repro evaluate` writes it for "

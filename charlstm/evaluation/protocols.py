@@ -1,4 +1,4 @@
-"""The evaluation protocols, exact, so that losses can be compared: natural log, fp32, summed in float64.
+"""The evaluation protocols, exact, and the losses that others published by them: natural log, fp32, summed in float64.
 
 These score each character of a text exactly once, except the first:
 
@@ -17,20 +17,25 @@ Its first character is guessed from the document before, and every character sti
 Shapes: B windows, T time steps.
 """
 
+import hashlib
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional
 
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum
 from charlstm.model.windows import LanguageModel, logits_of, windows_from
+from charlstm.sections import PublishedLoss
 from charlstm.text.encoded import EncodedText, num_chars_of
+from charlstm.text.vocabulary import Ids, Unit, Vocab
 
 STATEFUL_CHUNK = 2_000  # ids at a time
+CHARS_AT_ONCE = 1_000_000
 
 
 def stateful(model: LanguageModel, text: EncodedText) -> LossSum:
@@ -65,18 +70,28 @@ def char_losses(model: LanguageModel, text: EncodedText, state: LSTMState) -> tu
     return nats_N, state
 
 
-@torch.no_grad()
-def row_nats(model: LanguageModel, ids_BT: Tensor, max_logits: int) -> Tensor:
-    """Nats (B, T - 1) of each id but the first, in float64 on the CPU; rows are read from a zero state, side by side.
+# Losses that others reported for one validation text, by protocol; they say nothing about any other text.
 
-    `max_logits` at a time bounds memory, and has no influence on the result but rounding.
+
+def published_for(validation_sha256: str, reported: Mapping[str, Any] | None, unit: Unit) -> tuple[PublishedLoss, ...]:
+    """The reported losses if this is the text that they were measured on, to the byte; else none.
+
+    A model of bytes is compared by `stateful` alone: windows of bytes are shorter than those of characters.
+
+    Args:
+        validation_sha256: of what was measured, as UTF-8 (`text_sha256`).
+        reported: `evaluate.published` of the parameters, as plain data; None: nothing was reported.
+        unit: of the model.
     """
-    state = model.zero_state(len(ids_BT))
-    ids_BT, size = ids_BT.to(state.hidden.device), max(1, max_logits // (len(ids_BT) * model.shape.vocab_size))
-    nats_BT = torch.empty((len(ids_BT), ids_BT.shape[1] - 1), dtype=torch.float64)
-    for start in range(0, nats_BT.shape[1], size):
-        targets_BT = ids_BT[:, 1:][:, start : start + size]
-        logits_BTV, state = model(ids_BT[:, start : start + targets_BT.shape[1]], state)
-        nats = functional.cross_entropy(logits_BTV.transpose(1, 2), targets_BT, reduction="none")
-        nats_BT[:, start : start + size] = nats
-    return nats_BT
+    if reported is None or validation_sha256 != reported["validation_sha256"]:
+        return ()
+    losses = [PublishedLoss.model_validate(one) for one in reported["losses"]]
+    return tuple(loss for loss in losses if unit == "character" or loss.protocol == "stateful")
+
+
+def text_sha256(ids: Ids, vocab: Vocab) -> str:
+    """The SHA-256 of the text that the ids stand for, as UTF-8."""
+    digest = hashlib.sha256()
+    for start in range(0, len(ids), CHARS_AT_ONCE):
+        digest.update(vocab.utf8_of(ids[start : start + CHARS_AT_ONCE]))
+    return digest.hexdigest()

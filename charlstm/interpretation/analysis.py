@@ -1,16 +1,22 @@
 """What single cells of a model track: for each label of a text, the cell that goes with it most.
 
 It is chosen on one half of the text and confirmed on the other, since among hundreds of cells some go with any label by
-chance. After Karpathy, Johnson & Li (2015), "Visualizing and Understanding Recurrent Networks".
+chance. After Karpathy, Johnson & Li (2015), "Visualizing and Understanding Recurrent Networks". `cells.json` and
+`cells.csv` have the findings: numbers of four significant digits. Other fields are a new `schema_version`.
+
 Shapes: B rows, T time steps, L layers, H hidden units, U = L H cells, K labels, N characters.
 """
+
+from functools import partial
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
-from charlstm.interpretation.document import CellsDocument, Tracked
+from charlstm.evaluation.results import Count, Document, read_document
 from charlstm.interpretation.labels import Floats, Label, labels_of
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.text.vocabulary import Ids, Vocab
@@ -23,8 +29,53 @@ MAX_CELL_STATES = 2**26  # of both halves, two bytes each: bounds memory
 MIN_FALLS = 5  # from yes to no, or to a smaller number
 MIN_SHIFT = 500  # characters
 SIGNIFICANT = 0.05  # for all labels together
-
+CELLS, CELLS_TABLE = "cells.json", "cells.csv"
 Cells = NDArray[np.float16]
+Rounded = Annotated[float, AfterValidator(lambda value: float(f"{value:.4g}"))]  # more would depend on the machine
+
+
+class Tracked(Document):
+    """A label, and the cell that goes with it most."""
+
+    label: str
+    meaning: str
+    is_yes_or_no: bool
+    layer: Count
+    """From 1, at the bottom."""
+    unit: Count
+    """From 0."""
+    effect_found: Rounded
+    """On the first half, where the cell was chosen, from -1 to 1."""
+    effect_again: Rounded
+    """On the second half."""
+    p_value: Rounded
+    """How often the label, moved along the second half, goes with the cell as much."""
+    is_confirmed: bool
+    excerpt: str
+    """Of the second half; empty if the label is not confirmed."""
+    levels: list[int]
+    """The cell state at each of its characters: 0 is the median, 100 the farther of the 1st and the 99th percentile."""
+
+
+class CellsDocument(Document):
+    """The findings on one model's cells."""
+
+    schema_version: Literal[2]
+    reason: str | None
+    """Why there is nothing; None if there is something."""
+    num_cells: Count
+    num_chars: Count = 0
+    """Of each half."""
+    tested: list[Tracked] = []
+
+
+read_cells = partial(read_document, kind=CellsDocument, what="what cells track", stage="evaluate")
+
+
+def cells_table(document: CellsDocument) -> pd.DataFrame:
+    """A row for each label."""
+    columns = [name for name in Tracked.model_fields if name not in ("meaning", "excerpt", "levels")]
+    return pd.DataFrame([one.model_dump(include=set(columns)) for one in document.tested], columns=columns)
 
 
 def analyse_cells(model: CharLSTM, vocab: Vocab, ids: Ids) -> CellsDocument:

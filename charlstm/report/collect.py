@@ -4,29 +4,19 @@ import json
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from charlstm.evaluation.documents import Curves, Point
-from charlstm.evaluation.statistics import (
-    MAX_SEARCHED,
-    Measured,
-    Passage,
-    figures,
-    held_out,
-    in_characters,
-    is_copied,
-    measure,
-)
+from charlstm.evaluation.results import Curves, Point
+from charlstm.evaluation.text_statistics import MAX_SEARCHED, Measured, Passage, Span, figures, held_out, measure
 from charlstm.history import Tables
 from charlstm.model.model_folder import TrainedModel
 from charlstm.report.document import Copy, Loss, ReviewDocument, Sample, Value
 from charlstm.sections import PublishedLoss, flatten
 from charlstm.text.encoded import EncodedText
-from charlstm.text.vocabulary import Ids, Vocab
 
 MAX_POINTS = 500  # of a curve
 MAX_SAMPLES, MAX_CHARS = 200, 400_000  # what a document holds of the texts; figures are of all
@@ -66,12 +56,10 @@ def review_of(
         parameters: by section, as `params.yaml` has them.
         corpus: its name.
     """
-    vocab, (train, val) = in_characters(
-        trained.vocab, [one.prompt + one.text for one in generated], train_text.first(MAX_SEARCHED).ids, val_text.ids
-    )
-    passages = [Passage(vocab.encode(one.prompt), vocab.encode(one.text)) for one in generated]
+    train, val = (trained.vocab.decode(text.first(MAX_SEARCHED).ids) for text in (train_text, val_text))
+    passages = [Passage(one.prompt, one.text) for one in generated]
     alike = [one for one, row in zip(passages, generated, strict=True) if row.temperature == generated[0].temperature]
-    measured = measure([*passages, *held_out(val, alike)], train, vocab, trained.model, trained.vocab)
+    measured = measure([*passages, *held_out(val, alike)], train, trained.model, trained.vocab)
     ours, theirs = measured[: len(passages)], measured[len(passages) :]
     by_temperature: dict[float | None, list[Measured]] = defaultdict(list)
     for row, one in zip(generated, ours, strict=True):
@@ -88,7 +76,7 @@ def review_of(
         num_parameters=trained.model.shape.num_parameters,
         vocab_size=len(trained.vocab),
         num_train_chars=train_text.num_chars,
-        num_val_chars=len(val),
+        num_val_chars=val_text.num_chars,
         num_epochs=len(tables.epochs),
         best_epoch=int(tables.epochs["epoch"].iloc[tables.epochs["val_nats_per_char"].argmin()]),
         parameters={name: _value(value) for name, value in flatten(parameters).items()},
@@ -96,7 +84,7 @@ def review_of(
         published=[one for one in published if one.protocol in losses],
         curves=_curves(tables),
         figures=[figures(texts, temperature) for temperature, texts in by_temperature.items()],
-        samples=_samples(generated, ours, train, vocab),
+        samples=_samples(generated, ours, train),
         num_samples=len(generated),
     )
 
@@ -129,11 +117,9 @@ def _curves(tables: Tables) -> Curves:
     )
 
 
-def _samples(generated: Sequence[SampleRow], measured: Sequence[Measured], train: Ids, vocab: Vocab) -> list[Sample]:
+def _samples(generated: Sequence[SampleRow], measured: Sequence[Measured], train: str) -> list[Sample]:
     kept = list(zip(generated, measured, strict=True))[:MAX_SAMPLES]
     size = MAX_CHARS // max(1, len(kept))
-    shown = [[span for span in one.spans if is_copied(span) and span.start + span.length <= size] for _, one in kept]
-    places = places_of({span.train_start for spans in shown for span in spans}, train, vocab)
     return [
         Sample(
             **{name: value for name, value in one._asdict().items() if name != "min_p"}  # which the parameters have
@@ -141,21 +127,18 @@ def _samples(generated: Sequence[SampleRow], measured: Sequence[Measured], train
             num_chars=len(one.text),
             nats_per_char=figures([counted], one.temperature).nats_per_char,
             copies=[
-                Copy(start=span.start, length=span.length, num_times=span.num_times, line=line, column=column)
-                for span in spans
-                for line, column in [places[span.train_start]]
+                copy_of(span, train) for span in counted.spans if span.is_copied and span.start + span.length <= size
             ],
         )
-        for (one, counted), spans in zip(kept, shown, strict=True)
+        for one, counted in kept
     ]
 
 
-def places_of(offsets: Collection[int], ids: Ids, vocab: Vocab) -> dict[int, tuple[int, int]]:
-    """Line and column of each offset, both from 1; a line ends with its newline."""
-    before = np.asarray(ids[: max(offsets, default=0)])
-    starts = np.concatenate([[0], np.flatnonzero(before == vocab.characters.find("\n")) + 1])
-    lines = np.searchsorted(starts, list(offsets), "right").tolist()
-    return {offset: (line, offset - int(starts[line - 1]) + 1) for offset, line in zip(offsets, lines, strict=True)}
+def copy_of(span: Span, train: str) -> Copy:
+    """A span with its line and column in the training text, both from 1; a line ends with its newline."""
+    line = train.count("\n", 0, span.train_start) + 1
+    column = span.train_start - train.rfind("\n", 0, span.train_start)
+    return Copy(start=span.start, length=span.length, num_times=span.num_times, line=line, column=column)
 
 
 # Names for the files of generated texts, in ASCII, which every system can write.

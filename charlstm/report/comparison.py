@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from charlstm.evaluation.blocks import HEADLINE
 from charlstm.evaluation.difference import Trained, by_recipe, compare, why_no_interval
 from charlstm.evaluation.plots import losses_svg
+from charlstm.evaluation.results import HEADLINE
 from charlstm.report.document import Candidate, ReviewDocument, Sample, Value
 from charlstm.report.page import environment
 from charlstm.sections import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, values_in_words

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from charlstm.evaluation.blocks import HEADLINE
-from charlstm.evaluation.documents import Count, Curves, Document, Nats, Number, TextFigures, read_document
+from charlstm.evaluation.results import HEADLINE, Count, Curves, Document, Nats, Number, TextFigures, read_document
 from charlstm.sections import PublishedLoss
 
 if TYPE_CHECKING:
-    from charlstm.evaluation.blocks import Blocks
+    from charlstm.evaluation.difference import Blocks
 
 DOCUMENT, PAGE = "review.json", "review.html"
 Value = str | bool | int | Number | None

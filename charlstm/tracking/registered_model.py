@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from charlstm.errors import TrackingError
-from charlstm.evaluation.blocks import HEADLINE
+from charlstm.evaluation.results import HEADLINE
 from charlstm.model.shape import WEIGHTS
 from charlstm.tracking.client import SECONDS_FOR_FILES, Store, ask, check_exists, connect
 

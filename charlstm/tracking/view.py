@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from charlstm.evaluation.blocks import HEADLINE
-from charlstm.evaluation.published import TEST_PREFIX
+from charlstm.evaluation.results import HEADLINE, TEST_PREFIX
 from charlstm.sections import NOT_OF_A_MODEL, differing
 from charlstm.tracking.client import RECIPE_TAG
 from charlstm.tracking.registered_model import LOSS_SUFFIX

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from charlstm.errors import CharlstmError, ParamsError
-from charlstm.evaluation.blocks import BLOCKS, Blocks, parse_blocks
+from charlstm.evaluation.difference import BLOCKS, Blocks, parse_blocks
 from charlstm.files.atomic import write_text
 from charlstm.report.document import DOCUMENT, Candidate, ReviewDocument, read_review
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG

@@ -12,8 +12,17 @@ import typer
 from rich.table import Table
 
 from charlstm.errors import CharlstmError
-from charlstm.evaluation.blocks import BLOCKS, HEADLINE, Blocks, parse_blocks
-from charlstm.evaluation.difference import Trained, by_recipe, compare, mean_and_deviation, why_no_interval
+from charlstm.evaluation.difference import (
+    BLOCKS,
+    Blocks,
+    Trained,
+    by_recipe,
+    compare,
+    mean_and_deviation,
+    parse_blocks,
+    why_no_interval,
+)
+from charlstm.evaluation.results import HEADLINE
 from charlstm.files.documents import parse_yaml
 from charlstm.sections import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, flatten, short_name, values_in_words
 from pipeline.dvc.paths import load_paths

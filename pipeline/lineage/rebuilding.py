@@ -7,7 +7,7 @@ from pathlib import Path
 
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
-from charlstm.evaluation.published import text_sha256
+from charlstm.evaluation.protocols import text_sha256
 from charlstm.files.documents import load_yaml
 from charlstm.history import read_csv, read_tables
 from charlstm.model.model_folder import load_model

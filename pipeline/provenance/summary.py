@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charlstm.errors import ParamsError
-from charlstm.evaluation.blocks import HEADLINE
+from charlstm.evaluation.results import HEADLINE
 from charlstm.files.documents import parse_yaml, validate
 from charlstm.files.urls import without_credentials
 from charlstm.params import Params

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from charlstm.evaluation.blocks import Blocks
 from charlstm.evaluation.difference import (
     LEVEL,
     MIN_BLOCKS,
+    Blocks,
     Trained,
     compare,
     difference,

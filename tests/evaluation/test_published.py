@@ -2,7 +2,7 @@
 
 import hashlib
 
-from charlstm.evaluation.published import published_for, text_sha256
+from charlstm.evaluation.protocols import published_for, text_sha256
 from charlstm.sections import PublishedLoss
 from charlstm.text.vocabulary import Vocab
 

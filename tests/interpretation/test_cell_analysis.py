@@ -9,18 +9,20 @@ import torch
 from cells import HIDDEN, LAYERS, PLANTED, STEP, cell_of, plant_line_counter, random_model
 from numpy.typing import NDArray
 
-from charlstm.evaluation.documents import write_document
+from charlstm.evaluation.results import write_document
 from charlstm.interpretation.analysis import (
     EXCERPT_LEN,
     ROW_LEN,
     WARM_UP,
+    CellsDocument,
     analyse_cells,
     cell_states,
+    cells_table,
     effect_and_p,
     ranks,
+    read_cells,
     weights,
 )
-from charlstm.interpretation.document import CellsDocument, cells_table, read_cells
 from charlstm.interpretation.labels import labels_of
 from charlstm.text.vocabulary import Vocab
 

@@ -14,7 +14,7 @@ from stages import dvc
 
 from benchmarks.projects import write_params
 from charlstm.errors import CharlstmError
-from charlstm.evaluation.blocks import Blocks
+from charlstm.evaluation.difference import Blocks
 from pipeline.commands.sweep import OWN, Result, measured, missing_seeds, read_results, show, sweep
 
 LOSSES = {0.02: 1.52, 0.3: 1.49, 1e-4: 1.61}

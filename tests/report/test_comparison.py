@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from reviews import copy, review, sample
 
-from charlstm.evaluation.documents import write_document
+from charlstm.evaluation.results import write_document
 from charlstm.report.comparison import comparison_of, groups_of, labels_of, loss_rows
 from charlstm.report.document import Candidate, Loss, read_review
 from charlstm.sections import PublishedLoss

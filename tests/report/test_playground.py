@@ -12,9 +12,8 @@ from reviews import review, sample
 
 from charlstm.generation.quantized import quantize
 from charlstm.model.shape import ModelShape
-from charlstm.report import playground
-from charlstm.report.page import is_hidden, page_of
-from charlstm.report.playground import playground_of
+from charlstm.report import page as module
+from charlstm.report.page import is_hidden, page_of, playground_of
 
 MAX_DEFAULT_BYTES = 1_500_000
 SMALL = case(ModelShape(7, 5, 10, 2, 13), "abcdefg")
@@ -73,7 +72,7 @@ def test_only_our_scripts_may_run_and_only_as_they_are() -> None:
 
 def test_a_model_that_is_too_large_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     model = quantize(SMALL.model)
-    monkeypatch.setattr(playground, "MAX_BYTES", 500)
+    monkeypatch.setattr(module, "MAX_BYTES", 500)
     made = playground_of(model, SMALL.vocab)
     page = page_of(review([sample("x")]), playground=made)
     assert made.model is None

@@ -12,7 +12,7 @@ from stages import run_here, run_stage, run_stages
 from benchmarks.projects import Override, write_params
 from charlstm.corpus.download import FALLBACKS
 from charlstm.evaluation.baselines import read_baselines
-from charlstm.evaluation.documents import write_document
+from charlstm.evaluation.results import write_document
 from charlstm.params import load_params
 from charlstm.report.document import read_review
 from charlstm.sections import FallbackParams
@@ -67,14 +67,17 @@ def test_what_the_loss_is_worth(project: Path, capsys: pytest.CaptureFixture[str
     found = read_baselines(project / "artifacts/evaluate/baselines.json")
     bits = found.bits_per_char
     said = " ".join(reported(project, capsys).split())
-    assert f"For comparison: {found.best_ngram} {bits[found.best_ngram]:.4f}, xz {bits['xz']:.4f} bits/char" in said
+    assert (
+        f"For comparison: a {found.best_ngram} gives {bits[found.best_ngram]:.4f}, xz {bits['xz']:.4f} bits/char"
+        in said
+    )
     assert "predicts this text better than the model, with " in said  # it is tiny
     assert ": begin from a model of a longer text" in said  # it is short
     assert ", or train longer (train.epochs)" in said
     better = found.model_copy(update={"ngrams": {"1-gram": 99.0}, "compressors": {"xz": 99.0, "ppmd": 99.0}})
     write_document(project / "artifacts/evaluate/baselines.json", better)
     said = " ".join(reported(project, capsys).split())
-    assert "1-gram 99.0000, xz 99.0000, ppmd 99.0000 bits/char, by the same training text." in said
+    assert "a 1-gram gives 99.0000, xz 99.0000, ppmd 99.0000 bits/char, by the same training text." in said
 
 
 def test_the_published_text_under_a_published_protocol(

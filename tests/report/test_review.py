@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from reviews import HOSTILE, Page, cells, copy, review, sample
 
 from charlstm.errors import CharlstmError
-from charlstm.evaluation.documents import write_document
-from charlstm.report.collect import places_of, thinned
+from charlstm.evaluation.results import write_document
+from charlstm.evaluation.text_statistics import Span
+from charlstm.report.collect import copy_of, thinned
 from charlstm.report.document import read_losses, read_review
 from charlstm.report.page import SHOWN, is_hidden, one_line, page_of, pieces_of, symbol, visible
-from charlstm.text.vocabulary import Vocab
 
 HOSTILE_REVIEW = review(
     [sample(HOSTILE, HOSTILE, copies=[copy(0, 40)])],
@@ -100,10 +100,9 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path, content: bytes | 
 
 @given(st.text("ab\n", max_size=80))
 def test_places_are_lines_and_columns(text: str) -> None:
-    vocab = Vocab.of("ab\n")
-    found = places_of(range(len(text)), vocab.encode(text), vocab)
-    before = [text[:offset].split("\n") for offset in range(len(text))]
-    assert found == {offset: (len(lines), len(lines[-1]) + 1) for offset, lines in enumerate(before)}
+    for offset in range(len(text)):
+        lines, found = text[:offset].split("\n"), copy_of(Span(0, 1, offset, 1), text)
+        assert (found.line, found.column) == (len(lines), len(lines[-1]) + 1)
 
 
 def test_curves_are_thinned_to_means() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 from reviews import HOSTILE, review
 
-from charlstm.evaluation.blocks import Blocks
+from charlstm.evaluation.difference import Blocks
 from charlstm.report.comparison import comparison_of, recipes_of, verdicts
 from charlstm.report.document import Candidate, Loss, ReviewDocument
 

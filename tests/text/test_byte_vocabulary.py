@@ -17,8 +17,7 @@ from stages import run_stages
 import charlstm
 from benchmarks.projects import make_project
 from charlstm.errors import VocabularyError
-from charlstm.evaluation.protocols import stateful
-from charlstm.evaluation.published import text_sha256
+from charlstm.evaluation.protocols import stateful, text_sha256
 from charlstm.model.model_folder import load_model
 from charlstm.prompts import fold
 from charlstm.text.encoded import EncodedText, load_ids

@@ -11,7 +11,7 @@ from stages import PUBLISHED_DATA, committed_text
 
 from benchmarks.projects import ROOT, compose, shipped_params
 from benchmarks.recipes import ORIGINAL_TRAIN_NATS_PER_CHAR, PROTOCOLS, record_of
-from charlstm.evaluation.published import ORIGINAL_VAL_NATS_PER_CHAR
+from charlstm.evaluation.plots import ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.files.documents import parse_yaml
 
 

@@ -10,6 +10,8 @@ from charlstm.errors import CharlstmError
 from charlstm.files.atomic import write_text
 from charlstm.files.documents import read_json
 
+HEADLINE = "stateful"  # the protocol whose loss names, orders and compares models
+TEST_PREFIX = "test_"  # of the test part, which no choice may see: what compares models leaves it out
 Kind = TypeVar("Kind")
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
