@@ -3,7 +3,7 @@
 from html.parser import HTMLParser
 from typing import Any
 
-from charlstm.evaluation.results import Curves, TextFigures
+from charlstm.evaluation.results import LossCurves, TextFigures
 from charlstm.interpretation.analysis import CellsDocument
 from charlstm.report.document import (
     Copy,
@@ -47,7 +47,7 @@ def review(samples: list[Sample], **changes: object) -> ReviewDocument:
         num_layers=1, hidden_size=16, num_parameters=1234, vocab_size=65, num_train_chars=5000, num_val_chars=500,
         num_epochs=2, best_epoch=1, parameters={"train.seed": 1, "model.hidden_size": 16, "sample.top_k": None},
         losses={"stateful": Loss(nats_per_char=1.5, bits_per_char=2.164, perplexity=4.48, num_chars=499)},
-        published=[], curves=Curves(training=[(0.5, 2.0), (1.0, 1.6)], validation=[(1, 1.5), (2, 1.55)]),
+        published=[], curves=LossCurves(training=[(0.5, 2.0), (1.0, 1.6)], validation=[(1, 1.5), (2, 1.55)]),
         figures=[TextFigures(temperature=temperature, **figures) for temperature in (0.8, None)],
         samples=samples, num_samples=len(samples),
     )  # fmt: skip

@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from charlstm.evaluation.results import Curves
+from charlstm.evaluation.results import LossCurves
 from charlstm.files.atomic import atomic_file
 from charlstm.sections import short_name
 
@@ -86,7 +86,7 @@ def plot_sweep(
 
 
 @default_style
-def losses_svg(curves: Sequence[Curves]) -> Markup:
+def losses_svg(curves: Sequence[LossCurves]) -> Markup:
     """An `<svg>` element with the loss curves of at most ten models, each in its color of COLORS, training fainter.
 
     It takes over the page's text color, has no legend and no text but numbers and the names of the axes.

@@ -1,4 +1,7 @@
-"""JSON documents of results: all their fields are required and no others known; a damaged one is refused in a line."""
+"""Results as JSON documents: all their fields are required and no others known; a damaged one is refused in a line.
+
+Reading one imports neither torch nor numpy.
+"""
 
 import json
 from pathlib import Path
@@ -26,7 +29,7 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class Curves(Document):
+class LossCurves(Document):
     """Points (epoch, nats/char). Of a long training, a point of `training` is a mean over several rows."""
 
     training: list[Point]
@@ -34,10 +37,7 @@ class Curves(Document):
 
 
 class TextFigures(Document):
-    """Figures of several texts together; None where there was nothing to count, or no finite number.
-
-    It is here, and not where it is filled, so that who reads a review imports neither torch nor numpy.
-    """
+    """Figures of several texts together; None where there was nothing to count, or no finite number."""
 
     temperature: Number | None
     """All texts were drawn at it; None of held-out text."""
@@ -51,9 +51,9 @@ class TextFigures(Document):
     longest_copied: Count
     """Characters of the longest span that the training text has once or twice."""
     copied: Share | None
-    """Of characters, those in such spans of `statistics.MIN_COPIED` characters or more."""
+    """Of characters, those in such spans of `text_statistics.MIN_COPIED` characters or more."""
     phrases: Share | None
-    """Those in spans of `statistics.MIN_PHRASE` characters or more that the training text has more often."""
+    """Those in spans of `text_statistics.MIN_PHRASE` characters or more that the training text has more often."""
     nats_per_char: Number | None
     """The loss of the model that is asked, after each text's prompt."""
 

@@ -28,7 +28,7 @@ MIN_PHRASE = 20  # characters; what stands in the training text more often than 
 JOINERS = "\u200c\u200d"  # inside of words of Persian and Indian scripts
 
 
-class Passage(NamedTuple):
+class PromptedText(NamedTuple):
     """A prompt of at least one character, and the text after it."""
 
     prompt: str
@@ -64,18 +64,18 @@ class Measured(NamedTuple):
     loss: LossSum
 
 
-def held_out(val: str, like: Sequence[Passage]) -> list[Passage]:
+def held_out(val: str, like: Sequence[PromptedText]) -> list[PromptedText]:
     """Evenly spaced passages of `val`, one for each of `like`: as long as it, or as `val` where that is shorter."""
     passages = []
     for index, one in enumerate(like):
         size = min(len(one.prompt) + len(one.text), len(val))
         start = (len(val) - size) * (2 * index + 1) // (2 * len(like))
         cut = start + min(len(one.prompt), size - 1)
-        passages.append(Passage(val[start:cut], val[cut : start + size]))
+        passages.append(PromptedText(val[start:cut], val[cut : start + size]))
     return passages
 
 
-def measure(passages: Sequence[Passage], train: str, model: LanguageModel, vocab: Vocab) -> list[Measured]:
+def measure(passages: Sequence[PromptedText], train: str, model: LanguageModel, vocab: Vocab) -> list[Measured]:
     """Count in the text of each passage; `train` is the beginning of the training text, at most MAX_SEARCHED."""
     known = {one[0].casefold() for one in _words_in(train)}
     words = [words_of(*one) for one in passages]
@@ -104,7 +104,7 @@ def figures(measured: Sequence[Measured], temperature: float | None) -> TextFigu
     )
 
 
-def loss_of(passage: Passage, model: LanguageModel, vocab: Vocab) -> LossSum:
+def loss_of(passage: PromptedText, model: LanguageModel, vocab: Vocab) -> LossSum:
     """The loss of the text, character by character after its prompt, which is read from a zero state, unscored."""
     nats_N, _ = char_losses(model, EncodedText(vocab.encode("".join(passage))), model.zero_state(1))
     return LossSum(math.fsum(nats_N[vocab.num_ids(passage.prompt) - 1 :]), len(passage.text))

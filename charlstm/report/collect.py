@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from charlstm.evaluation.results import Curves, Point
-from charlstm.evaluation.text_statistics import MAX_SEARCHED, Measured, Passage, Span, figures, held_out, measure
+from charlstm.evaluation.results import LossCurves, Point
+from charlstm.evaluation.text_statistics import MAX_SEARCHED, Measured, PromptedText, Span, figures, held_out, measure
 from charlstm.history import Tables
 from charlstm.model.model_folder import TrainedModel
 from charlstm.report.document import Copy, Loss, ReviewDocument, Sample, Value
@@ -57,7 +57,7 @@ def review_of(
         corpus: its name.
     """
     train, val = (trained.vocab.decode(text.first(MAX_SEARCHED).ids) for text in (train_text, val_text))
-    passages = [Passage(one.prompt, one.text) for one in generated]
+    passages = [PromptedText(one.prompt, one.text) for one in generated]
     alike = [one for one, row in zip(passages, generated, strict=True) if row.temperature == generated[0].temperature]
     measured = measure([*passages, *held_out(val, alike)], train, trained.model, trained.vocab)
     ours, theirs = measured[: len(passages)], measured[len(passages) :]
@@ -105,13 +105,13 @@ def _value(value: object) -> Value:
     return text if len(text) <= MAX_VALUE_LEN else f"{text[:MAX_VALUE_LEN]}..."
 
 
-def _curves(tables: Tables) -> Curves:
+def _curves(tables: Tables) -> LossCurves:
     steps_per_epoch = tables.epochs["step"].iloc[0]
 
     def points(x: pd.Series, y: pd.Series) -> list[Point]:
         return thinned(list(zip(x.astype(float), y.astype(float), strict=True)))
 
-    return Curves(
+    return LossCurves(
         training=points(tables.steps["step"] / steps_per_epoch, tables.steps["train_nats_per_char"]),
         validation=points(tables.epochs["epoch"], tables.epochs["val_nats_per_char"]),
     )

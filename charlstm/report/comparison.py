@@ -14,7 +14,7 @@ from charlstm.sections import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, values
 MAX_RUNS = 10  # colors that can be told apart, columns that can be read
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A name, and what each model has there."""
 
     name: str
@@ -113,17 +113,17 @@ def _recipe(document: ReviewDocument) -> str:
     return repr((document.corpus_sha256, sorted((name, value) for name, value in made.items() if name != SEED)))
 
 
-def parameter_rows(documents: Sequence[ReviewDocument]) -> list[Row]:
+def parameter_rows(documents: Sequence[ReviewDocument]) -> list[TableRow]:
     """The parameters that are not the same everywhere; a model that lacks one has an empty cell."""
     columns = [one.parameters for one in documents]
-    return [Row(name, [one.get(name, "") for one in columns]) for name in differing(columns)]
+    return [TableRow(name, [one.get(name, "") for one in columns]) for name in differing(columns)]
 
 
-def loss_rows(documents: Sequence[ReviewDocument]) -> list[Row]:
+def loss_rows(documents: Sequence[ReviewDocument]) -> list[TableRow]:
     """Nats per character by protocol, the headline first."""
     protocols = dict.fromkeys([HEADLINE, *(protocol for one in documents for protocol in one.losses)])
     return [
-        Row(name, [one.losses[name].nats_per_char if name in one.losses else None for one in documents])
+        TableRow(name, [one.losses[name].nats_per_char if name in one.losses else None for one in documents])
         for name in protocols
     ]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from charlstm.evaluation.results import HEADLINE, Count, Curves, Document, Nats, Number, TextFigures, read_document
+from charlstm.evaluation.results import HEADLINE, Count, Document, LossCurves, Nats, Number, TextFigures, read_document
 from charlstm.sections import PublishedLoss
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class ReviewDocument(Document):
     """By dotted name; lists as JSON, and what is very long is cut and has its hash."""
     losses: dict[str, Loss]
     published: list[PublishedLoss]
-    curves: Curves
+    curves: LossCurves
     figures: list[TextFigures]
     """One for each temperature, then the held-out text's."""
     samples: list[Sample]

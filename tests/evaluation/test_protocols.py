@@ -1,16 +1,21 @@
 """The protocols against a loop that scores one character at a time."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 
 from charlstm.evaluation import protocols
+from charlstm.evaluation.protocols import published_for, text_sha256
 from charlstm.model import windows
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum
 from charlstm.model.shape import ModelShape
+from charlstm.sections import PublishedLoss
 from charlstm.text.encoded import EncodedText
+from charlstm.text.vocabulary import Vocab
 
 NUM_IDS = 307
 
@@ -114,3 +119,30 @@ def test_processes_share_out_the_sliding_rows(model: CharLSTM, ids: np.ndarray) 
     ]
     assert sum(part.num_chars for part in parts) == whole.num_chars
     assert sum(part.nats for part in parts) == pytest.approx(whole.nats, rel=1e-12)
+
+
+PUBLISHED_TEXT = "to be, or not to be. Ωmega"
+VOCAB = Vocab.of(PUBLISHED_TEXT)
+
+
+def sha256_of(text: str) -> str:
+    return text_sha256(VOCAB.encode(text), VOCAB)
+
+
+REPORTED = {
+    "validation_sha256": hashlib.sha256(PUBLISHED_TEXT.encode()).hexdigest(),
+    "losses": [
+        {"protocol": protocol, "system": "a model", "nats_per_char": 1.25} for protocol in ("stateful", "windowed_100")
+    ],
+}
+
+
+def test_published_losses_are_of_the_same_text_only() -> None:
+    stateful, windowed = (
+        PublishedLoss(protocol=protocol, system="a model", nats_per_char=1.25)
+        for protocol in ("stateful", "windowed_100")
+    )
+    assert published_for(sha256_of(PUBLISHED_TEXT), REPORTED, "character") == (stateful, windowed)
+    assert published_for(sha256_of(PUBLISHED_TEXT), REPORTED, "byte") == (stateful,)
+    assert published_for(sha256_of(PUBLISHED_TEXT[:-1]), REPORTED, "character") == ()
+    assert published_for(sha256_of(PUBLISHED_TEXT), None, "character") == ()

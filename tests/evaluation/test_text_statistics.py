@@ -2,11 +2,15 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from charlstm.evaluation.text_statistics import (
     Measured,
-    Passage,
+    PromptedText,
     Span,
+    copied_spans,
+    covered,
     figures,
     held_out,
     loss_of,
@@ -44,13 +48,13 @@ def test_words_are_whole_and_without_case(prompt: str, text: str, words: list[st
 
 
 def test_known_words_are_those_of_the_training_text(model: CharLSTM) -> None:
-    found = measure([Passage("a", " bed bÉa beg "), Passage("a", "")], "a bed, béa\nbegi", model, VOCAB)
+    found = measure([PromptedText("a", " bed bÉa beg "), PromptedText("a", "")], "a bed, béa\nbegi", model, VOCAB)
     assert [(one.words, one.num_known) for one in found] == [(["bed", "béa", "beg"], 2), ([], 0)]
 
 
 @pytest.mark.parametrize(("prompt", "text"), [("ab", "cdefg"), ("b", "a"), ("bé", "fffff"), ("a", "")])
 def test_a_loss_is_that_of_reading_on_after_the_prompt(model: CharLSTM, prompt: str, text: str) -> None:
-    loss, state, nats = loss_of(Passage(prompt, text), model, VOCAB), model.zero_state(1), 0.0
+    loss, state, nats = loss_of(PromptedText(prompt, text), model, VOCAB), model.zero_state(1), 0.0
     for index in VOCAB.encode(prompt):
         logits_BTV, state = model(torch.tensor([[int(index)]]), state)
     for index in VOCAB.encode(text):
@@ -61,7 +65,7 @@ def test_a_loss_is_that_of_reading_on_after_the_prompt(model: CharLSTM, prompt: 
 
 def test_of_bytes_a_loss_and_all_counts_are_of_characters() -> None:
     model = CharLSTM(ModelShape(256, 5, 12, 1, 0), "gates").eval().requires_grad_(False)
-    one = Passage("é", "雪 é雪, x" * 3)
+    one = PromptedText("é", "雪 é雪, x" * 3)
     (found,) = measure([one], "é雪, x雪 é雪, x雪 " * 2, model, ByteVocab())
     assert found.loss.num_chars == 21 and found.loss.nats > 30 and found.words[:2] == ["é雪", "x雪"]
     assert found.spans[0] == Span(0, 21, 5, 1)
@@ -69,7 +73,15 @@ def test_of_bytes_a_loss_and_all_counts_are_of_characters() -> None:
 
 def test_held_out_passages_are_as_long_and_lie_evenly() -> None:
     val = "".join(map(chr, range(100)))
-    found = held_out(val, [Passage("a", "b" * 9), Passage("aa", "b" * 8), Passage("a", "b" * 9), Passage("a", "b" * 9)])
+    found = held_out(
+        val,
+        [
+            PromptedText("a", "b" * 9),
+            PromptedText("aa", "b" * 8),
+            PromptedText("a", "b" * 9),
+            PromptedText("a", "b" * 9),
+        ],
+    )
     assert [(len(one.prompt), len(one.text)) for one in found] == [(1, 9), (2, 8), (1, 9), (1, 9)]
     assert [ord(one.prompt[0]) for one in found] == [11, 33, 56, 78]
     assert "".join(found[1]) == val[33:43]
@@ -89,3 +101,31 @@ def test_what_stands_there_often_is_a_phrase_and_no_copy() -> None:
     found = figures([Measured([], 0, spans, LossSum(1.0, 200))], None)
     assert (found.copied, found.phrases, found.longest_copied) == (0.15, 0.25, 30)
     assert [one.is_copied for one in spans] == [True, False, False, False, False]
+
+
+def naive(train: str, text: str, min_len: int) -> list[Span]:
+    spans, end = [], 0
+    for start in range(len(text)):
+        length = 0
+        while start + length < len(text) and text[start : start + length + 1] in train:
+            length += 1
+        if length >= min_len and start + length > end:
+            piece = text[start : start + length]
+            num_times = sum(train.startswith(piece, at) for at in range(len(train)))
+            spans.append(Span(start, length, train.index(piece), num_times))
+            end = start + length
+    return spans
+
+
+few = st.text("ab", max_size=60)
+pieces = st.lists(st.sampled_from(["a", "ab", "abc", "aaaaaaaa", "abcabcabc", "xyz", "\n"]), max_size=12).map("".join)
+
+
+@given(few | pieces, st.lists(few | pieces, max_size=3), st.integers(1, 13))
+def test_copied_spans_are_those_of_a_naive_search(train: str, texts: list[str], min_len: int) -> None:
+    assert copied_spans(train, texts, min_len) == [naive(train, text, min_len) for text in texts]
+
+
+def test_spans_that_overlap_count_once() -> None:
+    assert covered([Span(0, 10, 5, 1), Span(8, 10, 50, 1), Span(30, 4, 0, 1)]) == 22
+    assert covered([]) == 0

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.evaluation.protocols import char_losses, stateful
-from charlstm.evaluation.text_statistics import Passage, loss_of
+from charlstm.evaluation.text_statistics import PromptedText, loss_of
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
 from charlstm.model.windows import sliding, windowed
@@ -71,7 +71,7 @@ def test_a_loss_is_the_nats_of_all_bytes_over_the_characters(model: CharLSTM, te
     )
     slid = sliding(model, EncodedText(ids, "byte"), 1, 8, slice(0, 8))
     assert slid.num_chars == len(text) - 1
-    one = loss_of(Passage(text[0], text[1:]), model, ByteVocab())
+    one = loss_of(PromptedText(text[0], text[1:]), model, ByteVocab())
     assert one.num_chars == len(text) - 1 and one.nats == pytest.approx(loss.nats, rel=1e-5)
 
 
