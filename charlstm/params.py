@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, TypeAdapter, WrapValidator, model_validator
 
-from charlstm.corpus.download import FALLBACKS
+from charlstm.corpus.fetch import FALLBACKS
 from charlstm.files.documents import load_yaml, validate
 from charlstm.files.urls import fault_of_source
 from charlstm.sections import AUTO, FallbackParams, PositiveFloat, PublishedLoss, Section, Sha256, flatten

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from charlstm.corpus.conversion import Form, check_outside, local_path
-from charlstm.corpus.download import download
 from charlstm.corpus.encodings import check_encoding
+from charlstm.corpus.fetch import download
 from charlstm.errors import CorpusError
-from charlstm.files.atomic import sha256
-from charlstm.files.checksums import sums_of, write_digests
+from charlstm.files.atomic import read_pieces, sha256, sums_of, write_digests, write_pieces
 from charlstm.files.documents import load_yaml
-from charlstm.files.pieces import read_pieces, write_pieces
 from charlstm.files.urls import without_credentials
 from charlstm.params import DownloadParams, Params
 from pipeline.dvc.paths import Paths

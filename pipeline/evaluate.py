@@ -25,15 +25,13 @@ from charlstm.evaluation.documents import write_document
 from charlstm.evaluation.plots import plot_losses
 from charlstm.evaluation.protocols import stateful_nats, summed
 from charlstm.evaluation.published import ORIGINAL_VAL_SHA256, TEST_PREFIX, published_for, text_sha256
-from charlstm.files.atomic import write_text
-from charlstm.files.checksums import SUMS, read_sums
+from charlstm.files.atomic import SUMS, read_sums, write_text
 from charlstm.history import Tables, now_ms, read_tables, write_csv
 from charlstm.interpretation.analysis import analyse_cells
 from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table
-from charlstm.model.loss import LossSum
+from charlstm.model.loss import LossSum, windowed
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
-from charlstm.model.windows import windowed
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, load_parts
 from charlstm.text.vocabulary import Ids

@@ -18,8 +18,7 @@ import pandas as pd
 from charlstm.evaluation.baselines import BASELINES, read_baselines
 from charlstm.evaluation.documents import write_document
 from charlstm.evaluation.published import published_for, text_sha256
-from charlstm.files.atomic import atomic_folder, write_text
-from charlstm.files.checksums import read_sums, sums_of
+from charlstm.files.atomic import atomic_folder, read_sums, sums_of, write_text
 from charlstm.generation.quantized import quantize
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.history import Tables, read_tables, write_csv

@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from charlstm.corpus.encodings import read_as
 from charlstm.errors import CorpusError
-from charlstm.files.atomic import open_regular
-from charlstm.files.pieces import read_pieces
+from charlstm.files.atomic import open_regular, read_pieces
 
 TEXT_SUFFIXES = (".txt", ".text", ".md")
 

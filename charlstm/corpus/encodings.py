@@ -7,7 +7,7 @@ from pathlib import Path
 
 from charlstm.corpus.parts import BadByteError, TextReader, line_of
 from charlstm.errors import CorpusError
-from charlstm.files.pieces import read_pieces
+from charlstm.files.atomic import read_pieces
 
 SAMPLE_BYTES = 16_384  # on either side of a bad byte
 MAX_CANDIDATES = 3

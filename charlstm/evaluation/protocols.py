@@ -26,8 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from charlstm.model.gates import LSTMState
-from charlstm.model.loss import LossSum
-from charlstm.model.windows import LanguageModel, logits_of, windows_from
+from charlstm.model.loss import LanguageModel, LossSum, logits_of, windows_from
 from charlstm.text.encoded import EncodedText, num_chars_of
 
 STATEFUL_CHUNK = 2_000  # ids at a time

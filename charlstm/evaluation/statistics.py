@@ -17,8 +17,7 @@ import torch
 from charlstm.evaluation.copied import Span, copied_spans, covered
 from charlstm.evaluation.documents import TextFigures
 from charlstm.evaluation.protocols import row_nats
-from charlstm.model.loss import LossSum
-from charlstm.model.windows import MAX_LOGITS_PER_FORWARD, LanguageModel
+from charlstm.model.loss import MAX_LOGITS_PER_FORWARD, LanguageModel, LossSum
 from charlstm.text.encoded import num_chars_of
 from charlstm.text.vocabulary import Ids, Unit, Vocab
 

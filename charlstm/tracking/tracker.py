@@ -12,8 +12,19 @@ from charlstm.history import now_ms
 from charlstm.model.shape import WEIGHTS
 from charlstm.tracking.client import Store, connect, describe, start_monitor
 from charlstm.tracking.registered_model import MODEL_TAG
-from charlstm.tracking.runs import EPOCH_TEXTS, TRAINING_TAG, Curves, Params, RunState, curves_of, make_run_true
-from charlstm.tracking.unsent import keep, read_kept, send_or_keep, send_unsent
+from charlstm.tracking.runs import (
+    EPOCH_TEXTS,
+    TRAINING_TAG,
+    Curves,
+    Params,
+    RunState,
+    curves_of,
+    keep,
+    make_run_true,
+    read_kept,
+    send_or_keep,
+    send_unsent,
+)
 from charlstm.training.progress import Observer, Plan, Progress
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import pytest
 from commands import Run
 
 from benchmarks.projects import LAUNCH, ROOT, write_params
-from charlstm.corpus.download import FALLBACKS
+from charlstm.corpus.fetch import FALLBACKS
 from charlstm.files.atomic import sha256
 from charlstm.sections import FallbackParams
 from pipeline.commands.doctor import check_gpu

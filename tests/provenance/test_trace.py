@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from stages import dvc
 
 from benchmarks.projects import write_params
-from charlstm.corpus.download import FALLBACKS
+from charlstm.corpus.fetch import FALLBACKS
 from charlstm.sections import FallbackParams
 from pipeline import cli
 

@@ -10,7 +10,7 @@ import pytest
 from stages import run_here, run_stage, run_stages
 
 from benchmarks.projects import Override, write_params
-from charlstm.corpus.download import FALLBACKS
+from charlstm.corpus.fetch import FALLBACKS
 from charlstm.evaluation.baselines import read_baselines
 from charlstm.evaluation.documents import write_document
 from charlstm.params import load_params

@@ -14,7 +14,7 @@ from stages import run_here
 
 from benchmarks.projects import make_project, write_params
 from charlstm.corpus.conversion import Form
-from charlstm.corpus.download import FALLBACKS, download, fetch
+from charlstm.corpus.fetch import FALLBACKS, download, fetch
 from charlstm.errors import CorpusError
 from charlstm.files.documents import load_yaml
 from charlstm.sections import FallbackParams

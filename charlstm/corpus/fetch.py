@@ -11,8 +11,7 @@ from pathlib import Path
 
 from charlstm.corpus.conversion import Form, corpus_pieces, files_of, local_path, source_sha256
 from charlstm.errors import CorpusError
-from charlstm.files.atomic import sha256
-from charlstm.files.pieces import Check, read_pieces, write_pieces
+from charlstm.files.atomic import Check, read_pieces, sha256, write_pieces
 from charlstm.files.urls import fault_of_source, hide_credentials, without_credentials
 from charlstm.sections import FallbackParams
 
