@@ -25,14 +25,13 @@ from charlstm.history import Tables, read_tables, write_csv
 from charlstm.interpretation.document import CELLS, read_cells
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
-from charlstm.params import Params, SampleParams
+from charlstm.params import Params, SampleParams, Section
 from charlstm.prompts import check_prompts, resolve_prompts
 from charlstm.report.collect import SampleRow, file_name, review_of
 from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses
 from charlstm.report.page import page_of
 from charlstm.report.playground import playground_of
 from charlstm.sampling import Sampling
-from charlstm.sections import Section
 from charlstm.text.encoded import load_parts
 from charlstm.tracking.runs import TABLES_TAG
 from pipeline.dvc.paths import Paths

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from charlstm.evaluation.documents import Curves
 from charlstm.evaluation.published import ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.files.atomic import atomic_file
-from charlstm.sections import short_name
+from charlstm.params import short_name
 
 # Ten colors that can be told apart on white and on black.
 COLORS = (

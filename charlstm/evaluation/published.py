@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from charlstm.sections import PublishedLoss
+from charlstm.params import PublishedLoss
 from charlstm.text.vocabulary import Ids, Unit, Vocab
 
 TEST_PREFIX = "test_"  # of the test part, which no choice may see: what compares models leaves it out

@@ -23,8 +23,8 @@ from charlstm.evaluation.statistics import (
 )
 from charlstm.history import Tables
 from charlstm.model.model_folder import TrainedModel
+from charlstm.params import PublishedLoss, flatten
 from charlstm.report.document import Copy, Loss, ReviewDocument, Sample, Value
-from charlstm.sections import PublishedLoss, flatten
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Ids, Vocab
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from charlstm.evaluation.blocks import HEADLINE
 from charlstm.evaluation.documents import Count, Curves, Document, Nats, Number, TextFigures, read_document
-from charlstm.sections import PublishedLoss
+from charlstm.params import PublishedLoss
 
 if TYPE_CHECKING:
     from charlstm.evaluation.blocks import Blocks

@@ -22,9 +22,9 @@ from charlstm.evaluation.blocks import HEADLINE
 from charlstm.evaluation.plots import COLORS, losses_svg
 from charlstm.evaluation.statistics import MAX_SEARCHED, MIN_COPIED, MIN_PHRASE
 from charlstm.interpretation.document import CellsDocument, Tracked
+from charlstm.params import SEED
 from charlstm.report.document import Copy, ReviewDocument, Sample, in_order
 from charlstm.report.playground import Playground, start_of
-from charlstm.sections import SEED
 
 SHOWN = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"  # layout, and parts of emoji and of words
 HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")

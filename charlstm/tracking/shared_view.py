@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from charlstm.evaluation.blocks import HEADLINE
 from charlstm.evaluation.published import TEST_PREFIX
-from charlstm.sections import NOT_OF_A_MODEL, differing
+from charlstm.params import NOT_OF_A_MODEL, differing
 from charlstm.tracking.client import RECIPE_TAG
 from charlstm.tracking.registered_model import LOSS_SUFFIX
 

@@ -15,7 +15,7 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation.blocks import BLOCKS, HEADLINE, Blocks, parse_blocks
 from charlstm.evaluation.difference import Trained, by_recipe, compare, mean_and_deviation, why_no_interval
 from charlstm.files.documents import parse_yaml
-from charlstm.sections import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, flatten, short_name, values_in_words
+from charlstm.params import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, flatten, short_name, values_in_words
 from pipeline.dvc.paths import load_paths
 from pipeline.dvc.record import cached
 from pipeline.provenance.git import check_git, git

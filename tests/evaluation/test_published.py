@@ -3,7 +3,7 @@
 import hashlib
 
 from charlstm.evaluation.published import published_for, text_sha256
-from charlstm.sections import PublishedLoss
+from charlstm.params import PublishedLoss
 from charlstm.text.vocabulary import Vocab
 
 TEXT = "to be, or not to be. Ωmega"

@@ -7,7 +7,8 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.corpus.conversion import Form, corpus_pieces, files_of, source_sha256
+from charlstm.corpus.encodings import Form, corpus_pieces
+from charlstm.corpus.fetch import files_of, source_sha256
 from charlstm.errors import CorpusError
 from charlstm.files import atomic
 
