@@ -103,11 +103,8 @@ def download(
 ) -> str:
     """Write the corpus to `target` from the first source, a path or a URL, that has it; that source.
 
-    If none has it, `fallback` is used, with a warning. `expected_sha256` is that of the source's bytes as they are;
-    None accepts any. What `check` raises leaves all as it was.
-
-    Raises:
-        CorpusError: nothing gave the expected bytes, or they are not in the encoding of `form`.
+    If none has it, `fallback` is used, with a warning; without one, a CorpusError names what was tried. None as
+    `expected_sha256`, that of the source's bytes as they are, accepts any. What `check` raises leaves all as it was.
     """
     failures = []
     for source in sources:

@@ -24,16 +24,7 @@ from charlstm.errors import TrackingError
 from charlstm.files.atomic import write_text
 from charlstm.files.lock import exclusive, holder_of
 from charlstm.history import EpochRow, StepRow, StepView, Tables
-from charlstm.tracking.client import (
-    CORPUS_TAG,
-    Store,
-    ask,
-    connect,
-    describe,
-    find_or_create_experiment,
-    find_run,
-    shown,
-)
+from charlstm.tracking.client import CORPUS_TAG, MAX_RESULTS, Store, ask, connect, describe, shown
 from charlstm.tracking.registered_model import MODEL_TAG, LoggedModel, log_model, register
 
 if TYPE_CHECKING:
@@ -115,6 +106,22 @@ def make_run_true(client: "MlflowClient", store: Store, state: RunState) -> str:
     _log_tags(client, run, state)
     _set_status(client, run, state)
     return run_id
+
+
+def find_run(client: "MlflowClient", tag: str, value: str) -> "Run | None":
+    """The newest run with that tag, if any, in whatever experiment."""
+    ids = [one.experiment_id for one in client.search_experiments(max_results=MAX_RESULTS)]
+    runs = client.search_runs(ids, f"tags.{tag} = '{value}'", max_results=1, order_by=["start_time DESC"])
+    return runs[0] if runs else None
+
+
+def find_or_create_experiment(client: "MlflowClient", store: Store, corpus: str) -> str:
+    """The id of the experiment for models of that corpus."""
+    name = store.experiment_of(corpus)
+    if known := client.get_experiment_by_name(name):
+        return str(known.experiment_id)
+    kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows loss curves, not model traces
+    return str(client.create_experiment(name, store.artifact_root, kind))
 
 
 def _create_run(client: "MlflowClient", store: Store, corpus: str, state: RunState) -> "Run":
