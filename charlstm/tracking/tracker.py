@@ -28,13 +28,7 @@ class TrainingTracker(Observer):
     """
 
     def __init__(
-        self,
-        store: Store,
-        folder: Path,
-        params: runs.Params,
-        tags: Mapping[str, str],
-        training_id: str,
-        patience: float,
+        self, store: Store, folder: Path, params: runs.Params, tags: dict[str, str], training_id: str, patience: float
     ) -> None:
         self._store, self._folder, self._patience = store, folder, patience
         self._state = runs.RunState(runs.TRAINING_TAG, training_id, now_ms(), params, tags, tags, status="RUNNING")
