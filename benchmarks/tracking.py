@@ -32,8 +32,8 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import load_params
 from charlstm.tracking.client import Store
 from charlstm.tracking.tracker import TrainingTracker
+from charlstm.training.loop import fit
 from charlstm.training.progress import Observer
-from charlstm.training.train import fit
 from pipeline.stage.settings import DEFAULT_SECONDS
 from pipeline.stage.stage import guarded
 

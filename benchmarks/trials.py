@@ -9,8 +9,8 @@ from benchmarks.projects import ROOT, compose
 from charlstm.params import Params
 from charlstm.text.encoded import load_parts
 from charlstm.training.learner import Learner
+from charlstm.training.loop import Data
 from charlstm.training.processes import Processes
-from charlstm.training.train import Data
 from pipeline.dvc.paths import load_paths
 from pipeline.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels, work_of
 

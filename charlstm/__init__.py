@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from charlstm.errors import CharlstmError
-    from charlstm.language_model.model import Model, Text, load
-    from charlstm.language_model.score import Score
-    from charlstm.language_model.state import State
+    from charlstm.language_model.model import Model, State, Text, load
+    from charlstm.language_model.scoring import Score
 
     __version__: str
 
@@ -27,8 +26,8 @@ __all__ = ["CharlstmError", "Model", "Score", "State", "Text", "__version__", "l
 _HOMES = {
     "CharlstmError": "charlstm.errors",
     "Model": "charlstm.language_model.model",
-    "Score": "charlstm.language_model.score",
-    "State": "charlstm.language_model.state",
+    "Score": "charlstm.language_model.scoring",
+    "State": "charlstm.language_model.model",
     "Text": "charlstm.language_model.model",
     "load": "charlstm.language_model.model",
 }

@@ -4,15 +4,51 @@ The file is read as YAML 1.2, as DVC does: `1e-3` is a number.
 """
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, TypeAdapter, WrapValidator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WrapValidator, model_validator
 
-from charlstm.corpus.download import FALLBACKS
+from charlstm.corpus.fetch import FALLBACKS, Fallback
 from charlstm.files.documents import load_yaml, validate
 from charlstm.files.urls import fault_of_source
-from charlstm.sections import AUTO, FallbackParams, PositiveFloat, PublishedLoss, Section, Sha256, flatten
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+PositiveFloat = Annotated[float, Field(gt=0, le=1e38, allow_inf_nan=False)]  # what fp32 holds
+AUTO: Literal["auto"] = "auto"  # prompts: beginnings of lines of the validation part
+
+
+class Section(BaseModel):
+    """A mapping whose keys are all required, all known, and never converted."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def names(cls) -> Iterator[str]:
+        """The dotted names of all parameters. A section that may be left out as a whole is one parameter."""
+        for name, field in cls.model_fields.items():
+            kind = field.annotation
+            if isinstance(kind, type) and issubclass(kind, Section):
+                yield from (f"{name}.{inner}" for inner in kind.names())
+            else:
+                yield name
+
+    def values(self) -> dict[str, Any]:
+        """The values of `names()`, as JSON has them."""
+        document = self.model_dump(mode="json")
+        return {name: reduce(getitem, name.split("."), document) for name in self.names()}
+
+
+class PublishedLoss(Section):
+    """A validation loss under one of our protocols, and who reported it."""
+
+    protocol: Annotated[str, Field(pattern=r"^((windowed|sliding)_\d+|stateful)$")]
+    system: Annotated[str, Field(min_length=1, max_length=1_000)]
+    nats_per_char: PositiveFloat
+
 
 NOTHING = "conf/corpus/nothing"  # a path that leads to nothing: DVC has no dependency that may be absent
 # Bounds are generous: what is beyond them is a typo that would fill the memory or never end.
@@ -60,7 +96,7 @@ class DownloadParams(Section):
     separator: Annotated[str, Field(max_length=1_000)]
 
     @property
-    def fallback(self) -> FallbackParams | None:
+    def fallback(self) -> Fallback | None:
         """The text that may stand in for this one."""
         return FALLBACKS.get(self.sha256 or "")
 
@@ -197,3 +233,43 @@ class Params(Section):
 def load_params(path: Path) -> Params:
     """Read and check the whole file; a ParamsError names all that is wrong in one line."""
     return validate(Params, load_yaml(path), path)
+
+
+# Parameters in few words.
+
+NOT_OF_A_MODEL = ("evaluate.", "sample.")  # parameters by which a model is looked at
+SEED = "train.seed"  # which tells trainings of one recipe apart
+MAX_SHOWN_CHARS, MAX_NAMED = 40, 3  # of a value; parameters by which something is called
+
+
+def flatten(sections: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """The values in nested sections by dotted name: `{"a": {"b": 1}}` gives `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for name, value in sections.items():
+        flat |= flatten(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
+    return flat
+
+
+def values_in_words(values: Mapping[str, object]) -> str:
+    """Parameters by dotted name, in words: `hidden_size 128, muon.learning_rate 0.06`."""
+    return ", ".join(f"{short_name(name)} {shown(value)}" for name, value in values.items())
+
+
+def short_name(name: str) -> str:
+    """A parameter's name without the sections that nearly all recipes change."""
+    return name.removeprefix("model.").removeprefix("train.")
+
+
+def shown(value: object) -> str:
+    """A value on one line, and only the beginning of a long one."""
+    if value is None:
+        return "none"
+    is_plain = isinstance(value, str) and value.isprintable()
+    line = str(value) if is_plain else json.dumps(value, ensure_ascii=False, default=str)  # YAML also has dates
+    return line if len(line) <= MAX_SHOWN_CHARS else f"{line[: MAX_SHOWN_CHARS - 3]}..."
+
+
+def differing(several: Sequence[Mapping[str, object]]) -> list[str]:
+    """The names of parameters that are not the same in all of `several`, or that some of them lack."""
+    names = dict.fromkeys(name for one in several for name in one)
+    return [name for name in names if len({(name in one, type(one.get(name)), one.get(name)) for one in several}) > 1]

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from charlstm.corpus.parts import PARTS, read_characters
-from charlstm.files.atomic import sha256
-from charlstm.files.checksums import SUMS, read_sums, verify, write_digests
-from charlstm.files.pieces import read_pieces
+from charlstm.files.atomic import SUMS, read_pieces, read_sums, sha256, verify, write_digests
 from charlstm.params import Params
 from charlstm.text.encoded import write_ids
 from charlstm.text.vocabulary import VOCAB, Alphabet, ByteVocab, Vocab, choose_alphabet, count_characters, describe

@@ -24,14 +24,12 @@ from charlstm.evaluation.difference import BLOCKS, blocks_of
 from charlstm.evaluation.plots import ORIGINAL_VAL_SHA256, plot_losses
 from charlstm.evaluation.protocols import published_for, stateful_nats, summed, text_sha256
 from charlstm.evaluation.results import HEADLINE, TEST_PREFIX, write_document
-from charlstm.files.atomic import write_text
-from charlstm.files.checksums import SUMS, read_sums
+from charlstm.files.atomic import SUMS, read_sums, write_text
 from charlstm.history import Tables, now_ms, read_tables, write_csv
 from charlstm.interpretation.analysis import CELLS, CELLS_TABLE, analyse_cells, cells_table
-from charlstm.model.loss import LossSum
+from charlstm.model.loss import LossSum, windowed
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
-from charlstm.model.windows import windowed
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, load_parts
 from charlstm.text.vocabulary import Ids

@@ -11,8 +11,8 @@ from contextlib import suppress
 
 import numpy as np
 
+from charlstm.params import AUTO
 from charlstm.prompts import check_prompts
-from charlstm.sections import AUTO
 from charlstm.text.vocabulary import VOCAB, load_vocab
 from charlstm.training.needs import check_warmup, steps_per_epoch
 from pipeline.stage import settings

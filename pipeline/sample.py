@@ -18,21 +18,19 @@ import pandas as pd
 from charlstm.evaluation.baselines import BASELINES, read_baselines
 from charlstm.evaluation.protocols import published_for, text_sha256
 from charlstm.evaluation.results import write_document
-from charlstm.files.atomic import atomic_folder, write_text
-from charlstm.files.checksums import read_sums, sums_of
+from charlstm.files.atomic import atomic_folder, read_sums, sums_of, write_text
 from charlstm.generation.quantized import quantize
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.history import Tables, read_tables, write_csv
 from charlstm.interpretation.analysis import CELLS, read_cells
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
-from charlstm.params import Params, SampleParams
+from charlstm.params import Params, SampleParams, Section
 from charlstm.prompts import check_prompts, resolve_prompts
 from charlstm.report.collect import SampleRow, file_name, review_of
 from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses
 from charlstm.report.page import page_of, playground_of
 from charlstm.sampling import Sampling
-from charlstm.sections import Section
 from charlstm.text.encoded import load_parts
 from charlstm.tracking.runs import TABLES_TAG
 from pipeline.dvc.paths import Paths

@@ -5,8 +5,7 @@ import sys
 
 from charlstm.corpus.parts import PARTS, Corpus
 from charlstm.errors import CorpusError
-from charlstm.files.checksums import SUMS, sums_of, verify, write_digests
-from charlstm.files.pieces import find_all, read_pieces, write_pieces
+from charlstm.files.atomic import SUMS, find, read_pieces, sums_of, verify, write_digests, write_pieces
 from charlstm.params import Params
 from pipeline.dvc.paths import Paths
 from pipeline.stage import stage
@@ -25,7 +24,7 @@ def run(params: Params, paths: Paths) -> None:
     separator = section.document_separator
     parts = corpus.parts(section.val_fraction, section.test_fraction, separator)
     end = parts["train"].end
-    if separator and next(find_all(source, separator.encode()), end) >= end:
+    if separator and not 0 <= find(source, separator.encode()) < end:
         raise CorpusError(
             f"split.document_separator: {separator[:50]!r} stands nowhere in the training part of {source}; give the "
             "text with which each document begins, or null"

@@ -9,8 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from charlstm.errors import CharlstmError, Interrupted, TrainingError
-from charlstm.files.atomic import write_text
-from charlstm.files.checksums import SUMS
+from charlstm.files.atomic import SUMS, write_text
 from charlstm.history import EpochRow, StepRow, Tables, table, write_tables
 from charlstm.model.model_folder import save_model
 from charlstm.model.shape import WEIGHTS
@@ -19,11 +18,11 @@ from charlstm.text.encoded import load_parts
 from charlstm.text.vocabulary import Vocab
 from charlstm.tracking.tracker import TrainingTracker
 from charlstm.training.checkpoint import CheckpointFolder
-from charlstm.training.initial import load_initial
+from charlstm.training.learner import load_initial
+from charlstm.training.loop import Data, Result, fit
 from charlstm.training.needs import shape_of
 from charlstm.training.processes import Processes, is_out_of_memory
 from charlstm.training.progress import Observer
-from charlstm.training.train import Data, Result, fit
 from pipeline.dvc import unfinished
 from pipeline.dvc.paths import Paths
 from pipeline.hardware import (

@@ -9,10 +9,10 @@ from benchmarks.projects import PACKAGES, ROOT
 
 LAYERS = (
     ("errors", "seeds"),
-    ("files", "sampling", "sections"),
+    ("files", "sampling"),
     ("corpus", "text", "history"),
-    ("model",),
-    ("evaluation", "optimization", "generation", "params", "prompts"),
+    ("model", "params"),
+    ("evaluation", "optimization", "generation", "prompts"),
     ("training", "onnx_export", "interpretation"),
     ("tracking", "report"),
     ("language_model",),
@@ -20,7 +20,7 @@ LAYERS = (
 # What stages import and no result depends on: it shows results, says who may run, or refuses bad values. Parameters
 # and paths themselves are in dvc.yaml.
 VIEWS = (
-    *("charlstm.errors", "charlstm.params", "charlstm.sections", "charlstm.tracking"),
+    *("charlstm.errors", "charlstm.params", "charlstm.tracking"),
     *("pipeline.dvc", "pipeline.mirror", "pipeline.new", "pipeline.provenance", "pipeline.stage"),
 )
 

@@ -5,9 +5,9 @@ from typing import Any
 import pandas as pd
 
 from charlstm.history import EpochRow, StepRow, Tables, table
-from charlstm.tracking.client import Store, connect, find_or_create_experiment
+from charlstm.tracking.client import Store, connect
 from charlstm.tracking.registered_model import MODEL_TAG
-from charlstm.tracking.runs import RunState, curves_of_tables, make_run_true
+from charlstm.tracking.runs import RunState, curves_of_tables, find_or_create_experiment, make_run_true
 
 STEPS = [StepRow(step, 1, 2.0 / step, 0.1, 0.5) for step in range(1, 11)]
 EPOCHS = [EpochRow(1, 10, 2.0, 1.9)]

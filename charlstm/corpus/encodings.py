@@ -1,16 +1,16 @@
-"""The encoding of a text: UTF-8 or what its byte order mark says; else a question about candidates."""
+"""Texts in whatever encoding become the one UTF-8 text that is the corpus. No encoding is guessed."""
 
 import codecs
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain, product
 from pathlib import Path
+from typing import NamedTuple
 
 from charlstm.corpus.parts import BadByteError, TextReader, line_of
 from charlstm.errors import CorpusError
-from charlstm.files.pieces import read_pieces
+from charlstm.files.atomic import read_pieces
 
 SAMPLE_BYTES = 16_384  # on either side of a bad byte
-MAX_CANDIDATES = 3
 PREVIEW_CHARS = 40
 # Longest first: the mark of UTF-32 begins with that of UTF-16.
 MARKS = {
@@ -21,7 +21,15 @@ MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 MANY_NULS = 0.2  # of the bytes: UTF-16 or UTF-32, whose ASCII is UTF-8, too
-WHAT_TO_DO = "name the one that reads right, --encoding of `charlstm new` or download.encoding, e.g. {}"
+WHAT_TO_DO = "name the encoding by --encoding of `charlstm new` or download.encoding, e.g. {}"
+
+
+class Form(NamedTuple):
+    """How the text lies in the source, and what becomes of its line ends."""
+
+    encoding: str = "utf-8"  # as `check_encoding` gives it
+    newlines: str = "keep"  # or lf: CR LF becomes LF
+    separator: str = "\n"  # between files
 
 
 def check_encoding(name: str) -> str:
@@ -36,11 +44,7 @@ def check_encoding(name: str) -> str:
 
 
 def detect_encoding(file: Path) -> str:
-    """The encoding of a file that is not empty: UTF-8, or what its byte order mark says.
-
-    Raises:
-        CorpusError: it is neither; names the candidates.
-    """
+    """The encoding of a file that is not empty: UTF-8, or what its byte order mark says; CorpusError for any other."""
     head = next(read_pieces(file, 0, SAMPLE_BYTES))
     for mark, name in MARKS.items():
         if head.startswith(mark):
@@ -51,6 +55,22 @@ def detect_encoding(file: Path) -> str:
     for _ in read_as(file, "utf-8"):
         pass
     return "utf-8"
+
+
+def corpus_pieces(files: Sequence[Path], form: Form) -> Iterator[bytes]:
+    """The corpus in pieces of UTF-8; CorpusError if a file is not in the encoding, or if there is no text."""
+    is_empty, rest = True, ""  # a CR whose LF may be in the next piece
+    for index, file in enumerate(files):
+        for piece in chain([form.separator if index else ""], read_as(file, form.encoding)):
+            is_empty = is_empty and not piece
+            text = rest + piece
+            if form.newlines == "lf":
+                rest = "\r" if text.endswith("\r") else ""
+                text = text.removesuffix(rest).replace("\r\n", "\n")
+            yield text.encode()
+    yield rest.encode()
+    if is_empty:
+        raise CorpusError(f"{files[0]}: expected a text, found no character in {form.encoding}")
 
 
 def read_as(file: Path, encoding: str) -> Iterator[str]:
@@ -66,37 +86,31 @@ def read_as(file: Path, encoding: str) -> Iterator[str]:
         raise CorpusError(f"{file}: expected {encoding}, found something else: {error}") from None
 
 
-def candidates(sample: bytes) -> dict[str, str]:
-    """At most 3 encodings in which `sample` reads like a text, the likeliest first, with what differs between them."""
-    import charset_normalizer  # texts that are UTF-8 do without it
-
-    by_text: dict[str, str] = {}
-    for num_cut in range(4):  # the sample may end in the middle of a character
-        whole = sample[: len(sample) - num_cut]
-        for asked_for in (["cp1252"], None):  # among all, it is passed over where others read alike
-            for match in charset_normalizer.from_bytes(whole, cp_isolation=asked_for, enable_fallback=False):
-                by_text.setdefault(str(match), match.encoding.replace("_", "-"))  # as iconv has it, too
-        if by_text:
-            break
-    texts = list(by_text)[:MAX_CANDIDATES]
-    start = max(0, len(os.path.commonprefix(texts)) - PREVIEW_CHARS // 2) if len(texts) > 1 else 0
-    return {by_text[text]: " ".join(text[start : start + PREVIEW_CHARS].split()) for text in texts}
-
-
 def explain(error: BadByteError, path: Path) -> str:
     """One line for a user: which byte of the file is bad, where, and what to do."""
     start = max(0, error.offset - SAMPLE_BYTES)
     around = b"".join(read_pieces(path, start, error.offset + SAMPLE_BYTES))
     as_utf8 = around.decode("utf-8", "replace")
     if sum(one > "\x7f" for one in as_utf8) > 10 * as_utf8.count("\ufffd"):
-        is_utf8 = error.encoding.lower().startswith("utf-8")
-        advice = "the text around it is UTF-8: " + ("mend that line" if is_utf8 else "set download.encoding: utf-8")
-    elif found := candidates(around[error.offset - start :]):
-        read = ", or ".join(f"{name}, which reads {preview!r}" for name, preview in found.items())
-        advice = f"it may be {read}; {WHAT_TO_DO.format(next(iter(found)))}"
+        advice = "the text around it is UTF-8: mend that line, or set download.encoding: utf-8"
+    elif found := likeliest(around[error.offset - start :]):
+        advice = f"it may be {found[0]}, which reads {found[1]!r}; {WHAT_TO_DO.format(found[0])}"
     else:
         advice = "it reads like a text in no known encoding: look whether it is a text at all"
     return f"{path}: {error} (line {line_of(path, error.offset)}); {advice}"
+
+
+def likeliest(sample: bytes) -> tuple[str, str] | None:
+    """The likeliest encoding of a text, and how it begins in that; None if it reads like a text in none."""
+    import charset_normalizer  # texts that are UTF-8 do without it
+
+    # The sample may end in the middle of a character; among all, cp1252 is passed over where others read alike.
+    for num_cut, asked_for in product(range(4), (["cp1252"], None)):
+        whole = sample[: len(sample) - num_cut]
+        best = charset_normalizer.from_bytes(whole, cp_isolation=asked_for, enable_fallback=False).best()
+        if best is not None:
+            return best.encoding.replace("_", "-"), " ".join(str(best)[:PREVIEW_CHARS].split())
+    return None
 
 
 def decode(content: bytes, where: object) -> str:

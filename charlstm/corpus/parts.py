@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import CorpusError
-from charlstm.files.pieces import find_all, read_pieces
+from charlstm.files.atomic import find, read_pieces
 
 
 class BadByteError(ValueError):
@@ -125,8 +125,8 @@ class Corpus:
         cuts = [self._byte_of(cut) for cut in planned]
         if separator:
             for index, end in enumerate([*cuts[1:], self._bytes[-1]]):
-                start = next(find_all(self._path, separator.encode(), cuts[index]), end)
-                if 2 * (end - start) >= end - cuts[index]:
+                start = find(self._path, separator.encode(), cuts[index])
+                if start >= 0 and 2 * (end - start) >= end - cuts[index]:
                     cuts[index] = start
         chars = [self._char_of(cut) for cut in cuts]
         bounds = zip([0, *cuts], [*cuts, self._bytes[-1]], [0, *chars], [*chars, self.num_chars], strict=True)

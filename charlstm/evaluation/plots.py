@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 
 from charlstm.evaluation.results import LossCurves
 from charlstm.files.atomic import atomic_file
-from charlstm.sections import short_name
+from charlstm.params import short_name
 
 # The original, from which this project began (https://github.com/tusharip/NLP at 07de339, LSTM/training_log.txt):
 # 2 x 256 LSTM, stride-1 windows of 100, Adam 1e-3, 5 epochs. Validation loss after each epoch, measured by
-# `sliding_100` (`charlstm.model.windows.sliding`), on the last 10 % of tiny Shakespeare's characters.
+# `sliding_100` (`charlstm.model.loss.sliding`), on the last 10 % of tiny Shakespeare's characters.
 ORIGINAL_VAL_SHA256 = "c54f3753a4e6e3c3d1759212815a7caf826e68a33021b25312984400bed40a1f"  # as UTF-8
 ORIGINAL_VAL_NATS_PER_CHAR = (1.6052, 1.5432, 1.5285, 1.5252, 1.5290)
 # Ten colors that can be told apart on white and on black.

@@ -28,9 +28,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from charlstm.model.gates import LSTMState
-from charlstm.model.loss import LossSum
-from charlstm.model.windows import LanguageModel, logits_of, windows_from
-from charlstm.sections import PublishedLoss
+from charlstm.model.loss import LanguageModel, LossSum, logits_of, windows_from
+from charlstm.params import PublishedLoss
 from charlstm.text.encoded import EncodedText, num_chars_of
 from charlstm.text.vocabulary import Ids, Unit, Vocab
 

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from charlstm.evaluation.protocols import char_losses
 from charlstm.evaluation.results import TextFigures
-from charlstm.model.loss import LossSum
-from charlstm.model.windows import LanguageModel
+from charlstm.model.loss import LanguageModel, LossSum
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from charlstm.model.dropout import DropoutMasks
 from charlstm.model.gates import LSTMState
-from charlstm.model.layers import FusedLayer, GatesLayer, Resets, read_with_resets
+from charlstm.model.layers import DropoutMasks, FusedLayer, GatesLayer, Resets, read_with_resets
 from charlstm.model.loss import summed_nats_in_pieces
 from charlstm.model.shape import ModelShape
 

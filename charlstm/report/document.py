@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from charlstm.evaluation.results import HEADLINE, Count, Document, LossCurves, Nats, Number, TextFigures, read_document
-from charlstm.sections import PublishedLoss
+from charlstm.params import PublishedLoss
 
 if TYPE_CHECKING:
     from charlstm.evaluation.difference import Blocks

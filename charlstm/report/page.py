@@ -25,8 +25,8 @@ from charlstm.evaluation.results import HEADLINE
 from charlstm.evaluation.text_statistics import MAX_SEARCHED, MIN_COPIED, MIN_PHRASE
 from charlstm.generation.quantized import Matrix, QuantizedModel
 from charlstm.interpretation.analysis import CellsDocument, Tracked
+from charlstm.params import SEED
 from charlstm.report.document import Copy, ReviewDocument, Sample, in_order
-from charlstm.sections import SEED
 from charlstm.text.vocabulary import Vocab
 
 SHOWN = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"  # layout, and parts of emoji and of words

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from charlstm.errors import NoStoreError, TrackingError
 from charlstm.files.atomic import atomic_file
-from charlstm.files.deadline import answer_within
-from charlstm.files.lock import exclusive
+from charlstm.files.lock import answer_within, exclusive
 from charlstm.files.urls import hide_credentials, sqlite_file, sqlite_uri, without_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 Value = TypeVar("Value")
 
@@ -41,15 +39,6 @@ class Store(NamedTuple):
     def experiment_of(self, corpus: str) -> str:
         """The name of the experiment for models of that corpus, which may be unknown (empty)."""
         return f"{self.experiment}/{corpus}" if self.is_by_corpus and corpus else self.experiment
-
-
-def find_or_create_experiment(client: "MlflowClient", store: Store, corpus: str) -> str:
-    """The id of the experiment for models of that corpus."""
-    name = store.experiment_of(corpus)
-    if known := client.get_experiment_by_name(name):
-        return str(known.experiment_id)
-    kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows loss curves, not model traces
-    return str(client.create_experiment(name, store.artifact_root, kind))
 
 
 def connect(store: Store) -> "MlflowClient":
@@ -93,13 +82,6 @@ def check_exists(store: Store) -> None:
     """NoStoreError if the store is a database in a file that is not there: MLflow would make it."""
     if (database := sqlite_file(store.uri)) and not database.is_file():
         raise NoStoreError(f"{database}: no run was made here yet; if yours are elsewhere, set MLFLOW_TRACKING_URI")
-
-
-def find_run(client: "MlflowClient", tag: str, value: str) -> "Run | None":
-    """The newest run with that tag, if any, in whatever experiment."""
-    ids = [one.experiment_id for one in client.search_experiments(max_results=MAX_RESULTS)]
-    runs = client.search_runs(ids, f"tags.{tag} = '{value}'", max_results=1, order_by=["start_time DESC"])
-    return runs[0] if runs else None
 
 
 def start_monitor(store: Store, run_id: str) -> Any:  # noqa: ANN401  # mlflow's SystemMetricsMonitor

@@ -10,10 +10,9 @@ from typing import Any
 from charlstm.files.atomic import sha256
 from charlstm.history import now_ms
 from charlstm.model.shape import WEIGHTS
+from charlstm.tracking import runs
 from charlstm.tracking.client import Store, connect, describe, start_monitor
 from charlstm.tracking.registered_model import MODEL_TAG
-from charlstm.tracking.runs import EPOCH_TEXTS, TRAINING_TAG, Curves, Params, RunState, curves_of, make_run_true
-from charlstm.tracking.unsent import keep, read_kept, send_or_keep, send_unsent
 from charlstm.training.progress import Observer, Plan, Progress
 
 log = logging.getLogger(__name__)
@@ -29,10 +28,10 @@ class TrainingTracker(Observer):
     """
 
     def __init__(
-        self, store: Store, folder: Path, params: Params, tags: Mapping[str, str], training_id: str, patience: float
+        self, store: Store, folder: Path, params: runs.Params, tags: dict[str, str], training_id: str, patience: float
     ) -> None:
         self._store, self._folder, self._patience = store, folder, patience
-        self._state = RunState(TRAINING_TAG, training_id, now_ms(), params, tags, tags, status="RUNNING")
+        self._state = runs.RunState(runs.TRAINING_TAG, training_id, now_ms(), params, tags, tags, status="RUNNING")
         self._has_ended, self._has_warned = threading.Event(), False
         self._plan: Plan | None = None
         self._monitor: Any = None
@@ -42,9 +41,9 @@ class TrainingTracker(Observer):
         self._plan, self._progress = plan, progress
         hardware = {"device": plan.device, "precision": plan.precision, "num_processes": str(plan.num_processes)}
         tags, measured = {**self._state.tags, **hardware}, {"model/num_parameters": float(plan.num_parameters)}
-        kept = read_kept(self._folder)
+        kept = runs.read_kept(self._folder)
         texts = kept.texts if kept else {}  # which are nowhere else
-        self._state = replace(self._state, tags=tags, measured=measured, texts=texts, curves=curves_of(progress))
+        self._state = replace(self._state, tags=tags, measured=measured, texts=texts, curves=runs.curves_of(progress))
         self._keep()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
@@ -52,7 +51,7 @@ class TrainingTracker(Observer):
     def log_texts(self, epoch: int, texts: Sequence[tuple[str, str]]) -> None:
         """What the model wrote after an epoch: prompts and texts."""
         body = "\n\n".join(f"=== prompt {prompt!r}\n{prompt}{text}" for prompt, text in texts)
-        path = f"{EPOCH_TEXTS}/epoch-{epoch:03d}.txt"
+        path = f"{runs.EPOCH_TEXTS}/epoch-{epoch:03d}.txt"
         self._state = replace(self._state, texts={**self._state.texts, path: body + "\n"})
         self._keep()
 
@@ -69,7 +68,7 @@ class TrainingTracker(Observer):
         """End the run, if it was begun, as FAILED or KILLED."""
         self._end(self._state, status, reason)
 
-    def _end(self, state: RunState, status: str, reason: str) -> None:
+    def _end(self, state: runs.RunState, status: str, reason: str) -> None:
         if self._plan is None:
             return
         self._has_ended.set()
@@ -77,10 +76,10 @@ class TrainingTracker(Observer):
             self._monitor._shutdown_event.set()  # `finish()` would wait for the store
         self._state = replace(state, status=status, reason=reason, end_ms=max(now_ms(), self._state.time_ms))
         self._keep()
-        send_or_keep(self._store, self._folder, self._state, self._patience, self._thread)
+        runs.send_or_keep(self._store, self._folder, self._state, self._patience, self._thread)
 
     def _keep(self) -> None:
-        keep(self._folder, replace(self._state, curves=Curves()))
+        runs.keep(self._folder, replace(self._state, curves=runs.Curves()))
 
     def _follow(self) -> None:
         client, pause = None, 0.0
@@ -89,8 +88,8 @@ class TrainingTracker(Observer):
             try:
                 if client is None:
                     client = connect(self._store)
-                    send_unsent(self._folder.parent, self._store, but=self._folder)
-                run_id = make_run_true(client, self._store, self._state)
+                    runs.send_unsent(self._folder.parent, self._store, but=self._folder)
+                run_id = runs.make_run_true(client, self._store, self._state)
                 if self._monitor is None or not self._monitor._process.is_alive():  # for good, after one failed call
                     self._monitor = start_monitor(self._store, run_id)
             except Exception as error:  # whatever a server, a driver or a disk can raise

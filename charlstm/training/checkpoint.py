@@ -21,8 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from charlstm.errors import CharlstmError, ChecksumError
-from charlstm.files.atomic import atomic_folder, remove_leftovers, sha256
-from charlstm.files.checksums import ABSENT, SUMS, read_sums, write_sums
+from charlstm.files.atomic import ABSENT, SUMS, atomic_folder, read_sums, remove_leftovers, sha256, write_sums
 from charlstm.history import StepRow, StepView
 from charlstm.model.gates import LSTMState
 from charlstm.training.batches import rows_of

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from charlstm.corpus.conversion import local_path
+from charlstm.corpus.fetch import local_path
 from charlstm.errors import ParamsError
 from pipeline.launch import SPIN_COUNT
 from pipeline.new.corpus import plan, switch

@@ -8,8 +8,7 @@ import typer
 
 from charlstm.errors import ParamsError
 from charlstm.files.atomic import write_text
-from charlstm.params import load_params
-from charlstm.sections import shown, values_in_words
+from charlstm.params import load_params, shown, values_in_words
 from pipeline.stage import presets
 from pipeline.stage.presets import RECIPES, load
 from pipeline.stage.project import PARAMS

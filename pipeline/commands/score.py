@@ -30,7 +30,7 @@ from pipeline.use import (
 )
 
 if TYPE_CHECKING:
-    from charlstm.language_model.score import Passage, Score
+    from charlstm.language_model.scoring import Passage, Score
 
 # From how many nats on a character has which color. 1 nat is a chance of 37 %, 3 nats 5 %, 6 nats 1 in 400.
 STEPS = ((6.0, "bold white on red"), (3.0, "red"), (1.0, "yellow"), (-math.inf, ""))

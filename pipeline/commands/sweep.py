@@ -24,7 +24,7 @@ from charlstm.evaluation.difference import (
 )
 from charlstm.evaluation.results import HEADLINE
 from charlstm.files.documents import parse_yaml
-from charlstm.sections import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, flatten, short_name, values_in_words
+from charlstm.params import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, flatten, short_name, values_in_words
 from pipeline.dvc.paths import load_paths
 from pipeline.dvc.record import cached
 from pipeline.provenance.git import check_git, git

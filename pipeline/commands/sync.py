@@ -22,7 +22,7 @@ def sync(
     parameters, curves, losses, texts and review. Nothing is computed.
     """
     from charlstm.tracking.client import SECONDS_FOR_FILES, ask
-    from charlstm.tracking.unsent import send_unsent
+    from charlstm.tracking.runs import send_unsent
     from pipeline.stage.tracking_store import state_root, store
 
     root, where = state_root(), store()

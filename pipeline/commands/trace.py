@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from charlstm.corpus.download import FALLBACKS
+from charlstm.corpus.fetch import FALLBACKS
 from charlstm.errors import TrackingError
 from charlstm.params import NOTHING
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG, Reader

@@ -19,8 +19,8 @@ import typer
 from charlstm.errors import TrackingError
 from charlstm.files.urls import without_credentials
 from charlstm.tracking.client import MAX_RESULTS, Store, ask, check_exists, connect
-from charlstm.tracking.unsent import send_unsent
-from charlstm.tracking.view import page, share_view
+from charlstm.tracking.runs import send_unsent
+from charlstm.tracking.shared_view import page, share_view
 from pipeline.dvc.paths import corpus_name
 from pipeline.stage.tracking_store import state_root, store
 

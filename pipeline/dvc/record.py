@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from charlstm.errors import CharlstmError
-from charlstm.files.checksums import SUMS
+from charlstm.files.atomic import SUMS
 from charlstm.files.documents import parse_yaml
 from pipeline.dvc.paths import Paths
 from pipeline.stage.project import LOCK

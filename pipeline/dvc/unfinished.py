@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import Interrupted, LockedError
-from charlstm.files.atomic import write_text
-from charlstm.files.checksums import SUMS
+from charlstm.files.atomic import SUMS, write_text
 from charlstm.files.lock import exclusive, holder_of
 from charlstm.params import Params
-from charlstm.tracking.unsent import RUN
+from charlstm.tracking.runs import RUN
 from pipeline.dvc.paths import inputs_of
 from pipeline.dvc.record import cached, md5
 from pipeline.stage.tracking_store import STATE_FOLDER, project_root

@@ -9,8 +9,7 @@ from typing import NamedTuple
 from charlstm.errors import CorpusError, ParamsError
 from charlstm.files.atomic import write_text
 from charlstm.files.documents import did_you_mean
-from charlstm.params import NOTHING
-from charlstm.sections import AUTO
+from charlstm.params import AUTO, NOTHING
 from pipeline.dvc.paths import EXTENSION, load_paths
 from pipeline.new.initial import InitialModel
 from pipeline.new.proposal import FEW, Proposal, Text, Training, propose, training_for, training_within

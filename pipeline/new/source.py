@@ -8,8 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from charlstm.corpus.conversion import check_outside, files_of, local_path
-from charlstm.corpus.download import fetch
+from charlstm.corpus.fetch import check_outside, fetch, files_of, local_path
 from charlstm.errors import CorpusError
 from charlstm.files.atomic import sha256
 from charlstm.files.urls import without_credentials

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from charlstm.corpus.conversion import Form, corpus_pieces
-from charlstm.corpus.encodings import check_encoding, detect_encoding
+from charlstm.corpus.encodings import Form, check_encoding, corpus_pieces, detect_encoding
 from charlstm.errors import CorpusError
 from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, code_points, describe
 from pipeline.stage.terminal import progress

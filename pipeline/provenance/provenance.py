@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from charlstm.files.atomic import sha256
-from charlstm.files.checksums import SUMS, read_sums, sums_of
+from charlstm.files.atomic import SUMS, read_sums, sha256, sums_of
 from charlstm.files.urls import without_credentials
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING, Params

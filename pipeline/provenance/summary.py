@@ -9,8 +9,7 @@ from charlstm.errors import ParamsError
 from charlstm.evaluation.results import HEADLINE
 from charlstm.files.documents import parse_yaml, validate
 from charlstm.files.urls import without_credentials
-from charlstm.params import Params
-from charlstm.sections import flatten
+from charlstm.params import Params, flatten
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
 from charlstm.tracking.registered_model import LOSS_SUFFIX
 from pipeline.provenance.git import git

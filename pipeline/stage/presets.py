@@ -15,8 +15,7 @@ from ruamel.yaml import YAML
 from charlstm.errors import ParamsError
 from charlstm.files.documents import did_you_mean, load_yaml, parse_yaml, validate
 from charlstm.files.lock import holder_of
-from charlstm.params import Params
-from charlstm.sections import values_in_words
+from charlstm.params import Params, values_in_words
 from pipeline.stage.project import PARAMS
 
 CONF = Path("conf")

@@ -1,7 +1,6 @@
 """Makes a run true at the end of a stage."""
 
-from charlstm.tracking.runs import RunState
-from charlstm.tracking.unsent import UNSENT, keep, send_or_keep
+from charlstm.tracking.runs import UNSENT, RunState, keep, send_or_keep
 from pipeline.stage.settings import seconds
 from pipeline.stage.tracking_store import state_root, store
 

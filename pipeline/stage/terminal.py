@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charlstm.files.pieces import Advance
+from charlstm.files.atomic import Advance
 from charlstm.files.urls import without_credentials
 
 if TYPE_CHECKING:

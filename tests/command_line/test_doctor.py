@@ -13,9 +13,8 @@ import pytest
 from commands import Run
 
 from benchmarks.projects import LAUNCH, ROOT, write_params
-from charlstm.corpus.download import FALLBACKS
+from charlstm.corpus.fetch import FALLBACKS, Fallback
 from charlstm.files.atomic import sha256
-from charlstm.sections import FallbackParams
 from pipeline.commands.doctor import check_gpu
 
 REQUIRED = """[project]
@@ -79,9 +78,7 @@ def test_a_fault_is_a_line(
 
 def test_a_substitute_is_said(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = sha256(project / "Datasets/shakespear.txt")
-    same = dict.fromkeys(("requirement_sha256", "sha256", "stands_in_for"), digest)
-    fallback = FallbackParams(requirement="package==1", members="*", num_bytes=9, **same)
-    monkeypatch.setitem(FALLBACKS, digest, fallback)
+    monkeypatch.setitem(FALLBACKS, digest, Fallback("package==1", digest, "*", 9, digest))
     write_params(project, {"download.sha256": digest})
     assert "WARNING: Datasets/shakespear.txt is a substitute, package==1, " in run("doctor")[2]
 

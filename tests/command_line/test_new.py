@@ -115,7 +115,7 @@ def test_mistakes_are_told_in_a_line(run: Run, project: Path, monkeypatch: pytes
     (project / "Datasets/text.txt").write_text(ENGLISH)
     (project / "link").symlink_to(project / "Datasets/text.txt")
     os.mkfifo(project / "fifo")
-    monkeypatch.setattr("charlstm.corpus.download.NUM_RETRIES", 0)
+    monkeypatch.setattr("charlstm.corpus.fetch.NUM_RETRIES", 0)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{free.getsockname()[1]}/text.txt"

@@ -8,12 +8,11 @@ import torch
 
 from charlstm.evaluation import protocols
 from charlstm.evaluation.protocols import published_for, text_sha256
-from charlstm.model import windows
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
-from charlstm.model.loss import LossSum
+from charlstm.model.loss import LossSum, sliding, windowed
 from charlstm.model.shape import ModelShape
-from charlstm.sections import PublishedLoss
+from charlstm.params import PublishedLoss
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 
@@ -50,8 +49,8 @@ def brute_force(
 
 @pytest.mark.parametrize("context_len", [1, 7, 100, 102, 306, 307, 1000])
 def test_windowed(model: CharLSTM, ids: np.ndarray, context_len: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "MAX_CHARS_PER_FORWARD", 500)
-    loss = windows.windowed(model, EncodedText(ids), context_len)
+    monkeypatch.setattr("charlstm.model.loss.MAX_CHARS_PER_FORWARD", 500)
+    loss = windowed(model, EncodedText(ids), context_len)
     expected = brute_force(model, ids, context_len)
     assert loss.num_chars == expected.num_chars == NUM_IDS - 1
     assert loss.nats == pytest.approx(expected.nats, rel=1e-12)
@@ -61,10 +60,10 @@ def test_windowed(model: CharLSTM, ids: np.ndarray, context_len: int, monkeypatc
 @pytest.mark.parametrize("context_len", [7, 100, 1000])
 def test_windows_are_reset_at_documents(model: CharLSTM, ids: np.ndarray, context_len: int, size: int) -> None:
     separator = ids[200 : 200 + size]
-    loss = windows.windowed(model, EncodedText(ids, separator=separator), context_len)
+    loss = windowed(model, EncodedText(ids, separator=separator), context_len)
     assert loss.num_chars == NUM_IDS - 1
     assert loss.nats == pytest.approx(brute_force(model, ids, context_len, separator).nats, rel=1e-12)
-    assert loss.nats != pytest.approx(windows.windowed(model, EncodedText(ids), context_len).nats, rel=1e-6)
+    assert loss.nats != pytest.approx(windowed(model, EncodedText(ids), context_len).nats, rel=1e-6)
 
 
 @pytest.mark.parametrize("separator", [None, np.array([3], np.uint8)], ids=["one text", "documents"])
@@ -97,26 +96,22 @@ def test_sliding(
             nats -= float(logits_BTV[0, 0].log_softmax(0)[text[at + 1]])
         assert state is not None
         ends.append(state)
-    loss = windows.sliding(model, EncodedText(ids, separator=separator), context_len, num_rows, slice(0, num_rows))
+    loss = sliding(model, EncodedText(ids, separator=separator), context_len, num_rows, slice(0, num_rows))
     assert loss.num_chars == (NUM_IDS - length) * length
     assert loss.nats == pytest.approx(nats, rel=1e-12)
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 40])
 def test_processes_share_out_the_windows(model: CharLSTM, ids: np.ndarray, world_size: int) -> None:
-    whole = windows.windowed(model, EncodedText(ids), 10)
-    parts = [
-        windows.windowed(model, EncodedText(ids), 10, rank=rank, world_size=world_size) for rank in range(world_size)
-    ]
+    whole = windowed(model, EncodedText(ids), 10)
+    parts = [windowed(model, EncodedText(ids), 10, rank=rank, world_size=world_size) for rank in range(world_size)]
     assert sum(part.num_chars for part in parts) == whole.num_chars
     assert sum(part.nats for part in parts) == pytest.approx(whole.nats, rel=1e-12)
 
 
 def test_processes_share_out_the_sliding_rows(model: CharLSTM, ids: np.ndarray) -> None:
-    whole = windows.sliding(model, EncodedText(ids), 10, 40, slice(0, 40))
-    parts = [
-        windows.sliding(model, EncodedText(ids), 10, 40, rows) for rows in (slice(0, 13), slice(13, 39), slice(39, 40))
-    ]
+    whole = sliding(model, EncodedText(ids), 10, 40, slice(0, 40))
+    parts = [sliding(model, EncodedText(ids), 10, 40, rows) for rows in (slice(0, 13), slice(13, 39), slice(39, 40))]
     assert sum(part.num_chars for part in parts) == whole.num_chars
     assert sum(part.nats for part in parts) == pytest.approx(whole.nats, rel=1e-12)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from charlstm.errors import ChecksumError
-from charlstm.files.checksums import SUMS, verify, write_sums
+from charlstm.files.atomic import SUMS, verify, write_sums
 
 
 def test_whole_files_pass_and_others_do_not(tmp_path: Path) -> None:

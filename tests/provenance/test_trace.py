@@ -14,8 +14,7 @@ from mlflow import MlflowClient
 from stages import dvc
 
 from benchmarks.projects import write_params
-from charlstm.corpus.download import FALLBACKS
-from charlstm.sections import FallbackParams
+from charlstm.corpus.fetch import FALLBACKS, Fallback
 from pipeline import cli
 
 Json = dict[str, Any]
@@ -98,9 +97,7 @@ def test_without_mlflow_git_and_dvc_say_the_same(copy: Path, trace: Trace, caplo
 def test_a_text_that_stands_in_is_said_to_be_one(copy: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
     sha256 = trace("HEAD")["SHA-256"]
     Path("mlflow.db").unlink()
-    same = dict.fromkeys(("requirement_sha256", "sha256", "stands_in_for"), sha256)
-    fallback = FallbackParams.model_validate({"requirement": "p==1", "members": "*", "num_bytes": 9, **same})
-    monkeypatch.setitem(FALLBACKS, sha256, fallback)
+    monkeypatch.setitem(FALLBACKS, sha256, Fallback("p==1", sha256, "*", 9, sha256))
     write_params(copy, {"download.sha256": sha256})
     dvc(copy, "commit", "--force")
     dvc(copy, "git", "commit", "-qam", "with a fallback")

@@ -7,9 +7,9 @@ import pytest
 from reviews import copy, review, sample
 
 from charlstm.evaluation.results import write_document
+from charlstm.params import PublishedLoss
 from charlstm.report.comparison import comparison_of, groups_of, labels_of, loss_rows
 from charlstm.report.document import Candidate, Loss, read_review
-from charlstm.sections import PublishedLoss
 from pipeline.commands.review import review as write_review
 
 

@@ -10,12 +10,11 @@ import pytest
 from stages import run_here, run_stage, run_stages
 
 from benchmarks.projects import Override, write_params
-from charlstm.corpus.download import FALLBACKS
+from charlstm.corpus.fetch import FALLBACKS, Fallback
 from charlstm.evaluation.baselines import read_baselines
 from charlstm.evaluation.results import write_document
 from charlstm.params import load_params
 from charlstm.report.document import read_review
-from charlstm.sections import FallbackParams
 from charlstm.text.encoded import load_ids
 from charlstm.text.vocabulary import load_vocab
 from pipeline.commands.doctor import check_substitute
@@ -122,9 +121,7 @@ def test_a_substitute_is_said_wherever_a_result_is(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sha256 = hashlib.sha256((project / "Datasets/shakespear.txt").read_bytes()).hexdigest()
-    same = dict.fromkeys(("requirement_sha256", "sha256", "stands_in_for"), sha256)
-    fallback = FallbackParams(requirement="package==1", members="*", num_bytes=9, **same)
-    monkeypatch.setitem(FALLBACKS, sha256, fallback)
+    monkeypatch.setitem(FALLBACKS, sha256, Fallback("package==1", sha256, "*", 9, sha256))
     write_params(project, {"download.sha256": sha256})
     assert run_here(project, "sample") == 0
     assert "THE TEXT IS A SUBSTITUTE, package==1, " in reported(project, capsys)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from charlstm.files.checksums import SUMS, write_sums
+from charlstm.files.atomic import SUMS, write_sums
 from charlstm.training.checkpoint import STATE, Checkpoint, read_checkpoint
 from pipeline import mirror
 from pipeline.dvc.unfinished import TRAINING_ID

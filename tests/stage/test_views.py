@@ -41,7 +41,7 @@ def test_without_tracker_console_and_observers_the_bytes_are_the_same(project: P
     (project / "mlflow.db").unlink()
     (project / "pipeline/stage/console.py").write_text(SILENT.format("TrainingConsole"))
     (project / "charlstm/tracking/tracker.py").write_text(SILENT.format("TrainingTracker"))
-    unsent = project / "charlstm/tracking/unsent.py"
+    unsent = project / "charlstm/tracking/runs.py"
     unsent.write_text(unsent.read_text() + "def keep(*_: object) -> None: ...\nsend_or_keep = keep\n")
     train = project / "pipeline/train.py"
     source, count = re.subn(r"train\(\[.*texts\]", "train([]", train.read_text())
@@ -87,7 +87,7 @@ def test_an_unfinished_training_is_known_by_what_dvc_declares(project: Path, mon
     edit_views(project)
     (project / "charlstm/model/__pycache__").mkdir(exist_ok=True)
     (project / "charlstm/model/__pycache__/gates.cpython-311.nbi").write_bytes(b"other times")
-    edit(project, Path("charlstm/corpus/download.py"))
+    edit(project, Path("charlstm/corpus/fetch.py"))
     write_params(project, {"sample.temperatures": [0.5]})
     assert found() == first
     seen = {first}

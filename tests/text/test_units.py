@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from charlstm.evaluation.protocols import char_losses, stateful
 from charlstm.evaluation.text_statistics import PromptedText, loss_of
 from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.loss import sliding, windowed
 from charlstm.model.shape import ModelShape
-from charlstm.model.windows import sliding, windowed
 from charlstm.text.encoded import EncodedText, begins_character
 from charlstm.text.vocabulary import ByteVocab
 from charlstm.training.batches import Batches, StreamBatches, WindowBatches, rows_of

@@ -14,7 +14,7 @@ from commands import Run
 from stores import of_model
 
 from charlstm.tracking.client import Store, ask
-from charlstm.tracking.unsent import RUN, keep, send_or_keep
+from charlstm.tracking.runs import RUN, keep, send_or_keep
 
 
 class Empty(BaseHTTPRequestHandler):

@@ -17,8 +17,7 @@ from stores import COMMIT_MS, EPOCHS, STEPS, history, of_model, open_store, send
 
 from charlstm.history import StepView
 from charlstm.tracking.client import Reader, Store, connect
-from charlstm.tracking.runs import TABLES_TAG, TRAINING_TAG, Curves, RunState, make_run_true
-from charlstm.tracking.unsent import RUN, keep, send_unsent
+from charlstm.tracking.runs import RUN, TABLES_TAG, TRAINING_TAG, Curves, RunState, keep, make_run_true, send_unsent
 from charlstm.training.checkpoint import PROGRESS, Checkpoint, CheckpointFolder
 from charlstm.training.progress import Progress
 

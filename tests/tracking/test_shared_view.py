@@ -1,6 +1,6 @@
 """Columns and x axis of MLflow's page, and its address."""
 
-from charlstm.tracking.view import page, view_state
+from charlstm.tracking.shared_view import page, view_state
 
 LOSSES = {
     "train/nats_per_char": 1.3,

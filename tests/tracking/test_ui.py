@@ -19,7 +19,7 @@ from stores import of_model, open_store, send
 
 from charlstm.tracking.client import Store
 from charlstm.tracking.runs import TABLES_TAG
-from charlstm.tracking.view import page, share_view
+from charlstm.tracking.shared_view import page, share_view
 from pipeline.provenance.summary import RunSummary, page_tags
 from pipeline.stage.presets import Recipe
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from charlstm.errors import CharlstmError
-from charlstm.files.checksums import SUMS
+from charlstm.files.atomic import SUMS
 from charlstm.training.checkpoint import STATE, Checkpoint, CheckpointFolder
 
 

@@ -17,9 +17,9 @@ from charlstm.params import Params
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import ByteVocab, Vocab
 from charlstm.training.checkpoint import CheckpointFolder
-from charlstm.training.initial import load_initial
+from charlstm.training.learner import load_initial
+from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes
-from charlstm.training.train import Data, Result, fit
 
 SHAPE = ModelShape(4, 6, 5, 2, 3)
 SIZES = {

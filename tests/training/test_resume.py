@@ -14,8 +14,8 @@ from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, separator_ids
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.checkpoint import CheckpointFolder
+from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes
-from charlstm.training.train import Data, Result, fit
 
 Train = Callable[..., Result]
 OVERRIDE = {

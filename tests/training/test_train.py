@@ -12,14 +12,14 @@ from charlstm.errors import TrainingError
 from charlstm.history import EpochRow, StepRow
 from charlstm.model import loss
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.model.windows import windowed
+from charlstm.model.loss import windowed
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 from charlstm.training import learner
+from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes
 from charlstm.training.progress import Observer, Plan, Progress
-from charlstm.training.train import Data, Result, fit
 
 Fit = Callable[..., Result]
 OFF = {"train.dropout.embedding": 0.0, "train.dropout.output": 0.0, "train.state_reset_probability": 0.0}

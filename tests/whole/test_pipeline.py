@@ -75,7 +75,7 @@ def test_a_stage_alone_with_its_declared_inputs_makes_its_outputs(trained: Path,
 DECIDED = {
     "charlstm/generation/kernels.py": {"sample"},
     "charlstm/sampling.py": {"sample"},
-    "charlstm/corpus/download.py": {"download", "split", "encode"},
+    "charlstm/corpus/fetch.py": {"download", "split", "encode"},
     "charlstm/evaluation/baselines.py": {"evaluate", "sample"},
     "charlstm/report/page.py": {"sample"},
     "charlstm/model/gates.py": {"train", "evaluate", "sample"},

