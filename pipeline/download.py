@@ -18,12 +18,10 @@ from charlstm.files.documents import load_yaml
 from charlstm.files.pieces import read_pieces, write_pieces
 from charlstm.files.urls import without_credentials
 from charlstm.params import DownloadParams, Params
-from pipeline.dvc.paths import Paths
-from pipeline.dvc.record import cached, md5, read_lock, recorded_outputs
-from pipeline.provenance.git import git
-from pipeline.stage import stage
-from pipeline.stage.project import LOCK, PARAMS
-from pipeline.stage.tracking_store import project_root
+from pipeline.lineage.git import git
+from pipeline.run import stage
+from pipeline.run.dvc import Paths, cached, md5, read_lock, recorded_outputs
+from pipeline.run.project import LOCK, PARAMS, project_root
 
 log = logging.getLogger("charlstm")
 

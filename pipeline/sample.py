@@ -3,7 +3,7 @@
 if __name__ == "__main__":  # above the imports, which take seconds: see `stage.run`
     import sys
 
-    from pipeline.stage import stage
+    from pipeline.run import stage
 
     sys.exit(stage.run("pipeline.sample"))
 
@@ -36,11 +36,9 @@ from charlstm.sampling import Sampling
 from charlstm.sections import Section
 from charlstm.text.encoded import load_parts
 from charlstm.tracking.runs import TABLES_TAG
-from pipeline.dvc.paths import Paths
-from pipeline.provenance import provenance
-from pipeline.provenance.summary import summary_of, with_page
-from pipeline.stage.sending import send
-from pipeline.stage.terminal import printable
+from pipeline.lineage import provenance
+from pipeline.run.dvc import Paths
+from pipeline.run.terminal import printable
 
 TABLE = "samples.csv"
 
@@ -104,7 +102,7 @@ def track(
 ) -> None:
     """Add the texts and their review to the model's run. `is_here`: they were written here, by these versions."""
     known = provenance.run_of_model(trained.sha256, params, paths, tables)
-    summary = summary_of(params, known.new_tags)._replace(
+    summary = provenance.summary_of(params, known.new_tags)._replace(
         num_parameters=trained.model.shape.num_parameters,
         losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
         model_sha256=trained.sha256,
@@ -119,7 +117,7 @@ def track(
         },
         files={f"review/{name}": paths.samples / name for name in (PAGE, DOCUMENT)},
     )
-    send("sample", with_page(state, summary, is_here=is_here), is_here=is_here)
+    provenance.send("sample", state, summary, is_here=is_here)
 
 
 # Generated texts as an MLflow run has them: one file to read, and one table that the UI lays beside that of others.

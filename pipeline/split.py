@@ -8,9 +8,9 @@ from charlstm.errors import CorpusError
 from charlstm.files.checksums import SUMS, sums_of, verify, write_digests
 from charlstm.files.pieces import find_all, read_pieces, write_pieces
 from charlstm.params import Params
-from pipeline.dvc.paths import Paths
-from pipeline.stage import stage
-from pipeline.stage.terminal import progress
+from pipeline.run import stage
+from pipeline.run.dvc import Paths
+from pipeline.run.terminal import progress
 
 log = logging.getLogger("charlstm")
 

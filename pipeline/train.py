@@ -24,8 +24,7 @@ from charlstm.training.needs import shape_of
 from charlstm.training.processes import Processes, is_out_of_memory
 from charlstm.training.progress import Observer
 from charlstm.training.train import Data, Result, fit
-from pipeline.dvc import unfinished
-from pipeline.dvc.paths import Paths
+from pipeline.checkpoint_mirror import CheckpointMirror
 from pipeline.hardware import (
     is_kept_on_cpu,
     keep_freed_memory,
@@ -33,15 +32,13 @@ from pipeline.hardware import (
     use_reproducible_kernels,
     work_of,
 )
-from pipeline.mirror import Mirror
-from pipeline.provenance import provenance
-from pipeline.provenance.summary import page_tags, summary_of
-from pipeline.stage import stage
-from pipeline.stage.console import TrainingConsole
-from pipeline.stage.epoch_texts import EpochTexts, epoch_prompts
-from pipeline.stage.interruption import handle_signals
-from pipeline.stage.settings import MIRROR, seconds
-from pipeline.stage.tracking_store import STATE_FOLDER, project_root, store
+from pipeline.lineage import provenance
+from pipeline.lineage.provenance import page_tags, summary_of
+from pipeline.run import stage, unfinished
+from pipeline.run.console import EpochTexts, TrainingConsole, epoch_prompts
+from pipeline.run.dvc import Paths
+from pipeline.run.interruption import handle_signals
+from pipeline.run.project import CHECKPOINT_MIRROR, STATE_FOLDER, project_root, seconds, store
 
 log = logging.getLogger("charlstm")
 
@@ -74,17 +71,14 @@ def run(params: Params, paths: Paths) -> None:
 
         def train(observers: Sequence[Observer], folder: Path) -> Result:
             checkpoints = CheckpointFolder(folder, seconds_between)
-            stop = interruption.should_stop
             with _reason_shared(processes, failure):
-                return fit(data, params.model, params.train, processes, observers, checkpoints, stop)
+                return fit(data, params.model, params.train, processes, observers, checkpoints, interruption.poll)
 
-        def stop() -> bool:
-            return interruption.is_requested
-
-        def begin() -> None:  # it may wait for another experiment
-            begun.append(stack.enter_context(unfinished.start_or_resume(fingerprint, stop)))
-            if url := os.environ.get(MIRROR):
-                stack.enter_context(Mirror(url, begun[0].folder, is_anew=begun[0].is_anew))
+        def begin() -> None:
+            resumed = unfinished.start_or_resume(fingerprint, lambda: interruption.is_requested)
+            begun.append(stack.enter_context(resumed))  # it may wait for another experiment
+            if url := os.environ.get(CHECKPOINT_MIRROR):
+                stack.enter_context(CheckpointMirror(url, begun[0].folder, is_anew=begun[0].is_anew))
 
         with ExitStack() as stack, processes.interrupted_by_lost_peers(), _out_of_memory_explained():
             _check_same_training(processes, fingerprint)

@@ -21,7 +21,7 @@ LAYERS = (
 # and paths themselves are in dvc.yaml.
 VIEWS = (
     *("charlstm.errors", "charlstm.params", "charlstm.sections", "charlstm.tracking"),
-    *("pipeline.dvc", "pipeline.mirror", "pipeline.new", "pipeline.provenance", "pipeline.stage"),
+    *("pipeline.checkpoint_mirror", "pipeline.lineage", "pipeline.proposal", "pipeline.recipes", "pipeline.run"),
 )
 
 

@@ -11,13 +11,11 @@ from charlstm.files.atomic import sha256
 from charlstm.model.shape import WEIGHTS
 from charlstm.tracking.client import EXPERIMENT_TAG, Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG
-from pipeline.dvc.paths import Paths, load_paths
-from pipeline.dvc.record import Lock, md5, parse_lock
-from pipeline.provenance.git import check_git, git
-from pipeline.provenance.provenance import COMMIT, TRAIN_MD5
-from pipeline.stage.project import LOCK
-from pipeline.stage.terminal import printable
-from pipeline.stage.tracking_store import store
+from pipeline.lineage.git import check_git, git
+from pipeline.lineage.provenance import COMMIT, TRAIN_MD5
+from pipeline.run.dvc import Lock, Paths, load_paths, md5, parse_lock
+from pipeline.run.project import LOCK, store
+from pipeline.run.terminal import printable
 
 log = logging.getLogger("charlstm")
 
