@@ -1,15 +1,9 @@
 """Stage evaluate: model + encoded text -> losses under every protocol and by blocks, curve, what single cells track."""
 
-if __name__ == "__main__":  # above the imports, which take seconds: see `stage.run`
-    import sys
-
-    from pipeline.run import stage
-
-    sys.exit(stage.run("pipeline.evaluate"))
-
 import json
 import logging
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -41,6 +35,7 @@ from charlstm.tracking.registered_model import LoggedModel
 from pipeline.hardware import use_reproducible_kernels
 from pipeline.lineage import provenance
 from pipeline.proposal import remedy
+from pipeline.run import stage
 from pipeline.run.dvc import Paths
 
 log = logging.getLogger("charlstm")
@@ -193,3 +188,7 @@ def _find_cells(trained: TrainedModel, ids: Ids, paths: Paths) -> None:
     else:
         num_confirmed = sum(one.is_confirmed for one in cells.tested)
         log.info("single cells track %d of %d labels of the text", num_confirmed, len(cells.tested))
+
+
+if __name__ == "__main__":
+    sys.exit(stage.run(run))

@@ -1,14 +1,8 @@
 """Stage sample: model -> generated texts, for prompts x temperatures x seeds, and the page that reviews them."""
 
-if __name__ == "__main__":  # above the imports, which take seconds: see `stage.run`
-    import sys
-
-    from pipeline.run import stage
-
-    sys.exit(stage.run("pipeline.sample"))
-
 import itertools
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -37,6 +31,7 @@ from charlstm.sections import Section
 from charlstm.text.encoded import load_parts
 from charlstm.tracking.runs import TABLES_TAG
 from pipeline.lineage import provenance
+from pipeline.run import stage
 from pipeline.run.dvc import Paths
 from pipeline.run.terminal import printable
 
@@ -170,3 +165,7 @@ def _generate(section: SampleParams, prompts: Sequence[str], trained: TrainedMod
         SampleRow(prompt, how.temperature, how.top_k, how.top_p, how.min_p, how.seed, written.text)
         for (prompt, how, *_), written in zip(requests, texts, strict=True)
     ]
+
+
+if __name__ == "__main__":
+    sys.exit(stage.run(run))

@@ -25,13 +25,7 @@ from charlstm.training.processes import Processes, is_out_of_memory
 from charlstm.training.progress import Observer
 from charlstm.training.train import Data, Result, fit
 from pipeline.checkpoint_mirror import CheckpointMirror
-from pipeline.hardware import (
-    is_kept_on_cpu,
-    keep_freed_memory,
-    set_num_threads,
-    use_reproducible_kernels,
-    work_of,
-)
+from pipeline.hardware import is_kept_on_cpu, keep_freed_memory, set_num_threads, use_reproducible_kernels, work_of
 from pipeline.lineage import provenance
 from pipeline.lineage.provenance import page_tags, summary_of
 from pipeline.run import stage, unfinished
@@ -67,7 +61,8 @@ def run(params: Params, paths: Paths) -> None:
     failure = project_root() / STATE_FOLDER / fingerprint / FAILURE
     failure.unlink(missing_ok=True)  # of an earlier start: those of this one come when all processes have met
     with handle_signals() as interruption:
-        processes = _processes(params)
+        timeout, on_cpu = seconds("CHARLSTM_TIMEOUT_SECONDS"), is_kept_on_cpu()
+        processes = Processes(params.train.precision, timeout_seconds=timeout, on_cpu=on_cpu)
 
         def train(observers: Sequence[Observer], folder: Path) -> Result:
             checkpoints = CheckpointFolder(folder, seconds_between)
@@ -124,14 +119,6 @@ def _load(params: Params, paths: Paths) -> Data:
     if str(paths.initial) != NOTHING:
         initial = load_initial(paths.initial, vocab, shape_of(params.model, len(vocab)))
     return Data(train, val, vocab, initial)
-
-
-def _processes(params: Params) -> Processes:
-    return Processes(
-        params.train.precision,
-        timeout_seconds=seconds("CHARLSTM_TIMEOUT_SECONDS"),
-        on_cpu=is_kept_on_cpu(),
-    )
 
 
 def _check_same_training(processes: Processes, fingerprint: str) -> None:
@@ -211,10 +198,7 @@ def _write(paths: Paths, result: Result, vocab: Vocab) -> None:
         **({"initial_val_nats_per_char": began} if (began := result.initial_nats_per_char) is not None else {}),
     }
     write_text(paths.train / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    tables = Tables(
-        table(result.epochs, EpochRow._fields),
-        table(result.steps, StepRow._fields),
-    )
+    tables = Tables(table(result.epochs, EpochRow._fields), table(result.steps, StepRow._fields))
     write_tables(paths.train, tables, paths.model / WEIGHTS)
 
 

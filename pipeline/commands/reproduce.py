@@ -91,11 +91,8 @@ def _make(folder: Path, environment: dict[str, str]) -> None:
 
 def _dvc(folder: Path, *arguments: str, **environment: str) -> int:
     """The exit code of DVC. Neither MLflow nor the checkpoint mirror sees what runs, nor has its result ready."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("MLFLOW_", CHECKPOINT_MIRROR, "DVC_ROOT"))
-    }
+    hidden = ("MLFLOW_", CHECKPOINT_MIRROR, "DVC_ROOT")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     env = {**kept, "DVC_NO_ANALYTICS": "true", **environment}
     with start_dvc(*arguments, environment=env, folder=folder, stdout=sys.__stderr__) as process:  # stdout: the table's
         try:

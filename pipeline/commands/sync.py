@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.run.stage import EXIT_BAD_INPUT
+from pipeline.run.project import state_root, store
+from pipeline.run.stage import EXIT_BAD_INPUT, load
 from pipeline.run.terminal import plain_console
 
 
@@ -23,12 +24,10 @@ def sync(
     """
     from charlstm.tracking.client import SECONDS_FOR_FILES, ask
     from charlstm.tracking.unsent import send_unsent
-    from pipeline.run.project import state_root, store
 
     root, where = state_root(), store()
     if is_of_files:
         from pipeline.lineage.rebuilding import rebuild  # it takes torch, which sending does without
-        from pipeline.run.stage import load
 
         rebuild(*load())
     console = plain_console(soft_wrap=True)

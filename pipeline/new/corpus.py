@@ -7,7 +7,7 @@ it, for git. So `dvc push`, `dvc pull` and a fresh clone have it.
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import count, cycle
 from pathlib import Path
 from statistics import median
@@ -29,7 +29,6 @@ from pipeline.run.project import PARAMS
 
 if TYPE_CHECKING:  # torch takes a second to import: mistakes are told before
     from charlstm.model.model_folder import TrainedModel
-    from charlstm.training.learner import Learner
 
 NAME_LENGTH = 12  # digits of the SHA-256
 MIN_KNOWN = 0.5  # of a text; the model of Dickens knows 0.25 of the Russian one, and does harm: docs/benchmarks.md
@@ -230,23 +229,13 @@ def step_seconds(params: Params, vocab_size: int) -> float:
     length = STEPS_PER_EPOCH * train.batch_size * train.context_len + 1
     text = EncodedText(np.random.default_rng(0).integers(vocab_size, size=length, dtype=np.uint32))
     processes = Processes(train.precision, on_cpu=hardware.is_kept_on_cpu())
-    step = take_steps(Learner(text, vocab_size, params.model, train, processes))
+    learner = Learner(text, vocab_size, params.model, train, processes)
+    numbers = cycle(range(learner.batches.steps_per_epoch - 1))  # the last batch is not whole
     seconds = []
     for _ in range(NUM_WARM_UP_STEPS + NUM_STEPS):
-        started = time.perf_counter()
-        step()
+        started, number = time.perf_counter(), next(numbers)
+        learner.take_step(number, 1, number)
         if torch.accelerator.is_available():
             torch.accelerator.synchronize()
         seconds.append(time.perf_counter() - started)
     return median(seconds[NUM_WARM_UP_STEPS:])
-
-
-def take_steps(learner: "Learner") -> Callable[[], None]:
-    """A function that takes the next step of the first epoch; after the last on a whole batch comes the first again."""
-    numbers = cycle(range(max(1, learner.batches.steps_per_epoch - 1)))
-
-    def step() -> None:
-        number = next(numbers)
-        learner.take_step(number, 1, number)
-
-    return step

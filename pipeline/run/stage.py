@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,20 +41,14 @@ USER_ERRORS = {
 Stage = Callable[["Params", "Paths"], None]
 
 
-def run(stage: Stage | str, argv: Sequence[str] | None = None) -> int:
-    """Run `stage` in the current folder; its exit code. A stage takes no options: `params.yaml` has them.
-
-    A name is that of a module whose `run` is the stage. Where its imports take seconds, it is imported here: a stage
-    that is stopped meanwhile says so in one line, too.
-    """
-    about = "A stage of dvc.yaml." if isinstance(stage, str) else stage.__doc__
-    argparse.ArgumentParser(description=about).parse_args(argv)
+def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
+    """Run `stage` in the current folder; its exit code. A stage takes no options: `params.yaml` has them."""
+    argparse.ArgumentParser(description=stage.__doc__).parse_args(argv)
 
     def work() -> None:
-        function: Stage = import_module(stage).run if isinstance(stage, str) else stage
         params, paths = load()
-        function(params, paths)
-        check_unchanged(params, Path(inspect.getfile(function)).stem)
+        stage(params, paths)
+        check_unchanged(params, Path(inspect.getfile(stage)).stem)
 
     return run_work(work)
 
@@ -96,24 +89,18 @@ def run_work(work: Callable[[], None]) -> int:
 
 def with_removed_outputs_named(run: Callable[[], int]) -> int:
     """The exit code of `run`. If it fails, a line says how to restore the outputs that DVC removed before."""
-    code = None
+    from pipeline.run.dvc import cached, recorded_outputs
+
+    code, stage = None, os.environ.get("DVC_STAGE", "")  # `train`, or `sub/dvc.yaml:train`
     try:
         code = run()
     finally:
-        if code != 0 and rank() == 0:
-            _name_removed_outputs(os.environ.get("DVC_STAGE", ""))
+        with contextlib.suppress(OSError, CharlstmError):  # no record
+            recorded = recorded_outputs(stage.rpartition(":")[2]) if code != 0 and rank() == 0 else {}
+            if any(not path.exists() and cached(md5) for path, md5 in recorded.items()):
+                advice = "DVC removed the previous outputs of %s before it ran: `dvc checkout %s` restores them"
+                logging.getLogger("charlstm").warning(advice, stage, stage)
     return code
-
-
-def _name_removed_outputs(stage: str) -> None:
-    from pipeline.run.dvc import cached, recorded_outputs
-
-    with contextlib.suppress(OSError, CharlstmError):  # no record
-        recorded = recorded_outputs(stage.rpartition(":")[2])  # `train`, or `sub/dvc.yaml:train`
-        if any(not path.exists() and cached(md5) for path, md5 in recorded.items()):
-            logging.getLogger("charlstm").warning(
-                "DVC removed the previous outputs of %s before it ran: `dvc checkout %s` restores them", stage, stage
-            )
 
 
 def guarded(work: Callable[[], int]) -> int:
