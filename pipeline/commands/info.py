@@ -129,8 +129,8 @@ def _card_of_run(sha256: str) -> dict[str, Any] | None:
 def _card_of_project(folder: Path) -> dict[str, Any] | None:
     """The card of `folder`, from the review and git in the current folder; None if it is not that project's model."""
     from charlstm.report.document import DOCUMENT, read_review
+    from pipeline.lineage.git import commits_with
     from pipeline.lineage.provenance import flat, recipe_in
-    from pipeline.lineage.search import commits_with
     from pipeline.run.dvc import declared_paths, md5
 
     declared = declared_paths()  # whatever params.yaml says: it may be of the next model already

@@ -13,8 +13,9 @@ from charlstm.evaluation.blocks import BLOCKS, Blocks, parse_blocks
 from charlstm.files.atomic import write_text
 from charlstm.report.document import DOCUMENT, Candidate, ReviewDocument, read_review
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
+from pipeline.lineage.git import find_commit, lock_at
 from pipeline.lineage.provenance import recipe_at, recipe_in
-from pipeline.lineage.search import find, find_commit, lock_at
+from pipeline.lineage.search import find
 from pipeline.run.dvc import Paths, cached, files_of, load_paths, md5
 from pipeline.run.project import PIPELINE, find_root, from_here, output_from_here
 from pipeline.run.terminal import printable
