@@ -1,4 +1,4 @@
-"""Machines that vanish: does a training end in the bytes of an undisturbed one on a machine that has only its mirror?
+"""Machines that vanish: does a training end in the bytes of an undisturbed one elsewhere, from the checkpoint mirror?
 
 Usage: python -m benchmarks.machines [--count 20] [--seed 0] [--s3]
 
@@ -6,7 +6,7 @@ A machine is a folder: code, data, and what a training writes. It is killed as i
 removed. The next one begins with code and data alone. Two vanish in each training, then one is left to finish. All
 share an MLflow database, where each training is to be one run with one whole curve.
 
-The mirror is a folder. With `--s3`, it is in a bucket of a server that delays each request by 200 ms.
+The checkpoint mirror is a folder. With `--s3`, it is in a bucket of a server that delays each request by 200 ms.
 `benchmarks.tracking` says what a mirror costs.
 """
 
