@@ -67,10 +67,10 @@ def stop_with_parent() -> None:
     """Have Linux send SIGTERM, also after `exec`, when the DVC or the launcher that has started this process dies."""
     if not any(name in os.environ for name in STARTED_BY):
         return
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     launcher = os.environ.get(LAUNCHER)
     if launcher and not (launcher.isdecimal() and len(launcher) < 10):
         raise ParamsError(f"{LAUNCHER}: expected the number of a process, got {launcher[:60]!r}")
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if launcher and not psutil.pid_exists(int(launcher)):  # it has died before
         signal.raise_signal(signal.SIGTERM)

@@ -23,7 +23,7 @@ sys.exit(guarded(work))
 
 
 def test_a_command_that_cannot_start_or_fails(tmp_path: Path) -> None:
-    for command, code in ((["no-such-program"], 2), ([], 2), (["sh", "-c", "exit 7"], 7)):
+    for command, code in ((["no-such-program"], 2), ([], 2), ([""], 2), (["sh", "-c", "exit 7"], 7)):
         done = subprocess.run(
             [*LAUNCH, *command],
             cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
