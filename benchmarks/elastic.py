@@ -3,7 +3,7 @@
 Usage: python -m benchmarks.elastic      (as root; needs iproute2)
 
 Three nodes are network namespaces of this machine, each with a folder of its own, tied by a bridge. `torchrun
---nnodes 1:3 --max-restarts 9` trains on them, with a mirror of checkpoints and one MLflow database. First one node is
+--nnodes 1:3 --max-restarts 9` trains on them, with a checkpoint mirror and one MLflow database. First one node is
 killed with all its processes, and its folder is removed; it comes back with code and data alone. Then the cable of
 another is cut, and put back. The first node is where they meet, so it stays.
 
@@ -27,8 +27,8 @@ from benchmarks.harness import console, new_parser
 from benchmarks.projects import LAUNCH, kill, make_encoded_project, run, start, training_command
 from benchmarks.tracking import expected_run, read_run
 from charlstm.errors import ParamsError, TrainingError
-from pipeline.stage.settings import MIRROR
-from pipeline.stage.stage import guarded
+from pipeline.run.project import CHECKPOINT_MIRROR
+from pipeline.run.stage import guarded
 
 PREFIX, BRIDGE, NETWORK = "charlstm-elastic", "charlstm-bridge", "10.78.0"
 ADDRESSES = {"a": f"{NETWORK}.1", "b": f"{NETWORK}.2", "c": f"{NETWORK}.3"}
@@ -106,7 +106,7 @@ def start_node(folder: Path, name: str) -> "subprocess.Popen[bytes]":
     ]
     variables = {
         "GLOO_SOCKET_IFNAME": "eth0", "CHARLSTM_TIMEOUT_SECONDS": "10", "CHARLSTM_CHECKPOINT_SECONDS": "2",
-        MIRROR: (folder / "mirror").as_uri(), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        CHECKPOINT_MIRROR: (folder / "mirror").as_uri(), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
     }  # fmt: skip
     return start(folder / name, command, folder / f"{name}.log", **variables)  # a folder may vanish, its log stays
 

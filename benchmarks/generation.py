@@ -18,7 +18,7 @@ from typing import Any
 import charlstm
 from benchmarks.harness import console, new_parser, print_table, seconds_of
 from benchmarks.projects import PYTHON, ROOT
-from pipeline.stage.stage import guarded
+from pipeline.run.stage import guarded
 
 NUM_ROUNDS = 3
 USES: dict[str, tuple[dict[str, Any], int]] = {  # what is asked for, and characters in all

@@ -1,4 +1,4 @@
-"""Machines that vanish: does a training end in the bytes of an undisturbed one on a machine that has only its mirror?
+"""Machines that vanish: does a training end in the bytes of an undisturbed one elsewhere, from the checkpoint mirror?
 
 Usage: python -m benchmarks.machines [--count 20] [--seed 0] [--s3]
 
@@ -6,7 +6,7 @@ A machine is a folder: code, data, and what a training writes. It is killed as i
 removed. The next one begins with code and data alone. Two vanish in each training, then one is left to finish. All
 share an MLflow database, where each training is to be one run with one whole curve.
 
-The mirror is a folder. With `--s3`, it is in a bucket of a server that delays each request by 200 ms.
+The checkpoint mirror is a folder. With `--s3`, it is in a bucket of a server that delays each request by 200 ms.
 `benchmarks.tracking` says what a mirror costs.
 """
 
@@ -25,7 +25,7 @@ from benchmarks.kills import WORLDS, in_words, start_and_kill, train_undisturbed
 from benchmarks.object_store import BUCKET, object_store
 from benchmarks.projects import PYTHON, results, run, training_command
 from benchmarks.tracking import expected_run, read_run
-from pipeline.stage.settings import MIRROR
+from pipeline.run.project import CHECKPOINT_MIRROR
 
 VANISHING, DELAY = 2, 0.2
 
@@ -76,10 +76,10 @@ def main() -> int:
 def mirror_in(folder: Path, *, is_s3: bool) -> Iterator[dict[str, str]]:
     """An empty one; the variables that name it."""
     if not is_s3:
-        yield {MIRROR: folder.as_uri()}
+        yield {CHECKPOINT_MIRROR: folder.as_uri()}
         return
     with object_store(DELAY) as variables:
-        yield {**variables, MIRROR: f"s3://{BUCKET}/trainings"}
+        yield {**variables, CHECKPOINT_MIRROR: f"s3://{BUCKET}/trainings"}
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def stages(project: Path, gigabytes: float) -> Iterator[tuple[str, ...]]:
 
 def be_stage(stage: str) -> None:
     """Run a stage in the current folder; its seconds, processor seconds and bytes of memory, as JSON."""
-    module, load = import_module(f"pipeline.{stage}"), import_module("pipeline.stage.stage").load
+    module, load = import_module(f"pipeline.{stage}"), import_module("pipeline.run.stage").load
     before, started, cpu_started = memory_of_process("VmRSS"), time.perf_counter(), time.process_time()
     module.run(*load())
     used = [time.perf_counter() - started, time.process_time() - cpu_started, memory_of_process("VmHWM") - before]

@@ -26,8 +26,8 @@ from charlstm.params import NOTHING, Params, load_params
 from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import Vocab, load_vocab
 from charlstm.training.needs import shape_of
-from pipeline.dvc.paths import load_paths
-from pipeline.stage.presets import CORPORA, RECIPES, load, replaced, with_values
+from pipeline.recipes import CORPORA, RECIPES, load, replaced, with_values
+from pipeline.run.dvc import load_paths
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("charlstm", "pipeline")

@@ -22,8 +22,8 @@ from benchmarks.projects import ROOT
 from charlstm.evaluation.difference import mean_and_deviation
 from charlstm.evaluation.plots import ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.files.documents import load_yaml
-from pipeline.stage.presets import RECIPES, load, names
-from pipeline.stage.stage import guarded
+from pipeline.recipes import RECIPES, load, names
+from pipeline.run.stage import guarded
 
 RECORDS = ROOT / "benchmarks/records/recipes.jsonl"
 ORIGINAL_TOLERANCE = 0.02  # nats/char, of each epoch's loss

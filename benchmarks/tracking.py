@@ -34,8 +34,8 @@ from charlstm.tracking.client import Store
 from charlstm.tracking.tracker import TrainingTracker
 from charlstm.training.loop import fit
 from charlstm.training.progress import Observer
-from pipeline.stage.settings import DEFAULT_SECONDS
-from pipeline.stage.stage import guarded
+from pipeline.run.project import DEFAULT_SECONDS
+from pipeline.run.stage import guarded
 
 OVERRIDE = {"model.hidden_size": 96, "train.epochs": 10, "train.early_stopping_epochs": None}
 MAX_SECONDS = 14.0  # from the start of the training to the kill; some come after its end

@@ -19,7 +19,7 @@ from benchmarks.harness import console, new_parser, print_table, take_turns
 from benchmarks.trials import load_data, make_learner, take_steps
 from charlstm.training.processes import multiplies_bf16
 from pipeline.hardware import keep_freed_memory, set_num_threads
-from pipeline.stage.stage import guarded
+from pipeline.run.stage import guarded
 
 NUM_ROUNDS = 9
 PAUSE_SECONDS = 0.01  # before a step that is timed, until threads of the one before have stopped to spin

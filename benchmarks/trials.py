@@ -11,8 +11,8 @@ from charlstm.text.encoded import load_parts
 from charlstm.training.learner import Learner
 from charlstm.training.loop import Data
 from charlstm.training.processes import Processes
-from pipeline.dvc.paths import load_paths
 from pipeline.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels, work_of
+from pipeline.run.dvc import load_paths
 
 
 def load_data() -> Data:

@@ -16,9 +16,8 @@ import typer
 from typer.exceptions import TyperException
 
 from charlstm.errors import CharlstmError
-from pipeline.stage import settings
-from pipeline.stage.project import at_root
-from pipeline.stage.stage import guarded
+from pipeline.run.project import at_root, check_settings
+from pipeline.run.stage import guarded
 
 USE = "Use: a trained model"
 COMMANDS = {  # by group: the module, and what the list of commands says, the first line of its docstring
@@ -91,7 +90,7 @@ def _run(arguments: list[str]) -> int:
     is_command = any(arguments[0] in commands for commands in COMMANDS.values())
     needs_project = is_command and arguments[0] not in NEED_NO_PROJECT and "--help" not in arguments
     if arguments[0] != "doctor" and "--help" not in arguments:  # the doctor says them all
-        settings.check_all()
+        check_settings()
     try:
         with at_root(is_needed=needs_project):
             code = app_with(arguments[0])(arguments, prog_name="charlstm", standalone_mode=False)

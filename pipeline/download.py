@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -12,11 +13,10 @@ from charlstm.files.atomic import read_pieces, sha256, sums_of, write_digests, w
 from charlstm.files.documents import load_yaml
 from charlstm.files.urls import without_credentials
 from charlstm.params import DownloadParams, Params
-from pipeline.dvc.paths import Paths
-from pipeline.dvc.record import cached, md5, read_lock, recorded_outputs
-from pipeline.stage import stage
-from pipeline.stage.project import PARAMS
-from pipeline.stage.tracking_store import project_root
+from pipeline.lineage.git import git
+from pipeline.run import stage
+from pipeline.run.dvc import Paths, cached, md5, read_lock, recorded_outputs
+from pipeline.run.project import LOCK, PARAMS, project_root
 
 log = logging.getLogger("charlstm")
 
@@ -58,15 +58,23 @@ def _sources(section: DownloadParams, corpus: Path) -> list[str]:
 def kept_text(section: DownloadParams, corpus: Path) -> Path | None:
     """The corpus that is there, or in DVC's cache, if it is what the parameters name: then no source is asked.
 
-    It has the expected SHA-256, or it is what `dvc.lock` has of these parameters. A source on this machine is read.
+    It has the expected SHA-256, also if it is of an earlier commit, or it is what `dvc.lock` has of these parameters. A
+    source on this machine is read.
     """
     source, recorded = local_path(section.source), recorded_outputs("download").get(corpus, "")
     if source.exists() if source else section.sha256 is None:
         return None
-    files = [file for file in (corpus, cached(recorded)) if file is not None and file.is_file()]
+    files = [file for file in (corpus, *map(cached, [recorded, *_committed(corpus)])) if file and file.is_file()]
     if section.sha256 and (section.encoding, section.newlines) == ("utf-8", "keep"):
         return next((file for file in files if sha256(file) == section.sha256), None)
     return next((file for file in files if _is_recorded() and md5(file) == recorded), None)
+
+
+def _committed(corpus: Path) -> list[str]:
+    """The MD5 of what `dvc.lock` has under this name in any commit."""
+    commits = (git("rev-list", "--all", "--", str(LOCK)) or "").split()
+    found = git("grep", "-h", "--fixed-strings", "-A2", f"path: {corpus}", *commits, "--", str(LOCK)) if commits else ""
+    return re.findall(r"md5: ([0-9a-f]{32})$", found or "", re.MULTILINE)
 
 
 def _is_recorded() -> bool:

@@ -10,9 +10,9 @@ from charlstm.files.atomic import SUMS, read_pieces, read_sums, sha256, verify, 
 from charlstm.params import Params
 from charlstm.text.encoded import write_ids
 from charlstm.text.vocabulary import VOCAB, Alphabet, ByteVocab, Vocab, choose_alphabet, count_characters, describe
-from pipeline.dvc.paths import Paths
-from pipeline.stage import stage
-from pipeline.stage.terminal import progress
+from pipeline.run import stage
+from pipeline.run.dvc import Paths
+from pipeline.run.terminal import progress
 
 log = logging.getLogger("charlstm")
 

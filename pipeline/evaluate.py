@@ -1,15 +1,9 @@
 """Stage evaluate: model + encoded text -> losses under every protocol and by blocks, curve, what single cells track."""
 
-if __name__ == "__main__":  # above the imports, which take seconds: see `stage.run`
-    import sys
-
-    from pipeline.stage import stage
-
-    sys.exit(stage.run("pipeline.evaluate"))
-
 import json
 import logging
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -34,12 +28,11 @@ from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, load_parts
 from charlstm.text.vocabulary import Ids
 from charlstm.tracking.registered_model import LoggedModel
-from pipeline.dvc.paths import Paths
 from pipeline.hardware import use_reproducible_kernels
-from pipeline.new.proposal import remedy
-from pipeline.provenance import provenance
-from pipeline.provenance.summary import summary_of, with_page
-from pipeline.stage.sending import send
+from pipeline.lineage import provenance
+from pipeline.proposal import remedy
+from pipeline.run import stage
+from pipeline.run.dvc import Paths
 
 log = logging.getLogger("charlstm")
 
@@ -104,7 +97,7 @@ def track(
     measured |= {f"baseline/{name}": bits for name, bits in baselines.bits_per_char.items()}
     files = {f"evaluate/{name}": paths.evaluate / name for name in FILES}
     losses = {protocol: loss["nats_per_char"] for protocol, loss in metrics.items()}
-    summary = summary_of(params, known.new_tags)._replace(
+    summary = provenance.summary_of(params, known.new_tags)._replace(
         num_parameters=trained.model.shape.num_parameters,
         losses=losses,
         model_sha256=trained.sha256,
@@ -122,7 +115,7 @@ def track(
         known, measured=size | measured, files=files, model=model,
         end_ms=now_ms() if is_here else None,
     )  # fmt: skip
-    send("evaluate", with_page(state, summary, is_here=is_here), is_here=is_here)
+    provenance.send("evaluate", state, summary, is_here=is_here)
 
 
 def _beginning(text: EncodedText, max_chars: int | None, part: str) -> EncodedText:
@@ -191,3 +184,7 @@ def _find_cells(trained: TrainedModel, ids: Ids, paths: Paths) -> None:
     else:
         num_confirmed = sum(one.is_confirmed for one in cells.tested)
         log.info("single cells track %d of %d labels of the text", num_confirmed, len(cells.tested))
+
+
+if __name__ == "__main__":
+    sys.exit(stage.run(run))

@@ -15,9 +15,9 @@ from charlstm.params import AUTO
 from charlstm.prompts import check_prompts
 from charlstm.text.vocabulary import VOCAB, load_vocab
 from charlstm.training.needs import check_warmup, steps_per_epoch
-from pipeline.stage import settings
-from pipeline.stage.interruption import LAUNCHER, SIGNALS, stop_with_parent, without_ignored
-from pipeline.stage.stage import EXIT_BAD_INPUT, guarded, load, with_removed_outputs_named
+from pipeline.run.interruption import LAUNCHER, SIGNALS, stop_with_parent, without_ignored
+from pipeline.run.project import check_settings
+from pipeline.run.stage import EXIT_BAD_INPUT, guarded, load, with_removed_outputs_named
 
 TRAINING = "pipeline.train"
 DEFAULTS = {
@@ -34,7 +34,7 @@ SPIN_COUNT = "10000"
 
 def main(command: Sequence[str]) -> int:
     """Become `command`; the exit code if that cannot be."""
-    if not command:
+    if not command or not command[0]:
         sys.stderr.write("usage: python -m pipeline.launch accelerate launch ... | torchrun ...\n")
         return EXIT_BAD_INPUT
     return with_removed_outputs_named(lambda: guarded(lambda: _become(command)))
@@ -57,7 +57,7 @@ def check_training() -> None:
     Raises:
         CharlstmError: parameters are wrong, the text is too short for them, or a prompt has unknown characters.
     """
-    settings.check_all()
+    check_settings()
     params, paths = load()
     train, vocab = params.train, load_vocab(paths.encoded / VOCAB)
     if params.sample.prompts != AUTO:

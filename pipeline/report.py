@@ -12,12 +12,12 @@ from charlstm.params import Params
 from charlstm.report.document import DOCUMENT, ReviewDocument, in_order, read_review
 from charlstm.tracking.client import Reader
 from charlstm.tracking.registered_model import MODEL_TAG
-from pipeline.dvc.paths import Paths
-from pipeline.new.proposal import remedy
-from pipeline.stage import stage
-from pipeline.stage.presets import in_words
-from pipeline.stage.terminal import plain_console, printable
-from pipeline.stage.tracking_store import store
+from pipeline.proposal import remedy
+from pipeline.recipes import in_words
+from pipeline.run import stage
+from pipeline.run.dvc import Paths
+from pipeline.run.project import store
+from pipeline.run.terminal import plain_console, printable
 
 log = logging.getLogger("charlstm")
 

@@ -1,14 +1,8 @@
 """Stage sample: model -> generated texts, for prompts x temperatures x seeds, and the page that reviews them."""
 
-if __name__ == "__main__":  # above the imports, which take seconds: see `stage.run`
-    import sys
-
-    from pipeline.stage import stage
-
-    sys.exit(stage.run("pipeline.sample"))
-
 import itertools
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -33,11 +27,10 @@ from charlstm.report.page import page_of, playground_of
 from charlstm.sampling import Sampling
 from charlstm.text.encoded import load_parts
 from charlstm.tracking.runs import TABLES_TAG
-from pipeline.dvc.paths import Paths
-from pipeline.provenance import provenance
-from pipeline.provenance.summary import summary_of, with_page
-from pipeline.stage.sending import send
-from pipeline.stage.terminal import printable
+from pipeline.lineage import provenance
+from pipeline.run import stage
+from pipeline.run.dvc import Paths
+from pipeline.run.terminal import printable
 
 TABLE = "samples.csv"
 
@@ -101,7 +94,7 @@ def track(
 ) -> None:
     """Add the texts and their review to the model's run. `is_here`: they were written here, by these versions."""
     known = provenance.run_of_model(trained.sha256, params, paths, tables)
-    summary = summary_of(params, known.new_tags)._replace(
+    summary = provenance.summary_of(params, known.new_tags)._replace(
         num_parameters=trained.model.shape.num_parameters,
         losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
         model_sha256=trained.sha256,
@@ -116,7 +109,7 @@ def track(
         },
         files={f"review/{name}": paths.samples / name for name in (PAGE, DOCUMENT)},
     )
-    send("sample", with_page(state, summary, is_here=is_here), is_here=is_here)
+    provenance.send("sample", state, summary, is_here=is_here)
 
 
 # Generated texts as an MLflow run has them: one file to read, and one table that the UI lays beside that of others.
@@ -169,3 +162,7 @@ def _generate(section: SampleParams, prompts: Sequence[str], trained: TrainedMod
         SampleRow(prompt, how.temperature, how.top_k, how.top_p, how.min_p, how.seed, written.text)
         for (prompt, how, *_), written in zip(requests, texts, strict=True)
     ]
+
+
+if __name__ == "__main__":
+    sys.exit(stage.run(run))

@@ -7,9 +7,9 @@ from charlstm.corpus.parts import PARTS, Corpus
 from charlstm.errors import CorpusError
 from charlstm.files.atomic import SUMS, find, read_pieces, sums_of, verify, write_digests, write_pieces
 from charlstm.params import Params
-from pipeline.dvc.paths import Paths
-from pipeline.stage import stage
-from pipeline.stage.terminal import progress
+from pipeline.run import stage
+from pipeline.run.dvc import Paths
+from pipeline.run.terminal import progress
 
 log = logging.getLogger("charlstm")
 

@@ -23,24 +23,15 @@ from charlstm.training.loop import Data, Result, fit
 from charlstm.training.needs import shape_of
 from charlstm.training.processes import Processes, is_out_of_memory
 from charlstm.training.progress import Observer
-from pipeline.dvc import unfinished
-from pipeline.dvc.paths import Paths
-from pipeline.hardware import (
-    is_kept_on_cpu,
-    keep_freed_memory,
-    set_num_threads,
-    use_reproducible_kernels,
-    work_of,
-)
-from pipeline.mirror import Mirror
-from pipeline.provenance import provenance
-from pipeline.provenance.summary import page_tags, summary_of
-from pipeline.stage import stage
-from pipeline.stage.console import TrainingConsole
-from pipeline.stage.epoch_texts import EpochTexts, epoch_prompts
-from pipeline.stage.interruption import handle_signals
-from pipeline.stage.settings import MIRROR, seconds
-from pipeline.stage.tracking_store import STATE_FOLDER, project_root, store
+from pipeline.checkpoint_mirror import CheckpointMirror
+from pipeline.hardware import is_kept_on_cpu, keep_freed_memory, set_num_threads, use_reproducible_kernels, work_of
+from pipeline.lineage import provenance
+from pipeline.lineage.provenance import page_tags, summary_of
+from pipeline.run import stage, unfinished
+from pipeline.run.console import EpochTexts, TrainingConsole, epoch_prompts
+from pipeline.run.dvc import Paths
+from pipeline.run.interruption import handle_signals
+from pipeline.run.project import CHECKPOINT_MIRROR, STATE_FOLDER, project_root, seconds, store
 
 log = logging.getLogger("charlstm")
 
@@ -69,21 +60,19 @@ def run(params: Params, paths: Paths) -> None:
     failure = project_root() / STATE_FOLDER / fingerprint / FAILURE
     failure.unlink(missing_ok=True)  # of an earlier start: those of this one come when all processes have met
     with handle_signals() as interruption:
-        processes = _processes(params)
+        timeout, on_cpu = seconds("CHARLSTM_TIMEOUT_SECONDS"), is_kept_on_cpu()
+        processes = Processes(params.train.precision, timeout_seconds=timeout, on_cpu=on_cpu)
 
         def train(observers: Sequence[Observer], folder: Path) -> Result:
             checkpoints = CheckpointFolder(folder, seconds_between)
-            stop = interruption.should_stop
             with _reason_shared(processes, failure):
-                return fit(data, params.model, params.train, processes, observers, checkpoints, stop)
+                return fit(data, params.model, params.train, processes, observers, checkpoints, interruption.poll)
 
-        def stop() -> bool:
-            return interruption.is_requested
-
-        def begin() -> None:  # it may wait for another experiment
-            begun.append(stack.enter_context(unfinished.start_or_resume(fingerprint, stop)))
-            if url := os.environ.get(MIRROR):
-                stack.enter_context(Mirror(url, begun[0].folder, is_anew=begun[0].is_anew))
+        def begin() -> None:
+            resumed = unfinished.start_or_resume(fingerprint, lambda: interruption.is_requested)
+            begun.append(stack.enter_context(resumed))  # it may wait for another experiment
+            if url := os.environ.get(CHECKPOINT_MIRROR):
+                stack.enter_context(CheckpointMirror(url, begun[0].folder, is_anew=begun[0].is_anew))
 
         with ExitStack() as stack, processes.interrupted_by_lost_peers(), _out_of_memory_explained():
             _check_same_training(processes, fingerprint)
@@ -129,14 +118,6 @@ def _load(params: Params, paths: Paths) -> Data:
     if str(paths.initial) != NOTHING:
         initial = load_initial(paths.initial, vocab, shape_of(params.model, len(vocab)))
     return Data(train, val, vocab, initial)
-
-
-def _processes(params: Params) -> Processes:
-    return Processes(
-        params.train.precision,
-        timeout_seconds=seconds("CHARLSTM_TIMEOUT_SECONDS"),
-        on_cpu=is_kept_on_cpu(),
-    )
 
 
 def _check_same_training(processes: Processes, fingerprint: str) -> None:
@@ -216,10 +197,7 @@ def _write(paths: Paths, result: Result, vocab: Vocab) -> None:
         **({"initial_val_nats_per_char": began} if (began := result.initial_nats_per_char) is not None else {}),
     }
     write_text(paths.train / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    tables = Tables(
-        table(result.epochs, EpochRow._fields),
-        table(result.steps, StepRow._fields),
-    )
+    tables = Tables(table(result.epochs, EpochRow._fields), table(result.steps, StepRow._fields))
     write_tables(paths.train, tables, paths.model / WEIGHTS)
 
 

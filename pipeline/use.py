@@ -19,9 +19,8 @@ from charlstm.corpus.encodings import decode
 from charlstm.errors import CharlstmError, CorpusError, TextRequestError, VocabularyError
 from charlstm.sampling import Unknown
 from charlstm.tracking.registered_model import download_model, is_address
-from pipeline.stage.project import PIPELINE, from_here
-from pipeline.stage.terminal import printable
-from pipeline.stage.tracking_store import store
+from pipeline.run.project import PIPELINE, from_here, store
+from pipeline.run.terminal import printable
 
 if TYPE_CHECKING:
     from charlstm.language_model.model import Model

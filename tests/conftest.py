@@ -19,8 +19,7 @@ from stages import SHORT, dvc, run_stages, start_dvc
 from benchmarks import projects
 from benchmarks.projects import Override, make_project, training_command, write_params
 from charlstm.params import Params, load_params
-from pipeline.stage.settings import MIRROR
-from pipeline.stage.tracking_store import MLFLOW_DEFAULTS
+from pipeline.run.project import CHECKPOINT_MIRROR, MLFLOW_DEFAULTS
 
 # A busy machine or disk is no failure.
 settings.register_profile("no deadline", deadline=None)
@@ -178,7 +177,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in (
         "CHARLSTM_FALLBACK",
         "CHARLSTM_MIRROR",
-        MIRROR,
+        CHECKPOINT_MIRROR,
         "MLFLOW_TRACKING_URI",
         "MLFLOW_EXPERIMENT_NAME",
         *of_a_run,

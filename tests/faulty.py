@@ -29,6 +29,6 @@ vars(learner)["summed_nats"] = faulty
 
 if __name__ == "__main__":
     from pipeline import train
-    from pipeline.stage import stage
+    from pipeline.run import stage
 
     sys.exit(stage.run(train.run, []))

@@ -20,8 +20,8 @@ LAYERS = (
 # What stages import and no result depends on: it shows results, says who may run, or refuses bad values. Parameters
 # and paths themselves are in dvc.yaml.
 VIEWS = (
-    *("charlstm.errors", "charlstm.params", "charlstm.tracking"),
-    *("pipeline.dvc", "pipeline.mirror", "pipeline.new", "pipeline.provenance", "pipeline.stage"),
+    *("charlstm.errors", "charlstm.params", "charlstm.params", "charlstm.tracking"),
+    *("pipeline.checkpoint_mirror", "pipeline.lineage", "pipeline.proposal", "pipeline.recipes", "pipeline.run"),
 )
 
 

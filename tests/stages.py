@@ -18,7 +18,7 @@ from benchmarks.projects import (
     Override,
     shipped_params,
 )
-from pipeline.stage.stage import run
+from pipeline.run.stage import run
 
 PUBLISHED_DATA = "178cd03125c518a338d3fc794f5e380f.dir"  # DVC's hash of tiny Shakespeare, encoded
 

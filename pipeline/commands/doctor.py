@@ -22,12 +22,11 @@ from charlstm.errors import CharlstmError
 from charlstm.files.atomic import sha256
 from charlstm.files.urls import sqlite_file, without_credentials
 from charlstm.params import Params
-from pipeline.dvc.paths import Paths
-from pipeline.stage import settings
-from pipeline.stage.presets import in_words
-from pipeline.stage.stage import EXIT_BAD_INPUT, load
-from pipeline.stage.terminal import printable, reason_of
-from pipeline.stage.tracking_store import store
+from pipeline.recipes import in_words
+from pipeline.run.dvc import Paths, ask_dvc, reason_of
+from pipeline.run.project import setting_faults, store
+from pipeline.run.stage import EXIT_BAD_INPUT, load
+from pipeline.run.terminal import printable
 
 PROJECT = Path("pyproject.toml")
 INSTALL = "`pip install --constraint constraints.txt --editable '.[pipeline]'` installs what is needed"
@@ -80,7 +79,7 @@ def _precision(params: Params) -> str:
 
 def check_settings() -> Iterator[str]:
     """Variables of the environment that are out of their range."""
-    yield from (f"ERROR: {fault}" for fault in settings.faults())
+    yield from (f"ERROR: {fault}" for fault in setting_faults())
 
 
 def check_packages() -> Iterator[str]:
@@ -130,8 +129,7 @@ def check_git() -> Iterator[str]:
 
 def check_dvc() -> Iterator[str]:
     """Whether DVC can work here; and files of the user's own in a stage's output folder."""
-    command = [sys.executable, "-m", "dvc", "data", "status", "--json", "--granular"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = ask_dvc("data", "status", "--json", "--granular")
     if done.returncode:
         yield f"ERROR: dvc: {reason_of(done).removeprefix('ERROR: ')}"
         return

@@ -13,8 +13,8 @@ import typer
 
 from charlstm.errors import CharlstmError, CorpusError, TextRequestError
 from charlstm.sampling import DEFAULTS, Sampling, unknown_rule, whole
-from pipeline.stage.project import from_here
-from pipeline.stage.terminal import plain_console, printable
+from pipeline.run.project import from_here
+from pipeline.run.terminal import plain_console, printable
 from pipeline.use import (
     MODEL,
     STDIN,

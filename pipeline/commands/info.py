@@ -21,9 +21,8 @@ from pydantic import BaseModel
 from charlstm.errors import CharlstmError
 from charlstm.files.documents import read_json
 from charlstm.tracking.registered_model import MODEL_TAG, is_address
-from pipeline.stage.project import find_root, from_here
-from pipeline.stage.terminal import printable
-from pipeline.stage.tracking_store import store
+from pipeline.run.project import find_root, from_here, store
+from pipeline.run.terminal import printable
 from pipeline.use import MODEL, MODEL_HELP, open_model, to_the_end_of_a_pipe
 
 CARD = "card.json"
@@ -118,8 +117,7 @@ def read_card(where: str, sha256: str) -> Card:
 def _card_of_run(sha256: str) -> dict[str, Any] | None:
     """The card of a model, from its newest run."""
     from charlstm.tracking.client import Reader
-    from pipeline.provenance.provenance import COMMIT
-    from pipeline.provenance.summary import losses_of
+    from pipeline.lineage.provenance import COMMIT, losses_of
 
     for run in Reader(store()).by_tag(MODEL_TAG, sha256):
         tags = {name: run.tags.get(name) for name in ("corpus", "corpus_sha256", "recipe")}
@@ -131,10 +129,9 @@ def _card_of_run(sha256: str) -> dict[str, Any] | None:
 def _card_of_project(folder: Path) -> dict[str, Any] | None:
     """The card of `folder`, from the review and git in the current folder; None if it is not that project's model."""
     from charlstm.report.document import DOCUMENT, read_review
-    from pipeline.dvc.paths import declared_paths
-    from pipeline.dvc.record import md5
-    from pipeline.lineage.search import commits_with
-    from pipeline.provenance.summary import flat, recipe_in
+    from pipeline.lineage.git import commits_with
+    from pipeline.lineage.provenance import flat, recipe_in
+    from pipeline.run.dvc import declared_paths, md5
 
     declared = declared_paths()  # whatever params.yaml says: it may be of the next model already
     if Path(declared["model"]).resolve() != folder:

@@ -13,11 +13,11 @@ import typer
 from charlstm.corpus.fetch import local_path
 from charlstm.errors import ParamsError
 from pipeline.launch import SPIN_COUNT
-from pipeline.new.corpus import plan, switch
-from pipeline.new.initial import InitialModel
-from pipeline.stage.presets import CORPORA, load, names
-from pipeline.stage.project import from_here, path_from_here
-from pipeline.stage.terminal import printable, run_dvc
+from pipeline.new.corpus import InitialModel, plan, switch
+from pipeline.recipes import CORPORA, load, names
+from pipeline.run.dvc import run_dvc
+from pipeline.run.project import from_here, path_from_here
+from pipeline.run.terminal import printable
 from pipeline.use import MODEL_HELP, model_folder
 
 option = partial(typer.Option, show_default=False)

@@ -9,9 +9,9 @@ import typer
 from charlstm.errors import ParamsError
 from charlstm.files.atomic import write_text
 from charlstm.params import load_params, shown, values_in_words
-from pipeline.stage import presets
-from pipeline.stage.presets import RECIPES, load
-from pipeline.stage.project import PARAMS
+from pipeline import recipes
+from pipeline.recipes import RECIPES, load
+from pipeline.run.project import PARAMS
 
 SAVE = "save"
 
@@ -42,21 +42,21 @@ def recipe(
 
 
 def _show() -> None:
-    values = presets.current_values()
-    typer.echo(f"params.yaml: {presets.in_words(values)}")
-    for name in presets.names(RECIPES):
+    values = recipes.current_values()
+    typer.echo(f"params.yaml: {recipes.in_words(values)}")
+    for name in recipes.names(RECIPES):
         preset = load(RECIPES, name)
         is_current = all(values.get(key) == value for key, value in preset.values.items())
         typer.echo(f"{'*' if is_current else ' '} {name}: {re.split('[.:;] ', preset.about)[0].rstrip('.')}")
 
 
 def _write(name: str, is_forced: bool) -> None:
-    presets.check_idle()
-    preset, before = load(RECIPES, name), presets.current_values()
+    recipes.check_idle()
+    preset, before = load(RECIPES, name), recipes.current_values()
     if not is_forced:
-        presets.check_kept(RECIPES, preset.values)
+        recipes.check_kept(RECIPES, preset.values)
     changes = {key: value for key, value in preset.values.items() if before.get(key) != value}
-    text, _ = presets.params_with(changes)
+    text, _ = recipes.params_with(changes)
     write_text(PARAMS.resolve(), text)  # a link stays one
     for key, value in changes.items():
         typer.echo(f"  {key} {shown(before.get(key))} -> {shown(value)}")
@@ -65,14 +65,14 @@ def _write(name: str, is_forced: bool) -> None:
 
 
 def _save(name: str, is_forced: bool) -> None:
-    values, path = load_params(PARAMS).values(), presets.path_of(RECIPES, name)
+    values, path = load_params(PARAMS).values(), recipes.path_of(RECIPES, name)
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name) or name in (SAVE, RECIPES.root):
         raise ParamsError(f"expected a name of small letters, digits, - and _, but save and quick, got {name!r}")
     if os.path.lexists(path) and not is_forced:
         raise ParamsError(f"{path} is there already: take another name, or --force to write over it")
-    near = presets.nearest(RECIPES, values, without=name)
+    near = recipes.nearest(RECIPES, values, without=name)
     about = f"{near.name} with {values_in_words(near.changes)}" if near.changes else f"the same as {near.name}"
     root = load(RECIPES, RECIPES.root).values
     changes = {key: values[key] for key, value in root.items() if values[key] != value}
-    write_text(path, presets.preset_text(f"{about}.", changes))
+    write_text(path, recipes.preset_text(f"{about}.", changes))
     typer.echo(f"{path}: {about}")

@@ -15,12 +15,10 @@ import typer
 
 from charlstm.errors import CharlstmError
 from charlstm.params import NOTHING
-from pipeline.dvc.paths import load_paths
-from pipeline.dvc.record import cache_folder, parse_lock
+from pipeline.lineage.git import git
 from pipeline.lineage.search import find
-from pipeline.provenance.git import git
-from pipeline.stage.project import LOCK, PIPELINE, from_here
-from pipeline.stage.settings import MIRROR
+from pipeline.run.dvc import cache_folder, load_paths, parse_lock, start_dvc
+from pipeline.run.project import CHECKPOINT_MIRROR, LOCK, PIPELINE, from_here
 
 EXIT_DIFFERENT = 1
 SECONDS_TO_STOP = 60
@@ -84,7 +82,7 @@ def _make(folder: Path, environment: dict[str, str]) -> None:
         shutil.copy(local, folder / local)
     initial = load_paths(folder / PIPELINE).initial
     data = ["download", "split", "encode", *([] if str(initial) == NOTHING else [f"{initial}.dvc"])]
-    _dvc(folder, "cache", "dir", "--local", str(cache_folder().resolve()))
+    _dvc(folder, "cache", "dir", "--local", str(cache_folder(Path.cwd()).resolve()))
     ways = (["checkout", "--quiet", *data], ["pull", "--quiet", *data], ["repro", "--no-commit", "encode"])
     again = ["repro", "--force", "--no-commit", "--downstream", "train"]
     if not any(_dvc(folder, *way) == 0 for way in ways) or _dvc(folder, *again, **environment) != 0:
@@ -92,12 +90,11 @@ def _make(folder: Path, environment: dict[str, str]) -> None:
 
 
 def _dvc(folder: Path, *arguments: str, **environment: str) -> int:
-    """The exit code of DVC. Neither MLflow nor a mirror of checkpoints sees what runs, nor has its result ready."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", MIRROR, "DVC_ROOT"))}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
-    env = {**kept, "PATH": path, "DVC_NO_ANALYTICS": "true", **environment}
-    command = [sys.executable, "-m", "dvc", *arguments]
-    with subprocess.Popen(command, cwd=folder, env=env, stdout=sys.__stderr__) as process:  # the table goes to stdout
+    """The exit code of DVC. Neither MLflow nor the checkpoint mirror sees what runs, nor has its result ready."""
+    hidden = ("MLFLOW_", CHECKPOINT_MIRROR, "DVC_ROOT")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+    env = {**kept, "DVC_NO_ANALYTICS": "true", **environment}
+    with start_dvc(*arguments, environment=env, folder=folder, stdout=sys.__stderr__) as process:  # stdout: the table's
         try:
             return process.wait()
         except BaseException:  # DVC forwards no signal

@@ -13,12 +13,12 @@ from charlstm.evaluation.difference import BLOCKS, Blocks, parse_blocks
 from charlstm.files.atomic import write_text
 from charlstm.report.document import DOCUMENT, Candidate, ReviewDocument, read_review
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
-from pipeline.dvc.paths import Paths, load_paths
-from pipeline.dvc.record import cached, files_of, md5
-from pipeline.lineage.search import find, find_commit, lock_at
-from pipeline.provenance.summary import recipe_at, recipe_in
-from pipeline.stage.project import PIPELINE, find_root, from_here, output_from_here
-from pipeline.stage.terminal import printable
+from pipeline.lineage.git import find_commit, lock_at
+from pipeline.lineage.provenance import recipe_at, recipe_in
+from pipeline.lineage.search import find
+from pipeline.run.dvc import Paths, cached, files_of, load_paths, md5
+from pipeline.run.project import PIPELINE, find_root, from_here, output_from_here
+from pipeline.run.terminal import printable
 
 ARTIFACT = f"review/{DOCUMENT}"
 BLOCKS_ARTIFACT = f"evaluate/{BLOCKS}"

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from charlstm.errors import CorpusError, TextRequestError
 from charlstm.sampling import unknown_rule
-from pipeline.stage.project import from_here
-from pipeline.stage.terminal import plain_console, printable
+from pipeline.run.project import from_here
+from pipeline.run.terminal import plain_console, printable
 from pipeline.use import (
     MODEL,
     STDIN,

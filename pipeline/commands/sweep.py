@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, NamedTuple
@@ -25,11 +23,10 @@ from charlstm.evaluation.difference import (
 from charlstm.evaluation.results import HEADLINE
 from charlstm.files.documents import parse_yaml
 from charlstm.params import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, flatten, short_name, values_in_words
-from pipeline.dvc.paths import load_paths
-from pipeline.dvc.record import cached
-from pipeline.provenance.git import check_git, git
-from pipeline.stage.project import LOCK, PARAMS, output_from_here
-from pipeline.stage.terminal import plain_console, reason_of, run_dvc
+from pipeline.lineage.git import check_git, git
+from pipeline.run.dvc import ask_dvc, cached, load_paths, reason_of, run_dvc
+from pipeline.run.project import LOCK, PARAMS, output_from_here
+from pipeline.run.terminal import plain_console
 
 PICTURE = Path("sweep.png")
 OWN = "own"  # the state of the model that one has
@@ -82,8 +79,7 @@ def sweep(
 
 def read_results(revision: str) -> list[Result]:
     """What is in the working tree, if `revision` is HEAD, and in the commit itself; then the experiments from there."""
-    command = [sys.executable, "-m", "dvc", "exp", "show", "--json", "--rev", revision]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = ask_dvc("exp", "show", "--json", "--rev", revision)
     if done.returncode:
         raise CharlstmError(f"{revision}: {reason_of(done)}")
     workspace, commit = json.loads(done.stdout)[:2]

@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.stage.stage import EXIT_BAD_INPUT
-from pipeline.stage.terminal import plain_console
+from pipeline.run.project import state_root, store
+from pipeline.run.stage import EXIT_BAD_INPUT, load
+from pipeline.run.terminal import plain_console
 
 
 def sync(
@@ -23,12 +24,10 @@ def sync(
     """
     from charlstm.tracking.client import SECONDS_FOR_FILES, ask
     from charlstm.tracking.runs import send_unsent
-    from pipeline.stage.tracking_store import state_root, store
 
     root, where = state_root(), store()
     if is_of_files:
         from pipeline.lineage.rebuilding import rebuild  # it takes torch, which sending does without
-        from pipeline.stage.stage import load
 
         rebuild(*load())
     console = plain_console(soft_wrap=True)

@@ -13,15 +13,12 @@ from charlstm.errors import TrackingError
 from charlstm.params import NOTHING
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG, Reader
 from charlstm.tracking.registered_model import INITIAL_TAG
-from pipeline.dvc.paths import load_paths
-from pipeline.dvc.record import Lock, cached
-from pipeline.lineage.search import Match, experiments, find, lock_at, losses_at
-from pipeline.provenance.git import git
-from pipeline.provenance.provenance import BASELINE, COMMIT, DIRTY, FALLBACK
-from pipeline.provenance.summary import flat, flat_in, losses_of, recipe_at
-from pipeline.stage.project import PARAMS, from_here
-from pipeline.stage.terminal import printable
-from pipeline.stage.tracking_store import store
+from pipeline.lineage.git import experiments, git, lock_at, losses_at
+from pipeline.lineage.provenance import BASELINE, COMMIT, DIRTY, FALLBACK, flat, flat_in, losses_of, recipe_at
+from pipeline.lineage.search import Match, find
+from pipeline.run.dvc import Lock, cached, load_paths
+from pipeline.run.project import PARAMS, from_here, store
+from pipeline.run.terminal import printable
 from pipeline.use import to_the_end_of_a_pipe
 
 
@@ -97,7 +94,8 @@ def _recorded_at(commit: str) -> tuple[dict[str, str], dict[str, str], dict[str,
     lock, paths = lock_at(commit) or Lock({}), load_paths()
     params = flat_in(git("show", f"{commit}:./{PARAMS}")) or flat(lock.params())  # of another version
     tags = {"corpus": params.get("download.source", ""), RECIPE_TAG: recipe_at(commit)}
-    if sums := cached(lock.files("outs").get(f"{paths.named_by(params).corpus}.sha256", "")):
+    outs = lock.files("outs", "download")  # its name is that of the text, whatever it is here
+    if sums := cached(next((md5 for path, md5 in outs.items() if path.endswith(".sha256")), "")):
         tags["corpus_sha256"] = sums.read_text().split()[0]
         fallback = FALLBACKS.get(params.get("download.sha256", ""))
         if fallback and tags["corpus_sha256"] == fallback.sha256:

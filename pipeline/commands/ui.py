@@ -21,8 +21,8 @@ from charlstm.files.urls import without_credentials
 from charlstm.tracking.client import MAX_RESULTS, Store, ask, check_exists, connect
 from charlstm.tracking.runs import send_unsent
 from charlstm.tracking.shared_view import page, share_view
-from pipeline.dvc.paths import corpus_name
-from pipeline.stage.tracking_store import state_root, store
+from pipeline.run.dvc import corpus_name
+from pipeline.run.project import state_root, store
 
 HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 120

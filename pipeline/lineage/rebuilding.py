@@ -17,9 +17,8 @@ from charlstm.report.collect import SampleRow
 from charlstm.report.document import read_losses
 from charlstm.text.encoded import load_encoded
 from pipeline import evaluate, sample
-from pipeline.dvc.paths import Paths
-from pipeline.dvc.record import md5, read_lock
-from pipeline.stage.project import LOCK, PARAMS
+from pipeline.run.dvc import Paths, md5, read_lock
+from pipeline.run.project import LOCK, PARAMS
 
 
 def rebuild(params: Params, paths: Paths) -> None:

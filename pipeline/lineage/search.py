@@ -1,6 +1,5 @@
 """From a name to trainings: the runs that MLflow has of them, and the commits whose `dvc.lock` names their outputs."""
 
-import json
 import logging
 import re
 from pathlib import Path
@@ -11,13 +10,11 @@ from charlstm.files.atomic import sha256
 from charlstm.model.shape import WEIGHTS
 from charlstm.tracking.client import EXPERIMENT_TAG, Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG
-from pipeline.dvc.paths import Paths, load_paths
-from pipeline.dvc.record import Lock, md5, parse_lock
-from pipeline.provenance.git import check_git, git
-from pipeline.provenance.provenance import COMMIT, TRAIN_MD5
-from pipeline.stage.project import LOCK
-from pipeline.stage.terminal import printable
-from pipeline.stage.tracking_store import store
+from pipeline.lineage.git import commits_with, find_commit, lock_at
+from pipeline.lineage.provenance import COMMIT, TRAIN_MD5
+from pipeline.run.dvc import load_paths, md5
+from pipeline.run.project import store
+from pipeline.run.terminal import printable
 
 log = logging.getLogger("charlstm")
 
@@ -76,53 +73,3 @@ def _of_commit(commit: str, reader: Reader | None) -> list[Match]:
     train_md5 = lock.train_md5(load_paths())
     runs = reader.by_tag(TRAIN_MD5, train_md5) if reader and train_md5 else []
     return [Match(run, commit) for run in runs] or [Match(None, commit)]
-
-
-# What git knows.
-
-
-def find_commit(name: str) -> str | None:
-    """The commit of a hash, a branch, a tag or a DVC experiment; None if there is none.
-
-    Raises:
-        CharlstmError: git does not work here.
-    """
-    for commit, (experiment, _) in experiments().items():
-        if experiment == name:
-            return commit
-    if found := git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"):
-        return found
-    check_git()
-    return None
-
-
-def experiments() -> dict[str, tuple[str, str]]:
-    """The commit of each DVC experiment -> its name, and its baseline."""
-    refs = (git("for-each-ref", "--format=%(objectname)/%(refname)", "refs/exps") or "").splitlines()
-    parts = [ref.split("/") for ref in refs]  # commit, refs, exps, ab, cdef..., name
-    return {part[0]: (part[5], part[3] + part[4]) for part in parts if len(part) == 6}
-
-
-def lock_at(commit: str) -> Lock | None:
-    """The `dvc.lock` of a commit; None if it has none that can be read."""
-    # `./`: below the current folder, also where that is not the repository's root
-    return parse_lock(git("show", f"{commit}:./{LOCK}") or "")
-
-
-def commits_with(md5: str) -> list[str]:
-    """The commits, of all branches and experiments, that brought an output with that hash into `dvc.lock`."""
-    commits = git("log", "--all", "--format=%H", f"-S{md5}", "--", str(LOCK))
-    if commits is None:
-        check_git()
-    found = {commit: lock_at(commit) for commit in (commits or "").splitlines()}
-    # A search for changes also finds the commits that removed it.
-    return [commit for commit, lock in found.items() if lock and md5 in lock.files("outs").values()]
-
-
-def losses_at(commit: str, paths: Paths) -> dict[str, float]:
-    """The losses evaluated at a commit, by the names of MLflow's metrics; git has the file that evaluate wrote."""
-    try:
-        metrics = json.loads(git("show", f"{commit}:./{paths.evaluate / 'metrics.json'}") or "{}")
-        return {f"{protocol}/{name}": float(one) for protocol, found in metrics.items() for name, one in found.items()}
-    except (ValueError, TypeError, AttributeError):
-        return {}

@@ -1,23 +1,81 @@
-"""Sets a project up for a text, or back to a corpus that is there."""
+"""Sets a project up for a text, or back to a corpus that is there.
+
+A model to begin from is copied to `conf/initial/`, named by its weights' SHA-256. `dvc add` writes a small file beside
+it, for git. So `dvc push`, `dvc pull` and a fresh clone have it.
+"""
 
 import os
+import shutil
+import time
 from collections.abc import Mapping
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
-from typing import NamedTuple
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
 
-from charlstm.errors import CorpusError, ParamsError
-from charlstm.files.atomic import write_text
+from charlstm.errors import CharlstmError, CorpusError, ParamsError
+from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.files.documents import did_you_mean
-from charlstm.params import AUTO, NOTHING
-from pipeline.dvc.paths import EXTENSION, load_paths
-from pipeline.new.initial import InitialModel
-from pipeline.new.proposal import FEW, Proposal, Text, Training, propose, training_for, training_within
-from pipeline.new.source import DOCUMENT_SEPARATOR, SEPARATOR, Source, find_source, name_of, read
-from pipeline.new.text_report import TextReport
-from pipeline.stage import presets
-from pipeline.stage.presets import CONF, CORPORA, RECIPES, load, names, path_of
-from pipeline.stage.project import PARAMS
+from charlstm.model.shape import CONFIG, WEIGHTS
+from charlstm.params import AUTO, NOTHING, Params
+from charlstm.text.vocabulary import VOCAB
+from pipeline import recipes
+from pipeline.new.text import DOCUMENT_SEPARATOR, SEPARATOR, Source, TextReport, find_source, name_of, read
+from pipeline.proposal import FEW, Proposal, Text, Training, propose, training_for, training_within
+from pipeline.recipes import CONF, CORPORA, RECIPES, load, names, path_of
+from pipeline.run.dvc import EXTENSION, ask_dvc, load_paths, reason_of
+from pipeline.run.project import PARAMS
+
+if TYPE_CHECKING:  # torch takes a second to import: mistakes are told before
+    from charlstm.model.model_folder import TrainedModel
+
+NAME_LENGTH = 12  # digits of the SHA-256
+MIN_KNOWN = 0.5  # of a text; the model of Dickens knows 0.25 of the Russian one, and does harm: docs/benchmarks.md
+NUM_WARM_UP_STEPS, NUM_STEPS = 4, 20
+STEPS_PER_EPOCH = 16  # of the text at random that is read
+
+
+class InitialModel(NamedTuple):
+    """A trained model to begin from."""
+
+    where: str  # as the user named it
+    folder: Path  # its files, maybe a temporary copy
+    trained: "TrainedModel"
+
+    @classmethod
+    def load(cls, where: str, folder: Path) -> "InitialModel":
+        """The model in `folder`, which the user named `where`."""
+        from charlstm.model.model_folder import load_model
+
+        return cls(where, folder, load_model(folder, "gates"))
+
+    @property
+    def target(self) -> Path:
+        """The folder in the project, which `train.initial` names."""
+        return CONF / "initial" / self.trained.sha256[:NAME_LENGTH]
+
+    def begin(self, proposal: Proposal, counts: Mapping[str, int]) -> Proposal:
+        """`proposal`, for a text that has each of these characters so often, with this model to begin from."""
+        vocab = self.trained.vocab
+        known = set(vocab.characters) & counts.keys() if vocab.unit == "character" else counts.keys()
+        reasons = [*proposal.reasons, f"begins from {self.where}, which knows {len(known):,} of these characters"]
+        if sum(counts[one] for one in known) < MIN_KNOWN * sum(counts.values()):
+            reasons.append("! it knows less than half of this text: without --from, the loss is lower")
+        recipe = {**proposal.recipe, "train.initial": str(self.target)}
+        return Proposal(recipe, {**proposal.corpus, "encode.unit": vocab.unit}, reasons)
+
+    def keep(self) -> None:
+        """Copy it into the project, and let DVC know it; CharlstmError if DVC does not take it."""
+        is_new = not self.target.exists()
+        with atomic_folder(self.target) as temporary:
+            for name in (WEIGHTS, CONFIG, VOCAB):
+                shutil.copyfile(self.folder / name, temporary / name)
+        done = ask_dvc("add", str(self.target))
+        if done.returncode or "ERROR" in done.stderr:  # where its cache has no room, DVC may exit with 0
+            if is_new:  # git does not ignore it yet
+                shutil.rmtree(self.target)
+                self.target.with_suffix(".dvc").unlink(missing_ok=True)
+            raise CharlstmError(f"{self.target}: DVC does not take it: {reason_of(done)}")
 
 
 class New(NamedTuple):
@@ -29,7 +87,7 @@ class New(NamedTuple):
 
     def write(self) -> None:
         """Write the model to begin from and all files, `params.yaml` last; ParamsError if a training has begun."""
-        presets.check_idle()
+        recipes.check_idle()
         if self.initial:
             self.initial.keep()
         for path, text in self.files.items():
@@ -47,7 +105,7 @@ def plan(
     is_forced: bool,
 ) -> New:
     """Look at the text and make the parameters for it: for a training of so many seconds, or by its size."""
-    presets.check_idle()
+    recipes.check_idle()
     paths = load_paths()
     try:
         source = find_source(text, {paths.corpus.parent, *(Path(path.parts[0]) for _, path in paths), CONF})
@@ -63,7 +121,7 @@ def plan(
             ways = f"`charlstm new {name}` takes it up as it is, --force replaces it, another --name keeps both"
             raise ParamsError(f"{', '.join(replaced)}: there already: {ways}")
         for kind, values in bases.items():
-            presets.check_kept(kind, values)
+            recipes.check_kept(kind, values)
     report, digest = read(source, encoding)
     if is_documents and (len(source.files) < 2 or report.counts[DOCUMENT_SEPARATOR]):
         raise CorpusError(f"--documents: expected a folder of several files without form feeds, got {source.shown}")
@@ -86,9 +144,9 @@ def plan(
         between = "documents, each from a zero state" if is_documents else "files, as one text (or --documents)"
         found.append(f"{len(source.files)} {between}")
     files = {
-        path_of(CORPORA, name): presets.preset_text("\n".join(found), corpus),
-        path_of(RECIPES, name): presets.preset_text("\n".join(proposal.reasons), proposal.recipe),
-        PARAMS: presets.params_with({**bases[CORPORA], **corpus, **bases[RECIPES], **proposal.recipe})[0],
+        path_of(CORPORA, name): recipes.preset_text("\n".join(found), corpus),
+        path_of(RECIPES, name): recipes.preset_text("\n".join(proposal.reasons), proposal.recipe),
+        PARAMS: recipes.params_with({**bases[CORPORA], **corpus, **bases[RECIPES], **proposal.recipe})[0],
     }
     why = ["proposal:", *proposal.reasons, *(f"replaces {path}" for path in replaced)]
     return New([*found, *why], files, initial)
@@ -96,13 +154,13 @@ def plan(
 
 def switch(name: str, is_forced: bool) -> str:
     """Take up a corpus of `conf/corpus/` again, with the recipe of its name or the default; that recipe's name."""
-    presets.check_idle()
+    recipes.check_idle()
     recipe, values = name if name in names(RECIPES) else RECIPES.root, dict[str, object]()
     for kind, preset in ((CORPORA, name), (RECIPES, recipe)):
         values |= load(kind, preset).values
         if not is_forced:
-            presets.check_kept(kind, values)
-    write_text(PARAMS.resolve(), presets.params_with(values)[0])
+            recipes.check_kept(kind, values)
+    write_text(PARAMS.resolve(), recipes.params_with(values)[0])
     return recipe
 
 
@@ -137,10 +195,9 @@ def _proposal(
     if seconds is None:
         proposal = propose(text, quick, training_for(text, shape))
     else:
-        from pipeline.new.timing import step_seconds  # it takes torch
 
         def seconds_of_step(training: Training) -> float:
-            return step_seconds(presets.params_with({**quick, **training.recipe()})[1], text.vocab_size)
+            return step_seconds(recipes.params_with({**quick, **training.recipe()})[1], text.vocab_size)
 
         training, planned = training_within(text, seconds, seconds_of_step, shape)
         proposal = propose(text, quick, training)
@@ -152,3 +209,32 @@ def _proposal(
     if text.num_train < FEW and not initial:
         proposal.reasons.append("a short text: a model of a longer one in the same language helps more (--from MODEL)")
     return initial.begin(proposal, report.counts) if initial else proposal
+
+
+def step_seconds(params: Params, vocab_size: int) -> float:
+    """How fast this machine trains: the seconds of a step, in this process; the median of twenty."""
+    import numpy as np
+    import torch
+
+    from charlstm.text.encoded import EncodedText
+    from charlstm.training.learner import Learner
+    from charlstm.training.processes import Processes
+    from pipeline import hardware
+
+    hardware.keep_freed_memory()
+    hardware.use_reproducible_kernels()
+    hardware.set_num_threads(hardware.work_of(params))
+    train = params.train.model_copy(update={"warmup_steps": 0})  # the text is too short to warm up the rate
+    length = STEPS_PER_EPOCH * train.batch_size * train.context_len + 1
+    text = EncodedText(np.random.default_rng(0).integers(vocab_size, size=length, dtype=np.uint32))
+    processes = Processes(train.precision, on_cpu=hardware.is_kept_on_cpu())
+    learner = Learner(text, vocab_size, params.model, train, processes)
+    numbers = cycle(range(learner.batches.steps_per_epoch - 1))  # the last batch is not whole
+    seconds = []
+    for _ in range(NUM_WARM_UP_STEPS + NUM_STEPS):
+        started, number = time.perf_counter(), next(numbers)
+        learner.take_step(number, 1, number)
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return median(seconds[NUM_WARM_UP_STEPS:])

@@ -19,12 +19,10 @@ from charlstm.model.shape import CONFIG, WEIGHTS
 from charlstm.params import NOTHING, load_params
 from charlstm.text.vocabulary import VOCAB, load_vocab
 from charlstm.training.needs import shape_of
-from pipeline.dvc.paths import load_paths
-from pipeline.dvc.unfinished import CHECKOUT
-from pipeline.new import timing
-from pipeline.new.source import name_of
-from pipeline.new.text_report import inspect
-from pipeline.stage.presets import CORPORA, Recipe, nearest, recipe_of
+from pipeline.new.text import inspect, name_of
+from pipeline.recipes import CORPORA, Recipe, nearest, recipe_of
+from pipeline.run.dvc import load_paths
+from pipeline.run.project import CHECKOUT
 
 RUSSIAN = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему.\n" * 30
 GERMAN = "Über den Wäldern lag ein süßer Duft, und die Vögel sangen größere Lieder als gestern früh.\n" * 30
@@ -215,12 +213,12 @@ def test_nothing_is_changed_while_a_training_is_under_way(run: Run, project: Pat
 
 
 def test_a_training_is_proposed_for_a_time(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "NUM_STEPS", 3)
+    monkeypatch.setattr("pipeline.new.corpus.NUM_STEPS", 3)
     code, out, log = run("new", "Pride.txt", "--minutes", "0.5")
     assert code == 0 and "about 0:" in out and "ms a step" in out, log
     assert recipe_of(load_params(project / "params.yaml")) == Recipe("pride", {})
     (project / "Pride.txt").write_text(ENGLISH * 1000)
-    monkeypatch.setattr(timing, "step_seconds", lambda *_: 100.0)
+    monkeypatch.setattr("pipeline.new.corpus.step_seconds", lambda *_: 100.0)
     assert_refused(run, project, "--minutes 0.5 is too short", "new", "Pride.txt", "--minutes", "0.5", "--force")
 
 

@@ -7,8 +7,8 @@ import pytest
 from benchmarks.projects import ROOT
 from charlstm.errors import CorpusError
 from charlstm.model.shape import ModelShape
-from pipeline.new import proposal
-from pipeline.new.proposal import (
+from pipeline import proposal
+from pipeline.proposal import (
     AFTER_A_MODEL,
     MIN_CHARS_PER_WEIGHT,
     Proposal,
@@ -17,7 +17,7 @@ from pipeline.new.proposal import (
     training_for,
     training_within,
 )
-from pipeline.stage.presets import RECIPES, load
+from pipeline.recipes import RECIPES, load
 
 QUICK = load(RECIPES, "quick", ROOT).values
 SIZES = (500, 3_000, 50_000, 300_000, 2_000_000, 10**8, 10**10)

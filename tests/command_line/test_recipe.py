@@ -12,7 +12,7 @@ from stages import dvc, start_dvc
 from benchmarks.projects import ROOT, compose, shipped_params
 from charlstm.files.documents import load_yaml
 from charlstm.params import Params, load_params
-from pipeline.stage.presets import CORPORA, RECIPES, Kind, Recipe, load, names, recipe_of, with_values
+from pipeline.recipes import CORPORA, RECIPES, Kind, Recipe, load, names, recipe_of, with_values
 
 STAGES = (
     "stages:\n  train:\n    cmd: cp params.yaml trained.yaml\n    params: [model, train]\n    outs: [trained.yaml]\n"

@@ -3,7 +3,7 @@
 import pytest
 from commands import Run
 
-from pipeline.stage import settings
+from pipeline.run.project import CHECKPOINT_MIRROR, seconds, setting_faults
 
 
 @pytest.mark.parametrize(
@@ -16,24 +16,24 @@ from pipeline.stage import settings
         ("OMP_NUM_THREADS", ""),
         ("OMP_NUM_THREADS", "4,2"),
         ("OMP_NUM_THREADS", "9" * 5000),
-        (settings.MIRROR, "a folder"),
+        (CHECKPOINT_MIRROR, "a folder"),
     ],
 )
 def test_a_value_out_of_its_range_is_a_line(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
-    (fault,) = settings.faults()
+    (fault,) = setting_faults()
     assert str(fault).startswith(f"{name}: expected a ") and len(str(fault)) < 200
 
 
 def test_what_is_in_range_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "4096")
     monkeypatch.setenv("CHARLSTM_TIMEOUT_SECONDS", " 31536000 ")
-    assert settings.seconds("CHARLSTM_TIMEOUT_SECONDS") == 31_536_000 and list(settings.faults()) == []
+    assert seconds("CHARLSTM_TIMEOUT_SECONDS") == 31_536_000 and list(setting_faults()) == []
     for url in ("/mnt/shared", "file:///mnt/shared", "s3://bucket/prefix"):
-        monkeypatch.setenv(settings.MIRROR, url)
-        assert list(settings.faults()) == []
+        monkeypatch.setenv(CHECKPOINT_MIRROR, url)
+        assert list(setting_faults()) == []
     monkeypatch.delenv("CHARLSTM_TIMEOUT_SECONDS")
-    assert settings.seconds("CHARLSTM_TIMEOUT_SECONDS") == 60
+    assert seconds("CHARLSTM_TIMEOUT_SECONDS") == 60
 
 
 def test_a_command_says_it_before_it_works(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,8 @@ from charlstm.report.document import read_review
 from charlstm.text.encoded import load_ids
 from charlstm.text.vocabulary import load_vocab
 from pipeline.commands.doctor import check_substitute
-from pipeline.dvc.paths import load_paths
-from pipeline.provenance.provenance import tags
-from pipeline.provenance.summary import run_name, summary_of
+from pipeline.lineage.provenance import run_name, summary_of, tags
+from pipeline.run.dvc import load_paths
 
 DO_NOT_APPLY = "Another validation text than that of the published losses: they do not apply.\n"
 PUBLISHED_100 = {"protocol": "windowed_100", "system": "somebody's [/small] LSTM", "nats_per_char": 1.5194}

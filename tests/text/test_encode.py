@@ -15,7 +15,7 @@ from charlstm.files import atomic
 from charlstm.params import Params, load_params
 from charlstm.text.vocabulary import Vocab, choose_alphabet, count_characters
 from pipeline import encode
-from pipeline.dvc.paths import Paths, load_paths
+from pipeline.run.dvc import Paths, load_paths
 
 Project = tuple[Params, Paths]
 MIXED = st.text(st.sampled_from("ab\n\x00\x7f\x80é€\ufffd\U0001f600\U0010ffff"), min_size=2, max_size=40)

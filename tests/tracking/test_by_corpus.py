@@ -13,7 +13,7 @@ from charlstm.history import now_ms
 from charlstm.tracking.client import Reader, Store, connect
 from charlstm.tracking.registered_model import LoggedModel
 from pipeline.commands.ui import _find_runs
-from pipeline.stage.tracking_store import store as store_here
+from pipeline.run.project import store as store_here
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from commands import Run
 from stages import dvc
 
 from charlstm.tracking.client import Reader, Store
-from pipeline.stage.tracking_store import store
+from pipeline.run.project import store
 
 OF_THE_MACHINE = ("system/", "train/speed", "train/seconds", "train/chars_")  # no file says them
 

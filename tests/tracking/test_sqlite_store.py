@@ -13,7 +13,7 @@ from stores import of_model, send
 from charlstm.files.urls import sqlite_file, sqlite_uri
 from charlstm.tracking.client import Reader
 from pipeline.commands.doctor import check_tracker, findings
-from pipeline.stage.tracking_store import store
+from pipeline.run.project import store
 
 PRINTABLE = "".join(chr(code) for code in range(32, 127) if chr(code) != "/") + "é漢😀"
 

@@ -20,8 +20,8 @@ from stores import of_model, open_store, send
 from charlstm.tracking.client import Store
 from charlstm.tracking.runs import TABLES_TAG
 from charlstm.tracking.shared_view import page, share_view
-from pipeline.provenance.summary import RunSummary, page_tags
-from pipeline.stage.presets import Recipe
+from pipeline.lineage.provenance import RunSummary, page_tags
+from pipeline.recipes import Recipe
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]

@@ -22,7 +22,7 @@ FAULTY = str(ROOT / "tests/faulty.py")
 DIES_FIRST = """
 import os
 from pipeline import train
-from pipeline.stage import stage
+from pipeline.run import stage
 train._check_same_training = lambda *_: os._exit(1)
 stage.run(train.run, [])
 """

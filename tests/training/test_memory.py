@@ -13,7 +13,7 @@ OUT_OF_MEMORY = """
 import resource, sys
 import psutil
 from pipeline import train
-from pipeline.stage import stage
+from pipeline.run import stage
 limit = psutil.Process().memory_info().vms + int(sys.argv[1]) * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 sys.exit(stage.run(train.run, []))

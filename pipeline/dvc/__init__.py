@@ -1,1 +1,0 @@
-"""What DVC needs to know of the code, and what it has recorded."""

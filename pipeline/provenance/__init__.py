@@ -1,1 +1,0 @@
-"""Where a result comes from: hashes of files, the commit, what a run says of it."""

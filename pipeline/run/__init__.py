@@ -1,0 +1,1 @@
+"""What stages and commands share: start and end, signals, the project, DVC, the console."""

@@ -1,0 +1,108 @@
+"""Where an unfinished training lies: `.charlstm/<fingerprint>` in the project's root, ignored by git, unknown to DVC.
+
+The fingerprint is a hash of what `dvc.yaml` declares for stage train: changed inputs never meet an old state. The root
+is that of the main checkout, also for `dvc exp run --temp`.
+
+A finished training that is started again is wanted anew (`dvc repro --force`) if DVC's cache has its outputs. Else DVC
+was killed before it stored them: the last checkpoint is restored, and they are written again.
+"""
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from charlstm.errors import Interrupted, LockedError
+from charlstm.files.atomic import SUMS, write_text
+from charlstm.files.lock import exclusive, holder_of
+from charlstm.params import Params
+from charlstm.tracking.runs import RUN
+from pipeline.run.dvc import cached, inputs_of, md5
+from pipeline.run.project import CHECKOUT, STATE_FOLDER, project_root
+
+log = logging.getLogger("charlstm")
+
+TRAINING_ID = "training-id"
+FINISHED = "finished.json"  # has the MD5 of the output that names all others by their hashes
+FINGERPRINT, SECONDS_KEPT = re.compile(r"[0-9a-f]{16}"), 7 * 24 * 3600  # the name of a folder, and how long it stays
+
+
+def fingerprint(params: Params) -> str:
+    """A hash of the parameters, data and code that `dvc.yaml` declares for stage train.
+
+    A folder with checksums counts by these: the stage verifies them, so that large data is read once.
+    """
+    deps, values = inputs_of("train", params.model_dump(mode="json"))
+    hashes = {str(dep): md5(sums if (sums := dep / SUMS).exists() else dep) for dep in deps}
+    return hashlib.sha256(json.dumps([hashes, values], sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Unfinished(NamedTuple):
+    """The state that is kept of a training until DVC has its model."""
+
+    folder: Path
+    is_anew: bool  # it was finished before, and is wanted again: `dvc repro --force`
+
+    @property
+    def training_id(self) -> str:
+        """The same at every start of this training, and of no other."""
+        return (self.folder / TRAINING_ID).read_text(errors="replace").strip()
+
+    def finish(self, sums: Path) -> None:
+        """Note that all outputs are written; `sums` is the one that has the hashes of the weights and the tables."""
+        write_text(self.folder / FINISHED, json.dumps({"output_md5": md5(sums)}) + "\n")
+
+
+@contextmanager
+def start_or_resume(fingerprint: str, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Unfinished]:
+    """The folder of the training of these inputs. A LockedError says that it is in use, or another in this checkout.
+
+    An experiment waits for another one that has the same training, until it `should_stop`, which is an Interrupted.
+    """
+    folder = project_root() / STATE_FOLDER / fingerprint
+    is_copy = Path.cwd().resolve() != project_root()  # of a queue: several experiments may share a training
+    is_anew = _is_recorded(folder)  # before it waits: what it waits for is what it wants
+
+    def waits() -> bool:
+        if should_stop():
+            raise Interrupted("stopped as asked, while it waited for another experiment")
+        return is_copy
+
+    if is_copy and (holder := holder_of(folder)):
+        log.info("the same training is under way for another experiment, %s: waiting for it", holder)
+    with exclusive(CHECKOUT, "a training in this checkout"), exclusive(folder, "this training", waits):
+        if is_anew and folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.touch()  # used last
+        _remove_others(folder)
+        if not (folder / TRAINING_ID).exists():
+            write_text(folder / TRAINING_ID, uuid.uuid4().hex + "\n")
+        yield Unfinished(folder, is_anew)
+
+
+def _is_recorded(folder: Path) -> bool:
+    """Whether the training finished and DVC has its outputs."""
+    try:
+        return cached(json.loads((folder / FINISHED).read_text())["output_md5"]) is not None
+    except FileNotFoundError:
+        return False
+
+
+def _remove_others(mine: Path) -> None:
+    """Remove trainings whose outputs DVC has, and those that nobody has used for a week. Others may do so meanwhile."""
+    for other in mine.parent.iterdir():
+        if FINGERPRINT.fullmatch(other.name) and other != mine:
+            with suppress(LockedError, FileNotFoundError), exclusive(other, "that training"):
+                is_old = time.time() - other.stat().st_mtime > SECONDS_KEPT
+                if is_old:
+                    log.warning("a training of other inputs, not used for a week, is removed: %s", other)
+                if is_old or (_is_recorded(other) and not (other / RUN).exists()):  # else its run is not sent yet
+                    shutil.rmtree(other, ignore_errors=True)

@@ -1,1 +1,0 @@
-"""What all stages share: a start and an end, settings, hardware, the console, the files of parameters."""

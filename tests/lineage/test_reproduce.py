@@ -1,0 +1,144 @@
+"""A model made again by DVC in a worktree of its own, and compared; also experiments, and in a second clone."""
+
+import contextlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+from stages import dvc, run_stages, start_dvc
+
+from benchmarks.projects import make_project, write_params
+from pipeline import cli
+from pipeline.commands.reproduce import _worktree
+from pipeline.new.corpus import InitialModel
+
+CHARLSTM = [sys.executable, "-m", "pipeline.cli"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made by DVC, with its results in the second commit."""
+    folder = tmp_path_factory.mktemp("made") / "project"
+    make_project(folder)
+    start_dvc(folder)
+    for command in (["repro"], ["git", "add", "-A"], ["git", "commit", "-qm", "results"]):
+        if command == ["repro"]:
+            dvc(folder, "git", "add", "-A")
+            dvc(folder, "git", "commit", "-qm", "code")
+        dvc(folder, *command)
+    return folder
+
+
+def charlstm(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*CHARLSTM, *arguments], cwd=project, capture_output=True, text=True, timeout=900)
+
+
+def trace(project: Path, name: str) -> dict[str, Any]:
+    done = charlstm(project, "trace", name, "--json")
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)["traces"]
+    return dict(found)
+
+
+def reproduced(project: Path, name: str) -> subprocess.CompletedProcess[str]:
+    done = charlstm(project, "reproduce", name)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("identical: all 16 outputs of ") and done.stdout.count("\n") == 1
+    assert "epoch 1/1" in done.stderr  # it really trained
+    assert len(dvc(project, "git", "worktree", "list").splitlines()) == 1
+    assert dvc(project, "git", "status", "--short") == ""
+    return done
+
+
+def test_a_worktree_is_gone_afterwards_also_after_ctrl_c(copy: Path) -> None:
+    (copy / "text.txt").write_text("mine, uncommitted")
+    for error in (KeyboardInterrupt, ValueError):
+        with pytest.raises(error), _worktree("HEAD") as folder:
+            assert (folder / "dvc.yaml").exists() and not (folder / "artifacts/model").exists()
+            assert (folder / "text.txt").read_text() != "mine, uncommitted"
+            raise error
+        assert not folder.exists()
+    assert len(dvc(copy, "git", "worktree", "list").splitlines()) == 1
+    assert (copy / "text.txt").read_text() == "mine, uncommitted"
+
+
+def test_what_cannot_be_made_again_is_one_line(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(name: str) -> str:
+        caplog.clear()
+        assert cli.main(["reproduce", name]) == 2
+        (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+        return line
+
+    assert fail("nothing").startswith("nothing: expected a run, ")
+    client = MlflowClient(f"sqlite:///{copy.resolve()}/mlflow.db")
+    killed = client.create_run("1", run_name="killed").info.run_id
+    assert "no dvc.lock in git names its outputs: commit it, or train by `dvc exp run`" in fail(killed)
+    write_params(copy, {"train.seed": 2})
+    run_stages(copy, "train")  # not by DVC, and not committed
+    assert "no dvc.lock in git names its outputs" in fail("artifacts/model")
+
+
+@pytest.mark.slow
+def test_a_commit_is_made_again_by_whoever_pulls_it(project: Path, tmp_path: Path) -> None:
+    before = dvc(project, "git", "rev-parse", "HEAD") + (project / "dvc.lock").read_text()
+    reproduced(project, "artifacts/model")
+    assert before == dvc(project, "git", "rev-parse", "HEAD") + (project / "dvc.lock").read_text()
+    assert len(MlflowClient(f"sqlite:///{project}/mlflow.db").search_runs(["1"])) == 1  # nobody tracks it
+    dvc(project, "remote", "add", "--local", "-d", "backup", str(tmp_path / "remote"))
+    dvc(project, "push")
+    dvc(project, "git", "clone", "-q", str(project), str(tmp_path / "other"))
+    dvc(tmp_path / "other", "remote", "add", "--local", "-d", "backup", str(tmp_path / "remote"))
+    reproduced(tmp_path / "other", "HEAD")  # which pulls corpus and ids by itself
+
+
+@pytest.mark.slow
+def test_an_experiment_and_the_model_that_another_began_from(project: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(project, tmp_path / "project", symlinks=True)
+    dvc(folder, "exp", "run", "--temp", "-S", "train.seed=2", "-n", "second")
+    found = trace(folder, "second")
+    assert found["run"].split("  ")[1].startswith("second · ") and found["not as here"] == {"train.seed": "2"}
+    assert found["experiment"] == "second" and found["baseline"] == dvc(folder, "git", "rev-parse", "HEAD").strip()
+    reproduced(folder, found["run"][:8])
+    with contextlib.chdir(folder):
+        initial = InitialModel.load("artifacts/model", Path("artifacts/model"))
+        initial.keep()
+    write_params(folder, {"train.initial": str(initial.target), "train.seed": 3})
+    dvc(folder, "repro")
+    dvc(folder, "git", "add", "-A")
+    dvc(folder, "git", "commit", "-qm", "begun from the first")
+    assert trace(folder, "HEAD")["begun from"] == initial.trained.sha256
+    shutil.rmtree(folder / initial.target)
+    assert charlstm(folder, "reproduce", "HEAD").returncode == 0
+
+
+@pytest.mark.slow
+def test_what_differs_is_listed_and_ctrl_c_leaves_nothing(project: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(project, tmp_path / "project", symlinks=True)
+    lock = (folder / "dvc.lock").read_text()
+    ((md5,),) = [line.split()[1:] for line in lock.splitlines() if ".dir" in line and "md5" in line][-1:]
+    (folder / "dvc.lock").write_text(lock.replace(md5, "0" * 32 + ".dir"))
+    dvc(folder, "git", "commit", "-qam", "samples by hand")
+    done = charlstm(folder, "reproduce", "HEAD")
+    assert done.returncode == 1, done.stderr
+    assert f"different  artifacts/samples  {'0' * 32}.dir, now {md5}\n" in done.stdout
+    assert done.stdout.count("identical  ") == 15 and "different: 1 of 16; it was trained on " in done.stdout
+    command = [*CHARLSTM, "reproduce", "HEAD"]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        for line in process.stderr:
+            if "Running stage 'train'" in line:
+                break
+        time.sleep(3)
+        below = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) == 75
+        assert psutil.wait_procs(below, timeout=60)[1] == []
+    assert len(dvc(folder, "git", "worktree", "list").splitlines()) == 1

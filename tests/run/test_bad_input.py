@@ -1,0 +1,113 @@
+"""Bad input gives one line that says what is wrong, exit code 2, and no half-written output."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from stages import run_stage
+
+from benchmarks.projects import write_params
+from charlstm.files.atomic import sums_of, write_sums
+from pipeline.run.stage import run
+
+Spoil = Callable[[Path], object]
+CORPUS, ENCODED, MODEL = "Datasets/shakespear.txt", "Datasets/encoded", "artifacts/model"
+DIVERGING = {"train.learning_rate": 300, "train.weight_decay": 0.0, "train.final_learning_rate_fraction": 1.0}
+DIVERGING |= {"train.ema_decay": 0.0, "model.feed_forward_size": 0}
+
+
+def params(**values: object) -> Spoil:
+    """Other values, by dotted name."""
+    return lambda folder: write_params(folder, values)
+
+
+def write(name: str, content: bytes) -> Spoil:
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def cut(name: str) -> Spoil:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-7])
+
+
+def as_downloaded(content: bytes) -> Spoil:
+    """The corpus, with checksums to match: what a source gave."""
+
+    def spoil(folder: Path) -> None:
+        (folder / CORPUS).write_bytes(content)
+        write_sums(sums_of(folder / CORPUS), ["shakespear.txt"])
+
+    return spoil
+
+
+def other_vocabulary(folder: Path) -> None:
+    """It lacked a character when the text was encoded; nothing is damaged since."""
+    path = folder / ENCODED / "vocab.json"
+    path.write_text(json.dumps({"characters": json.loads(path.read_text())["characters"][:-1]}))
+    write_sums(folder / ENCODED / "SHA256SUMS", ["train.npy", "val.npy", "vocab.json"])
+
+
+CASES = [
+    ("split", as_downloaded(b"caf\xe9 au lait"), "byte 0xe9 at offset 3 (line 1)"),
+    ("encode", params(**{"encode.min_count": 10**6}), "encode.min_count: every character"),
+    ("train", write("params.yaml", b"train:\n  epochs: [1\n"), "params.yaml: not valid YAML"),
+    ("train", params(**{"train.context_len": 5000}), "a batch_size of 1 or a context_len of 1349 would fit"),
+    ("train", cut(f"{ENCODED}/train.npy"), "train.npy: damaged, or of another run"),
+    ("train", other_vocabulary, "does not fit the vocabulary"),
+    ("train", params(**DIVERGING), "its perplexity is not finite; lower train.learning_rate"),
+    ("evaluate", write("artifacts/train/history.csv", b"epoch\n1\n"), "history.csv: damaged, or of another run"),
+    ("sample", params(**{"sample.prompts": ["def ☃"]}), "the prompt 'def ☃' has characters that the model never saw"),
+    ("sample", other_vocabulary, "the model and Datasets/encoded have different vocabularies"),
+    ("sample", write("artifacts/evaluate/metrics.json", b'{"stateful": {}}'), "(stateful.nats_per_char: Field required)"),
+    ("report", write("artifacts/samples/review.json", b"[" * 100_000), "review.json: expected the review of a model"),
+]  # fmt: skip
+OUTPUTS = {
+    "split": ["Datasets/split"],
+    "encode": [ENCODED],
+    "train": [MODEL, "artifacts/train"],
+    "evaluate": ["artifacts/evaluate"],
+    "sample": ["artifacts/samples"],
+    "report": [],
+}
+
+
+def files_of(project: Path) -> set[Path]:
+    """All that a stage could leave, but for what is neither declared nor in git: caches, the state of a training."""
+    return {file for file in project.rglob("*") if not {"__pycache__", ".charlstm"} & set(file.parts)}
+
+
+@pytest.mark.parametrize(("stage", "spoil", "expected"), CASES)
+def test_one_line_exit_2_nothing_half_written(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    stage: str,
+    spoil: Spoil,
+    expected: str,
+) -> None:
+    project = shutil.copytree(trained, tmp_path / "project")
+    monkeypatch.chdir(project)
+    for output in OUTPUTS[stage]:  # as DVC does before a stage runs
+        shutil.rmtree(project / output)
+    spoil(project)
+    before = files_of(project)
+
+    with caplog.at_level(logging.WARNING):
+        code = run(import_module(f"pipeline.{stage}").run, [])
+
+    (error,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert code == 2
+    assert expected in error and "\n" not in error
+    assert {file.name for file in files_of(project) - before} <= {"mlflow.db", "mlartifacts"}
+
+
+def test_a_user_sees_no_traceback(trained: Path, tmp_path: Path) -> None:
+    project = shutil.copytree(trained, tmp_path / "project")
+    as_downloaded(b"")(project)
+    done = run_stage(project, "split")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "ERROR: Datasets/shakespear.txt: expected a text, found an empty file\n"

@@ -1,0 +1,144 @@
+"""The checkpoint mirror: whole or absent, the newest wins, and what fails costs one warning."""
+
+import logging
+import socket
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from charlstm.files.atomic import SUMS, write_sums
+from charlstm.training.checkpoint import STATE, Checkpoint, read_checkpoint
+from pipeline.checkpoint_mirror import CheckpointMirror
+from pipeline.run.terminal import shown_error
+from pipeline.run.unfinished import TRAINING_ID
+
+RUN, OTHER = "0" * 32, "f" * 32
+FINGERPRINT = "0123456789abcdef"
+
+
+class Machine:
+    """A disk of its own, and the mirror that it shares with others."""
+
+    def __init__(self, shared: Path, name: str, training_id: str = RUN, fingerprint: str = FINGERPRINT) -> None:
+        self.folder = shared / name / fingerprint
+        self.folder.mkdir(parents=True)
+        (self.folder / TRAINING_ID).write_text(f"{training_id}\n")
+        self.copies = shared / "mirror" / fingerprint
+        self.mirror = CheckpointMirror((shared / "mirror").as_uri(), self.folder)
+
+    def save(self, step: int) -> None:
+        folder = self.folder / f"step-{step:09d}"
+        folder.mkdir()
+        (folder / STATE).write_bytes(Checkpoint({"weight": torch.zeros(2)}, {"step": step}).to_bytes())
+        write_sums(folder / SUMS, [STATE])
+
+    def train(self, *steps: int) -> None:
+        for step in steps:
+            self.save(step)
+            self.mirror.put(self.folder / f"step-{step:09d}")
+
+    def start(self) -> dict[int, int]:
+        """What it has after a start: the step that each checkpoint should be of, and is of."""
+        with self.mirror:
+            pass
+        found = {int(path.name[5:]): read_checkpoint(path).metadata["step"] for path in self.folder.glob("step-*")}
+        assert not list(self.folder.glob(".*")), "no leftovers"
+        return found
+
+    @property
+    def training_id(self) -> str:
+        return (self.folder / TRAINING_ID).read_text().strip()
+
+
+def test_another_machine_takes_the_newest_of_the_two_that_are_kept(tmp_path: Path) -> None:
+    gone, there = Machine(tmp_path, "gone"), Machine(tmp_path, "there", OTHER)
+    gone.train(10, 20, 30, 40)
+    assert [file.name[:14] for file in sorted(gone.copies.iterdir())] == 2 * ["step-000000030"] + 2 * ["step-000000040"]
+    assert there.start() == {40: 40}
+    assert there.training_id == RUN
+
+
+def test_a_copy_whose_checksums_are_not_there_yet_is_none(tmp_path: Path) -> None:
+    gone, there = Machine(tmp_path, "gone"), Machine(tmp_path, "there")
+    gone.train(10, 20)
+    (sums,) = gone.copies.glob(f"step-000000020.*.{SUMS}")
+    sums.unlink()
+    assert there.start() == {10: 10}
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_damaged_copy_is_named_and_the_one_before_it_is_taken(
+    is_there: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone, there = Machine(tmp_path, "gone"), Machine(tmp_path, "there")
+    gone.train(10, 20)
+    (state,) = gone.copies.glob(f"step-000000020.*.{STATE}")
+    if is_there:
+        state.write_bytes(state.read_bytes()[:-1] + b"x")
+    else:
+        state.unlink()
+    assert there.start() == {10: 10}
+    assert "the mirror's step-000000020 is damaged" in caplog.text
+    there.train(15)
+    assert Machine(tmp_path, "next").start() == {15: 15}
+
+
+def test_trainings_never_mix(tmp_path: Path) -> None:
+    Machine(tmp_path, "other", fingerprint="f" * 16).train(30)
+    here, there = Machine(tmp_path, "here"), Machine(tmp_path, "there", OTHER)
+    here.train(10)
+    there.train(20)
+    new = Machine(tmp_path, "new")
+    assert new.start() == {20: 20} and new.training_id == OTHER
+
+
+def test_a_training_that_is_wanted_again_is_not_in_the_mirror_any_more(tmp_path: Path) -> None:
+    here = Machine(tmp_path, "here")
+    here.train(10, 20)
+    with CheckpointMirror(here.mirror.url, tmp_path / "again" / FINGERPRINT, is_anew=True):
+        assert not list(here.copies.iterdir())
+
+
+def test_a_mirror_that_fails_costs_one_warning_and_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.checkpoint_mirror.SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr("pipeline.checkpoint_mirror.SECONDS_AFTER_FAILURE", 0.01)
+    here, in_its_place = Machine(tmp_path, "here"), tmp_path / "mirror"
+    in_its_place.write_text("a file")
+    with caplog.at_level(logging.WARNING), here.mirror:
+        here.save(10)
+        time.sleep(1)
+        assert [record.getMessage()[:31] for record in caplog.records] == ["the mirror of checkpoints fails"]
+        in_its_place.unlink()
+    assert len(caplog.records) == 1
+    assert Machine(tmp_path, "there").start() == {10: 10}
+
+
+def test_a_mirror_that_says_nothing_holds_up_neither_start_nor_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHARLSTM_CHECKPOINT_MIRROR_SECONDS", "1")
+    here = Machine(tmp_path, "here")
+    with socket.socket() as server:  # it takes connections, and that is all
+        server.bind(("127.0.0.1", 0))
+        server.listen(100)
+        silent = CheckpointMirror(f"http://127.0.0.1:{server.getsockname()[1]}/prefix", here.folder)
+        started = time.monotonic()
+        with caplog.at_level(logging.WARNING), silent:
+            here.save(10)
+            time.sleep(2)
+        assert time.monotonic() - started < 30
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "the mirror of checkpoints fails", "the mirror has no copy of the last checkpoint, step-000000010"
+    ]  # fmt: skip
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "s3://alice:hunter2@bucket/prefix"
+    monkeypatch.setenv("MY_TOKEN", "abcdefghij")
+    said = shown_error(OSError(f"no bucket at {url}?sig=abc for abcdefghij"), url)
+    assert "hunter2" not in said and "abcdefghij" not in said and "sig=abc" not in said
+    assert "bucket/prefix" in said

@@ -1,0 +1,51 @@
+"""Which signals ask a process to stop, and that it is told when what has started it dies."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from benchmarks.projects import ROOT
+from charlstm.errors import ParamsError
+from pipeline.run.interruption import LAUNCHER, stop_with_parent
+
+STAGE = """
+import time
+from pipeline.run.stage import run_work
+def work():
+    print("working", flush=True)
+    time.sleep(60)
+run_work(work)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a process")
+@pytest.mark.parametrize("variable", ["DVC_STAGE", "TORCHELASTIC_RUN_ID"])
+def test_a_stage_ends_when_what_has_started_it_dies(variable: str) -> None:
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {STAGE!r}])"
+    starter = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, variable: "train"}, stdout=subprocess.PIPE
+    )
+    assert starter.stdout is not None and starter.stdout.readline() == b"working\n"
+    (stage,) = psutil.Process(starter.pid).children()
+    starter.send_signal(signal.SIGKILL)
+    stage.wait(timeout=30)
+    starter.communicate()
+
+
+def test_a_launcher_that_is_dead_already_is_noticed() -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    command = [sys.executable, "-c", STAGE]
+    environment = {**os.environ, LAUNCHER: str(dead.pid)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("", "ERROR: interrupted\n")
+
+
+def test_a_launcher_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LAUNCHER, "garbage")
+    with pytest.raises(ParamsError, match="CHARLSTM_LAUNCHER: expected the number of a process, got 'garbage'"):
+        stop_with_parent()

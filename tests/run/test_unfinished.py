@@ -1,0 +1,99 @@
+"""What is kept of a training: until DVC has recorded its outcome, and no longer."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from stages import dvc, run_stages
+
+from benchmarks.projects import results, write_params
+from charlstm.errors import Interrupted
+from charlstm.files.lock import exclusive
+from pipeline.run import unfinished
+from pipeline.run.project import STATE_FOLDER
+from pipeline.run.unfinished import FINISHED, start_or_resume
+
+OTHER = {"train.learning_rate": 0.003}
+
+
+@pytest.fixture
+def project(encoded: Path, tmp_path: Path) -> Path:
+    """Of a tiny training, under DVC."""
+    folder = tmp_path / "project"
+    shutil.copytree(encoded, folder)
+    dvc(folder, "init", "--no-scm", "-q")
+    return folder
+
+
+def train(project: Path, capsys: pytest.CaptureFixture[str]) -> bool:
+    """Start the stage as DVC does; whether it took a step. A replay restores the last checkpoint and takes none."""
+    for output in ("artifacts/model", "artifacts/train"):
+        shutil.rmtree(project / output, ignore_errors=True)
+    capsys.readouterr()
+    run_stages(project, "train")
+    said = capsys.readouterr().err
+    assert ("resuming from the checkpoint of step 85 of 85" in said) != ("epoch 1/1 " in said), said
+    return "epoch 1/1 " in said
+
+
+def test_an_outcome_that_dvc_never_recorded_is_not_trained_again(
+    project: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a kill between the outputs and `dvc.lock`."""
+    assert train(project, capsys)
+    write_params(project, OTHER)
+    assert train(project, capsys)
+    write_params(project, {})
+    assert not train(project, capsys)
+    assert not train(project, capsys)
+    assert results(project) == results(trained)
+
+
+def test_a_recorded_one_is_trained_again_when_it_is_wanted_again(
+    project: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Train A, train B, `dvc repro --force` A: `dvc.lock` names B."""
+    assert train(project, capsys)
+    dvc(project, "commit", "-f", "train")
+    write_params(project, OTHER)
+    assert train(project, capsys)
+    dvc(project, "commit", "-f", "train")
+    write_params(project, {})
+    assert train(project, capsys)
+    assert results(project) == results(trained)
+
+
+def test_who_waits_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unfinished, "project_root", lambda: tmp_path)
+    (tmp_path / "copy").mkdir()
+    monkeypatch.chdir(tmp_path / "copy")
+    folder = tmp_path / STATE_FOLDER / "abc"
+    stopped = pytest.raises(Interrupted, match="while it waited")
+    with exclusive(folder, "this training"), stopped, start_or_resume("abc", should_stop=lambda: True):
+        pass
+
+
+def state_folder(root: Path, name: str, days: float, *, is_finished: bool = False) -> Path:
+    folder = root / ".charlstm" / name
+    (folder / "step-000000001").mkdir(parents=True)
+    if is_finished:
+        (folder / FINISHED).write_text(json.dumps({"output_md5": name}))
+    os.utime(folder, (time.time() - days * 24 * 3600,) * 2)
+    return folder
+
+
+def test_what_is_kept_of_other_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that DVC has not recorded, for a week, and what is in use."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(unfinished, "cached", lambda md5: tmp_path if set(md5) <= {"a", "c"} else None)
+    recorded, unsent = (state_folder(tmp_path, name * 16, 0, is_finished=True) for name in "ac")
+    (unsent / "run.json").write_text("{}")  # its run is not in MLflow yet
+    finished, young = state_folder(tmp_path, "b" * 16, 6, is_finished=True), state_folder(tmp_path, "6" * 16, 6)
+    old, held = state_folder(tmp_path, "8" * 16, 8), state_folder(tmp_path, "9" * 16, 9)
+    elsewhere = state_folder(tmp_path, "tracking", 99)
+    with exclusive(held, "another worker's training"), start_or_resume("mine") as work:
+        assert all(folder.exists() for folder in [finished, unsent, young, held, elsewhere, work.folder])
+        assert not old.exists() and not recorded.exists()
