@@ -25,10 +25,10 @@ repro: $(INSTALLED) ## run all six stages on the text that is set ({text}) and p
 	dvc repro
 	@python -m pipeline.report
 
-# Two processes, so that none waits for the other's subprocesses. Threads sleep at once while they wait: there are always more
-# of them than cores.
+# Two processes, so that none waits for the other's subprocesses; the first that has nothing left takes tests of the other's.
+# Threads sleep at once while they wait: there are always more of them than cores.
 test: $(INSTALLED) ## run the fast tests
-	OMP_WAIT_POLICY=passive python -m pytest -n 2 --dist loadfile
+	OMP_WAIT_POLICY=passive python -m pytest -n 2 --dist worksteal
 
 # All slow tests and all of `make torture` take three quarters of an hour: once a week, and before a release. Each says when it
 # last passed here.

@@ -43,11 +43,19 @@ def test_waiting_threads_spin_for_a_short_time_unless_the_user_chose(
     assert done.stdout == f"{expected}\n", done.stderr
 
 
-def test_a_stage_that_fails_names_the_command_that_restores_its_outputs(copy: Path) -> None:
-    write_params(copy, {"train.epochs": 2, "train.learning_rate": 1e30})
-    done = run_dvc(copy, "repro", "train")
-    assert done.returncode != 0 and not Path("artifacts/model").exists()
-    assert "DVC removed the previous outputs of train before it ran: `dvc checkout train` restores them" in done.stderr
+@pytest.mark.parametrize(
+    ("stage", "name", "value"),
+    [("split", "val_fraction", 1.5), pytest.param("train", "learning_rate", 1e30, marks=pytest.mark.slow)],
+)
+def test_a_stage_that_fails_names_the_command_that_restores_its_outputs(
+    copy: Path, stage: str, name: str, value: float
+) -> None:
+    write_params(copy, {f"{stage}.{name}": value})
+    done = run_dvc(copy, "repro", stage)
+    output = {"split": "Datasets/split", "train": "artifacts/model"}[stage]
+    assert done.returncode != 0 and not Path(output).exists()
+    said = f"DVC removed the previous outputs of {stage} before it ran: `dvc checkout {stage}` restores them"
+    assert said in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from registries import Died, Dying, new_run, sha256_of, whole_chain
+from registries import Died, Dying, keep_compiled, new_run, sha256_of, whole_chain
 
 from charlstm.tracking.registered_model import requirements, save_pyfunc
 
@@ -90,6 +90,7 @@ def test_what_is_stored_is_code_weights_and_exact_versions(
 def test_a_model_needs_no_package_but_those_it_names(trained: Path, tmp_path: Path) -> None:
     """As in the environment that `mlflow models serve` makes of `requirements.txt`."""
     save_pyfunc(tmp_path / "model", trained / "artifacts/model", "m-1", "r-1")
+    keep_compiled(tmp_path / "model")
     code = (
         "import json, sys\nsys.modules |= dict.fromkeys(json.loads(sys.argv[1]))\nimport mlflow\n"
         "print(len(mlflow.pyfunc.load_model(sys.argv[2]).predict([{'prompt': 'the ', 'num_chars': 3}])))"

@@ -69,7 +69,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[type[Empty]], s
     def start(kind: type[Empty]) -> str:
         servers.append(ThreadingHTTPServer(("127.0.0.1", 0), kind))
         servers[-1].daemon_threads = True
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        threading.Thread(target=servers[-1].serve_forever, args=(0.05,), daemon=True).start()
         url = f"http://127.0.0.1:{servers[-1].server_address[1]}"
         monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
         return url
@@ -102,7 +102,7 @@ def test_a_wrong_server_costs_one_warning_and_a_little_time(
         silent.listen(100)
         uri = serve(kind) if kind is not None else f"http://127.0.0.1:{silent.getsockname()[1]}"
         folder, started = tmp_path / "unsent-evaluate-m0", time.monotonic()
-        send_or_keep(Store(uri, "tests", None), folder, of_model("m0"), 3.0)
+        send_or_keep(Store(uri, "tests", None), folder, of_model("m0"), 1.5)
         assert time.monotonic() - started < 30
         (record,) = caplog.records
         assert "nothing is lost: what is missing is sent later, or by `charlstm sync`" in record.getMessage()
@@ -117,8 +117,8 @@ def test_a_server_that_drips_holds_no_command(
     serve: Callable[[type[Empty]], str], copy: Path, run: Run, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
     url = serve(Dripping)
-    monkeypatch.setattr(ask, "__defaults__", (3.0,))
-    monkeypatch.setattr("charlstm.tracking.client.SECONDS_FOR_FILES", 3.0)
+    monkeypatch.setattr(ask, "__defaults__", (1.5,))
+    monkeypatch.setattr("charlstm.tracking.client.SECONDS_FOR_FILES", 1.5)
     keep(copy / ".charlstm/unsent-waits", of_model("waits"))
     code, _, err = run(*command)
     assert code == 2 and f"MLflow at {url}: it does not answer in time" in err, err

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from registries import new_run, sha256_of, whole_chain
+from registries import keep_compiled, new_run, sha256_of, whole_chain
 
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.model_folder import load_model
@@ -80,6 +80,8 @@ def test_a_fresh_process_loads_the_champion_without_pickles_and_our_project(
 ) -> None:
     folder, uri = trained / "artifacts/model", f"sqlite:///{shutil.copy(blank_store, tmp_path)}"
     log(uri, folder, (tmp_path / "artifacts").as_uri())
+    (stored,) = (tmp_path / "artifacts/models").glob("*/artifacts")
+    keep_compiled(stored)
     (tmp_path / "empty").mkdir()
     whole = expected(folder, ROW)["text"]
     stopped = {**ROW, "stop": ["zzz", whole[20:23]]}

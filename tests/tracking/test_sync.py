@@ -6,29 +6,25 @@ from contextlib import chdir, closing
 from pathlib import Path
 
 import pytest
-from stages import run_here, run_stage
-
-from pipeline.commands.sync import sync
+from commands import Run
+from stages import run_here, run_stages
 
 
 def test_what_a_server_has_missed_is_sent_later(
-    encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, run: Run
 ) -> None:
     project = tmp_path / "project"
     shutil.copytree(encoded, project)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    done = run_stage(project, "train")
-    assert done.returncode == 0
-    assert done.stderr.count("nothing is lost: what is missing is sent later") == 1
+    run_stages(project, "train")
+    assert caplog.text.count("nothing is lost: what is missing is sent later") == 1
     with chdir(project):
-        assert sync(is_of_files=False) == 2
-        assert capfd.readouterr().out.startswith("0 of 1 runs sent\nnot sent: MLflow at http://127.0.0.1:9: ")
+        code, out, _ = run("sync")
+        assert code == 2 and out.startswith("0 of 1 runs sent\nnot sent: MLflow at http://127.0.0.1:9: ")
         monkeypatch.delenv("MLFLOW_TRACKING_URI")
-        assert sync(is_of_files=False) == 0
-        assert capfd.readouterr().out == "1 of 1 runs sent\n"
-        assert sync(is_of_files=False) == 0
-        assert capfd.readouterr().out == "nothing waits to be sent\n"
+        assert run("sync")[:2] == (0, "1 of 1 runs sent\n")
+        assert run("sync")[:2] == (0, "nothing waits to be sent\n")
     with closing(sqlite3.connect(project / "mlflow.db")) as store:
         assert store.execute("select status from runs").fetchall() == [("FINISHED",)]
         (num_points,) = store.execute("select count(*) from metrics where key = 'train/nats_per_char'").fetchone()

@@ -1,6 +1,7 @@
 """Every start works: the first one, which compiles, and those after it, as this machine is and as older ones are."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,9 +32,10 @@ PROCESSORS = {
 
 
 @pytest.mark.parametrize("processor", PROCESSORS)
-def test_each_start_after_the_first_works(tmp_path: Path, processor: str) -> None:
+def test_each_start_after_the_first_works(blank_store: Path, tmp_path: Path, processor: str) -> None:
     project, environment = tmp_path / "project", {**PROCESSORS[processor], "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     make_project(project)
+    shutil.copy(blank_store, project)
     start_dvc(project)
 
     def charlstm(*arguments: str) -> str:
@@ -47,8 +49,6 @@ def test_each_start_after_the_first_works(tmp_path: Path, processor: str) -> Non
     texts = [charlstm("generate", "d", "--num-chars", "300", "--seed", "1") for _ in range(2)]
     assert texts[0] == texts[1] and len(texts[0]) >= 300
     write_params(project, {"train.seed": 2})
-    again = dvc_done(project, "repro", **environment)
-    assert "Running stage 'train'" in again.stdout and "Running stage 'sample'" in again.stdout
-    assert "no texts were written" not in again.stdout + again.stderr
-    assert charlstm("generate", "d", "--num-chars", "300", "--seed", "1") not in texts
+    again = dvc_done(project, "repro", "train", **environment)
+    assert "epoch 1" in again.stdout + again.stderr and "no texts were written" not in again.stdout + again.stderr
     assert "nats" in charlstm("score", "text.txt")

@@ -27,7 +27,7 @@ from benchmarks.projects import (
 
 DVC = [*PYTHON, "dvc", "repro", "train"]
 TORCHRUN = [*LAUNCH, *training_command(2, "--max-restarts", "3")]
-LONGER = SHORT | {"train.epochs": 12}  # some seconds, until a request has come through
+LONGER = SHORT | {"train.epochs": 8}  # some seconds, until a request has come through
 MAX_CHECKPOINT_AGE_SECONDS = 10
 
 
