@@ -32,7 +32,7 @@ def run(params: Params, paths: Paths) -> None:
     """Fetch and verify the corpus; a file that no download wrote is never overwritten."""
     section, corpus = params.download, paths.corpus
     check_source(section.source, paths)
-    form = Form(check_encoding(section.encoding), section.newlines, section.separator)
+    form = Form(check_encoding(section.encoding), section.newlines, params.split.document_separator or "\n")
 
     def check_replaceable(new: str) -> None:
         if not corpus.exists() or sha256(corpus) == new:

@@ -14,7 +14,7 @@ from charlstm.sections import AUTO
 from pipeline.dvc.paths import EXTENSION, load_paths
 from pipeline.new.initial import InitialModel
 from pipeline.new.proposal import FEW, Proposal, Text, Training, propose, training_for, training_within
-from pipeline.new.source import DOCUMENT_SEPARATOR, SEPARATOR, Source, find_source, name_of, read
+from pipeline.new.source import DOCUMENT_SEPARATOR, Source, find_source, name_of, read
 from pipeline.new.text_report import TextReport
 from pipeline.stage import presets
 from pipeline.stage.presets import CONF, CORPORA, RECIPES, load, names, path_of
@@ -76,7 +76,6 @@ def plan(
         "download.sha256": digest,
         "download.encoding": report.encoding,
         "download.newlines": "lf" if report.num_crlf else "keep",
-        "download.separator": DOCUMENT_SEPARATOR if is_documents else SEPARATOR,
         "split.document_separator": DOCUMENT_SEPARATOR if is_documents else None,
         "evaluate.published": None,
         "sample.prompts": AUTO,

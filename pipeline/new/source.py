@@ -16,7 +16,6 @@ from charlstm.files.urls import without_credentials
 from pipeline.new.proposal import MIN_CHARS
 from pipeline.new.text_report import TextReport, report_on
 
-SEPARATOR = "\n"  # between files that are one text
 DOCUMENT_SEPARATOR = "\f"
 MAX_NAME = 40  # characters
 # `charlstm recipe save` keeps one, and the others YAML does not read as texts.
@@ -64,12 +63,12 @@ def name_of(stem: str) -> str:
 def read(source: Source, encoding: str | None) -> tuple[TextReport, str | None]:
     """The report on the text; and the SHA-256 of what a URL gave, to hold it to."""
     if source.files:
-        report, digest = report_on(source.files, SEPARATOR, encoding), None
+        report, digest = report_on(source.files, encoding), None
     else:
         with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
             file = fetch(source.address, Path(folder))
             try:
-                report, digest = report_on([file], SEPARATOR, encoding), sha256(file)
+                report, digest = report_on([file], encoding), sha256(file)
             except CorpusError as error:  # a temporary file's name says nothing
                 raise CorpusError(str(error).replace(str(file), source.shown)) from None
     if report.num_chars < MIN_CHARS or len(report.counts) < 2:

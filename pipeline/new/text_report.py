@@ -43,13 +43,13 @@ class TextReport(NamedTuple):
             yield f"! U+FFFD {count:,} times: the text was converted wrongly before; look for a better copy"
 
 
-def report_on(files: Sequence[Path], separator: str, encoding: str | None = None) -> TextReport:
-    """Read the files, with `separator` between them, in `encoding`; without one, CorpusError unless it is certain."""
+def report_on(files: Sequence[Path], encoding: str | None = None) -> TextReport:
+    """Read the files in `encoding`; without one, CorpusError unless it is certain."""
     name = _encoding_of_all(files) if encoding is None else check_encoding(encoding)
     with progress("look", sum(file.stat().st_size for file in files)) as advance:
 
         def pieces() -> Iterator[str]:
-            for piece in corpus_pieces(files, Form(name, separator=separator)):
+            for piece in corpus_pieces(files, Form(name)):
                 advance(len(piece))
                 yield piece.decode()
 
