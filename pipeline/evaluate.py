@@ -144,6 +144,7 @@ def _measure(
     model = trained.model
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     lengths = {f"{prefix}windowed_{length}": length for length in window_lens}
+    log.info("measuring %s%s, which may take a minute", "".join(f"{name}, " for name in lengths), f"{prefix}stateful")
     losses = {name: windowed(model, text, size) for name, size in lengths.items()}
     nats_N = stateful_nats(model, text)
     losses[f"{prefix}stateful"] = summed(nats_N, text)
@@ -171,7 +172,7 @@ def _compare(
     baselines = measure_baselines(vocab.decode(train.last(MAX_CHARS).ids), vocab.decode(text.first(MAX_CHARS).ids))
     write_document(paths.evaluate / BASELINES, baselines, indent=2)
     ours = loss.bits_per_char
-    log.info("%-13s %.4f bits/char, beside %s", "the model", ours, baselines.in_words())
+    log.info("%-13s %.4f bits/char, compared with %s", "the model", ours, baselines.in_words())
     if verdict := baselines.verdict(ours):
         helps = remedy(
             params,
