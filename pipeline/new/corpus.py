@@ -61,7 +61,7 @@ def plan(
     replaced = [str(path) for kind in bases if os.path.lexists(path := path_of(kind, name))]
     if not is_forced:
         if replaced:
-            ways = f"`charlstm new {name}` takes it up as it is, --force replaces it, another --name keeps both"
+            ways = f"`charlstm new {name}` uses it as it is, --force replaces it, another --name keeps both"
             raise ParamsError(f"{', '.join(replaced)}: there already: {ways}")
         for kind, values in bases.items():
             presets.check_kept(kind, values)
