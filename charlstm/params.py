@@ -93,7 +93,6 @@ class DownloadParams(Section):
     sha256: Sha256 | None
     encoding: Annotated[str, Field(min_length=1, max_length=100)]
     newlines: Literal["keep", "lf"]
-    separator: Annotated[str, Field(max_length=1_000)]
 
     @property
     def fallback(self) -> Fallback | None:

@@ -27,7 +27,7 @@ def run(params: Params, paths: Paths) -> None:
     if source := local_path(section.source):
         for output in (sums_of(corpus), *dict(paths).values()):
             check_outside(source, output)
-    form = Form(check_encoding(section.encoding), section.newlines, section.separator)
+    form = Form(check_encoding(section.encoding), section.newlines, params.split.document_separator or "\n")
 
     def check_replaceable(new: str) -> None:
         if not corpus.exists() or sha256(corpus) == new:

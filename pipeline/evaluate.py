@@ -133,6 +133,7 @@ def _measure(
     model = trained.model
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     lengths = {f"{prefix}windowed_{length}": length for length in window_lens}
+    log.info("measuring %s%s, which may take a minute", "".join(f"{name}, " for name in lengths), f"{prefix}stateful")
     losses = {name: windowed(model, text, size) for name, size in lengths.items()}
     nats_N = stateful_nats(model, text)
     losses[f"{prefix}stateful"] = summed(nats_N, text)

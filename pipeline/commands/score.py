@@ -1,4 +1,4 @@
-"""`charlstm score`: how well a trained model foresees a text, and the passages that surprise it most."""
+"""`charlstm score`: how well a trained model predicts a text, and the passages that surprise it most."""
 
 import json
 import math

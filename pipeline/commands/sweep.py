@@ -53,8 +53,8 @@ def sweep(
     """Show a sweep of `dvc exp run --queue`: a table and a picture.
 
     A row is a recipe: trainings that differ in the seed alone, with the mean ± standard deviation of their losses. The
-    model that you have is among them. Below it stands whether the best is better than the next ones or whether that
-    may be chance, and whether its value of a parameter lies at the edge of the grid.
+    model that you have is among them. Below it are whether the best is better than the next ones or whether that may
+    be chance, and whether its value of a parameter is at the edge of the grid.
 
     `--seeds N` queues what is missing of the seeds 1 to N of `params.yaml`, and starts the queue. New files stay here.
     """

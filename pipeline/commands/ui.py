@@ -41,6 +41,7 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page 
             _print_pages(_find_runs(runs, corpus_name()), without_credentials(runs.uri))
             return 0
         _check_port(port)
+        typer.echo("MLflow's server is starting ...", err=True)
         pages = _find_runs(runs, corpus_name())
         with tempfile.TemporaryFile() as output, _server(runs.uri, port, output) as server:
             if _answers(server, port):

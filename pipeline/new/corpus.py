@@ -20,7 +20,7 @@ from charlstm.model.shape import CONFIG, WEIGHTS
 from charlstm.params import AUTO, NOTHING, Params
 from charlstm.text.vocabulary import VOCAB
 from pipeline import recipes
-from pipeline.new.text import DOCUMENT_SEPARATOR, SEPARATOR, Source, TextReport, find_source, name_of, read
+from pipeline.new.text import DOCUMENT_SEPARATOR, Source, TextReport, find_source, name_of, read
 from pipeline.proposal import FEW, Proposal, Text, Training, propose, training_for, training_within
 from pipeline.recipes import CONF, CORPORA, RECIPES, load, names, path_of
 from pipeline.run.dvc import EXTENSION, ask_dvc, load_paths, reason_of
@@ -118,7 +118,7 @@ def plan(
     replaced = [str(path) for kind in bases if os.path.lexists(path := path_of(kind, name))]
     if not is_forced:
         if replaced:
-            ways = f"`charlstm new {name}` takes it up as it is, --force replaces it, another --name keeps both"
+            ways = f"`charlstm new {name}` uses it as it is, --force replaces it, another --name keeps both"
             raise ParamsError(f"{', '.join(replaced)}: there already: {ways}")
         for kind, values in bases.items():
             recipes.check_kept(kind, values)
@@ -133,7 +133,6 @@ def plan(
         "download.sha256": digest,
         "download.encoding": report.encoding,
         "download.newlines": "lf" if report.num_crlf else "keep",
-        "download.separator": DOCUMENT_SEPARATOR if is_documents else SEPARATOR,
         "split.document_separator": DOCUMENT_SEPARATOR if is_documents else None,
         "evaluate.published": None,
         "sample.prompts": AUTO,

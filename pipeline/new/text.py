@@ -20,7 +20,6 @@ from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, code_points, descr
 from pipeline.proposal import MIN_CHARS
 from pipeline.run.terminal import progress
 
-SEPARATOR = "\n"  # between files that are one text
 DOCUMENT_SEPARATOR = "\f"
 ODD_CATEGORIES = ("Cc", "Co", "Cn")  # control characters, private use, code points without a character
 MAX_NAME = 40  # characters
@@ -54,13 +53,13 @@ class TextReport(NamedTuple):
             yield f"! U+FFFD {count:,} times: the text was converted wrongly before; look for a better copy"
 
 
-def report_on(files: Sequence[Path], separator: str, encoding: str | None = None) -> TextReport:
-    """Read the files, with `separator` between them, in `encoding`; without one, CorpusError unless it is certain."""
+def report_on(files: Sequence[Path], encoding: str | None = None) -> TextReport:
+    """Read the files in `encoding`; without one, CorpusError unless it is certain."""
     name = _encoding_of_all(files) if encoding is None else check_encoding(encoding)
     with progress("look", sum(file.stat().st_size for file in files)) as advance:
 
         def pieces() -> Iterator[str]:
-            for piece in corpus_pieces(files, Form(name, separator=separator)):
+            for piece in corpus_pieces(files, Form(name)):
                 advance(len(piece))
                 yield piece.decode()
 
@@ -132,12 +131,12 @@ def name_of(stem: str) -> str:
 def read(source: Source, encoding: str | None) -> tuple[TextReport, str | None]:
     """The report on the text; and the SHA-256 of what a URL gave, to hold it to."""
     if source.files:
-        report, digest = report_on(source.files, SEPARATOR, encoding), None
+        report, digest = report_on(source.files, encoding), None
     else:
         with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
             file = fetch(source.address, Path(folder))
             try:
-                report, digest = report_on([file], SEPARATOR, encoding), sha256(file)
+                report, digest = report_on([file], encoding), sha256(file)
             except CorpusError as error:  # a temporary file's name says nothing
                 raise CorpusError(str(error).replace(str(file), source.shown)) from None
     if report.num_chars < MIN_CHARS or len(report.counts) < 2:

@@ -74,10 +74,10 @@ def test_a_preset_and_back_leaves_the_file_as_it_was(kind: Kind, name: str, tmp_
 
 @pytest.mark.parametrize("value", ["é\u2028 #:-'\"\n\t", "long " * 30, "1", "null", "\f", [" a\n", "b"], None])
 def test_any_value_is_written_and_read(value: object, tmp_path: Path) -> None:
-    values = {"download.separator": value, "sample.prompts": value, "download.source": value}
+    values = {"download.encoding": value, "sample.prompts": value, "download.source": value}
     (tmp_path / "params.yaml").write_text(with_values(SHIPPED, values))
     document = load_yaml(tmp_path / "params.yaml")
-    assert [document["download"][name] for name in ("separator", "source")] == [value, value]
+    assert [document["download"][name] for name in ("encoding", "source")] == [value, value]
     assert document["sample"]["prompts"] == value
 
 

@@ -5,7 +5,10 @@ import json
 import os
 import re
 import shlex
+import subprocess
+import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 from accelerate.commands.launch import launch_command_parser
@@ -21,6 +24,7 @@ from documented import (
 from dvc.cli import DvcParserError
 from dvc.cli.parser import get_main_parser
 from layers import project_imports
+from stages import dvc
 from torch.distributed.run import get_args_parser as torchrun_parser
 
 from benchmarks.projects import PACKAGES, ROOT, compose
@@ -130,6 +134,18 @@ def test_each_command_is_one_that_exists(command: str) -> None:
 )
 def test_a_command_that_does_not_exist_is_noticed(command: str) -> None:
     assert problem(command) != ""
+
+
+@pytest.mark.slow
+def test_the_search_by_optuna_makes_experiments(copy: Path) -> None:
+    pytest.importorskip("optuna")
+    (program,) = blocks(PAGES["docs/recipes.md"], "python")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = [sys.executable, "-c", program.replace("n_trials=20", "n_trials=2")]
+    found = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.splitlines()[-1].startswith("{'rate': ")
+    assert len(set(dvc(copy, "exp", "list", "--name-only").split())) == 2
 
 
 def test_the_readme_is_short() -> None:
