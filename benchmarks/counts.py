@@ -3,7 +3,7 @@
 Usage: python -m benchmarks.counts
 
 A code line is neither empty nor a comment nor part of a docstring. Its characters are counted without indentation. A
-function is as long as its lines from `def` to its end. Templates are the review page's HTML, CSS and JavaScript.
+function is as long as its lines from `def` to its end. A module has code lines: most `__init__.py` have none.
 """
 
 import ast
@@ -41,7 +41,7 @@ class Count(NamedTuple):
 def count(files: Iterable[Path]) -> Count:
     """Read and parse them."""
     texts = [file.read_text(encoding="utf-8") for file in files]
-    code_lines: list[str] = []
+    num_modules, code_lines = 0, list[str]()
     functions: list[int] = []
     for text in texts:
         documented = set[int]()
@@ -51,12 +51,14 @@ def count(files: Iterable[Path]) -> Count:
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
                 documented.update(range(node.body[0].lineno, node.body[0].lineno + num_lines_of(node.body[0])))
         lines = (line.strip() for number, line in enumerate(text.splitlines(), 1) if number not in documented)
-        code_lines += [line for line in lines if line and not line.startswith("#")]
-    return Count(len(texts), sum(text.count("\n") for text in texts), code_lines, functions)
+        own = [line for line in lines if line and not line.startswith("#")]
+        num_modules += bool(own)
+        code_lines += own
+    return Count(num_modules, sum(text.count("\n") for text in texts), code_lines, functions)
 
 
 def num_lines_of(node: ast.stmt) -> int:
-    """From its first to its last."""
+    """From `def` to its end, or of a docstring."""
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 

@@ -7,7 +7,6 @@ removed. The next one begins with code and data alone. Two vanish in each traini
 share an MLflow database, where each training is to be one run with one whole curve.
 
 The checkpoint mirror is a folder. With `--s3`, it is in a bucket of a server that delays each request by 200 ms.
-`benchmarks.tracking` says what a mirror costs.
 """
 
 import random

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness import new_parser, print_table, seconds_of
+from benchmarks.harness import new_parser, print_table, take_turns
 from benchmarks.projects import ACCELERATE, LAUNCH, ROOT, kill, make_project, start
 
 STAGES = ("download", "split", "encode", "train", "evaluate", "sample")
@@ -55,21 +55,17 @@ def main() -> int:
 def measure_overhead(project: Path, num_rounds: int) -> int:
     """Print seconds; 1 if the first step comes too late."""
     make_project(project)
-    environment = {**os.environ, "DVC_NO_ANALYTICS": "true"}
 
     def run(*command: str) -> None:
+        environment = {**os.environ, "DVC_NO_ANALYTICS": "true"}
         subprocess.run(command, cwd=project, env=environment, check=True, capture_output=True)
 
     run("git", "init", "--quiet")
     run("dvc", "init", "--quiet")
-    commands = {"`python` alone": [sys.executable, "-c", "pass"]}
-    for stage in STAGES:
-        commands[f"import of `pipeline.{stage}`"] = [sys.executable, "-c", f"import pipeline.{stage}"]
+    commands = {f"import of `pipeline.{stage}`": [sys.executable, "-c", f"import pipeline.{stage}"] for stage in STAGES}
     commands["`dvc repro --force`, six stages"] = ["dvc", "repro", "--force"]
     commands["`dvc repro` with nothing to do"] = ["dvc", "repro"]
-    seconds = {}
-    for what, command in commands.items():
-        seconds[what] = statistics.median(seconds_of(partial(run, *command)) for _ in range(num_rounds))
+    seconds = take_turns({what: partial(run, *command) for what, command in commands.items()}, num_rounds)
     first_step = statistics.median(seconds_to_first_step(project) for _ in range(num_rounds))
     seconds["from the launcher's start to the first step"] = first_step
     print_table(("what", "seconds"), ((what, f"{value:.2f}") for what, value in seconds.items()))

@@ -53,20 +53,15 @@ def main() -> int:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     set_num_threads()
     keep_freed_memory()
-    formats = precisions(device)
+    formats = [
+        "fp32",
+        *["bf16"] * multiplies_bf16(device),
+    ]  # emulated, it says nothing
     name = torch.cuda.get_device_name() if device == "cuda" else f"processor, {torch.get_num_threads()} threads"
     console.print(f"{name}, torch {torch.__version__}\n")
     columns = ("size", "variant", "characters a second", "against the plain loop")
     print_table(columns, (row for size in SIZES[device] for row in rows(size, device, formats)))
     return 0
-
-
-def precisions(device: str) -> list[str]:
-    """Those that the hardware multiplies: what it emulates takes a hundred times longer, and says nothing."""
-    if multiplies_bf16(device):
-        return ["fp32", "bf16"]
-    console.print("bf16 is left out: this hardware would emulate it")
-    return ["fp32"]
 
 
 def rows(size: Size, device: str, formats: Sequence[str]) -> list[tuple[object, ...]]:
@@ -81,7 +76,6 @@ def rows(size: Size, device: str, formats: Sequence[str]) -> list[tuple[object, 
             f"train.batch_size={size.batch_size}", f"train.context_len={size.context_len}",
         )  # fmt: skip
         steps[f"`{implementation}`, {precision}"] = take_steps(learner)
-    steps = {name: to_its_end(step) for name, step in steps.items()}
     for step in steps.values():  # warms up
         step()
     seconds = take_turns(steps, NUM_ROUNDS, PAUSE_SECONDS)
@@ -116,17 +110,6 @@ def plain_loop(size: Size, device: str, precision: str) -> Callable[[], None]:
         loss.item()
 
     return step
-
-
-def to_its_end(step: Callable[[], None]) -> Callable[[], None]:
-    """The same, and a GPU has done what it was told when it returns."""
-
-    def waited() -> None:
-        step()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-
-    return waited
 
 
 if __name__ == "__main__":

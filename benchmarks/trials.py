@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from itertools import cycle
 
+import torch
 from accelerate.state import AcceleratorState
 
 from benchmarks.projects import ROOT, compose
@@ -43,5 +44,7 @@ def take_steps(learner: Learner) -> Callable[[], None]:
     def step() -> None:
         number = next(numbers)
         learner.take_step(number, 1, number)
+        if torch.cuda.is_available():  # it has done what it was told when this returns
+            torch.cuda.synchronize()
 
     return step
