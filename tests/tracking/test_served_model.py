@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 from registries import keep_compiled, new_run, sha256_of, whole_chain
+from servers import free_port
 
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.model_folder import load_model
@@ -108,9 +108,7 @@ def test_a_fresh_process_loads_the_champion_without_pickles_and_our_project(
 @contextmanager
 def server(folder: Path, health: str, *command: str, **env: str) -> Iterator[str]:
     """The address of an MLflow server that runs in `folder`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     where = ["--host", "127.0.0.1", "--port", port, "--workers", "1"]
     with (folder / f"{health}.log").open("w") as output:
         process = subprocess.Popen(

@@ -120,24 +120,24 @@ def test_dvc_runs_what_is_out_of_date_and_nothing_else(encoded: Path, tmp_path: 
     assert set(first) == {path for name in DVC["stages"] for path in outputs_of(name)}
 
     assert "Data and pipelines are up to date" in dvc(project, "repro")
-    for options in (["--force"], ["--force", "--no-run-cache", "--single-item", "train"]):
-        done = dvc_done(project, "repro", *options)
-        assert hashes(project) == first
-        assert "epoch 1/1 " in done.stderr and "resuming" not in done.stderr  # it trained: a replay has the same hashes
+    done = dvc_done(project, "repro", "--force", "--no-run-cache")
+    assert hashes(project) == first
+    assert "epoch 1/1 " in done.stderr and "resuming" not in done.stderr  # it trained: a replay has the same hashes
 
     write_params(project, {"sample.temperatures": [0.5]})
     assert stages_run(dvc(project, "repro")) == ["sample"]
     write_params(project, {"sample.temperatures": [0.5], "train.learning_rate": 0.003})
     assert stages_run(dvc(project, "repro")) == ["train", "evaluate", "sample"]
     write_params(project, {"sample.temperatures": [0.5]})
-    assert "epoch 1/1 " in dvc_done(project, "repro", "--force", "train").stderr  # `dvc.lock` names the other training
+    done = dvc_done(project, "repro", "--force", "--single-item", "train")  # `dvc.lock` names the other training
+    assert "epoch 1/1 " in done.stderr
     write_params(project, {"sample.temperatures": [0.5], "train.learning_rate": 0.003})
     dvc(project, "repro")
 
     dvc(project, "git", "commit", "-qam", "changed")
     assert "stateful.nats_per_char" in dvc(project, "metrics", "show")
     assert "artifacts/evaluate/metrics.json" in dvc(project, "metrics", "diff", "HEAD~1")
-    dvc(project, "exp", "run", "--temp", "-S", "train.learning_rate=0.02", "-n", "faster")
+    dvc(project, "exp", "run", "--temp", "-S", "train.learning_rate=0.02", "-n", "faster", "train")
     assert "faster" in dvc(project, "exp", "show", "--csv")
     with closing(sqlite3.connect(project / "mlflow.db")) as store:  # the main tree's store, not the temporary one's
         assert ("faster",) in store.execute("select value from tags where key = 'dvc_exp_name'").fetchall()
