@@ -16,8 +16,8 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines
 from charlstm.evaluation.difference import BLOCKS, blocks_of
 from charlstm.evaluation.plots import ORIGINAL_VAL_SHA256, plot_losses
-from charlstm.evaluation.protocols import published_for, stateful_nats, summed, text_sha256
-from charlstm.evaluation.results import HEADLINE, TEST_PREFIX, write_document
+from charlstm.evaluation.protocols import stateful_nats, summed, text_sha256
+from charlstm.evaluation.results import HEADLINE, TEST_PREFIX, published_for, write_document
 from charlstm.files.atomic import SUMS, read_sums, write_text
 from charlstm.history import Tables, now_ms, read_tables, write_csv
 from charlstm.interpretation.analysis import CELLS, CELLS_TABLE, analyse_cells, cells_table

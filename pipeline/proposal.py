@@ -16,13 +16,13 @@ TRAIN_FRACTION = 0.9
 MIN_CHARS = 500  # a model learns next to nothing from fewer
 CHARS_SEEN, CHARS_SEEN_AGAIN = 2_000_000, 1_000_000  # in training, and after another text
 READ_TWICE = 5_000_000  # training characters, at most, that are read twice at least
-RARE = 3_000  # occurrences: where a character has fewer on average, all are rare
+MIN_MEAN_COUNT = 3_000  # occurrences: where a character has fewer on average, all are rare
 RARE_EPOCHS = 4  # that such a text is read, at least
 MAX_EPOCHS = 60
 USEFUL_EPOCHS, USEFUL_AFTER_A_MODEL = 20, 12  # more do harm, but to a short text
 # A long text is hardly memorized, and takes many steps: it wants less of these than `quick` has (docs/benchmarks.md).
 RATES = ("train.muon.learning_rate", "train.weight_decay")
-LONG = 3_500_000  # training characters; beyond, they fall in proportion to the length
+LONG_TRAIN_CHARS = 3_500_000  # training characters; beyond, they fall in proportion to the length
 LEAST_SHARE = 1 / 3  # no longer text was measured
 # A model that has learned another text has less to learn, and forgets it at a high rate: see docs/benchmarks.md.
 AFTER_A_MODEL = {
@@ -32,13 +32,13 @@ AFTER_A_MODEL = {
     "train.weight_decay": 0.01,
 }
 DROPOUT_AFTER_A_MODEL = 0.1
-FEW = 1_000_000  # training characters: fewer gain more from a model to begin from than from time
+FEW_TRAIN_CHARS = 1_000_000  # training characters: fewer gain more from a model to begin from than from time
 DROPOUT_FROM, DROPOUT_PER_DOUBLING, MAX_DROPOUT = 10.0, 0.1, 0.4
 NUM_STEPS, MAX_WARMUP_STEPS = 900, 100
 SIZES = ((32, 64), (16, 64), (16, 32), (8, 32), (4, 32), (4, 16), (2, 16), (1, 16))  # batch_size, context_len
 MAX_ALPHABET = 3_000  # characters; of more, rare ones become U+FFFD
 MAX_MIN_COUNT, MAX_REPLACED = 5, 0.01  # of the text
-HUGE = 100_000_000  # characters; the validation of more takes long
+HUGE_CHARS = 100_000_000  # characters; the validation of more takes long
 VALIDATED, EVALUATED = 1_000_000, 10_000_000  # then
 # For up to so many training characters: embedding_size, hidden_size, num_layers, feed_forward_size.
 WIDTHS = (
@@ -52,9 +52,9 @@ WIDTHS = (
 # For a time.
 HIDDEN_SIZES = (64, 128, 192, 320, 512, 768, 1024, 1536)
 MAX_EMBEDDING, MAX_BLOCK = 128, 512
-LARGE, LARGE_SIZES = 500_000, (64, 64)  # training characters: with more, steps are longer
+LARGE_TRAIN_CHARS, LARGE_SIZES = 500_000, (64, 64)  # training characters: with more, steps are longer
 MIN_CHARS_PER_WEIGHT = 3.0
-SHORT, MAX_WEIGHTS_PER_CHAR, MAX_WEIGHTS_OF_SHORT = 300_000, 2.5, 4.0
+SHORT_TRAIN_CHARS, MAX_WEIGHTS_PER_CHAR, MAX_WEIGHTS_OF_SHORT = 300_000, 2.5, 4.0
 USED = 1.05  # of the time, at most: epochs are whole, and 5 % too late is nearer to it than 20 % too early
 VALIDATION_COST = 1 / 3  # of the time that training takes for a character
 
@@ -155,12 +155,12 @@ def propose(text: Text, quick: Mapping[str, object], training: Training) -> Prop
     if text.min_count > 1:
         kept = f"of {len(text.counts):,} characters, at most {text.vocab_size:,} are kept"
         reasons.append(f"encode.min_count {text.min_count}: {kept}, rarer ones become U+FFFD")
-    if text.num_chars > HUGE:
+    if text.num_chars > HUGE_CHARS:
         corpus |= {"train.validation_chars": VALIDATED, "evaluate.max_chars": EVALUATED}
         reasons.append(f"validation after each epoch on {VALIDATED:,} characters, evaluation on {EVALUATED:,}")
     recipe = {name: value for name, value in training.recipe().items() if value != quick[name]}
-    if text.num_train > LONG and not training.begins_from_model:
-        share = max(LEAST_SHARE, LONG / text.num_train)
+    if text.num_train > LONG_TRAIN_CHARS and not training.begins_from_model:
+        share = max(LEAST_SHARE, LONG_TRAIN_CHARS / text.num_train)
         recipe |= {name: round(float(str(quick[name])) * share, 3) for name in RATES}
         reasons.append("Muon's rate and the weight decay are lower than those of quick, since the text is long")
     return Proposal(recipe, corpus, reasons)
@@ -169,7 +169,7 @@ def propose(text: Text, quick: Mapping[str, object], training: Training) -> Prop
 def training_for(text: Text, initial: ModelShape | None = None) -> Training:
     """A training by the size of the text. `initial` has the sizes of the model to begin from."""
     num_train = text.num_train
-    least = 1 if num_train > READ_TWICE else RARE_EPOCHS if num_train < RARE * len(text.counts) else 2
+    least = 1 if num_train > READ_TWICE else RARE_EPOCHS if num_train < MIN_MEAN_COUNT * len(text.counts) else 2
     epochs = min(MAX_EPOCHS, max(least, ceil((CHARS_SEEN_AGAIN if initial else CHARS_SEEN) / num_train)))
     sizes = next(sizes for up_to, sizes in WIDTHS if num_train <= up_to)
     shape = (initial or ModelShape(0, *sizes))._replace(vocab_size=text.vocab_size)
@@ -193,9 +193,10 @@ def training_within(
     text: Text, seconds: float, step_seconds: Callable[[Training], float], initial: ModelShape | None = None
 ) -> tuple[Training, float]:
     """The best training in this time, and its seconds: the widest model that reads enough characters."""
-    sizes = LARGE_SIZES if text.num_train > LARGE else sizes_for(text.num_train, USEFUL_EPOCHS)
-    max_weights = (MAX_WEIGHTS_PER_CHAR if text.num_train > SHORT else MAX_WEIGHTS_OF_SHORT) * text.num_train
-    num_validated = VALIDATED if text.num_chars > HUGE else text.num_chars - text.num_train
+    sizes = LARGE_SIZES if text.num_train > LARGE_TRAIN_CHARS else sizes_for(text.num_train, USEFUL_EPOCHS)
+    is_short = text.num_train <= SHORT_TRAIN_CHARS
+    max_weights = (MAX_WEIGHTS_OF_SHORT if is_short else MAX_WEIGHTS_PER_CHAR) * text.num_train
+    num_validated = VALIDATED if text.num_chars > HUGE_CHARS else text.num_chars - text.num_train
     found = list[tuple[Training, float]]()
     for hidden_size in [initial.hidden_size] if initial else HIDDEN_SIZES:
         own = ModelShape(0, min(hidden_size // 2, MAX_EMBEDDING), hidden_size, 1, min(hidden_size, MAX_BLOCK))
@@ -224,7 +225,7 @@ def remedy(
     """Advice for lowering the loss of a training whose validation loss was lowest after `best_epoch`."""
     begins_from_model, dropout = params.train.initial != NOTHING, params.train.dropout.output
     ways = []
-    if num_train_chars < FEW and not begins_from_model:
+    if num_train_chars < FEW_TRAIN_CHARS and not begins_from_model:
         ways.append("begin from a model of a longer text in the same language (charlstm new TEXT --from MODEL)")
     if best_epoch < num_epochs:
         trend = f"the loss rose after epoch {best_epoch} of {num_epochs}"
@@ -238,6 +239,6 @@ def remedy(
             ways.append("train longer (train.epochs)")
         if num_train_chars > num_parameters and not begins_from_model:
             ways.append("take more units (model.hidden_size)")
-    if params.encode.unit == "character" and vocab_size > NUM_BYTES and num_train_chars < RARE * vocab_size:
+    if params.encode.unit == "character" and vocab_size > NUM_BYTES and num_train_chars < MIN_MEAN_COUNT * vocab_size:
         ways.append(f"have fewer than {vocab_size:,} characters (encode.min_count)")
     return f"{trend}: {', or '.join(ways) or 'find more text'}"

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from charlstm.evaluation.baselines import BASELINES, read_baselines
-from charlstm.evaluation.protocols import published_for, text_sha256
-from charlstm.evaluation.results import write_document
+from charlstm.evaluation.protocols import text_sha256
+from charlstm.evaluation.results import published_for, write_document
 from charlstm.files.atomic import atomic_folder, read_sums, sums_of, write_text
 from charlstm.generation.quantized import quantize
 from charlstm.generation.sampler import Request, Sampler

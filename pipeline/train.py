@@ -68,15 +68,16 @@ def run(params: Params, paths: Paths) -> None:
             with _reason_shared(processes, failure):
                 return fit(data, params.model, params.train, processes, observers, checkpoints, interruption.poll)
 
-        def begin() -> None:
-            resumed = unfinished.start_or_resume(fingerprint, lambda: interruption.is_requested)
-            begun.append(stack.enter_context(resumed))  # it may wait for another experiment
-            if url := os.environ.get(CHECKPOINT_MIRROR):
-                stack.enter_context(CheckpointMirror(url, begun[0].folder, is_anew=begun[0].is_anew))
-
         with ExitStack() as stack, processes.interrupted_by_lost_peers(), _out_of_memory_explained():
             _check_same_training(processes, fingerprint)
             begun = list[unfinished.Unfinished]()
+
+            def begin() -> None:
+                resumed = unfinished.start_or_resume(fingerprint, lambda: interruption.is_requested)
+                begun.append(stack.enter_context(resumed))  # it may wait for another experiment
+                if url := os.environ.get(CHECKPOINT_MIRROR):
+                    stack.enter_context(CheckpointMirror(url, begun[0].folder, is_anew=begun[0].is_anew))
+
             processes.on_main(begin)
             if processes.is_main:
                 _train_and_write(params, paths, data.vocab, prompts, tags, begun[0], train)

@@ -20,7 +20,7 @@ LAYERS = (
 # What stages import and no result depends on: it shows results, says who may run, or refuses bad values. Parameters
 # and paths themselves are in dvc.yaml.
 VIEWS = (
-    *("charlstm.errors", "charlstm.params", "charlstm.params", "charlstm.tracking"),
+    *("charlstm.errors", "charlstm.params", "charlstm.tracking"),
     *("pipeline.checkpoint_mirror", "pipeline.lineage", "pipeline.proposal", "pipeline.recipes", "pipeline.run"),
 )
 

@@ -1,4 +1,4 @@
-"""The evaluation protocols, exact, and the losses that others published by them: natural log, fp32, summed in float64.
+"""The evaluation protocols, exact: natural log, fp32, summed in float64.
 
 These score each character of a text exactly once, except the first:
 
@@ -11,16 +11,14 @@ This one serves only to compare with the original, which reports it. It scores a
 
 Of a model of bytes, C counts bytes, and a loss is still one per character: the sum of the nats of all its bytes.
 
-With a `separator`, the ids with which each document begins, all of them are in a zero state before each document too.
-Its first character is guessed from the document before, and every character still counts as often.
+If the text has a separator (`EncodedText.separator`), every document begins from a zero state. The first character of a
+document is guessed from the document before.
 
 Shapes: B windows, T time steps.
 """
 
 import hashlib
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,9 +27,8 @@ from torch.nn import functional
 
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LanguageModel, LossSum, logits_of, windows_from
-from charlstm.params import PublishedLoss
 from charlstm.text.encoded import EncodedText, num_chars_of
-from charlstm.text.vocabulary import Ids, Unit, Vocab
+from charlstm.text.vocabulary import Ids, Vocab
 
 STATEFUL_CHUNK = 2_000  # ids at a time
 CHARS_AT_ONCE = 1_000_000
@@ -70,22 +67,6 @@ def char_losses(model: LanguageModel, text: EncodedText, state: LSTMState) -> tu
 
 
 # Losses that others reported for one validation text, by protocol; they say nothing about any other text.
-
-
-def published_for(validation_sha256: str, reported: Mapping[str, Any] | None, unit: Unit) -> tuple[PublishedLoss, ...]:
-    """The reported losses if this is the text that they were measured on, to the byte; else none.
-
-    A model of bytes is compared by `stateful` alone: windows of bytes are shorter than those of characters.
-
-    Args:
-        validation_sha256: of what was measured, as UTF-8 (`text_sha256`).
-        reported: `evaluate.published` of the parameters, as plain data; None: nothing was reported.
-        unit: of the model.
-    """
-    if reported is None or validation_sha256 != reported["validation_sha256"]:
-        return ()
-    losses = [PublishedLoss.model_validate(one) for one in reported["losses"]]
-    return tuple(loss for loss in losses if unit == "character" or loss.protocol == "stateful")
 
 
 def text_sha256(ids: Ids, vocab: Vocab) -> str:

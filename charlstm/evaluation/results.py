@@ -1,17 +1,19 @@
-"""Results as JSON documents: all their fields are required and no others known; a damaged one is refused in a line.
+"""Results as JSON documents: all fields are required and no others known. And losses that others published.
 
 Reading one imports neither torch nor numpy.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import write_text
 from charlstm.files.documents import read_json
+from charlstm.params import PublishedLoss
 
 HEADLINE = "stateful"  # the protocol whose loss names, orders and compares models
 TEST_PREFIX = "test_"  # of the test part, which no choice may see: what compares models leaves it out
@@ -82,3 +84,19 @@ def read_document(path: Path, kind: type[Kind], what: str, stage: str) -> Kind:
             found = ": ".join(filter(None, [".".join(map(str, first["loc"]))[:100], first["msg"]]))
         advice = f"`dvc repro --force --single-item {stage}` rewrites it"
         raise CharlstmError(f"{path}: expected {what}, found something else ({found}); {advice}") from None
+
+
+def published_for(validation_sha256: str, reported: Mapping[str, Any] | None, unit: str) -> tuple[PublishedLoss, ...]:
+    """The reported losses if this is the text that they were measured on, to the byte; else none.
+
+    A model of bytes is compared by `stateful` alone: windows of bytes are shorter than those of characters.
+
+    Args:
+        validation_sha256: of what was measured, as UTF-8 (`text_sha256`).
+        reported: `evaluate.published` of the parameters, as plain data; None: nothing was reported.
+        unit: of the model.
+    """
+    if reported is None or validation_sha256 != reported["validation_sha256"]:
+        return ()
+    losses = [PublishedLoss.model_validate(one) for one in reported["losses"]]
+    return tuple(loss for loss in losses if unit == "character" or loss.protocol == "stateful")

@@ -1,4 +1,4 @@
-"""One LSTM layer along a sequence, gate by gate or by `nn.LSTM`; and dropout masks for what goes into layers.
+"""One LSTM layer along a sequence, gate by gate or by `nn.LSTM`; resets where a document begins; dropout masks.
 
 Both have the gates' weights: `state_dict()` of either has the same names and shapes, so either loads the other's.
 Shapes: T time steps, B rows, I input features, H hidden units, L layers, N cuts of a batch, F features, S copies.

@@ -1,4 +1,4 @@
-"""The loss as a sum of nats with its count, and its units. A mean is taken once, at the very end.
+"""The loss as a sum of nats with its count; and `windowed_C` and `sliding_C`, by which training validates.
 
 Sums add up over rows, steps and processes; means of unequal parts do not.
 Shapes: B rows or windows, T time steps, V vocabulary, N targets, H hidden units.

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from charlstm.errors import TrackingError
-from charlstm.evaluation.results import HEADLINE
 from charlstm.model.shape import WEIGHTS
 from charlstm.tracking.client import SECONDS_FOR_FILES, Store, ask, check_exists, connect
 
@@ -116,6 +115,8 @@ def register(client: "MlflowClient", run_id: str, model_id: str, corpus: str, mo
 
 def is_better(challenger: Mapping[str, str], champion: Mapping[str, str]) -> bool:
     """Whether, by the tags of two versions, the challenger's headline loss is lower on the same bytes of text."""
+    from charlstm.evaluation.results import HEADLINE  # with pydantic, which a model is loaded without
+
     if challenger.get(VALIDATION_TAG) != champion.get(VALIDATION_TAG):
         return False
     loss, former = (float(tags.get(f"{HEADLINE}{LOSS_SUFFIX}", "inf")) for tags in (challenger, champion))

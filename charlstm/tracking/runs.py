@@ -81,12 +81,12 @@ class RunState:
 
 
 def curves_of(progress: "Progress") -> Curves:
-    """They grow with the training, of which nothing is copied."""
+    """The curves of a running training; its lists are shared, not copied."""
     return Curves(progress.steps, progress.views, progress.epochs, progress.epoch_times_ms)
 
 
 def curves_of_tables(tables: Tables) -> Curves:
-    """Those of a finished training, from its files."""
+    """The curves of a finished training, from its tables; their rows have no times."""
     steps = [StepRow(*row) for row in tables.steps[list(StepRow._fields)].itertuples(index=False)]
     epochs = [EpochRow(*row) for row in tables.epochs[list(EpochRow._fields)].itertuples(index=False)]
     return Curves(steps, epochs=epochs)

@@ -21,7 +21,7 @@ from charlstm.params import AUTO, NOTHING, Params
 from charlstm.text.vocabulary import VOCAB
 from pipeline import recipes
 from pipeline.new.text import DOCUMENT_SEPARATOR, Source, TextReport, find_source, name_of, read
-from pipeline.proposal import FEW, Proposal, Text, Training, propose, training_for, training_within
+from pipeline.proposal import FEW_TRAIN_CHARS, Proposal, Text, Training, propose, training_for, training_within
 from pipeline.recipes import CONF, CORPORA, RECIPES, load, names, path_of
 from pipeline.run.dvc import EXTENSION, ask_dvc, load_paths, reason_of
 from pipeline.run.project import PARAMS
@@ -205,7 +205,7 @@ def _proposal(
         proposal.reasons.append(f"{took}, as fast as this machine was just now: {step}")
         if planned < seconds / 2:
             proposal.reasons.append("the rest of the time would not help: more epochs or a wider model would do harm")
-    if text.num_train < FEW and not initial:
+    if text.num_train < FEW_TRAIN_CHARS and not initial:
         proposal.reasons.append("a short text: a model of a longer one in the same language helps more (--from MODEL)")
     return initial.begin(proposal, report.counts) if initial else proposal
 

@@ -153,10 +153,10 @@ def cache_folder(project: Path) -> Path:
     return project / (ask_dvc("cache", "dir").stdout.strip() or ".dvc/cache")
 
 
-def cached(md5: str) -> Path | None:
+def cached(digest: str) -> Path | None:
     """The file with that hash; None if it is not on this machine."""
-    file = cache_folder(Path.cwd()) / "files/md5" / md5[:2] / md5[2:]
-    return file if len(md5) > 2 and file.is_file() else None
+    file = cache_folder(Path.cwd()) / "files/md5" / digest[:2] / digest[2:]
+    return file if len(digest) > 2 and file.is_file() else None
 
 
 def files_of(folder_md5: str) -> dict[str, str]:

@@ -206,7 +206,7 @@ def store() -> Store:
 def _artifacts_of(uri: str, file: Path | None) -> str | None:
     """Where artifacts go: beside a database in a file; else in this project, unless a server or MLflow says where.
 
-    Without a word, MLflow takes the current folder of whoever is first, which may be one of DVC that is gone soon.
+    If nothing is set, MLflow takes the current folder of its first caller, which may be a temporary one of DVC.
     """
     if file is not None:
         return (file.resolve().parent / ARTIFACTS).as_uri()

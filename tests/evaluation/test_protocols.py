@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from charlstm.evaluation import protocols
-from charlstm.evaluation.protocols import published_for, text_sha256
+from charlstm.evaluation.protocols import text_sha256
+from charlstm.evaluation.results import published_for
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum, sliding, windowed
