@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import write_text
-from charlstm.files.documents import read_json
 
 HEADLINE = "stateful"  # the protocol whose loss names, orders and compares models
 TEST_PREFIX = "test_"  # of the test part, which no choice may see: what compares models leaves it out
@@ -72,7 +71,7 @@ def read_document(path: Path, kind: type[Kind], what: str, stage: str) -> Kind:
         CharlstmError: the document is missing, no JSON, of another schema or damaged.
     """
     try:
-        return TypeAdapter(kind).validate_python(read_json(path))
+        return TypeAdapter(kind).validate_python(json.loads(path.read_bytes()))
     except OSError as error:
         raise CharlstmError(f"{path}: cannot read {what}: {error.strerror}; `dvc repro {stage}` writes it") from None
     except ValueError as error:
