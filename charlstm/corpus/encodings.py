@@ -57,19 +57,16 @@ def detect_encoding(file: Path) -> str:
 
 
 def corpus_pieces(files: Sequence[Path], form: Form) -> Iterator[bytes]:
-    """The corpus in pieces of UTF-8; CorpusError if a file is not in the encoding, or if there is no text."""
-    is_empty, rest = True, ""  # a CR whose LF may be in the next piece
+    """The corpus in pieces of UTF-8; CorpusError if a file is not in the encoding."""
+    rest = ""  # a CR whose LF may be in the next piece
     for index, file in enumerate(files):
         for piece in chain([form.separator if index else ""], read_as(file, form.encoding)):
-            is_empty = is_empty and not piece
             text = rest + piece
             if form.newlines == "lf":
                 rest = "\r" if text.endswith("\r") else ""
                 text = text.removesuffix(rest).replace("\r\n", "\n")
             yield text.encode()
     yield rest.encode()
-    if is_empty:
-        raise CorpusError(f"{files[0]}: expected a text, found no character in {form.encoding}")
 
 
 def read_as(file: Path, encoding: str) -> Iterator[str]:
