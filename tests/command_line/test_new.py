@@ -130,7 +130,7 @@ def test_mistakes_are_told_in_a_line(run: Run, project: Path, monkeypatch: pytes
         (["link"], "expected a text outside of Datasets"),
         (["."], "expected a text outside of "),
         ([nobody], "Connection refused"),
-        (["ftp://example.org/text.txt"], "expected a path or an http(s) URL"),
+        (["ftp://example.org/text.txt"], "ftp://example.org/text.txt: expected a text"),
         (["https://me:secret@example.org/text.txt"], "should have no user and no password"),
         (["https://example.org/text.txt?token=abc"], "?token=***"),
     ):
