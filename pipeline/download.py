@@ -30,10 +30,7 @@ def run(params: Params, paths: Paths) -> None:
     form = Form(check_encoding(section.encoding), section.newlines, params.split.document_separator or "\n")
 
     def check_replaceable(new: str) -> None:
-        if not corpus.exists() or sha256(corpus) == new:
-            return
-        digest = md5(corpus)  # of what DVC has in its cache, nothing is lost
-        if recorded_outputs("download").get(corpus) != digest and cached(digest) is None:
+        if corpus.exists() and sha256(corpus) != new and cached(md5(corpus)) is None:  # it may be the only copy
             expected = "no file, or one that DVC has kept of this stage"
             raise CorpusError(f"{corpus}: expected {expected}, found another, which is left as it is: move it away")
 
@@ -56,10 +53,9 @@ def _sources(section: DownloadParams, corpus: Path) -> list[str]:
 
 
 def kept_text(section: DownloadParams, corpus: Path) -> Path | None:
-    """The corpus that is there, or in DVC's cache, if it is what the parameters name: then no source is asked.
+    """The corpus that is there, or in DVC's cache, if it is what the parameters name: then no URL is asked.
 
-    It has the expected SHA-256, also if it is of an earlier commit, or it is what `dvc.lock` has of these parameters. A
-    source on this machine is read.
+    It has the expected SHA-256, also of an earlier commit, or it is what `dvc.lock` has of these parameters.
     """
     source, recorded = local_path(section.source), recorded_outputs("download").get(corpus, "")
     if source.exists() if source else section.sha256 is None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from charlstm.corpus.encodings import decode
 from charlstm.errors import CharlstmError, CorpusError, TextRequestError, VocabularyError
 from charlstm.sampling import Unknown
 from charlstm.tracking.registered_model import download_model, is_address
@@ -156,7 +155,10 @@ def _text_in(file: BinaryIO, name: object) -> str:
     content = file.read(MAX_TEXT_BYTES + 1)
     if len(content) > MAX_TEXT_BYTES:
         raise CorpusError(f"{name}: expected a text of at most {MAX_TEXT_BYTES:,} bytes")
-    return decode(content, name)
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{name}: expected UTF-8, found another byte at offset {error.start}") from None
 
 
 @contextmanager

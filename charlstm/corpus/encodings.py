@@ -2,7 +2,7 @@
 
 import codecs
 from collections.abc import Iterator, Sequence
-from itertools import chain, product
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,6 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-MANY_NULS = 0.2  # of the bytes: UTF-16 or UTF-32, whose ASCII is UTF-8, too
 WHAT_TO_DO = "name the encoding by --encoding of `charlstm new` or download.encoding, e.g. {}"
 
 
@@ -49,28 +48,25 @@ def detect_encoding(file: Path) -> str:
     for mark, name in MARKS.items():
         if head.startswith(mark):
             return name
-    if head.count(0) >= MANY_NULS * len(head):
+    if b"\0" in head:  # UTF-16 or UTF-32, whose ASCII is UTF-8, too
         advice = f"no text, or one without its mark; {WHAT_TO_DO.format('utf-16-le, utf-16-be or utf-32-le')}"
-        raise CorpusError(f"{file}: expected UTF-8, found many zero bytes: {advice}")
+        raise CorpusError(f"{file}: expected UTF-8, found zero bytes: {advice}")
     for _ in read_as(file, "utf-8"):
         pass
     return "utf-8"
 
 
 def corpus_pieces(files: Sequence[Path], form: Form) -> Iterator[bytes]:
-    """The corpus in pieces of UTF-8; CorpusError if a file is not in the encoding, or if there is no text."""
-    is_empty, rest = True, ""  # a CR whose LF may be in the next piece
+    """The corpus in pieces of UTF-8; CorpusError if a file is not in the encoding."""
+    rest = ""  # a CR whose LF may be in the next piece
     for index, file in enumerate(files):
         for piece in chain([form.separator if index else ""], read_as(file, form.encoding)):
-            is_empty = is_empty and not piece
             text = rest + piece
             if form.newlines == "lf":
                 rest = "\r" if text.endswith("\r") else ""
                 text = text.removesuffix(rest).replace("\r\n", "\n")
             yield text.encode()
     yield rest.encode()
-    if is_empty:
-        raise CorpusError(f"{files[0]}: expected a text, found no character in {form.encoding}")
 
 
 def read_as(file: Path, encoding: str) -> Iterator[str]:
@@ -104,18 +100,9 @@ def likeliest(sample: bytes) -> tuple[str, str] | None:
     """The likeliest encoding of a text, and how it begins in that; None if it reads like a text in none."""
     import charset_normalizer  # texts that are UTF-8 do without it
 
-    # The sample may end in the middle of a character; among all, cp1252 is passed over where others read alike.
-    for num_cut, asked_for in product(range(4), (["cp1252"], None)):
-        whole = sample[: len(sample) - num_cut]
+    whole = sample.rpartition(b"\n")[0] or sample  # which may end in the middle of a character
+    for asked_for in (["cp1252"], None):  # among all, cp1252 is passed over where others read alike
         best = charset_normalizer.from_bytes(whole, cp_isolation=asked_for, enable_fallback=False).best()
         if best is not None:
             return best.encoding.replace("_", "-"), " ".join(str(best)[:PREVIEW_CHARS].split())
     return None
-
-
-def decode(content: bytes, where: object) -> str:
-    """UTF-8 as a text; CorpusError if it is something else, whose message begins with `where`."""
-    try:
-        return TextReader().read(content, is_end=True)
-    except BadByteError as error:
-        raise CorpusError(f"{where}: {error}; convert it, e.g. by `iconv -t utf-8 -f ENCODING`") from None

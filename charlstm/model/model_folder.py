@@ -15,7 +15,6 @@ from torch import Tensor
 
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import atomic_folder, sha256
-from charlstm.files.documents import read_json
 from charlstm.model.char_lstm import CharLSTM, Implementation
 from charlstm.model.shape import CONFIG, WEIGHTS, ModelShape
 from charlstm.text.vocabulary import VOCAB, Vocab, load_vocab
@@ -83,13 +82,13 @@ def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
 
 def _read_config(path: Path) -> tuple[ModelShape, dict[str, str]]:
     try:
-        config = read_json(path)
+        config = json.loads(path.read_bytes())
         shape = ModelShape(**{name: config[name] for name in ModelShape._fields if name in config})
         hashes = {name: str(config["sha256"][name]) for name in (WEIGHTS, VOCAB)}
         is_count = all(type(size) is int and 0 <= size < 2**63 for size in shape)
         if not is_count or 0 in shape._replace(embedding_size=1, feed_forward_size=1):
             raise ValueError
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise CharlstmError(f"{path}: expected the sizes and hashes of a model; the file is damaged") from None
     return shape, hashes
 

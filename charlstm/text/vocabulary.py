@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from charlstm.errors import VocabularyError
 from charlstm.files.atomic import write_text
-from charlstm.files.documents import read_json
 
 UNSEEN = "\N{REPLACEMENT CHARACTER}"  # stands for every character that training never saw
 NUM_CODE_POINTS = 0x110000
@@ -184,7 +183,7 @@ def load_vocab(path: Path) -> Vocab:
         VocabularyError: missing, not JSON, or not a list of distinct single characters.
     """
     try:
-        document = read_json(path)
+        document = json.loads(path.read_bytes())
         if document.get("unit") == ByteVocab.unit:
             return ByteVocab()
         characters = document["characters"]
@@ -194,7 +193,7 @@ def load_vocab(path: Path) -> Vocab:
         return Vocab("".join(characters))
     except OSError as error:
         raise VocabularyError(f"{path}: cannot read the vocabulary: {error.strerror}") from None
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise VocabularyError(
             f'{path}: expected {{"characters": [...]}} with distinct single characters; '
             f"the file is damaged, `dvc repro --force --single-item encode` rewrites it"

@@ -64,7 +64,7 @@ def connect(store: Store) -> "MlflowClient":
 def describe(error: Exception, store: Store) -> str:
     """What went wrong, in one line, in a few words where it is a common thing; without what a URI has of secrets."""
     text = f"{type(error).__name__}: {error}"
-    reason = next((why for words, why in COMMON_REASONS.items() if words in text), without_credentials(text, store.uri))
+    reason = next((why for words, why in COMMON_REASONS.items() if words in text), without_credentials(text))
     return textwrap.shorten(f"MLflow at {without_credentials(store.uri)}: {reason}", 300, placeholder=" ...")
 
 

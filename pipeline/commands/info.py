@@ -19,7 +19,6 @@ import typer
 from pydantic import BaseModel
 
 from charlstm.errors import CharlstmError
-from charlstm.files.documents import read_json
 from charlstm.tracking.registered_model import MODEL_TAG, is_address
 from pipeline.run.project import find_root, from_here, store
 from pipeline.run.terminal import printable
@@ -108,7 +107,7 @@ def read_card(where: str, sha256: str) -> Card:
         with contextlib.chdir(root), contextlib.suppress(CharlstmError):
             record = _card_of_project(folder)
     with contextlib.suppress(OSError, ValueError, TypeError):
-        card = Card.model_validate(record or read_json(folder / CARD) | {"recorded_in": CARD})
+        card = Card.model_validate(record or json.loads((folder / CARD).read_bytes()) | {"recorded_in": CARD})
         if card.model_sha256 == sha256:
             return card
     return Card(model_sha256=sha256)

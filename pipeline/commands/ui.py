@@ -49,7 +49,7 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page 
                 server.wait()
             output.seek(0)
             lines = [line for line in output.read().decode(errors="replace").splitlines() if line.strip()]
-            shown = without_credentials(textwrap.shorten(" ".join(lines[-1:]), 300, placeholder=" ..."), runs.uri)
+            shown = without_credentials(textwrap.shorten(" ".join(lines[-1:]), 300, placeholder=" ..."))
             raise TrackingError(f"MLflow's server ended: {shown}")
     return 0
 

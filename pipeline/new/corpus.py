@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
+from charlstm.corpus.fetch import local_path
 from charlstm.errors import CharlstmError, CorpusError, ParamsError
 from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.files.documents import did_you_mean
@@ -107,12 +108,11 @@ def plan(
     """Look at the text and make the parameters for it: for a training of so many seconds, or by its size."""
     recipes.check_idle()
     paths = load_paths()
-    try:
-        source = find_source(text, {paths.corpus.parent, *(Path(path.parts[0]) for _, path in paths), CONF})
-    except FileNotFoundError:
+    if (path := local_path(text)) is not None and not path.exists():
         corpora = names(CORPORA)
         near = did_you_mean(text, corpora)
-        raise CorpusError(f"{text}: no such file, and no corpus{near}; corpora are {', '.join(corpora)}") from None
+        raise CorpusError(f"{text}: no such file, and no corpus{near}; corpora are {', '.join(corpora)}")
+    source = find_source(text, {paths.corpus.parent, *(Path(path.parts[0]) for _, path in paths), CONF})
     name = _checked(name) if name is not None else _free_name(source, paths.corpus.parent)
     bases = {kind: load(kind, kind.root).values for kind in (CORPORA, RECIPES)}
     replaced = [str(path) for kind in bases if os.path.lexists(path := path_of(kind, name))]

@@ -109,10 +109,7 @@ def find_source(text: str, own: Collection[Path]) -> Source:
     if path is None:
         return Source(text, Path(re.sub(r"[?#].*", "", text)).stem or "text", [])
     path = Path(os.path.abspath(path))  # noqa: PTH100  # `resolve` would follow links
-    try:
-        files = files_of(path)
-    except ValueError as error:
-        raise CorpusError(f"{path}: {error}") from None
+    files = files_of(path)
     for file in (path, *files):
         for folder in own:
             check_outside(file, folder)

@@ -30,11 +30,11 @@ def printable(text: str, encoding: str = "utf-8") -> str:
 
 def shown_error(error: Exception, url: str) -> str:
     """What is wrong with a store, in one line, without passwords of its URL or of the environment."""
-    text = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()), url)
+    text = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()))
     hidden = {value for name, value in os.environ.items() if SECRET_VARIABLE.search(name) and len(value) >= MIN_SECRET}
     for value in sorted(hidden, key=len, reverse=True):
         text = text.replace(value, "***")
-    return f"{text[:300]} ({without_credentials(url, url)})"
+    return f"{text[:300]} ({without_credentials(url)})"
 
 
 def plain_console(*, stderr: bool = False, soft_wrap: bool = False) -> "Console":

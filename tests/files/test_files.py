@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.files.atomic import atomic_file, atomic_folder, open_regular, write_text
+from charlstm.files.atomic import atomic_file, atomic_folder, write_text
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -79,11 +79,3 @@ def test_names_that_only_look_like_leftovers_stay(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     write_text(tmp_path / "file", "")
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted([*names, "file"])
-
-
-def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "zeros").symlink_to("/dev/zero")
-    for name, kind in (("pipe", "FIFO"), ("zeros", "device")):
-        with pytest.raises(OSError, match=f"expected a file, found a {kind}: '{tmp_path / name}'"):
-            open_regular(tmp_path / name)

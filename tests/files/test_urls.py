@@ -23,8 +23,7 @@ BEFORE, AFTER = "tried ", " (Caused by: refused); and more"
 @given(SCHEMES, USERS, SECRETS)
 def test_user_and_password_never_survive(scheme: str, user: str, password: str) -> None:
     shown = without_credentials(f"{BEFORE}{scheme}://{user}:{password}@host:80/path{AFTER}")
-    kept = f"{scheme}://***" if "?" in password or "#" in password else f"{scheme}://host:80/path"
-    assert shown == f"{BEFORE}{kept}{AFTER}"
+    assert shown == f"{BEFORE}{scheme}://host:80/path{AFTER}"
     encoded = f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@host:80/path"
     assert without_credentials(encoded) == f"{scheme}://host:80/path"
 
@@ -35,8 +34,7 @@ def test_a_secret_parameter_never_survives(scheme: str, name: str, token: str, m
     assert without_credentials(url) == f"{scheme}://host/path?x={quote(other)}{mark}{name}=***&page=2"
     raw = token.replace("&", "x")
     assert without_credentials(f"{BEFORE}/path?{name}={raw}{AFTER}") == f"{BEFORE}/path?{name}=***{AFTER}"
-    with_port = without_credentials(f"{scheme}://host:80/path?{name}={raw}")
-    assert with_port in (f"{scheme}://***", f"{scheme}://host:80/path?{name}=***")
+    assert without_credentials(f"{scheme}://host:80/path?{name}={raw}") == f"{scheme}://host:80/path?{name}=***"
 
 
 @given(SCHEMES, WORDS, st.lists(WORDS), st.dictionaries(st.sampled_from(["raw", "dl", "version", "author"]), WORDS))
@@ -45,12 +43,6 @@ def test_what_has_no_secret_is_shown_as_it_is(scheme: str, host: str, path: list
     for text in (url, f"{BEFORE}{url}{AFTER}", f"{scheme}://{host}:8080/{'/'.join(path)}"):
         assert without_credentials(text) == text
     assert without_credentials(f"{scheme}://{host}/package@1.2/text.txt") == f"{scheme}://{host}/package@1.2/text.txt"
-
-
-def test_a_piece_of_a_password_in_a_message_about_the_url() -> None:
-    message = "Failed to parse: 'alice:hunter' is not a valid host; no host ret@mirror, for alice"
-    shown = without_credentials(message, "http://alice:hunter/2@ret@mirror/text.txt")
-    assert shown == "Failed to parse: '***' is not a valid host; no host ***@mirror, for alice"
 
 
 def test_a_library_that_logs_a_url(caplog: pytest.LogCaptureFixture) -> None:

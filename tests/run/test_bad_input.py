@@ -62,7 +62,7 @@ CASES = [
     ("sample", params(**{"sample.prompts": ["def ☃"]}), "the prompt 'def ☃' has characters that the model never saw"),
     ("sample", other_vocabulary, "the model and Datasets/encoded have different vocabularies"),
     ("sample", write("artifacts/evaluate/metrics.json", b'{"stateful": {}}'), "(stateful.nats_per_char: Field required)"),
-    ("report", write("artifacts/samples/review.json", b"[" * 100_000), "review.json: expected the review of a model"),
+    ("report", write("artifacts/samples/review.json", b"["), "review.json: expected the review of a model"),
 ]  # fmt: skip
 OUTPUTS = {
     "split": ["Datasets/split"],

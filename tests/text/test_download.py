@@ -199,8 +199,7 @@ def test_the_fallback_is_used_loudly_and_only_if_it_is_asked_for(
     assert run_here(project, "download") == 2, "what is there is not the text that is named"
 
 
-def test_a_fallback_with_wrong_hashes_is_refused(target: Path, fallback: Fallback) -> None:
-    for wrong in (fallback._replace(requirement_sha256=SHA256), fallback._replace(sha256=SHA256)):
-        with pytest.raises(CorpusError, match="plays==1.0: "):
-            get(target, "nowhere", fallback=wrong)
-        assert not target.parent.exists() or not list(target.parent.iterdir())
+def test_a_fallback_with_another_hash_is_refused(target: Path, fallback: Fallback) -> None:
+    with pytest.raises(CorpusError, match="plays==1.0: "):
+        get(target, "nowhere", fallback=fallback._replace(requirement_sha256=SHA256))
+    assert not target.parent.exists()
