@@ -185,10 +185,12 @@ def run_dvc(
         try:
             return process.wait()
         except KeyboardInterrupt:  # DVC forwards no signal; a training saves what it has
+            children = psutil.Process(process.pid).children(recursive=True)
             with suppress(psutil.NoSuchProcess):  # Ctrl-C has reached them, too
-                for child in psutil.Process(process.pid).children(recursive=True):
+                for child in children:
                     child.terminate()
             process.wait()
+            psutil.wait_procs(children)
             raise
 
 
