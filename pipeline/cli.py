@@ -29,11 +29,11 @@ COMMANDS = {  # by group: the module, and what the list of commands says, the fi
     USE: {
         "generate": ("generate", "Write text with a trained model."),
         "score": ("score", "Score a text, and find its most surprising lines."),
-        "info": ("info", "Show the card of a model: sizes, corpus, commit, losses."),
+        "info": ("info", "Show the card of a model: sizes, text, commit, losses."),
         "export": ("export", "Write a trained model as an ONNX file, or copy it with its card."),
     },
     "Review: which model do I keep, and why": {
-        "ui": ("ui", "Open MLflow's page of the runs of each corpus, in the right view."),
+        "ui": ("ui", "Open MLflow's page of the runs of each text, in the right view."),
         "review": ("review", "Put models side by side in one page."),
         "sweep": ("sweep", "Show a sweep of `dvc exp run --queue`: a table and a picture."),
     },

@@ -59,7 +59,7 @@ USED = 1.05  # of the time, at most: epochs are whole, and 5 % too late is neare
 VALIDATION_COST = 1 / 3  # of the time that training takes for a character
 
 
-class Text(NamedTuple):
+class TextCounts(NamedTuple):
     """What a proposal depends on."""
 
     num_chars: int  # or bytes, for a model of bytes
@@ -143,7 +143,7 @@ class Proposal(NamedTuple):
     reasons: list[str]
 
 
-def propose(text: Text, quick: Mapping[str, object], training: Training) -> Proposal:
+def propose(text: TextCounts, quick: Mapping[str, object], training: Training) -> Proposal:
     """The parameters of `training` for this text, as changes to `quick`, the parameters of the recipe of that name."""
     corpus: dict[str, object] = {"encode.min_count": text.min_count} if text.min_count > 1 else {}
     shape, again = training.shape, "once" if training.epochs == 1 else f"{training.epochs} times"
@@ -166,7 +166,7 @@ def propose(text: Text, quick: Mapping[str, object], training: Training) -> Prop
     return Proposal(recipe, corpus, reasons)
 
 
-def training_for(text: Text, initial: ModelShape | None = None) -> Training:
+def training_for(text: TextCounts, initial: ModelShape | None = None) -> Training:
     """A training by the size of the text. `initial` has the sizes of the model to begin from."""
     num_train = text.num_train
     least = 1 if num_train > READ_TWICE else RARE_EPOCHS if num_train < MIN_MEAN_COUNT * len(text.counts) else 2
@@ -190,7 +190,7 @@ def useful_epochs(num_train: int, *, begins_from_model: bool) -> int:
 
 
 def training_within(
-    text: Text, seconds: float, step_seconds: Callable[[Training], float], initial: ModelShape | None = None
+    text: TextCounts, seconds: float, step_seconds: Callable[[Training], float], initial: ModelShape | None = None
 ) -> tuple[Training, float]:
     """The best training in this time, and its seconds: the widest model that reads enough characters."""
     sizes = LARGE_SIZES if text.num_train > LARGE_TRAIN_CHARS else sizes_for(text.num_train, USEFUL_EPOCHS)

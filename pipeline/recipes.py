@@ -109,8 +109,8 @@ def recipe_of(params: Params, root: Path = Path()) -> Recipe:
 
 
 def in_words(values: Mapping[str, object]) -> str:
-    """`corpus tiny-shakespeare, recipe quick · epochs 3`, or `corpus of its own, ...`."""
-    known = [(kind.name, recognized(kind, values)) for kind in (CORPORA, RECIPES)]
+    """`text tiny-shakespeare, recipe quick · epochs 3`, or `text of its own, ...`."""
+    known = [("text", recognized(CORPORA, values)), ("recipe", recognized(RECIPES, values))]
     return ", ".join(f"{kind} {found.label if found.name else 'of its own'}" for kind, found in known)
 
 

@@ -81,7 +81,7 @@ def _check_is_there(where: str) -> None:
     if where == MODEL and not Path(where).exists():
         if PIPELINE.is_file():
             raise CharlstmError(f"{where}: no model yet; `dvc repro` makes one")
-        raise CharlstmError(f"{Path.cwd()}: this is no project, so it has no model; name one by --model FOLDER")
+        raise CharlstmError(f"{Path.cwd()}: this is no project, so it has no model; name the folder of one")
 
 
 def readable(model: "Model", name: str, text: str, unknown: Unknown) -> str:

@@ -178,8 +178,8 @@ class Generated(NamedTuple):
     reason: Reason
 
 
-class Batch:
-    """Rows that are written together: `texts` so far, those that are `done`, by row, and the `active` rows.
+class Rows:
+    """Written together: `texts` so far, those that are `done`, by row, and the `active` rows.
 
     The active ones have `num_written` ids, of characters or of bytes. A text of bytes has its whole characters in
     `texts`, and the first bytes of the next one in its decoder.
@@ -265,7 +265,7 @@ class Sampler:
         """
         if not requests:
             return []
-        batch = Batch(self._stepper, self._vocab, requests)
+        batch = Rows(self._stepper, self._vocab, requests)
         while batch.active:
             batch.advance(CHUNK)
         return [batch.done[row] for row in range(len(requests))]
@@ -276,7 +276,7 @@ class Sampler:
         What may become a stop string is held back until it is clear.
         """
         stop = () if request.sampling.keep_stop else request.sampling.stop  # what is kept need not be held back
-        batch, num_given = Batch(self._stepper, self._vocab, [request]), 0
+        batch, num_given = Rows(self._stepper, self._vocab, [request]), 0
         while batch.active:
             batch.advance(STREAM_CHUNK)
             text = batch.done[0].text if batch.done else batch.texts[0]

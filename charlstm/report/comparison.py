@@ -8,7 +8,7 @@ from charlstm.evaluation.difference import Trained, by_recipe, compare, why_no_i
 from charlstm.evaluation.plots import losses_svg
 from charlstm.evaluation.results import HEADLINE
 from charlstm.params import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, values_in_words
-from charlstm.report.document import Candidate, ReviewDocument, Sample, Value
+from charlstm.report.document import ReviewDocument, ReviewedModel, Sample, Value
 from charlstm.report.page import environment
 
 MAX_RUNS = 10  # colors that can be told apart, columns that can be read
@@ -30,7 +30,7 @@ class Group(NamedTuple):
     texts: list[Sample | None]
 
 
-def comparison_of(candidates: Sequence[Candidate]) -> str:
+def comparison_of(candidates: Sequence[ReviewedModel]) -> str:
     """The page of at most MAX_RUNS models as text, each called by what differs."""
     documents = [one.document for one in candidates]
     temperatures = {row.temperature for one in documents for row in one.figures if row.temperature is not None}
@@ -50,7 +50,7 @@ def comparison_of(candidates: Sequence[Candidate]) -> str:
     )
 
 
-def labels_of(candidates: Sequence[Candidate]) -> list[str]:
+def labels_of(candidates: Sequence[ReviewedModel]) -> list[str]:
     """What differs between the models, if that tells them apart; else what the user called them."""
     words = differences([one.document for one in candidates], [one.recipe for one in candidates])
     if all(words) and len(set(words)) == len(words):
@@ -79,7 +79,7 @@ def differences(documents: Sequence[ReviewDocument], recipes: Sequence[str | Non
     return words
 
 
-def verdicts(candidates: Sequence[Candidate]) -> list[str]:
+def verdicts(candidates: Sequence[ReviewedModel]) -> list[str]:
     """What can be said, a line each; nothing where losses cannot be compared."""
     is_one_text = len({one.document.validation_sha256 for one in candidates}) == 1
     if len(candidates) < 2 or not is_one_text or not all(HEADLINE in one.document.losses for one in candidates):
@@ -93,7 +93,7 @@ def verdicts(candidates: Sequence[Candidate]) -> list[str]:
     return [f"{len(losses)} seeds of one recipe: {spread}. Nothing but the seed tells them apart."]
 
 
-def recipes_of(models: Sequence[Candidate]) -> list[Trained]:
+def recipes_of(models: Sequence[ReviewedModel]) -> list[Trained]:
     """Different models by recipe, with a name for each."""
     groups = by_recipe(models, lambda one: _recipe(one.document), lambda one: one.document.parameters.get(SEED))
     firsts = [group[0].document for group in groups]

@@ -91,8 +91,8 @@ class ReviewDocument(Document):
     """All that were generated; `samples` may be the first of them."""
 
 
-class Candidate(NamedTuple):
-    """A model by its label, its review, and its blocks and its recipe's name if they are known."""
+class ReviewedModel(NamedTuple):
+    """By its label, its review, and its blocks and its recipe's name if they are known."""
 
     label: str
     document: ReviewDocument

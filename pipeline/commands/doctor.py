@@ -3,25 +3,22 @@
 import json
 import os
 import shutil
-import socket
-import sqlite3
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import typer
 
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, NoStoreError, TrackingError
 from charlstm.files.atomic import sha256
-from charlstm.files.urls import sqlite_file, without_credentials
+from charlstm.files.lock import answer_within
 from charlstm.params import Params
+from charlstm.tracking.client import Reader
 from pipeline.recipes import in_words
 from pipeline.run.dvc import Paths, ask_dvc, reason_of
 from pipeline.run.project import setting_faults, store
@@ -31,17 +28,15 @@ from pipeline.run.terminal import printable
 PROJECT = Path("pyproject.toml")
 INSTALL = "`pip install --constraint constraints.txt --editable '.[pipeline]'` installs what is needed"
 DEVICES = Path("/dev")
+SECONDS_TO_ANSWER = 5.0
 MIN_FREE_BYTES = 2e9  # checkpoints, DVC's cache, and what `make repro` makes of a small text
-SECONDS_TO_ANSWER = 2.0
-PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 def doctor() -> int:
     """Check versions, `PATH`, git, DVC, disk, processor and stores.
 
-    Each fault is a line that says what to do. The first line says which corpus and recipe `params.yaml` has, what
-    differs from them, and the precision of a training here. Nothing is changed. `make repro` runs it first. Stages
-    check their own parameters, text and prompts.
+    Each fault is a line that says what to do. The first line says which text and recipe `params.yaml` has, what
+    differs from them, and the precision of a training here. Stages check their own parameters, text and prompts.
 
     Exit code: 0, also with warnings; 2 if there is an error.
     """
@@ -147,24 +142,13 @@ def check_disk() -> Iterator[str]:
 
 
 def check_tracker() -> Iterator[str]:
-    """Whether MLflow's store can be reached. Training does not wait for it."""
-    uri = store().uri
-    scheme, file = urlsplit(uri).scheme.partition("+")[0].lower(), sqlite_file(uri)
+    """Whether MLflow's store can be read. Training does not wait for it."""
     try:
-        if file is not None and file.exists():
-            if not file.is_file():  # SQLite would wait for a FIFO
-                raise OSError("expected a database, found no regular file")
-            with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
-                database.execute("select count(*) from sqlite_master").fetchone()
-        elif scheme in PORTS:
-            address = urlsplit(uri)
-            host, port = address.hostname or "localhost", address.port or PORTS[scheme]
-            socket.create_connection((host, port), timeout=SECONDS_TO_ANSWER).close()
-    except (OSError, sqlite3.Error) as error:
-        yield (
-            f"WARNING: tracker: {without_credentials(uri)}: {getattr(error, 'strerror', None) or error}; training does "
-            f"not wait for it, and `charlstm sync` sends later what it missed"
-        )
+        answer_within(SECONDS_TO_ANSWER, partial(Reader, store()))
+    except NoStoreError:  # the first training makes it
+        pass
+    except (TrackingError, TimeoutError) as error:
+        yield f"WARNING: tracker: {error}; training does not wait, and `charlstm sync` sends later what it missed"
 
 
 def check_gpu(devices: Path = DEVICES) -> Iterator[str]:

@@ -29,11 +29,8 @@ def export(
 ) -> int:
     """Write a trained model as an ONNX file, or copy it with its card.
 
-    The folder has the model's files and `card.json`: corpus, recipe, losses and commit, which `charlstm info` shows of
-    the folder wherever it is.
-
-    The ONNX file takes ids and a state, and gives logits and the next state, for any number of rows and characters. The
-    vocabulary is in its metadata. It is written if its results are within 1e-4 of torch's.
+    The card has text, recipe, losses and commit, which `charlstm info` shows of the folder wherever it is. The ONNX
+    file is written if its results are within 1e-4 of torch's.
     """
     output = output or checked_output(from_here(Path("model.onnx" if kind == "onnx" else "model")))
     if not output.parent.is_dir():

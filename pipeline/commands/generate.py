@@ -4,14 +4,13 @@ import json
 import re
 import secrets
 import sys
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from charlstm.errors import CharlstmError, CorpusError, TextRequestError
+from charlstm.errors import CorpusError, TextRequestError
 from charlstm.sampling import DEFAULTS, Sampling, unknown_rule, whole
 from pipeline.run.project import from_here
 from pipeline.run.terminal import plain_console, printable
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 SEED_BITS = 32  # short enough to be typed
 SEPARATOR = "---"  # a line between texts
-SECONDS_BETWEEN_FLUSHES = 0.02
 Prompt = Annotated[
     str | None,
     typer.Argument(
@@ -41,22 +39,13 @@ Prompt = Annotated[
 ]
 PromptFile = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="A file with the prompt; `-` is standard input.",
-        show_default=False,
-        callback=from_here,
-    ),
+    typer.Option(metavar="FILE", help="A file with it; `-` is standard input.", show_default=False, callback=from_here),
 ]
 NumChars = Annotated[int, typer.Option("--num-chars", "-n", help="Characters of a text.")]
-Temperature = Annotated[
-    float, typer.Option(help="Divides the logits: lower is safer, 0 always takes the likeliest character.")
-]
+Temperature = Annotated[float, typer.Option(help="Divides the logits: lower is safer, 0 takes the likeliest.")]
 TopK = Annotated[int | None, typer.Option(help="Only the K likeliest characters.", show_default=False)]
-TopP = Annotated[float, typer.Option(help="Only the likeliest characters that have this probability together.")]
-MinP = Annotated[
-    float, typer.Option(help="Only characters with at least this share of the likeliest one's probability.")
-]
+TopP = Annotated[float, typer.Option(help="Only the likeliest with this probability together.")]
+MinP = Annotated[float, typer.Option(help="Only characters with this share of the likeliest one's probability.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed, the same text. Without, a fresh one each time.")]
 NumTexts = Annotated[int, typer.Option(help="Several texts, with a line `---` between them.")]
 Stop = Annotated[
@@ -138,28 +127,22 @@ def _write_json(model: "Model", prompt: str, num_texts: int, options: Sampling) 
 
 
 def _write_texts(model: "Model", prompt: str, num_texts: int, options: Sampling, *, is_seed_shown: bool) -> None:
-    """Write one text as it is drawn, several when they are done. A terminal shows the prompt as well."""
+    """Write one text as it is drawn, several when they are done. A terminal shows the prompt and the seed as well."""
     is_terminal, is_one, values = sys.stdout.isatty(), num_texts == 1, options._asdict()
+    texts = [model.stream(prompt, **values)] if is_one else model.generate(prompt, num_texts=num_texts, **values)
     try:
-        texts = [model.stream(prompt, **values)] if is_one else model.generate(prompt, num_texts=num_texts, **values)
         for index, text in enumerate(texts):
             if index:
                 _write(f"{SEPARATOR}\n")
             if is_terminal:
                 _show_dimmed(prompt)
-            _stream(text)
+            _write(text)
             _write("\n")
-            sys.stdout.flush()
     except KeyboardInterrupt:
-        if is_terminal:
-            _write("\n")
-        raise
-    except CharlstmError:  # a request that was refused, so there is no text to write again
-        is_seed_shown = False
+        _write("\n")  # before what a shell shows next
         raise
     finally:
         if is_terminal and is_seed_shown:
-            sys.stdout.flush()
             typer.echo(f"again: --seed {options.seed}", err=True)
 
 
@@ -170,24 +153,16 @@ def _show_dimmed(prompt: str) -> None:
     plain_console(soft_wrap=True).print(shown, end="")
 
 
-def _write(text: str) -> None:
-    """Write text: safe on a terminal, raw UTF-8 elsewhere."""
-    if sys.stdout.isatty():
-        sys.stdout.write(printable(text, sys.stdout.encoding))
-    else:
-        sys.stdout.buffer.write(text.encode())
-
-
-def _stream(characters: Iterable[str]) -> None:
-    """Pieces as they come, some 50 times a second; what came before an interruption is shown, too."""
-    pending, flushed = "", 0.0
-    try:
-        for character in characters:
-            pending += character
-            is_whole = character != "\r"  # a line may end in CR LF, which a terminal is shown as one newline
-            if is_whole and (now := time.monotonic()) - flushed >= SECONDS_BETWEEN_FLUSHES:
-                _write(pending)
-                sys.stdout.flush()
-                pending, flushed = "", now
-    finally:
-        _write(pending)
+def _write(pieces: Iterable[str]) -> None:
+    """Write text: at once and safe on a terminal, raw UTF-8 elsewhere."""
+    if not sys.stdout.isatty():
+        for piece in pieces:
+            sys.stdout.buffer.write(piece.encode())
+        return
+    pending = ""
+    for piece in pieces:
+        pending += piece
+        if piece != "\r":  # a CR LF is shown as one newline
+            sys.stdout.write(printable(pending, sys.stdout.encoding))
+            sys.stdout.flush()
+            pending = ""

@@ -42,18 +42,14 @@ class Card(BaseModel):
 
 def info(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, callback=from_here)] = MODEL,
-    model_option: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", hidden=True, callback=from_here)
-    ] = None,
     is_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> int:
-    """Show the card of a model: sizes, corpus, commit, losses.
+    """Show the card of a model: sizes, text, commit, losses.
 
     Sizes and hash come from the folder. The rest comes from the project around it, if its records name this very model.
     """
-    where = model_option or model
-    sizes = open_model(where).info
-    card = {"model": where, **sizes, **read_card(where, sizes["model_sha256"]).model_dump()}
+    sizes = open_model(model).info
+    card = {"model": model, **sizes, **read_card(model, sizes["model_sha256"]).model_dump()}
     with to_the_end_of_a_pipe():
         if is_json:
             typer.echo(json.dumps(card, indent=2, ensure_ascii=False).encode())
@@ -77,25 +73,15 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
         "size": f"{card['num_parameters']:,} parameters: {card['num_layers']} x {card['hidden_size']} LSTM units, "
         f"embedding of {card['embedding_size'] or 'none'}{block}",
         "vocabulary": vocabulary,
-        "corpus": card["corpus"],
+        "text": card["corpus"],
         "its SHA-256": card["corpus_sha256"],
         "recipe": card["recipe"],
-        "commit": _commit(card),
+        "commit": card["commit"],
         "nats/char": ", ".join(f"{name} {loss:.4f}" for name, loss in (card["losses"] or {}).items()) or None,
         "recorded in": card["recorded_in"] or "no record found that names this model",
     }
     for name, value in shown.items():
         yield f"{name:<13}{'unknown' if value is None else value}"
-
-
-def _commit(card: Mapping[str, Any]) -> str | None:
-    """What a card's commit is: of a run, that of its code; of an exported card, one or the other."""
-    of_run = str(card["recorded_in"]).startswith("run ")
-    if card["commit"] is None:
-        return None if of_run or not card["recorded_in"] else "none has this model yet"
-    if card["recorded_in"] == CARD:
-        return str(card["commit"])
-    return f"{card['commit']} ({'its code' if of_run else 'the first that has this model'})"
 
 
 def read_card(where: str, sha256: str) -> Card:

@@ -22,8 +22,8 @@ from pipeline.use import MODEL_HELP, model_folder
 
 option = partial(typer.Option, show_default=False)
 
-TEXT = "A file, a folder, or an http(s) URL; or the name of a corpus in `conf/corpus/`."
-NAME = "The corpus's name. By default, made of the file's."
+TEXT = "A file, a folder, or an http(s) URL; or the name of a text in `conf/corpus/`."
+NAME = "The text's name. By default, made of the file's."
 ENCODING = "Of the files, e.g. `cp1251`. By default, what they must be."
 FROM = f"Begin from a trained model. {MODEL_HELP}"
 MINUTES = "Propose what makes the best model in so many minutes of training on this machine, which is timed first."
@@ -52,8 +52,8 @@ def new(
     if text in names(CORPORA) and not Path(path_from_here(text)).exists():
         if any((name, encoding, initial, minutes, is_documents)):
             source = load(CORPORA, text).values["download.source"]
-            raise ParamsError(f"expected the corpus {text} alone: options are for a text, as its source, {source}")
-        typer.echo(f"params.yaml: corpus {text}, recipe {switch(text, is_forced)}")
+            raise ParamsError(f"expected the name {text} alone: options are for a text, as its source, {source}")
+        typer.echo(f"params.yaml: text {text}, recipe {switch(text, is_forced)}")
     else:
         text = path_from_here(str(path)) if (path := local_path(text)) else text
         seconds = None if minutes is None else 60 * minutes

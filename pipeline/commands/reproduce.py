@@ -10,18 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import psutil
 import typer
 
 from charlstm.errors import CharlstmError
 from charlstm.params import NOTHING
 from pipeline.lineage.git import git
 from pipeline.lineage.search import find
-from pipeline.run.dvc import cache_folder, load_paths, parse_lock, start_dvc
+from pipeline.run.dvc import cache_folder, load_paths, parse_lock, run_dvc
 from pipeline.run.project import CHECKPOINT_MIRROR, LOCK, PIPELINE, from_here
 
 EXIT_DIFFERENT = 1
-SECONDS_TO_STOP = 60
 
 
 def reproduce(
@@ -29,8 +27,8 @@ def reproduce(
 ) -> int:
     """Make a model again and compare every output.
 
-    The commit or experiment whose `dvc.lock` names the model goes to a temporary git worktree. Corpus and ids come from
-    DVC's cache or remote, or are made anew. Training, evaluation and sampling really run.
+    The commit that has the model goes to a temporary git worktree. Text and ids come from DVC's cache or remote, or are
+    made anew. Training, evaluation and sampling really run.
 
     Exit code: 0 if all outputs are identical, 1 if not, 2 if it cannot be made again at all.
     """
@@ -94,11 +92,4 @@ def _dvc(folder: Path, *arguments: str, **environment: str) -> int:
     hidden = ("MLFLOW_", CHECKPOINT_MIRROR, "DVC_ROOT")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     env = {**kept, "DVC_NO_ANALYTICS": "true", **environment}
-    with start_dvc(*arguments, environment=env, folder=folder, stdout=sys.__stderr__) as process:  # stdout: the table's
-        try:
-            return process.wait()
-        except BaseException:  # DVC forwards no signal
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.terminate()
-            process.wait(SECONDS_TO_STOP)
-            raise
+    return run_dvc(*arguments, environment=env, folder=folder, stdout=sys.__stderr__)  # stdout: the table's

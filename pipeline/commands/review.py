@@ -11,12 +11,12 @@ import typer
 from charlstm.errors import CharlstmError, ParamsError
 from charlstm.evaluation.difference import BLOCKS, Blocks, parse_blocks
 from charlstm.files.atomic import write_text
-from charlstm.report.document import DOCUMENT, Candidate, ReviewDocument, read_review
+from charlstm.report.document import DOCUMENT, ReviewDocument, ReviewedModel, read_review
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
 from pipeline.lineage.git import find_commit, lock_at
 from pipeline.lineage.provenance import recipe_at, recipe_in
 from pipeline.lineage.search import find
-from pipeline.run.dvc import Paths, cached, files_of, load_paths, md5
+from pipeline.run.dvc import Paths, cached, files_of, load_paths
 from pipeline.run.project import PIPELINE, find_root, from_here, output_from_here
 from pipeline.run.terminal import printable
 
@@ -31,8 +31,7 @@ def review(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="Runs (id, the first 8 digits of it or more, name, or their model's hash); commits, branches or DVC "
-            "experiments; projects, folders of samples, or `review.json` files. One to ten.",
+            help="What `charlstm trace` finds, projects, folders of samples, or `review.json` files. One to ten.",
             show_default=False,
             callback=from_here,
         ),
@@ -64,20 +63,13 @@ def review(
     return 0
 
 
-def find_review(source: Path) -> Path | None:
-    """The `review.json` of a project, of a folder of samples, or itself; None if there is none."""
-    candidates = [source] if source.is_file() else [source / DOCUMENT]
-    if (source / PIPELINE).is_file():
-        candidates.append(source / load_paths(source / PIPELINE).samples / DOCUMENT)
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
-
-
-def _find(model: str) -> Candidate:
+def _find(model: str) -> ReviewedModel:
     path = Path(model)
     if not path.exists():
         return _of_run(model)
-    file = find_review(path)
-    if file is None:
+    samples = path / load_paths(path / PIPELINE).samples if (path / PIPELINE).is_file() else path
+    file = path if path.is_file() else samples / DOCUMENT
+    if not file.is_file():
         raise CharlstmError(
             f"{path}: expected a project, a folder of samples or a {DOCUMENT}, found none; `dvc repro sample` makes one"
         )
@@ -88,63 +80,50 @@ def _find(model: str) -> Candidate:
         with contextlib.suppress(ParamsError), contextlib.chdir(project):  # a `dvc.yaml` of something else
             tables.append(project / load_paths().evaluate / BLOCKS)
             recipe = recipe_in(document.parameters)
-    return Candidate((project or folder).name or str(file), document, _read_blocks(*tables), recipe)
+    blocks = next((_read_blocks(table) for table in tables if table.is_file()), None)
+    return ReviewedModel((project or folder).name or str(file), document, blocks, recipe)
 
 
-def blocks_at(commit: str, paths: Paths) -> Blocks | None:
-    """The losses by blocks that `dvc.lock` of a commit names, from DVC's cache; None if they are not on this machine.
-
-    Raises:
-        CharlstmError: they are damaged.
-    """
-    lock = lock_at(commit)
-    file = cached(lock.files("outs").get(str(paths.evaluate / BLOCKS), "")) if lock else None
-    return _read_blocks(file) if file else None
+def _read_blocks(file: Path) -> Blocks:
+    return parse_blocks(file.read_text("utf-8", errors="replace"), file)
 
 
-def _read_blocks(*candidates: Path) -> Blocks | None:
-    file = next((candidate for candidate in candidates if candidate.is_file()), None)
-    return parse_blocks(file.read_text("utf-8", errors="replace"), file) if file else None
-
-
-def _of_run(model: str) -> Candidate:
+def _of_run(model: str) -> ReviewedModel:
     """The review of the newest run that has one, of those that the name stands for; else of a commit or experiment."""
     if not PIPELINE.is_file():
         raise CharlstmError(f"{model}: there is no such file or folder; runs and revisions need a project")
-    paths, (reader, trainings), damaged = load_paths(), find(model), ""
+    paths, (reader, trainings) = load_paths(), find(model)
     runs = [match.run for match in trainings if match.run]
     for run in runs:
         if not reader or (text := reader.text(run, ARTIFACT)) is None:
             continue
         try:
             document = ReviewDocument.model_validate_json(text)
-        except ValueError:
-            damaged = f" (that of run {run.run_id} is damaged, or of another version)"
+        except ValueError:  # of another version
             continue
         table = reader.text(run, BLOCKS_ARTIFACT)
         blocks = None if table is None else parse_blocks(table, f"{model}: {BLOCKS_ARTIFACT}")
         label = _name(model if trainings[0].commit else run.tags.get(EXPERIMENT_TAG, model))
-        return Candidate(label, document, blocks, run.tags.get(RECIPE_TAG))
+        return ReviewedModel(label, document, blocks, run.tags.get(RECIPE_TAG))
     is_experiment = any(run.tags.get(EXPERIMENT_TAG) == model for run in runs)
     for commit in [match.commit for match in trainings] + ([find_commit(model)] if is_experiment else []):
-        if commit and (found := _of_commit(commit, paths)):
-            return Candidate(model, read_review(found), blocks_at(commit, paths), recipe_at(commit))
+        if commit and (found := _of_commit(model, commit, paths)):
+            return found
     raise CharlstmError(
-        f"{model}: expected a run with {ARTIFACT}, or its samples on this machine, found neither{damaged}; `dvc pull` "
-        "brings them, `dvc repro sample` makes them"
+        f"{model}: expected a run with {ARTIFACT}, or its samples in DVC's cache, found neither; `dvc pull` brings "
+        "them, `dvc repro sample` makes them"
     )
 
 
-def _of_commit(commit: str, paths: Paths) -> Path | None:
-    """The `review.json` that `dvc.lock` of a commit names: in DVC's cache, or here; None if it is in neither."""
+def _of_commit(model: str, commit: str, paths: Paths) -> ReviewedModel | None:
+    """The model that `dvc.lock` of a commit names; None if its review is not in DVC's cache."""
     lock = lock_at(commit)
-    samples = lock.files("outs").get(str(paths.samples)) if lock else None
-    if samples is None:
+    outs = lock.files("outs") if lock else {}
+    file = cached(files_of(outs.get(str(paths.samples), "")).get(DOCUMENT, ""))
+    if file is None:
         return None
-    if file := cached(files_of(samples).get(DOCUMENT, "")):
-        return file
-    here = paths.samples / DOCUMENT
-    return here if here.is_file() and md5(paths.samples) == samples else None
+    table = cached(outs.get(str(paths.evaluate / BLOCKS), ""))
+    return ReviewedModel(model, read_review(file), _read_blocks(table) if table else None, recipe_at(commit))
 
 
 def _name(name: str) -> str:

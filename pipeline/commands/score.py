@@ -34,17 +34,14 @@ if TYPE_CHECKING:
 
 # From how many nats on a character has which color. 1 nat is a chance of 37 %, 3 nats 5 %, 6 nats 1 in 400.
 STEPS = ((6.0, "bold white on red"), (3.0, "red"), (1.0, "yellow"), (-math.inf, ""))
-WHOLE_TEXT = 5_000  # characters: of a longer text, a terminal shows the passages alone
-MAX_SHOWN = 1_000  # characters of a passage
+MAX_COLORED = 5_000  # characters: of a longer text, a terminal shows the table alone
 EXCERPT = 60  # characters of a passage in a table
 
 
 def score(
     file: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="FILE", help="A UTF-8 text; `-` is standard input.", show_default=False, callback=from_here
-        ),
+        typer.Argument(metavar="FILE", help="UTF-8; `-` is standard input.", show_default=False, callback=from_here),
     ] = None,
     lines: Annotated[int, typer.Option(min=0, help="How many of the most surprising passages to show.")] = 5,
     unknown: UnknownOption = "error",
@@ -53,8 +50,7 @@ def score(
 ) -> int:
     """Score a text, and find its most surprising lines.
 
-    The score is in nats and bits per character. The text is read once, from its beginning to its end, and its first
-    character is not scored. A terminal shows the text colored by surprise.
+    The first character is not scored. A terminal shows a short text colored by surprise.
     """
     rule = unknown_rule(unknown)
     if file is None and not has_stdin():
@@ -71,10 +67,10 @@ def score(
     with to_the_end_of_a_pipe():
         if is_json:
             typer.echo(_json(result, passages, trained.info["model_sha256"]).encode())
-        elif sys.stdout.isatty():
-            _show_colored(result, passages)
-        else:
-            typer.echo("\n".join(_figures(result) + _table(passages)).encode())
+            return 0
+        if sys.stdout.isatty() and len(result.text) <= MAX_COLORED:
+            _show_colored(result)
+        typer.echo("\n".join(_figures(result) + _table(passages)).encode())
     return 0
 
 
@@ -108,34 +104,20 @@ def _table(passages: list["Passage"]) -> list[str]:
     return ["", "lines        nats/char  most surprising first", *rows] if rows else []
 
 
-def _show_colored(score: "Score", passages: list["Passage"]) -> None:
+def _show_colored(score: "Score") -> None:
     console = plain_console(soft_wrap=True)
     names = [f"{least:g} or more" for least, _ in STEPS[:-1]] + [f"less than {STEPS[-2][0]:g}"]
     legend = [(f" {name} ", style) for name, (_, style) in zip(names, STEPS, strict=True)]
     console.print(Text.assemble("nats of a character: ", *reversed(legend), "\n"))
-    if len(score.text) <= WHOLE_TEXT:
-        console.print(_colored(score, 0, len(score.text)))
-        console.print("\n".join(_table(passages)))
-    else:
-        for passage in passages:
-            lines = f"{'line' if passage.first_line == passage.last_line else 'lines'} {_lines_of(passage)}"
-            console.print(Text(f"\n{lines}: {passage.nats_per_char:.2f} nats/char", style="bold"))
-            end = min(passage.end, passage.start + MAX_SHOWN)
-            console.print(_colored(score, passage.start, end), end=" ...\n" if end < passage.end else "\n")
-    console.print("\n".join(["", *_figures(score)]))
+    pairs = zip(score.text, score.char_nats.tolist(), strict=True)
+    shown = Text()
+    for style, run in groupby((pair for pair in pairs if pair[0] != "\r"), _style_of):
+        shown.append(printable("".join(character for character, _ in run), sys.stdout.encoding), style)
+    console.print(shown, end="\n\n")
 
 
-def _colored(score: "Score", start: int, end: int) -> Text:
-    """A piece of the text, in runs of one color."""
-
-    def style_of(pair: tuple[str, float]) -> str:
-        return next((style for least, style in STEPS if pair[1] >= least), "")  # none of NaN
-
-    pairs = zip(score.text[start:end], score.char_nats[start:end].tolist(), strict=True)
-    is_before_lf = [score.text[at : at + 2] == "\r\n" for at in range(start, end)]  # a CR LF is shown as one newline
-    shown = (pair for pair, is_hidden in zip(pairs, is_before_lf, strict=True) if not is_hidden)
-    runs = [("".join(character for character, _ in run), style) for style, run in groupby(shown, style_of)]
-    return Text.assemble(*((printable(text, sys.stdout.encoding), style) for text, style in runs))
+def _style_of(pair: tuple[str, float]) -> str:
+    return next((style for least, style in STEPS if pair[1] >= least), "")  # none of NaN
 
 
 def _lines_of(passage: "Passage") -> str:

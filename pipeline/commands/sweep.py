@@ -29,11 +29,12 @@ from pipeline.run.project import LOCK, PARAMS, output_from_here
 from pipeline.run.terminal import plain_console
 
 PICTURE = Path("sweep.png")
+STATES = ("done", "running", "queued", "failed")
 OWN = "own"  # the state of the model that one has
 MIN_GRID = 3  # values: of two, the better one always is at the edge
 
 
-class Result(NamedTuple):
+class Trial(NamedTuple):
     """A model that was trained or is planned."""
 
     name: str
@@ -52,9 +53,8 @@ def sweep(
 ) -> int:
     """Show a sweep of `dvc exp run --queue`: a table and a picture.
 
-    A row is a recipe: trainings that differ in the seed alone, with the mean ± standard deviation of their losses. The
-    model that you have is among them. Below it are whether the best is better than the next ones or whether that may
-    be chance, and whether its value of a parameter is at the edge of the grid.
+    A row is a recipe: trainings that differ in the seed alone, with the mean ± standard deviation of their losses.
+    Below it are whether the best is better than the next ones, and whether it is at the edge of the grid.
 
     `--seeds N` queues what is missing of the seeds 1 to N of `params.yaml`, and starts the queue. New files stay here.
     """
@@ -67,8 +67,7 @@ def sweep(
     if not experiments:
         check_git()
         raise CharlstmError(f"{revision}: no experiment began from it; `dvc exp list -A` names those of other commits")
-    states = ("done", "running", "queued", "failed")
-    names = {state: [one.name for one in results if one.state == state] for state in states}
+    names = {state: [one.name for one in results if one.state == state] for state in STATES}
     typer.echo(", ".join(f"{len(found)} {state}" for state, found in names.items()))
     if names["failed"]:
         typer.echo(f"failed: {', '.join(names['failed'])} (`dvc queue logs NAME` says why)")
@@ -77,7 +76,7 @@ def sweep(
     return 0
 
 
-def read_results(revision: str) -> list[Result]:
+def read_results(revision: str) -> list[Trial]:
     """What is in the working tree, if `revision` is HEAD, and in the commit itself; then the experiments from there."""
     done = ask_dvc("exp", "show", "--json", "--rev", revision)
     if done.returncode:
@@ -92,7 +91,7 @@ def read_results(revision: str) -> list[Result]:
     return results
 
 
-def _result(name: str, state: str, shown: dict[str, Any], lock: str | None = None) -> Result:
+def _result(name: str, state: str, shown: dict[str, Any], lock: str | None = None) -> Trial:
     data, evaluated = shown["data"] or {}, load_paths().evaluate
     values = flatten(data.get("params", {}).get(str(PARAMS), {}).get("data", {}))
     params = {key: value for key, value in values.items() if not key.startswith((*NOT_OF_A_MODEL, "download."))}
@@ -108,12 +107,12 @@ def _result(name: str, state: str, shown: dict[str, Any], lock: str | None = Non
     table = cached(hashes.get(str(evaluated / BLOCKS), ""))
     blocks = parse_blocks(table.read_text("utf-8"), table) if table else None
     text = (values.get("download.name"), hashes.get(str(load_paths().split)), values.get("evaluate.max_chars"))
-    return Result(name, state, recipe, seed, text, loss, blocks)
+    return Trial(name, state, recipe, seed, text, loss, blocks)
 
 
-def measured(results: list[Result]) -> list[list[Result]]:
+def measured(results: list[Trial]) -> list[list[Trial]]:
     """What has a loss, by text, the most last; one's own model only where nothing else has its parameters and seed."""
-    by_text: dict[object, list[Result]] = {}
+    by_text: dict[object, list[Trial]] = {}
     for one in sorted(results, key=lambda one: one.state == OWN):
         alike = by_text.setdefault(one.text, [])
         is_there = (one.recipe, one.seed) in [(other.recipe, other.seed) for other in alike]
@@ -122,14 +121,14 @@ def measured(results: list[Result]) -> list[list[Result]]:
     return sorted(filter(None, by_text.values()), key=len)
 
 
-def missing_seeds(number: int, results: list[Result]) -> list[int]:
+def missing_seeds(number: int, results: list[Trial]) -> list[int]:
     """The seeds 1 to `number` that neither were nor will be trained with the parameters of the working tree."""
     there = [one for one in results if one.state not in ("failed", OWN) or not math.isnan(one.loss)]
     seeds = {one.seed for one in there if (one.recipe, one.text) == (results[0].recipe, results[0].text)}
     return [seed for seed in range(1, number + 1) if seed not in seeds]
 
 
-def show(results: list[Result], output: Path) -> None:
+def show(results: list[Trial], output: Path) -> None:
     """A table, a picture, and what the differences are worth; all were measured on the same text."""
     from charlstm.evaluation.plots import plot_sweep  # pictures take seconds to import
 

@@ -27,8 +27,8 @@ def trace(
         str | None,
         typer.Argument(
             metavar="RUN|FILE|REV",
-            help="A run (its id, the first 8 digits of it or more, its name, or its model's hash); a model folder or "
-            "another output; or a commit, branch, tag or DVC experiment. Without it, all trainings are listed.",
+            help="A run (the beginning of its id, its name, or its model's hash), an output of a stage, or a commit, "
+            "branch, tag or DVC experiment. Without it, all trainings are listed.",
             show_default=False,
             callback=from_here,
         ),
@@ -37,7 +37,7 @@ def trace(
 ) -> int:
     """List all trainings, or say what one was made of.
 
-    Shown are recipe, parameters, losses, corpus, the model that it began from, the commit, the DVC experiment, the
+    Shown are recipe, parameters, losses, text, the model that it began from, the commit, the DVC experiment, the
     revisions that have it, and the machine. It works after `git pull` and `dvc pull`, too, without MLflow.
     """
     if name is None:
@@ -74,7 +74,7 @@ def trace_of(match: Match) -> dict[str, Any]:
         "params": dict(sorted(params.items())),
         "not as here": {name: value for name, value in sorted(params.items()) if here.get(name, value) != value},
         "losses": {protocol: round(loss, 4) for protocol, loss in losses_of(metrics).items()},
-        "corpus": tags.get("corpus"),
+        "text": tags.get("corpus"),
         "SHA-256": tags.get("corpus_sha256"),
         "begun from": tags.get(INITIAL_TAG),
         "code": tags.get(COMMIT),

@@ -30,9 +30,9 @@ STOP_TIMEOUT_SECONDS = 2
 
 
 def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page is.")] = 5000) -> int:
-    """Open MLflow's page of the runs of each corpus, in the right view.
+    """Open MLflow's page of the runs of each text, in the right view.
 
-    It prints the addresses, this checkout's corpus first, and ends with Ctrl-C. Of runs that are on a server it prints
+    It prints the addresses, this checkout's text first, and ends with Ctrl-C. Of runs that are on a server it prints
     the server's addresses, and ends.
     """
     runs = store()
@@ -81,8 +81,7 @@ def _check_port(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError:  # taken, or not for this user
-            probe.bind((HOST, 0))
-            raise TrackingError(f"port {port} is taken: make ui PORT={probe.getsockname()[1]}") from None
+            raise TrackingError(f"port {port} is taken: choose another one, e.g. make ui PORT={port + 1}") from None
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from charlstm.params import AUTO, NOTHING, Params
 from charlstm.text.vocabulary import VOCAB
 from pipeline import recipes
 from pipeline.new.text import DOCUMENT_SEPARATOR, Source, TextReport, find_source, name_of, read
-from pipeline.proposal import FEW_TRAIN_CHARS, Proposal, Text, Training, propose, training_for, training_within
+from pipeline.proposal import FEW_TRAIN_CHARS, Proposal, TextCounts, Training, propose, training_for, training_within
 from pipeline.recipes import CONF, CORPORA, RECIPES, load, names, path_of
 from pipeline.run.dvc import EXTENSION, ask_dvc, load_paths, reason_of
 from pipeline.run.project import PARAMS
@@ -111,7 +111,7 @@ def plan(
     if (path := local_path(text)) is not None and not path.exists():
         corpora = names(CORPORA)
         near = did_you_mean(text, corpora)
-        raise CorpusError(f"{text}: no such file, and no corpus{near}; corpora are {', '.join(corpora)}")
+        raise CorpusError(f"{text}: no such file, and no text of that name{near}; there are {', '.join(corpora)}")
     source = find_source(text, {paths.corpus.parent, *(Path(path.parts[0]) for _, path in paths), CONF})
     name = _checked(name) if name is not None else _free_name(source, paths.corpus.parent)
     bases = {kind: load(kind, kind.root).values for kind in (CORPORA, RECIPES)}
@@ -187,10 +187,10 @@ def _free_name(source: Source, outputs: Path) -> str:
 def _proposal(
     report: TextReport, quick: Mapping[str, object], initial: InitialModel | None, seconds: float | None
 ) -> Proposal:
-    shape, text = initial and initial.trained.model.shape, Text(report.num_chars, list(report.counts.values()))
+    shape, text = initial and initial.trained.model.shape, TextCounts(report.num_chars, list(report.counts.values()))
     if initial and initial.trained.vocab.unit == "byte":
         num_bytes = sum(num * len(character.encode()) for character, num in report.counts.items())
-        text = Text(num_bytes, text.counts, "byte")
+        text = TextCounts(num_bytes, text.counts, "byte")
     if seconds is None:
         proposal = propose(text, quick, training_for(text, shape))
     else:

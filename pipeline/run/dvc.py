@@ -10,11 +10,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from functools import cache, reduce
 from operator import getitem
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import psutil
 from pydantic import BaseModel, ConfigDict
 
 from charlstm.errors import CharlstmError, ParamsError
@@ -171,24 +173,24 @@ def ask_dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
 
 
-def start_dvc(
+def run_dvc(
     *arguments: str,
     environment: Mapping[str, str] = os.environ,
     folder: Path | None = None,
     stdout: IO[str] | None = None,
-) -> subprocess.Popen[bytes]:
-    """Start a command of DVC's, with the programs next to this interpreter before others."""
+) -> int:
+    """Run a command of DVC's, with the programs next to this interpreter before others; its exit code."""
     env = {**environment, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"}
-    return subprocess.Popen([*DVC, *arguments], env=env, cwd=folder, stdout=stdout)
-
-
-def run_dvc(*arguments: str) -> int:
-    """Run a command of DVC's on this terminal; its exit code."""
-    with start_dvc(*arguments) as process:
+    with subprocess.Popen([*DVC, *arguments], env=env, cwd=folder, stdout=stdout) as process:
         try:
             return process.wait()
-        except KeyboardInterrupt:
-            process.wait()  # Ctrl-C has reached DVC, too: its training saves what it has
+        except KeyboardInterrupt:  # DVC forwards no signal; a training saves what it has
+            children = psutil.Process(process.pid).children(recursive=True)
+            with suppress(psutil.NoSuchProcess):  # Ctrl-C has reached them, too
+                for child in children:
+                    child.terminate()
+            process.wait()
+            psutil.wait_procs(children)
             raise
 
 

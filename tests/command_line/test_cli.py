@@ -44,7 +44,7 @@ def test_wrong_usage_is_one_line(run: Run) -> None:
 
 def test_outside_of_a_project_it_says_what_to_do(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    advice = {"trace": "expected a project", "generate": "name one by --model FOLDER", "info": "--model FOLDER"}
+    advice = {"trace": "expected a project", "generate": "name the folder of one", "info": "name the folder of one"}
     for command, said in advice.items():
         code, _, err = run(command)
         assert (code, err.count("\n")) == (2, 1) and said in err

@@ -124,7 +124,7 @@ def test_mistakes_are_told_in_a_line(run: Run, project: Path, monkeypatch: pytes
         (["Pride.txt", "--encoding", "cp0"], "expected a text encoding"),
         (["Pride.txt", "--minutes", "0"], "--minutes"),
         (["Pride.txt", "--from", "nowhere"], "nowhere: expected a model"),
-        (["tiny-shakespeare", "--minutes", "9"], "expected the corpus tiny-shakespeare alone"),
+        (["tiny-shakespeare", "--minutes", "9"], "expected the name tiny-shakespeare alone"),
         (["tiny-shakspeare"], "did you mean tiny-shakespeare?"),
         (["fifo"], "expected a file, or a folder with texts"),
         (["link"], "expected a text outside of Datasets"),
@@ -202,7 +202,7 @@ def test_a_choice_in_the_parameters_is_not_lost(
     assert_refused(run, project, lost, "new", text)
     assert run("new", text, "--force")[0] == 0
     assert edit[1] not in path.read_text()
-    assert "  seed: 7 # mine\n" in path.read_text(), "no recipe and no corpus decides it"
+    assert "  seed: 7 # mine\n" in path.read_text(), "no recipe and no text decides it"
 
 
 def test_nothing_is_changed_while_a_training_is_under_way(run: Run, project: Path) -> None:

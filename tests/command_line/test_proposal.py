@@ -12,7 +12,7 @@ from pipeline.proposal import (
     AFTER_A_MODEL,
     MIN_CHARS_PER_WEIGHT,
     Proposal,
-    Text,
+    TextCounts,
     Training,
     training_for,
     training_within,
@@ -26,7 +26,7 @@ LENGTHS = (100_000, 1_100_000, 3_300_000, 10_000_000)
 
 
 def propose(num_chars: int, counts: list[int], initial: ModelShape | None = None) -> Proposal:
-    text = Text(num_chars, counts)
+    text = TextCounts(num_chars, counts)
     return proposal.propose(text, QUICK, training_for(text, initial))
 
 
@@ -70,7 +70,7 @@ def within(minutes: float, num_chars: int, power: float = 6e10) -> tuple[Trainin
     def step_seconds(training: Training) -> float:
         return training.batch_size * training.context_len * 8 * training.shape.hidden_size**2 / power
 
-    return training_within(Text(num_chars, [num_chars // 65] * 65), 60 * minutes, step_seconds)
+    return training_within(TextCounts(num_chars, [num_chars // 65] * 65), 60 * minutes, step_seconds)
 
 
 @pytest.mark.parametrize("num_chars", LENGTHS)

@@ -15,7 +15,7 @@ from stages import dvc
 from benchmarks.projects import write_params
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.difference import Blocks
-from pipeline.commands.sweep import OWN, Result, measured, missing_seeds, read_results, show, sweep
+from pipeline.commands.sweep import OWN, Trial, measured, missing_seeds, read_results, show, sweep
 
 LOSSES = {0.02: 1.52, 0.3: 1.49, 1e-4: 1.61}
 
@@ -40,9 +40,9 @@ def project(copy: Path) -> Path:
     return copy
 
 
-def result(rate: float, seed: int, loss: float = 1.5, name: str = "one", **changes: Any) -> Result:  # noqa: ANN401  # fields
+def result(rate: float, seed: int, loss: float = 1.5, name: str = "one", **changes: Any) -> Trial:  # noqa: ANN401  # fields
     blocks = Blocks(np.arange(30) * 500, np.full(30, 500), np.full(30, 500 * loss))
-    found = Result(name, "done", frozenset({("train.learning_rate", rate)}), seed, ("text",), loss, blocks)
+    found = Trial(name, "done", frozenset({("train.learning_rate", rate)}), seed, ("text",), loss, blocks)
     return found._replace(**changes)
 
 

@@ -89,7 +89,7 @@ def test_without_mlflow_git_and_dvc_say_the_same(copy: Path, trace: Trace, caplo
         assert caplog.text == ""  # that no run was made here is no fault
         assert found["run"] is None and found["hardware"] == {}
         assert found["experiment"] == "an-experiment" and found["baseline"] == before["code"]
-        same = ("params", "losses", "recipe", "corpus", "SHA-256", "not as here", "in git")
+        same = ("params", "losses", "recipe", "text", "SHA-256", "not as here", "in git")
         assert {key: found[key] for key in same} == {key: before[key] for key in same}
     assert not Path("mlflow.db").exists()
 
@@ -101,7 +101,7 @@ def test_a_text_that_stands_in_is_said_to_be_one(copy: Path, trace: Trace, monke
     write_params(copy, {"download.sha256": sha256})
     dvc(copy, "commit", "--force")
     dvc(copy, "git", "commit", "-qam", "with a fallback")
-    assert trace("HEAD")["corpus"] == "FALLBACK p==1"
+    assert trace("HEAD")["text"] == "FALLBACK p==1"
 
 
 def test_without_a_name_all_trainings_are_listed_the_newest_first(

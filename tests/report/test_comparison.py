@@ -9,7 +9,7 @@ from reviews import copy, review, sample
 from charlstm.evaluation.results import write_document
 from charlstm.params import PublishedLoss
 from charlstm.report.comparison import comparison_of, groups_of, labels_of, loss_rows
-from charlstm.report.document import Candidate, Loss, read_review
+from charlstm.report.document import Loss, ReviewedModel, read_review
 from pipeline.commands.review import review as write_review
 
 
@@ -22,9 +22,9 @@ def parameters(**values: object) -> dict[str, object]:
     return {f"train.{name.replace('__', '.')}": value for name, value in values.items()}
 
 
-def candidates(*columns: dict[str, object], recipes: tuple[str, ...] = ()) -> list[Candidate]:
+def candidates(*columns: dict[str, object], recipes: tuple[str, ...] = ()) -> list[ReviewedModel]:
     return [
-        Candidate(f"model-{number}", review([], parameters=one), None, recipes[number] if recipes else None)
+        ReviewedModel(f"model-{number}", review([], parameters=one), None, recipes[number] if recipes else None)
         for number, one in enumerate(columns)
     ]
 
@@ -45,7 +45,7 @@ def test_the_headline_is_first_and_models_of_other_texts_are_not_compared() -> N
     (loss,) = losses(1.4).values()
     rows = loss_rows([review([], losses={"windowed_256": loss, "stateful": loss}), review([], losses={})])
     assert [(row.name, row.cells) for row in rows] == [("stateful", [1.4, None]), ("windowed_256", [1.4, None])]
-    first, second = (Candidate(name, review([], losses=losses(1.4)), None) for name in "ab")
+    first, second = (ReviewedModel(name, review([], losses=losses(1.4)), None) for name in "ab")
     published = [PublishedLoss(protocol="stateful", system="x", nats_per_char=1.23)]
     first = first._replace(document=first.document.model_copy(update={"published": published}))
     page = comparison_of([first, second])

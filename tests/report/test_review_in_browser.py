@@ -11,7 +11,7 @@ from browser import CHROMIUM, dom_of
 from reviews import HOSTILE, copy, review, sample
 
 from charlstm.report.comparison import comparison_of
-from charlstm.report.document import Candidate, ReviewDocument
+from charlstm.report.document import ReviewDocument, ReviewedModel
 from charlstm.report.page import page_of
 
 pytestmark = [
@@ -57,7 +57,7 @@ def pages(address: str) -> dict[str, str]:
     return {
         "review": page_of(one),
         "comparison": comparison_of(
-            [Candidate(text, one, None), Candidate("b", two, None), Candidate("c", review([]), None)]
+            [ReviewedModel(text, one, None), ReviewedModel("b", two, None), ReviewedModel("c", review([]), None)]
         ),
     }
 

@@ -5,7 +5,7 @@ from reviews import HOSTILE, review
 
 from charlstm.evaluation.difference import Blocks
 from charlstm.report.comparison import comparison_of, recipes_of, verdicts
-from charlstm.report.document import Candidate, Loss, ReviewDocument
+from charlstm.report.document import Loss, ReviewDocument, ReviewedModel
 
 
 def document(loss: float, sha256: str, **parameters: object) -> ReviewDocument:
@@ -18,8 +18,8 @@ def blocks(loss: float, num_blocks: int = 30) -> Blocks:
     return Blocks(np.arange(num_blocks) * 500, num_chars, num_chars * loss)
 
 
-def candidate(label: str, loss: float, **parameters: object) -> Candidate:
-    return Candidate(label, document(loss, label, **parameters), blocks(loss))
+def candidate(label: str, loss: float, **parameters: object) -> ReviewedModel:
+    return ReviewedModel(label, document(loss, label, **parameters), blocks(loss))
 
 
 def test_models_that_differ_in_the_seed_alone_are_one_recipe() -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import Prepare
-from stages import SHORT, checkpoints, dvc, run_stages, start_dvc, wait_for
+from stages import SHORT, blank_project, checkpoints, dvc, run_stages, start_dvc, wait_for
 
 from benchmarks.projects import (
     LAUNCH,
     PYTHON,
+    ROOT,
     family,
     results,
     start,
@@ -136,6 +137,21 @@ def test_dvc_may_die_before_the_training_listens(project: Path, tmp_path: Path) 
     assert process.wait(timeout=60) != 0
     _, alive = psutil.wait_procs(everyone, timeout=60)
     assert not alive
+
+
+@pytest.mark.slow
+def test_charlstm_new_stops_what_it_runs(tmp_path: Path) -> None:
+    project, log = blank_project(tmp_path / "project"), tmp_path / "log"
+    for code in ("charlstm", "pipeline"):
+        shutil.copytree(ROOT / code, project / code)
+    (project / "text.txt").write_text("To be, or not to be, that is the question.\n" * 3000)
+    start_dvc(project)
+    process = start(project, [*PYTHON, "pipeline.cli", "new", "text.txt", "--run"], log, **PATH)
+    wait_for(log, " parameters, ", process)
+    everyone = family(process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 75, log.read_text()
+    assert not [one for one in everyone if one.is_running()]
 
 
 @pytest.mark.slow
