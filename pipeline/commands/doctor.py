@@ -143,8 +143,9 @@ def check_disk() -> Iterator[str]:
 
 def check_tracker() -> Iterator[str]:
     """Whether MLflow's store can be read. Training does not wait for it."""
+    where = store()
     try:
-        answer_within(SECONDS_TO_ANSWER, partial(Reader, store()))
+        answer_within(SECONDS_TO_ANSWER, partial(Reader, where))
     except NoStoreError:  # the first training makes it
         pass
     except (TrackingError, TimeoutError) as error:
@@ -168,7 +169,5 @@ def check_substitute(params: Params, paths: Paths) -> Iterator[str]:
     """Whether the text is the one that is named."""
     fallback = params.download.fallback
     if fallback is not None and paths.corpus.is_file() and sha256(paths.corpus) == fallback.sha256:
-        yield (
-            f"WARNING: {paths.corpus} is a substitute, {fallback.requirement}, since no source gave the text that is "
-            f"named: `dvc repro --force download` tries again"
-        )
+        advice = "`dvc repro --force download` tries again to get the text that is named"
+        yield f"WARNING: {paths.corpus} is a substitute, {fallback.requirement}, since no source answered: {advice}"
