@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from charlstm.errors import CharlstmError
 from charlstm.tracking.registered_model import MODEL_TAG, is_address
-from pipeline.run.project import find_root, from_here, store
+from pipeline.run.project import declared_paths, find_root, from_here, store
 from pipeline.run.terminal import printable
 from pipeline.use import MODEL, MODEL_HELP, open_model, to_the_end_of_a_pipe
 
@@ -116,7 +116,7 @@ def _card_of_project(folder: Path) -> dict[str, Any] | None:
     from charlstm.report.document import DOCUMENT, read_review
     from pipeline.lineage.git import commits_with
     from pipeline.lineage.provenance import flat, recipe_in
-    from pipeline.run.dvc import declared_paths, md5
+    from pipeline.run.dvc import md5
 
     declared = declared_paths()  # whatever params.yaml says: it may be of the next model already
     if Path(declared["model"]).resolve() != folder:

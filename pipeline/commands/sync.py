@@ -27,7 +27,7 @@ def sync(
 
     root, where = state_root(), store()
     if is_of_files:
-        from pipeline.lineage.rebuilding import rebuild  # it takes torch, which sending does without
+        from pipeline.rebuilding import rebuild  # it takes torch, which sending does without
 
         rebuild(*load())
     console = plain_console(soft_wrap=True)

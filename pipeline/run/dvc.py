@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from charlstm.errors import CharlstmError, ParamsError
 from charlstm.files.atomic import SUMS
 from charlstm.files.documents import load_yaml, parse_yaml, validate
-from pipeline.run.project import LOCK, PARAMS, PIPELINE
+from pipeline.run.project import LOCK, PARAMS, PIPELINE, declared_paths
 
 DVC = (sys.executable, "-m", "dvc")
 FOLDER = ".dir"  # the end of a folder's hash
@@ -53,16 +53,6 @@ def load_paths(path: Path = PIPELINE) -> Paths:
     except (KeyError, TypeError):
         raise ParamsError(f"{PARAMS}: download.name or train.initial is missing, or paths.corpora in {path}") from None
     return validate(Paths, declared, path)
-
-
-def declared_paths(path: Path = PIPELINE) -> dict[str, Any]:
-    """The entry `paths` of `vars` in a `dvc.yaml`; a ParamsError if it has none."""
-    try:
-        return dict(next(entry["paths"] for entry in load_yaml(path)["vars"] if "paths" in entry))
-    except (KeyError, TypeError, ValueError, StopIteration):
-        raise ParamsError(
-            f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root"
-        ) from None
 
 
 def corpus_name() -> str:

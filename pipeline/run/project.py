@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import chdir, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from charlstm.errors import CharlstmError, ParamsError, TrackingError
+from charlstm.files.documents import load_yaml
 from charlstm.files.urls import sqlite_file, sqlite_uri, without_credentials
 from charlstm.tracking.client import EXPERIMENT, Store
 
@@ -107,8 +108,6 @@ def checked_output(path: Path) -> Path:
         CharlstmError: there is a device, a socket or a FIFO, which a file that is renamed over it would replace; or it
             is in an output folder of a stage, which DVC removes before the stage runs.
     """
-    from pipeline.run.dvc import declared_paths  # which imports this module
-
     path = path.resolve() if path.is_symlink() else path
     if path.exists() and not path.is_file() and not path.is_dir():
         raise CharlstmError(f"{path}: expected the name of a file to write, found a device, a socket or a FIFO")
@@ -120,6 +119,16 @@ def checked_output(path: Path) -> Path:
         if root and name != "corpora" and path.resolve().is_relative_to((root / folder).resolve()):
             raise CharlstmError(f"{path}: DVC removes {folder} before its stage runs: write elsewhere")
     return path
+
+
+def declared_paths(path: Path = PIPELINE) -> dict[str, Any]:
+    """The entry `paths` of `vars` in a `dvc.yaml`; a ParamsError if it has none."""
+    try:
+        return dict(next(entry["paths"] for entry in load_yaml(path)["vars"] if "paths" in entry))
+    except (KeyError, TypeError, ValueError, StopIteration):
+        raise ParamsError(
+            f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root"
+        ) from None
 
 
 def seconds(name: str) -> float:
