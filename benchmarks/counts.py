@@ -51,9 +51,8 @@ def count(files: Iterable[Path]) -> Count:
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
                 documented.update(range(node.body[0].lineno, node.body[0].lineno + num_lines_of(node.body[0])))
         lines = (line.strip() for number, line in enumerate(text.splitlines(), 1) if number not in documented)
-        own = [line for line in lines if line and not line.startswith("#")]
+        code_lines += (own := [line for line in lines if line and not line.startswith("#")])
         num_modules += bool(own)
-        code_lines += own
     return Count(num_modules, sum(text.count("\n") for text in texts), code_lines, functions)
 
 

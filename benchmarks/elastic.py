@@ -4,8 +4,7 @@ Usage: python -m benchmarks.elastic      (as root; needs iproute2)
 
 Three nodes are network namespaces of this machine, each with a folder of its own, tied by a bridge. `torchrun
 --nnodes 1:3 --max-restarts 9` trains on them, with a checkpoint mirror and one MLflow database. First one node is
-killed with all its processes, and its folder is removed; it comes back with code and data alone. Then the cable of
-another is cut, and put back. The first node is where they meet, so it stays.
+killed with its folder, and comes back with code and data alone. Then another's cable is cut, and put back.
 
 The losses must be those of one process that nobody disturbed, and the run in MLflow must have each step once.
 """

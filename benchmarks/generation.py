@@ -2,7 +2,7 @@
 
 Usage: python -m benchmarks.generation [--model artifacts/model]
 
-One process more goes before, which compiles into an empty folder. Figures are medians.
+The first process compiles into an empty folder. Figures are medians.
 """
 
 import json

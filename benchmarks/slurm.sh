@@ -4,8 +4,7 @@
 # Usage: benchmarks/slurm.sh      (needs slurmctld, slurmd, sbatch and munged; Debian: slurm-wlm, munge)
 #
 # Starts munged, slurmctld and two slurmd of its own on unprivileged ports. Submits cluster/charlstm.sbatch, sends it SIGTERM
-# in the middle, and waits until Slurm has queued it again and it has finished. Compares the result with that of an
-# undisturbed training. Stops everything.
+# in the middle, waits until it has run again, and compares the result with that of an undisturbed training.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 skip() { echo "SKIPPED: $1"; exit 0; }

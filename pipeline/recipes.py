@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from charlstm.errors import ParamsError
 from charlstm.files.documents import did_you_mean, load_yaml, parse_yaml, validate
 from charlstm.files.lock import holder_of
-from charlstm.params import Params, values_in_words
+from charlstm.params import SEED, Params, values_in_words
 from pipeline.run.project import CHECKOUT, PARAMS
 
 CONF = Path("conf")
@@ -109,9 +109,10 @@ def recipe_of(params: Params, root: Path = Path()) -> Recipe:
 
 
 def in_words(values: Mapping[str, object]) -> str:
-    """`text tiny-shakespeare, recipe quick · epochs 3`, or `text of its own, ...`."""
+    """`text tiny-shakespeare, recipe quick · epochs 3, seed 1`, or `text of its own, ...`."""
     known = [("text", recognized(CORPORA, values)), ("recipe", recognized(RECIPES, values))]
-    return ", ".join(f"{kind} {found.label if found.name else 'of its own'}" for kind, found in known)
+    presets = ", ".join(f"{kind} {found.label if found.name else 'of its own'}" for kind, found in known)
+    return f"{presets}, seed {values.get(SEED)}"
 
 
 def current_values() -> dict[str, object]:

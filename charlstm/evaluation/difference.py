@@ -179,7 +179,7 @@ class Difference(NamedTuple):
         elif not self.is_beyond_text:
             reasons.append("more of this text might say otherwise")
         if self.by_seeds is None:
-            reasons.append(f"one seed each was trained (`{MORE_SEEDS}` trains more)")
+            reasons.append(f"other seeds might say otherwise (`{MORE_SEEDS}` trains them)")
         elif not self.is_beyond_seeds:
             reasons.append(f"seeds explain up to {self.by_seeds:.4f}")
         return f"{lower} That may be chance: {', and '.join(reasons)}."
