@@ -50,6 +50,9 @@ def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
         CharlstmError: a file is missing or damaged, files of different models are mixed, weights do not have the
             names, shapes and dtypes that `config.json` asks for, or they are not finite.
     """
+    for name in (CONFIG, WEIGHTS, VOCAB):
+        if (folder / name).exists() and not (folder / name).is_file():
+            raise CharlstmError(f"{folder / name}: expected a file")  # a FIFO would be waited for
     try:
         shape, hashes = _read_config(folder / CONFIG)
         found = {name: sha256(folder / name) for name in (WEIGHTS, VOCAB)}

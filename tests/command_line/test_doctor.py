@@ -39,7 +39,10 @@ def project(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_nothing_is_wrong(project: Path, run: Run) -> None:
     code, out, err = run("doctor")
     assert (code, err) == (0, "")
-    assert out == "params.yaml: text of its own, recipe of its own, seed 1; fp32: as train.precision says\nnothing is wrong\n"
+    assert (
+        out
+        == "params.yaml: text of its own, recipe of its own, seed 1; fp32: as train.precision says\nnothing is wrong\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,4 +109,14 @@ def test_somebody_else_s_model_is_checked_before_it_is_used(
     config["sha256"] = {name: sha256(folder / name) for name in (WEIGHTS, VOCAB)}
     (folder / CONFIG).write_text(json.dumps(config))
     with pytest.raises(CharlstmError, match=said):
+        load_model(folder, "gates")
+
+
+def test_what_is_no_file_or_nested_without_end_is_refused(folder: Path) -> None:
+    (folder / CONFIG).write_text("[" * 100_000)
+    with pytest.raises(CharlstmError, match="the file is damaged"):
+        load_model(folder, "gates")
+    (folder / CONFIG).unlink()
+    os.mkfifo(folder / CONFIG)
+    with pytest.raises(CharlstmError, match=f"{CONFIG}: expected a file"):
         load_model(folder, "gates")
