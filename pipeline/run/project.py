@@ -26,7 +26,7 @@ _called_in: ContextVar[Path | None] = ContextVar("_called_in", default=None)
 DEFAULT_SECONDS = {
     "CHARLSTM_CHECKPOINT_SECONDS": 30.0,  # from one checkpoint to the next
     "CHARLSTM_TIMEOUT_SECONDS": 60.0,  # a process that says nothing for so long is lost
-    "CHARLSTM_TRACKING_SECONDS": 15.0,  # at the end of a stage, without any sign of MLflow
+    "CHARLSTM_TRACKING_SECONDS": 14.0,  # at the end of a stage, without any sign of MLflow
     "CHARLSTM_CHECKPOINT_MIRROR_SECONDS": 20.0,  # for an answer at the start, and in all at the end
 }
 # Less is no time to work in; more is a typo, and more than the clocks of gloo and of threads can count.
