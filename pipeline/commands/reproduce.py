@@ -51,7 +51,7 @@ def reproduce(
         typer.echo(f"different  {path}  {md5}, now {now.get(path)}" if path in different else f"identical  {path}")
     where = run.tags.get("hardware.processor") if run else None
     typer.echo(f"different: {len(different)} of {len(recorded)}; it was trained on {where or 'an unknown processor'}")
-    typer.echo("another processor, or another number of threads or processes, rounds otherwise in the last bits")
+    typer.echo("another processor, or another number of threads or processes, changes the last bits of the weights")
     return EXIT_DIFFERENT
 
 
