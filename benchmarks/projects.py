@@ -25,7 +25,7 @@ from charlstm.model.shape import ModelShape
 from charlstm.params import NOTHING, Params, load_params
 from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import Vocab, load_vocab
-from charlstm.training.needs import shape_of
+from charlstm.training.sizes import shape_of
 from pipeline.recipes import CORPORA, RECIPES, load, replaced, with_values
 from pipeline.run.dvc import load_paths
 
@@ -129,7 +129,7 @@ def compose(root: Path, overrides: Sequence[str] = ()) -> Params:
 
 @cache
 def compile_sampler() -> None:
-    """Have numba's compiled code beside the source: it is copied with it, and no project compiles for itself."""
+    """Have numba's compiled code next to the source: it is copied with it, and no project compiles for itself."""
     model = CharLSTM(ModelShape(2, 1, 1, 1), "gates")
     Sampler(model, Vocab("ab")).generate([Request("a", Sampling(num_chars=1))])
 

@@ -2,7 +2,7 @@
 
 Usage: python -m benchmarks.recipes [NAME ...] [--seeds 3] [--show]
 
-`original` takes hours, and has a table of its own, too: its losses after each epoch beside the published ones, by the
+`original` takes hours, and has a table of its own, too: its losses after each epoch next to the published ones, by the
 original's measure. Finished trainings are kept in `benchmarks/records/recipes.jsonl`, and not repeated while the text
 and the recipe's values are the same; `--show` trains nothing. A training that was interrupted resumes.
 """

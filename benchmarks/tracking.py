@@ -4,7 +4,7 @@ Usage: python -m benchmarks.tracking [--count 20] [--seed 0] [--rounds 9]
 
 First, so many small trainings send to an MLflow server that is killed at a random moment. In every other training it
 comes back while training goes on. Each must end in the same bytes, and after `charlstm sync` its run must be complete.
-Then the default recipe trains with nothing beside it, with the store of the project, and with a server that accepts
+Then the default recipe trains without tracking, with the store of the project, and with a server that accepts
 connections and never answers. They take turns. That needs the encoded corpus (`dvc repro encode`) and a quiet machine.
 """
 
@@ -42,7 +42,7 @@ MAX_SECONDS = 14.0  # from the start of the training to the kill; some come afte
 PATIENCE = {"CHARLSTM_TRACKING_SECONDS": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 STEPS_PER_BLOCK, NUM_BLOCKS = 10, 20  # short, so that a change of the machine's speed meets all kinds
 TAGS = {"corpus": "tiny Shakespeare", "corpus_sha256": "0" * 64}
-LIMITS = {"store": 1.01, "hanging server": 1.02}  # of the median time with nothing beside it
+LIMITS = {"store": 1.01, "hanging server": 1.02}  # of the median time without tracking
 MAX_END_SECONDS = 15.0  # of a training whose server hangs
 
 
@@ -191,7 +191,7 @@ def measure_cost(folder: Path, num_rounds: int) -> bool:
     median = {kind: 1000 * statistics.median(values) / STEPS_PER_BLOCK for kind, values in seconds.items()}
     for kind, limit in LIMITS.items():
         console.print(
-            f"{kind}: {median[kind]:.2f} ms a step, with nothing beside it {median['nothing']:.2f}; ratio "
+            f"{kind}: {median[kind]:.2f} ms a step, without tracking {median['nothing']:.2f}; ratio "
             f"{median[kind] / median['nothing']:.4f} (limit {limit}); its end takes {end_seconds[kind]:.1f} s "
             f"(limit {MAX_END_SECONDS:.0f})"
         )

@@ -52,5 +52,5 @@ def _version() -> str:
 
     try:
         return version("charlstm")
-    except PackageNotFoundError:  # a copy beside a model in MLflow: it was not installed
+    except PackageNotFoundError:  # a copy next to a model in MLflow: it was not installed
         return "unknown"

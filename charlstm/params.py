@@ -191,7 +191,7 @@ class PublishedParams(Section):
 
 
 class EvaluateParams(Section):
-    """The windowed protocols to measure, beside the stateful one, on how much, and what stands beside them."""
+    """The windowed protocols to measure besides the stateful one, on how much text, and what is compared with them."""
 
     window_lens: Annotated[tuple[Length, ...], AFewValues]
     max_chars: ScoredLength | None

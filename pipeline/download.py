@@ -4,6 +4,8 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from charlstm.corpus.encodings import Form, check_encoding
@@ -45,7 +47,7 @@ def run(params: Params, paths: Paths) -> None:
 
 
 def _sources(section: DownloadParams, corpus: Path) -> list[str]:
-    """The source; before a URL with a hash, CHARLSTM_MIRROR, by default `shared/datasets` beside the checkout."""
+    """The source; before a URL with a hash, CHARLSTM_MIRROR, by default `shared/datasets` next to the checkout."""
     folder = project_root().parent / "shared/datasets"
     mirror = os.environ.get("CHARLSTM_MIRROR", str(folder) if folder.is_dir() else "")
     is_used = mirror and section.sha256 is not None and local_path(section.source) is None
@@ -60,17 +62,18 @@ def kept_text(section: DownloadParams, corpus: Path) -> Path | None:
     source, recorded = local_path(section.source), recorded_outputs("download").get(corpus, "")
     if source.exists() if source else section.sha256 is None:
         return None
-    files = [file for file in (corpus, *map(cached, [recorded, *_committed(corpus)])) if file and file.is_file()]
+    candidates = chain([corpus], map(cached, chain([recorded], _committed(corpus))))
+    files = (file for file in candidates if file and file.is_file())
     if section.sha256 and (section.encoding, section.newlines) == ("utf-8", "keep"):
         return next((file for file in files if sha256(file) == section.sha256), None)
     return next((file for file in files if _is_recorded() and md5(file) == recorded), None)
 
 
-def _committed(corpus: Path) -> list[str]:
-    """The MD5 of what `dvc.lock` has under this name in any commit."""
+def _committed(corpus: Path) -> Iterator[str]:
+    """The MD5 of what `dvc.lock` has under this name in any commit; git is asked when the first is wanted."""
     commits = (git("rev-list", "--all", "--", str(LOCK)) or "").split()
     found = git("grep", "-h", "--fixed-strings", "-A2", f"path: {corpus}", *commits, "--", str(LOCK)) if commits else ""
-    return re.findall(r"md5: ([0-9a-f]{32})$", found or "", re.MULTILINE)
+    yield from re.findall(r"md5: ([0-9a-f]{32})$", found or "", re.MULTILINE)
 
 
 def _is_recorded() -> bool:

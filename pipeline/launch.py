@@ -14,7 +14,7 @@ import numpy as np
 from charlstm.params import AUTO
 from charlstm.prompts import check_prompts
 from charlstm.text.vocabulary import VOCAB, load_vocab
-from charlstm.training.needs import check_warmup, steps_per_epoch
+from charlstm.training.sizes import check_warmup, steps_per_epoch
 from pipeline.run.interruption import LAUNCHER, SIGNALS, stop_with_parent, without_ignored
 from pipeline.run.project import check_settings
 from pipeline.run.stage import EXIT_BAD_INPUT, guarded, load, with_removed_outputs_named
@@ -28,7 +28,7 @@ DEFAULTS = {
     "PYTHONFAULTHANDLER": "1",  # a crash shows where Python was
 }
 # How long threads that wait for others spin. An LSTM's wait at every time step, for less time than it takes to wake
-# one; with libgomp's default, a step beside other work takes many times as long.
+# one; with libgomp's default, a step on a busy machine takes many times as long.
 SPIN_COUNT = "10000"
 
 

@@ -99,7 +99,7 @@ def track(
         losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
         model_sha256=trained.sha256,
     )
-    table = "samples/table.json"  # which the UI lays beside that of other runs
+    table = "samples/table.json"  # which the UI shows next to those of other runs
     state = replace(
         known,
         tags={TABLES_TAG: json.dumps([{"path": table, "type": "table"}])},
@@ -112,7 +112,7 @@ def track(
     provenance.send("sample", state, summary, is_here=is_here)
 
 
-# Generated texts as an MLflow run has them: one file to read, and one table that the UI lays beside that of others.
+# Generated texts as an MLflow run has them: one file to read, and one table that the UI shows next to those of others.
 
 
 def _text_of_all(texts: Sequence[SampleRow]) -> str:

@@ -18,11 +18,11 @@ from charlstm.text.encoded import load_parts
 from charlstm.text.vocabulary import Vocab
 from charlstm.tracking.tracker import TrainingTracker
 from charlstm.training.checkpoint import CheckpointFolder
-from charlstm.training.learner import load_initial
+from charlstm.training.initial import load_initial
 from charlstm.training.loop import Data, Result, fit
-from charlstm.training.needs import shape_of
 from charlstm.training.processes import Processes, is_out_of_memory
 from charlstm.training.progress import Observer
+from charlstm.training.sizes import shape_of
 from pipeline.checkpoint_mirror import CheckpointMirror
 from pipeline.hardware import is_kept_on_cpu, keep_freed_memory, set_num_threads, use_reproducible_kernels, work_of
 from pipeline.lineage import provenance

@@ -179,7 +179,7 @@ class Difference(NamedTuple):
         elif not self.is_beyond_text:
             reasons.append("more of this text might say otherwise")
         if self.by_seeds is None:
-            reasons.append(f"other seeds might say otherwise (`{MORE_SEEDS}` trains them)")
+            reasons.append(f"each was trained with one seed (`{MORE_SEEDS}` trains more)")
         elif not self.is_beyond_seeds:
             reasons.append(f"seeds explain up to {self.by_seeds:.4f}")
         return f"{lower} That may be chance: {', and '.join(reasons)}."

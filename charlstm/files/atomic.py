@@ -18,7 +18,7 @@ from charlstm.errors import ChecksumError
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; on success it becomes `path`, on failure it is removed."""
+    """A temporary path next to `path`; on success it becomes `path`, on failure it is removed."""
     temporary = _temporary(path)
     try:
         yield temporary
@@ -34,7 +34,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path`; on success it takes the place of `path`, on failure it is removed."""
+    """A temporary folder next to `path`; on success it takes the place of `path`, on failure it is removed."""
     temporary, old = _temporary(path), _temporary(path)
     temporary.mkdir()
     try:
@@ -137,7 +137,7 @@ def find(path: Path, sought: bytes, start: int = 0) -> int:
     return -1
 
 
-# Checksums beside the data, in the format of `sha256sum`: what a stage wrote is what the next one reads.
+# Checksums next to the data, in the format of `sha256sum`: what a stage wrote is what the next one reads.
 
 SUMS = "SHA256SUMS"  # the checksums of a folder
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)  # no other time will find a file
@@ -149,7 +149,7 @@ def sums_of(file: Path) -> Path:
 
 
 def write_sums(sums: Path, names: Iterable[str]) -> None:
-    """Write the checksums of files beside `sums`."""
+    """Write the checksums of files next to `sums`."""
     write_digests(sums, {name: sha256(sums.parent / name) for name in names})
 
 

@@ -19,7 +19,7 @@ from charlstm.errors import LockedError
 def exclusive(path: Path, what: str, waits: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Hold `path`, which need not exist, while in the context; `what` says for which work.
 
-    The lock is a file beside `path`, so a folder may be removed while it is held. As long as `waits` returns True, it
+    The lock is a file next to `path`, so a folder may be removed while it is held. As long as `waits` returns True, it
     waits for another holder. It may be entered in one thread and left in another.
 
     Raises:

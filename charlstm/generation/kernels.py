@@ -1,7 +1,7 @@
 """The sampler's arithmetic (`quantized.py` has the equations) as plain loops, which numba compiles.
 
 Each operation is rounded alone, in the order written, so every processor gives the same bits. numba keeps the compiled
-code beside this file, or in the user's cache folder. It sees changes of this file alone, so all constants are here.
+code next to this file, or in the user's cache folder. It sees changes of this file alone, so all constants are here.
 
 Shapes: L layers, R rows, T characters, V vocabulary, H hidden units, G = 4H gate rows, S states of UTF-8; M matrices, P
 the largest number of rows of a matrix and Q of columns, rounded up to whole tiles.
@@ -48,9 +48,9 @@ ZERO: Final = np.float32(0)
 HALF: Final = np.float32(0.5)
 TINY: Final = np.float32(1e-30)  # instead of a largest activation of 0, so that 127 / m is finite
 ONE_LEVEL: Final = np.float32(1 / LEVELS)
-NUM_LEVELS: Final = np.float32(LEVELS)
-UNIT: Final = np.float32(STEPS_PER_UNIT)
-CENTER: Final = np.float32(MIDDLE)
+LEVELS_F32: Final = np.float32(LEVELS)
+STEPS_F32: Final = np.float32(STEPS_PER_UNIT)
+MIDDLE_F32: Final = np.float32(MIDDLE)
 FIRST_OF_TANH: Final = np.float32(TABLE_LEN)
 LAST_STEP: Final = np.float32(TABLE_LEN - 1)
 NEVER: Final = np.float32(-np.inf)  # the logit of what may not be drawn
@@ -195,7 +195,7 @@ def eight_bits(values_K: Float, inputs_Q: Int16) -> np.float32:
     for column in range(len(values_K)):
         magnitude = abs(values_K[column])
         largest = magnitude if magnitude > largest else largest
-    per_unit = NUM_LEVELS / largest
+    per_unit = LEVELS_F32 / largest
     for column in range(len(values_K)):
         inputs_Q[column] = np.int16(np.floor(values_K[column] * per_unit + HALF))
     return largest
@@ -230,7 +230,7 @@ def gate(model: PackedModel, gates_G: Float, scales_P: Float, base_G: Float, hid
     levels_H = np.empty(size, np.float32)
     for unit in range(size):
         cell_H[unit] = forget_H[unit] * cell_H[unit] + input_H[unit] * candidate_H[unit]
-        levels_H[unit] = cell_H[unit] * UNIT + CENTER
+        levels_H[unit] = cell_H[unit] * STEPS_F32 + MIDDLE_F32
     look_up(model.tanh_levels, levels_H, ZERO)
     for unit in range(size):
         hidden_H[unit] = np.int8(np.floor(output_H[unit] * levels_H[unit] + HALF))
@@ -249,7 +249,7 @@ def predict(model: PackedModel, hidden_RLH: Int8) -> Float:
         inner_RF = multiply(model, head - 2, inputs_RQ)
         for row in range(num_rows):
             for unit in range(inner_RF.shape[1]):
-                inner_RF[row, unit] = inner_RF[row, unit] * model.scales_MP[head - 2, unit] + CENTER
+                inner_RF[row, unit] = inner_RF[row, unit] * model.scales_MP[head - 2, unit] + MIDDLE_F32
             look_up(model.gelu_table, inner_RF[row], ZERO)
             factors_R[row] = eight_bits(inner_RF[row], inputs_RQ[row])
         outer_RH = multiply(model, head - 1, inputs_RQ)

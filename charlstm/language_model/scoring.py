@@ -1,4 +1,4 @@
-"""How well a model foresaw a text, character by character.
+"""How well a model predicted a text, character by character.
 
 Shapes: N characters, U pieces of lines.
 """
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from charlstm.model.loss import LossSum
 
-# Which passages of a text did a model foresee worst? Where a text is not like the rest, it is foretold badly.
+# Which passages of a text did a model predict worst? Where a text is not like the rest, it is predicted badly.
 #
 # Each line has an excess: its nats beyond what as many characters cost at the text's mean plus a margin. A passage is a
 # run of neighboring lines that cannot be made longer or shorter without losing excess (the maximal scoring subsequences
@@ -112,7 +112,7 @@ class Score:
     """What a text cost, in nats (natural logarithm): -ln p(character | all before it).
 
     `text` is the text as it was read, after unknown characters were exchanged. `char_nats` (N,) belongs to its
-    characters. The first one is NaN where nothing was read before it: it was not foretold, and counts nowhere.
+    characters. The first one is NaN where nothing was read before it: it was not predicted, and counts nowhere.
     """
 
     def __init__(self, text: str, char_nats: NDArray[np.float64], total: LossSum) -> None:
@@ -151,5 +151,5 @@ class Score:
         return self._total.perplexity
 
     def most_surprising(self, num_passages: int = 5) -> list[Passage]:
-        """The passages that the model foresaw worst, the most surprising first: lines, or neighboring ones as one."""
+        """The passages that the model predicted worst, the most surprising first: lines, or neighboring ones as one."""
         return surprising(self.text, self.char_nats)[:num_passages]

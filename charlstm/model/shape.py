@@ -7,7 +7,7 @@ from typing import NamedTuple
 # third more time for the head, and memory that grows neither with the alphabet nor with the batch.
 MAX_LOGITS, LOGITS_AT_ONCE = 2**24, 2**22
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"  # beside the vocabulary, in a model folder
+WEIGHTS, CONFIG = "model.safetensors", "config.json"  # next to the vocabulary, in a model folder
 
 EMBEDDING, HEAD = "embedding.weight", "head.weight"
 # Weights of several gates are stacked in this order, which is nn.LSTM's. Only `generation/quantized.py` has its own.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.optimization.muon import Muon, Peers
 
-NUM_UPDATES = "num_updates"  # in the state, beside the names of weights
+NUM_UPDATES = "num_updates"  # in the state, next to the names of weights
 
 # The learning rate as a pure function of the step: nothing to save, nothing to restore.
 

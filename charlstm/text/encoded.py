@@ -170,7 +170,7 @@ def load_encoded(path: Path, vocab: Vocab, separator: str | None = None) -> Enco
 
 def load_ids(path: Path, vocab_size: int) -> Ids:
     """Ids (N,) of unsigned dtype, memory-mapped: none is read but the first CHECKED_AT_ONCE, which are compared with
-    `vocab_size`. Whoever reads the others checks what they read (`check_fit`).
+    `vocab_size`. A reader of the others checks what it reads (`check_fit`).
 
     Raises:
         EncodedError: missing, not a `.npy` of ids, or an id that is not below `vocab_size`.

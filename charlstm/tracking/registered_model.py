@@ -1,4 +1,4 @@
-"""A trained model as MLflow's: a logged model beside its run, made of our code and the model folder, not of pickles.
+"""A trained model as MLflow's: a logged model next to its run, made of our code and the model folder, not of pickles.
 
 For each corpus there is a registered model: a version for each trained model, and `champion`, the one with the lowest
 loss. Each function may be called again, also after a crash in its middle. None imports torch.

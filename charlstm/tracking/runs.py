@@ -214,7 +214,7 @@ def _set_status(client: "MlflowClient", run: "Run", state: RunState) -> None:
 
 
 # What a store did not take of a run, kept in a folder: `run.json`, and copies of the files. That of a training lies
-# beside its checkpoints, which have its tables, from its start on. Once all is sent, it goes.
+# next to its checkpoints, which have its tables, from its start on. Once all is sent, it goes.
 
 RUN, FILES = "run.json", "files"  # in a folder
 UNSENT = "unsent-"  # begins the name of a folder without checkpoints

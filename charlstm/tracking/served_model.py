@@ -1,4 +1,4 @@
-"""The model as MLflow loads and serves it. MLflow copies this file beside the weights and runs it: nothing is pickled.
+"""The model as MLflow loads and serves it. MLflow copies this file next to the weights and runs it: nothing is pickled.
 
 MLflow also runs it in the process that logs a model, which has no use for torch. So torch is imported on loading.
 Rows are checked here: each mistake is one line that says in which row it is, what was expected and what came.

@@ -18,7 +18,7 @@ from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE
 from charlstm.seeds import numpy_generator
 from charlstm.text.encoded import EncodedText, num_chars_of
-from charlstm.training.needs import num_windows, stream_steps
+from charlstm.training.sizes import num_windows, stream_steps
 
 # Numbers in random order, without a table of them: any part of the order can be asked for, in memory for that part.
 #

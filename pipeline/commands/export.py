@@ -9,9 +9,9 @@ import typer
 
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import atomic_folder, write_bytes
+from pipeline.command_io import MODEL, ModelOption, model_folder, open_model
 from pipeline.commands.info import CARD, read_card
 from pipeline.run.project import checked_output, from_here, output_from_here
-from pipeline.use import MODEL, ModelOption, model_folder, open_model
 
 TOLERANCE = 1e-4  # of logits and states in fp32, between torch and onnxruntime
 

@@ -12,9 +12,7 @@ import typer
 
 from charlstm.errors import CorpusError, TextRequestError
 from charlstm.sampling import DEFAULTS, Sampling, unknown_rule, whole
-from pipeline.run.project import from_here
-from pipeline.run.terminal import plain_console, printable
-from pipeline.use import (
+from pipeline.command_io import (
     MODEL,
     STDIN,
     ModelOption,
@@ -25,6 +23,8 @@ from pipeline.use import (
     readable,
     to_the_end_of_a_pipe,
 )
+from pipeline.run.project import from_here
+from pipeline.run.terminal import plain_console, printable
 
 if TYPE_CHECKING:
     from charlstm.language_model.model import Model

@@ -20,15 +20,15 @@ from pydantic import BaseModel
 
 from charlstm.errors import CharlstmError
 from charlstm.tracking.registered_model import MODEL_TAG, is_address
+from pipeline.command_io import MODEL, MODEL_HELP, open_model, to_the_end_of_a_pipe
 from pipeline.run.project import declared_paths, find_root, from_here, store
 from pipeline.run.terminal import printable
-from pipeline.use import MODEL, MODEL_HELP, open_model, to_the_end_of_a_pipe
 
 CARD = "card.json"
 
 
 class Card(BaseModel):
-    """What is known of a model. `card.json` beside a copy has all of it but `recorded_in`."""
+    """What is known of a model. `card.json` next to a copy has all of it but `recorded_in`."""
 
     model_sha256: str
     corpus: str | None = None

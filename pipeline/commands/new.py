@@ -12,13 +12,13 @@ import typer
 
 from charlstm.corpus.fetch import local_path
 from charlstm.errors import ParamsError
+from pipeline.command_io import MODEL_HELP, model_folder
 from pipeline.launch import SPIN_COUNT
 from pipeline.new.corpus import InitialModel, plan, switch
 from pipeline.recipes import CORPORA, load, names
 from pipeline.run.dvc import run_dvc
 from pipeline.run.project import from_here, path_from_here
 from pipeline.run.terminal import printable
-from pipeline.use import MODEL_HELP, model_folder
 
 option = partial(typer.Option, show_default=False)
 

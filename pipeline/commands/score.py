@@ -13,9 +13,7 @@ from rich.text import Text
 
 from charlstm.errors import CorpusError, TextRequestError
 from charlstm.sampling import unknown_rule
-from pipeline.run.project import from_here
-from pipeline.run.terminal import plain_console, printable
-from pipeline.use import (
+from pipeline.command_io import (
     MODEL,
     STDIN,
     ModelOption,
@@ -28,6 +26,8 @@ from pipeline.use import (
     to_the_end_of_a_pipe,
     vocab_of,
 )
+from pipeline.run.project import from_here
+from pipeline.run.terminal import plain_console, printable
 
 if TYPE_CHECKING:
     from charlstm.language_model.scoring import Passage, Score

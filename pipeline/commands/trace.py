@@ -13,13 +13,13 @@ from charlstm.errors import TrackingError
 from charlstm.params import NOTHING
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG, Reader
 from charlstm.tracking.registered_model import INITIAL_TAG
+from pipeline.command_io import to_the_end_of_a_pipe
 from pipeline.lineage.git import experiments, git, lock_at, losses_at
 from pipeline.lineage.provenance import BASELINE, COMMIT, DIRTY, FALLBACK, flat, flat_in, losses_of, recipe_at
 from pipeline.lineage.search import Match, find
 from pipeline.run.dvc import Lock, cached, load_paths
 from pipeline.run.project import PARAMS, from_here, store
 from pipeline.run.terminal import printable
-from pipeline.use import to_the_end_of_a_pipe
 
 
 def trace(

@@ -1,6 +1,6 @@
 """Sets a project up for a text, or back to a corpus that is there.
 
-A model to begin from is copied to `conf/initial/`, named by its weights' SHA-256. `dvc add` writes a small file beside
+A model to begin from is copied to `conf/initial/`, named by its weights' SHA-256. `dvc add` writes a small file next to
 it, for git. So `dvc push`, `dvc pull` and a fresh clone have it.
 """
 

@@ -45,7 +45,7 @@ class Paths(BaseModel):
 
 
 def load_paths(path: Path = PIPELINE) -> Paths:
-    """The paths of a `dvc.yaml` and of the `params.yaml` beside it; a ParamsError if they do not name them."""
+    """The paths of a `dvc.yaml` and of the `params.yaml` next to it; a ParamsError if they do not name them."""
     declared, document = declared_paths(path), load_yaml(path.with_name(PARAMS.name))
     try:
         declared["corpus"] = f"{declared.pop('corpora')}/{document['download']['name']}{EXTENSION}"

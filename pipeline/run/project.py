@@ -33,10 +33,10 @@ DEFAULT_SECONDS = {
 MIN_SECONDS, MAX_SECONDS = 0.0001, 365 * 24 * 3600
 CHECKPOINT_MIRROR = "CHARLSTM_CHECKPOINT_MIRROR"  # a URL: see `pipeline.checkpoint_mirror`
 THREADS, MAX_THREADS = "OMP_NUM_THREADS", 4096  # OpenMP's own name; it may have a list, which torch has no use for
-DATABASES = ("postgresql", "mysql", "mssql")  # that MLflow knows beside SQLite
+DATABASES = ("postgresql", "mysql", "mssql")  # that MLflow knows besides SQLite
 STATE_FOLDER = Path(".charlstm")
 CHECKOUT = STATE_FOLDER / "checkout"  # locked by the training in this checkout
-ARTIFACTS = "mlartifacts"  # beside the database
+ARTIFACTS = "mlartifacts"  # next to the database
 # Used where the user's environment does not say otherwise: no usage statistics, and a dead server is soon given up.
 MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -211,7 +211,7 @@ def store() -> Store:
 
 
 def _artifacts_of(uri: str, file: Path | None) -> str | None:
-    """Where artifacts go: beside a database in a file; else in this project, unless a server or MLflow says where.
+    """Where artifacts go: next to a database in a file; else in this project, unless a server or MLflow says where.
 
     If nothing is set, MLflow takes the current folder of its first caller, which may be a temporary one of DVC.
     """

@@ -18,7 +18,7 @@ from charlstm.model.model_folder import load_model
 from charlstm.model.shape import CONFIG, WEIGHTS
 from charlstm.params import NOTHING, load_params
 from charlstm.text.vocabulary import VOCAB, load_vocab
-from charlstm.training.needs import shape_of
+from charlstm.training.sizes import shape_of
 from pipeline.new.text import inspect, name_of
 from pipeline.recipes import CORPORA, Recipe, nearest, recipe_of
 from pipeline.run.dvc import load_paths

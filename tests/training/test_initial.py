@@ -17,7 +17,7 @@ from charlstm.params import Params
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import ByteVocab, Vocab
 from charlstm.training.checkpoint import CheckpointFolder
-from charlstm.training.learner import load_initial
+from charlstm.training.initial import load_initial
 from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes
 

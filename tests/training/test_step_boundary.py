@@ -2,7 +2,7 @@
 
 import pytest
 
-from charlstm.training.loop import MAX_STEPS_BETWEEN_AGREEMENTS, steps_until_next
+from charlstm.training.step_boundary import MAX_STEPS_BETWEEN_AGREEMENTS, steps_until_next
 
 
 @pytest.mark.parametrize(

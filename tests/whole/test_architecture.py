@@ -26,13 +26,13 @@ ONLY_IN = {
 }
 FOR_STAGES = ("pipeline.lineage.git", "pipeline.lineage.provenance")  # all of `lineage` is for commands
 SHARED = ("pipeline.run", "pipeline.recipes", "pipeline.proposal", *FOR_STAGES)
-OF_COMMANDS = ("pipeline.commands", "pipeline.new", "pipeline.use", "pipeline.lineage")
+OF_COMMANDS = ("pipeline.commands", "pipeline.new", "pipeline.command_io", "pipeline.lineage")
 PURE = ("charlstm.model.", "charlstm.optimization.")  # of all that is not the model itself
 PURE_MAY_NOT_IMPORT = {"accelerate", "dvc", "mlflow", "os", "pandas", "pydantic", "ruamel", "sys"}
 TORCH_ALONE = tuple(f"charlstm.model.{name}" for name in ("gates", "layers", "char_lstm"))
 TORCH_ALONE_MAY_IMPORT = {"charlstm", "collections", "functools", "math", "torch", "typing"}
 HAS_PARAMS = re.compile(r"charlstm\.params(\.\w*Params)?")
-KNOW_PARAMS = {"charlstm.training.loop", "charlstm.training.learner", "charlstm.training.needs"}
+KNOW_PARAMS = {"charlstm.training.loop", "charlstm.training.learner", "charlstm.training.sizes"}
 MAX_FILE_LINES = 420
 MAX_FUNCTION_LINES = 60
 

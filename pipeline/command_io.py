@@ -1,4 +1,4 @@
-"""What commands that use a model share: the options that name it, the model, text in its characters, standard streams.
+"""Input and output of commands: the options that name a model, the model, text in its characters, standard streams.
 
 Importing torch takes a second, so it is imported when a model is opened: mistakes are told before.
 """
