@@ -145,7 +145,7 @@ def show(results: list[Trial], output: Path) -> None:
     table = Table("parameters", "experiments", "seeds", HEADLINE, "above the best", title=str(results[0].text[0]))
     for word, alike, group, above in zip(words, recipes, groups, [None, *differences], strict=True):
         numbers = (str(len(alike)), mean_and_deviation(group.losses), above.in_numbers() if above else "")
-        table.add_row(word, ", ".join(one.name for one in alike), *numbers)
+        table.add_row(word or "the same in all", ", ".join(one.name for one in alike), *numbers)
     plain_console().print(table)
     for line in [*differences[:3], *why_no_interval(groups), *at_the_edge(values)]:
         typer.echo(line)
