@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 import requests
 from servers import DATABASE_PASSWORD, mlflow_server, postgres, postgres_programs
-from stages import run_stage, run_stages
+from stages import run_stages
 
-from benchmarks.projects import results
 from charlstm.files.atomic import sha256
 from charlstm.model.shape import WEIGHTS
 
@@ -130,15 +129,3 @@ def test_the_whole_pipeline_ends_up_in_one_run(
     everything = [str(run.to_dictionary()), caplog.text, out, err, *files]
     for secret in (PASSWORD, ADMIN_PASSWORD, DATABASE_PASSWORD):
         assert not any(secret in one for one in everything)
-
-
-def test_a_wrong_password_costs_one_warning(
-    encoded: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert "absent" not in results(project).values(), "the test above trains"
-    other = Path(shutil.copytree(encoded, tmp_path / "project"))
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "not-the-password")
-    said = run_stage(other, "train").stderr
-    assert results(other) == results(project)
-    assert said.count("WARNING") == 1 and "charlstm sync" in said
-    assert "not-the-password" not in said
