@@ -24,12 +24,12 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("server") / "artifacts"
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Path:
+    return tmp_path / "artifacts"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server(artifacts: Path) -> Iterator[str]:
     """Its address; it knows the user."""
     assert PROGRAMS is not None
@@ -57,22 +57,6 @@ def as_admin(url: str, what: str, body: dict[str, str]) -> None:
     requests.post(where, json=body, auth=("admin", ADMIN_PASSWORD), timeout=30).raise_for_status()
 
 
-@pytest.fixture(scope="module")
-def project(encoded: Path, artifacts: Path) -> Path:
-    """A tiny project after encode, in which the first test runs the rest."""
-    folder = Path(shutil.copytree(encoded, artifacts.parent / "project"))
-    (folder / "mlflow.db").unlink()
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def user(isolated: None, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs go to the server."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
-
-
 def only_run(server: str) -> tuple[Any, Any]:
     from mlflow import MlflowClient
 
@@ -98,12 +82,16 @@ def assert_all_points(project: Path, client: Any, run: Any) -> None:  # noqa: AN
 
 
 def test_the_whole_pipeline_ends_up_in_one_run(
-    project: Path,
+    encoded: Path,
     server: str,
     artifacts: Path,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    project = Path(shutil.copytree(encoded, artifacts.parent / "project", ignore=shutil.ignore_patterns("mlflow.db")))
+    for name, value in {"URI": server, "USERNAME": USER, "PASSWORD": PASSWORD}.items():
+        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
     with caplog.at_level(logging.WARNING):
         run_stages(project, "train", "evaluate", "sample")
     assert "MLflow" not in caplog.text
