@@ -12,6 +12,7 @@ from benchmarks import pipeline
 from benchmarks.projects import ROOT
 
 
+@pytest.mark.slow
 def test_what_the_processor_emulates_is_left_out_in_one_line() -> None:
     code = "from benchmarks.training import precisions; print(precisions('cpu'))"
     without = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}

@@ -15,6 +15,7 @@ from stages import dvc
 from benchmarks.projects import write_params
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.difference import Blocks
+from charlstm.files.documents import load_yaml
 from pipeline.commands.sweep import OWN, Trial, measured, missing_seeds, read_results, show, sweep
 
 LOSSES = {0.02: 1.52, 0.3: 1.49, 1e-4: 1.61}
@@ -53,7 +54,8 @@ def rows_of(out: str) -> list[list[str]]:
 def test_the_best_is_first_and_the_model_that_one_has_is_there(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = read_results("HEAD")[0]
+    own = json.loads((project / "artifacts/evaluate/metrics.json").read_text())["stateful"]["nats_per_char"]
+    rate = load_yaml(project / "params.yaml")["train"]["learning_rate"]
     sweep("HEAD", project / "sweep.png")
     out = capsys.readouterr().out
     assert out.startswith("3 done, 0 running, 0 queued, 0 failed\n")
@@ -61,7 +63,7 @@ def test_the_best_is_first_and_the_model_that_one_has_is_there(
         ["learning_rate 0.3", "number-1", "1", "1.4900"],
         ["learning_rate 0.02", "number-0", "1", "1.5200"],
         ["learning_rate 0.0001", "number-2", "1", "1.6100"],
-        [f"learning_rate {dict(own.recipe)['train.learning_rate']}", "workspace", "1", f"{own.loss:.4f}"],
+        [f"learning_rate {rate}", "workspace", "1", f"{own:.4f}"],
     ]
     assert [row[:4] for row in rows_of(out)] == sorted(expected, key=lambda row: row[3])
     assert [row[4].split(" ")[0] for row in rows_of(out)][1:3] == ["0.0300", "0.1200"]
@@ -78,8 +80,9 @@ def test_a_result_counts_only_with_the_parameters_that_made_it(project: Path) ->
     dvc(project, "git", "commit", "-qam", "parameters that nothing was trained by")
     add_experiment(project, "number-3", 1.4, learning_rate=0.1)
     assert names() == []
-    assert [one.name for one in read_results("HEAD~1") if one.state == OWN] == ["HEAD~1"]
-    assert len(measured(read_results("HEAD~1"))[0]) == 4
+    before = read_results("HEAD~1")
+    assert [one.name for one in before if one.state == OWN] == ["HEAD~1"]
+    assert len(measured(before)[0]) == 4
 
 
 def test_seeds_of_one_recipe_are_a_row(
@@ -116,11 +119,11 @@ def test_the_seeds_that_are_missing() -> None:
     assert missing_seeds(2, [wanted, result(0.1, 1, state=OWN), *there]) == []
 
 
-def test_what_cannot_be_shown_or_trained_is_an_error(project: Path) -> None:
+def test_what_cannot_be_shown_or_trained_is_an_error(copy: Path) -> None:
     with pytest.raises(CharlstmError, match="nothing: .*unknown Git revision"):
-        sweep("nothing", project / "none.png")
+        sweep("nothing", copy / "none.png")
     with pytest.raises(CharlstmError, match="^HEAD~1: expected HEAD, from which --seeds trains"):
-        sweep("HEAD~1", project / "none.png", 2)
+        sweep("HEAD~1", copy / "none.png", 2)
 
 
 @pytest.mark.slow

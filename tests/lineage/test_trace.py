@@ -127,7 +127,7 @@ def test_without_git_mlflow_still_knows(copy: Path, trace: Trace) -> None:
     assert trace("artifacts/model") == {**before, "in git": []}
 
 
-@pytest.mark.parametrize("command", ["trace", "reproduce", "review", "sweep"])
+@pytest.mark.parametrize("command", ["trace", "reproduce"])
 def test_a_checkout_of_another_user_is_named_as_the_cause(
     here: Path, command: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

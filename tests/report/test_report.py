@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from stages import run_here, run_stage, run_stages
+from stages import run_here, run_stages
 
 from benchmarks.projects import Override, write_params
 from charlstm.corpus.fetch import FALLBACKS, Fallback
@@ -105,14 +105,6 @@ def test_a_sample_cannot_command_the_terminal(project: Path, capsys: pytest.Capt
     assert "\ndef a\\x1b[2J\\x07b" in said
     assert "\nd\n" in said
     assert "\x1b" not in said and "\r" not in said
-
-
-@pytest.mark.slow
-def test_a_terminal_that_has_ascii_only(project: Path) -> None:
-    write_sample(project, "é😀")
-    done = run_stage(project, "report", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
-    assert done.returncode == 0, done.stderr
-    assert "\ndef \\xe9\\U0001f600\n" in done.stdout
 
 
 def test_a_substitute_is_said_wherever_a_result_is(

@@ -9,8 +9,7 @@ import psutil
 import pytest
 
 from benchmarks.projects import ROOT
-from charlstm.errors import ParamsError
-from pipeline.run.interruption import LAUNCHER, stop_with_parent
+from pipeline.run.interruption import LAUNCHER
 
 STAGE = """
 import time
@@ -43,9 +42,3 @@ def test_a_launcher_that_is_dead_already_is_noticed() -> None:
     environment = {**os.environ, LAUNCHER: str(dead.pid)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
     assert (done.stdout, done.stderr) == ("", "ERROR: interrupted\n")
-
-
-def test_a_launcher_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(LAUNCHER, "garbage")
-    with pytest.raises(ParamsError, match="CHARLSTM_LAUNCHER: expected the number of a process, got 'garbage'"):
-        stop_with_parent()

@@ -1,8 +1,10 @@
-"""A whole training that begins on one machine and ends on another, with a checkpoint mirror."""
+"""A whole training that begins on one machine and ends on another, with a mirror in S3.
+
+`tests/whole/test_stopping.py` has a mirror in a folder.
+"""
 
 import shutil
 import time
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,17 +15,15 @@ from benchmarks.projects import results, start, training_command, write_params
 from pipeline.run.project import CHECKPOINT_MIRROR
 
 
-@pytest.mark.parametrize("is_s3", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_another_machine_ends_what_one_has_begun(
-    is_s3: bool, encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     template, log = shutil.copytree(encoded, tmp_path / "template"), tmp_path / "gone.log"
     write_params(template, {"train.epochs": 3})
     run_stages(shutil.copytree(template, tmp_path / "undisturbed"), "train")
-    store: AbstractContextManager[dict[str, str]] = object_store() if is_s3 else nullcontext({})
-    with store as variables:
-        mirror = f"s3://{BUCKET}/trainings" if is_s3 else (tmp_path / "mirror").as_uri()
-        variables = {**variables, CHECKPOINT_MIRROR: mirror}
+    with object_store() as variables:
+        variables[CHECKPOINT_MIRROR] = f"s3://{BUCKET}/trainings"
         shutil.copytree(template, tmp_path / "gone")
         many = {"CHARLSTM_CHECKPOINT_SECONDS": "0.1", **variables}
         process, deadline = start(tmp_path / "gone", training_command(1), log, **many), time.monotonic() + 120

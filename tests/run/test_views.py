@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from layers import VIEWS, file_of, is_in, module_names
-from stages import dvc, start_dvc
 
 from benchmarks.projects import write_params
 from pipeline.run.stage import load
@@ -67,21 +66,6 @@ def edit_views(project: Path) -> None:
     assert len(views) > 15
     for view in views:
         edit(project, file_of(view))
-
-
-def test_dvc_takes_a_changed_view_for_no_change(trained: Path, tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(trained, project)
-    start_dvc(project)
-    dvc(project, "commit", "--force")
-    assert "up to date" in dvc(project, "status")
-    edit_views(project)
-    (project / "charlstm/model/__pycache__").mkdir(exist_ok=True)
-    for suffix in ("pyc", "nbi", "nbc"):  # of Python, and numba's
-        (project / f"charlstm/model/__pycache__/gates.cpython-311.{suffix}").write_bytes(b"other times")
-    assert "up to date" in dvc(project, "status")
-    edit(project, Path("charlstm/optimization/muon.py"))
-    assert dvc(project, "status").splitlines()[0] == "train:"
 
 
 def test_an_unfinished_training_is_known_by_what_dvc_declares(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,11 +71,11 @@ def test_every_text_has_prompts_that_its_vocabulary_knows(val: str, train: str) 
         assert 1 <= len(prompt) <= MAX_LEN and not vocab.unknown(prompt)
 
 
-def test_stages_take_them_and_the_review_names_them(encoded: Path, tmp_path: Path) -> None:
+def test_the_stage_takes_them_and_the_review_names_them(trained: Path, tmp_path: Path) -> None:
     project = tmp_path / "project"
-    shutil.copytree(encoded, project)
+    shutil.copytree(trained, project)
     write_params(project, {"sample.prompts": "auto", "sample.seeds": [1, 2], "sample.min_p": 1.0})
-    run_stages(project, "train", "evaluate", "sample")
+    run_stages(project, "sample")
     vocab = load_vocab(project / "Datasets/encoded/vocab.json")
     expected = resolve_prompts("auto", load_ids(project / "Datasets/encoded/val.npy", len(vocab)), vocab)
     assert len(expected) == 4

@@ -1,19 +1,14 @@
 """A trained model in real MLflow stores: linked to its run, losses and corpus, once however often it is sent."""
 
-import json
-import re
 import shutil
-import subprocess
-import sys
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
-from registries import Died, Dying, keep_compiled, new_run, sha256_of, whole_chain
+from registries import Died, Dying, new_run, sha256_of, whole_chain
 
-from charlstm.tracking.registered_model import requirements, save_pyfunc
+from charlstm.tracking.registered_model import requirements
 
 
 @pytest.fixture(scope="module")
@@ -85,37 +80,3 @@ def test_what_is_stored_is_code_weights_and_exact_versions(
     assert found == requirements()
     assert f"torch=={version('torch').partition('+')[0]}" in found
     assert all("==" in line and "+" not in line for line in found)
-
-
-def test_a_model_needs_no_package_but_those_it_names(trained: Path, tmp_path: Path) -> None:
-    """As in the environment that `mlflow models serve` makes of `requirements.txt`."""
-    save_pyfunc(tmp_path / "model", trained / "artifacts/model", "m-1", "r-1")
-    keep_compiled(tmp_path / "model")
-    code = (
-        "import json, sys\nsys.modules |= dict.fromkeys(json.loads(sys.argv[1]))\nimport mlflow\n"
-        "print(len(mlflow.pyfunc.load_model(sys.argv[2]).predict([{'prompt': 'the ', 'num_chars': 3}])))"
-    )
-    named = needed([line.partition("==")[0] for line in requirements()]) | {"charlstm"}  # which the model brings
-    others = [name for name, packages in packages_distributions().items() if named.isdisjoint(map(normal, packages))]
-    assert {"dvc", "pooch", "typer"} <= set(others)
-    others += ["pipeline", "benchmarks"]
-    command = [sys.executable, "-c", code, json.dumps(others), str(tmp_path / "model")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
-
-
-def needed(names: list[str]) -> set[str]:
-    """Packages, and all that they need."""
-    found: set[str] = set()
-    while names:
-        name = normal(names.pop())
-        if name not in found:
-            found.add(name)
-            with suppress(PackageNotFoundError):  # of another system, or of an extra
-                names += [re.split(r"[^\w.-]", one)[0] for one in requires(name) or [] if "extra ==" not in one]
-    return found
-
-
-def normal(name: str) -> str:
-    """Of the ways to spell a package's name, the usual one."""
-    return re.sub(r"[-_.]+", "-", name).lower()

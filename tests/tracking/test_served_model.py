@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from servers import free_port
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.model_folder import load_model
 from charlstm.sampling import Sampling
+from charlstm.tracking.registered_model import requirements
 
 ROW = {"prompt": "def ", "num_chars": 40, "temperature": 0.5, "top_k": 20, "top_p": 0.9, "seed": 3}
 BAD_ROWS = {
@@ -32,6 +35,7 @@ BAD_ROWS = {
 }
 LOAD_AND_ASK = """
 import json, sys
+sys.modules |= dict.fromkeys(json.loads(sys.argv[4]))
 import mlflow, pandas as pd
 assert "charlstm" not in sys.modules
 mlflow.set_tracking_uri(sys.argv[1])
@@ -75,7 +79,26 @@ def log(uri: str, folder: Path, artifacts: str | None) -> None:
     whole_chain(client, new_run(client, experiment_id), folder, sha256_of(folder))
 
 
-def test_a_fresh_process_loads_the_champion_without_pickles_and_our_project(
+def needless() -> list[str]:
+    """Modules of no package that the model's `requirements.txt` names, or that these need."""
+    names, needed = [line.partition("==")[0] for line in requirements()], {"charlstm"}  # which the model brings
+    while names:
+        name = normal(names.pop())
+        if name not in needed:
+            needed.add(name)
+            with suppress(PackageNotFoundError):  # of another system, or of an extra
+                names += [re.split(r"[^\w.-]", one)[0] for one in requires(name) or [] if "extra ==" not in one]
+    found = [name for name, packages in packages_distributions().items() if needed.isdisjoint(map(normal, packages))]
+    assert {"dvc", "pooch", "typer"} <= set(found)
+    return [*found, "pipeline", "benchmarks"]
+
+
+def normal(name: str) -> str:
+    """Of the ways to spell a package's name, the usual one."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_a_fresh_process_loads_the_champion_without_pickles_our_project_and_packages_that_it_does_not_name(
     trained: Path, blank_store: Path, tmp_path: Path
 ) -> None:
     folder, uri = trained / "artifacts/model", f"sqlite:///{shutil.copy(blank_store, tmp_path)}"
@@ -85,7 +108,7 @@ def test_a_fresh_process_loads_the_champion_without_pickles_and_our_project(
     (tmp_path / "empty").mkdir()
     whole = expected(folder, ROW)["text"]
     stopped = {**ROW, "stop": ["zzz", whole[20:23]]}
-    arguments = [uri, json.dumps([ROW, stopped]), json.dumps(list(BAD_ROWS.values()))]
+    arguments = [uri, *map(json.dumps, ([ROW, stopped], list(BAD_ROWS.values()), needless()))]
     command = [sys.executable, "-I", "-c", LOAD_AND_ASK, *arguments]
     done = subprocess.run(command, cwd=tmp_path / "empty", env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

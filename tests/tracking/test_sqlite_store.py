@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from commands import Run as Command
+from commands import Run
 from sqlalchemy.engine import make_url
 from stages import run_here
 from stores import of_model, send
@@ -16,13 +16,6 @@ from pipeline.commands.doctor import check_tracker, findings
 from pipeline.run.project import store
 
 PRINTABLE = "".join(chr(code) for code in range(32, 127) if chr(code) != "/") + "é漢😀"
-
-
-@pytest.fixture
-def command(
-    capfdbinary: pytest.CaptureFixture[bytes], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> Command:
-    return Command(capfdbinary, caplog, monkeypatch)
 
 
 def test_each_character_leads_to_its_own_file() -> None:
@@ -48,8 +41,8 @@ def test_a_checkout_of_that_name_has_its_runs_and_its_neighbour_none(
     shutil.copy(blank_store, project / "mlflow.db")
     monkeypatch.chdir(project)
     assert list(check_tracker()) == []
-    run = send(store(), replace(of_model("a"), texts={"texts/some.txt": "some text"}))
-    assert run.info.artifact_uri.startswith((project / "mlartifacts").as_uri())
+    sent = send(store(), replace(of_model("a"), texts={"texts/some.txt": "some text"}))
+    assert sent.info.artifact_uri.startswith((project / "mlartifacts").as_uri())
     reader = Reader(store())
     (found,) = reader.by_tag("model_sha256", "a")
     assert reader.text(found, "texts/some.txt") == "some text"
@@ -83,10 +76,10 @@ def test_artifacts_beside_no_file_are_the_project_s_or_the_server_s(
     "address",
     ["http://[::1", "http://:5000", "https://", "http://host:port", "http://h:99999", "http://me:hunter2@h:x"],
 )
-def test_an_address_that_is_none_is_one_line(address: str, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_is_none_is_one_line(address: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     for words in (["sync"], ["ui"], ["info", "models:/charlstm@champion"]):
-        code, _, errors = command(*words)
+        code, _, errors = run(*words)
         assert code == 2 and errors.count("\n") == 1 and "hunter2" not in errors
         assert errors.startswith("ERROR: MLFLOW_TRACKING_URI: expected an address like http://127.0.0.1:5000 or ")
     (line,) = findings(check_tracker)

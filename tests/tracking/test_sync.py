@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from commands import Run
-from stages import run_here, run_stages
+from stages import run_stages
 
 
 def test_what_a_server_has_missed_is_sent_later(
@@ -29,15 +29,3 @@ def test_what_a_server_has_missed_is_sent_later(
         assert store.execute("select status from runs").fetchall() == [("FINISHED",)]
         (num_points,) = store.execute("select count(*) from metrics where key = 'train/nats_per_char'").fetchone()
     assert num_points == len((project / "artifacts/train/steps.csv").read_text().splitlines()) - 1
-
-
-def test_a_wrong_patience_is_said_before_the_work_and_not_after(
-    encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(encoded, project)
-    monkeypatch.setenv("CHARLSTM_TRACKING_SECONDS", "soon")
-    assert run_here(project, "train") == 2
-    (line,) = [record.getMessage() for record in caplog.records]
-    assert line == "CHARLSTM_TRACKING_SECONDS: expected a number of seconds from 0.0001 to 31,536,000, got 'soon'"
-    assert not (project / "artifacts").exists()

@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 import requests
 from servers import DATABASE_PASSWORD, mlflow_server, postgres, postgres_programs
-from stages import run_stage, run_stages
+from stages import run_stages
 
-from benchmarks.projects import results
 from charlstm.files.atomic import sha256
 from charlstm.model.shape import WEIGHTS
 
@@ -25,12 +24,12 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("server") / "artifacts"
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Path:
+    return tmp_path / "artifacts"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server(artifacts: Path) -> Iterator[str]:
     """Its address; it knows the user."""
     assert PROGRAMS is not None
@@ -58,22 +57,6 @@ def as_admin(url: str, what: str, body: dict[str, str]) -> None:
     requests.post(where, json=body, auth=("admin", ADMIN_PASSWORD), timeout=30).raise_for_status()
 
 
-@pytest.fixture(scope="module")
-def project(encoded: Path, artifacts: Path) -> Path:
-    """A tiny project after encode, in which the first test runs the rest."""
-    folder = Path(shutil.copytree(encoded, artifacts.parent / "project"))
-    (folder / "mlflow.db").unlink()
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def user(isolated: None, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs go to the server."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
-
-
 def only_run(server: str) -> tuple[Any, Any]:
     from mlflow import MlflowClient
 
@@ -99,12 +82,16 @@ def assert_all_points(project: Path, client: Any, run: Any) -> None:  # noqa: AN
 
 
 def test_the_whole_pipeline_ends_up_in_one_run(
-    project: Path,
+    encoded: Path,
     server: str,
     artifacts: Path,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    project = Path(shutil.copytree(encoded, artifacts.parent / "project", ignore=shutil.ignore_patterns("mlflow.db")))
+    for name, value in {"URI": server, "USERNAME": USER, "PASSWORD": PASSWORD}.items():
+        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
     with caplog.at_level(logging.WARNING):
         run_stages(project, "train", "evaluate", "sample")
     assert "MLflow" not in caplog.text
@@ -130,15 +117,3 @@ def test_the_whole_pipeline_ends_up_in_one_run(
     everything = [str(run.to_dictionary()), caplog.text, out, err, *files]
     for secret in (PASSWORD, ADMIN_PASSWORD, DATABASE_PASSWORD):
         assert not any(secret in one for one in everything)
-
-
-def test_a_wrong_password_costs_one_warning(
-    encoded: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert "absent" not in results(project).values(), "the test above trains"
-    other = Path(shutil.copytree(encoded, tmp_path / "project"))
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "not-the-password")
-    said = run_stage(other, "train").stderr
-    assert results(other) == results(project)
-    assert said.count("WARNING") == 1 and "charlstm sync" in said
-    assert "not-the-password" not in said

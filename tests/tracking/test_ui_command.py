@@ -14,7 +14,6 @@ import pytest
 from servers import free_port
 
 from benchmarks.projects import PYTHON
-from charlstm.files.urls import without_credentials
 from pipeline import cli
 
 VIEW = "#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=charlstm"
@@ -43,11 +42,6 @@ def test_without_a_run(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert [one.name for one in project.iterdir()] == ["dvc.yaml"]
 
 
-def test_a_damaged_store(project: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (project / "mlflow.db").write_text("no database" * 100)
-    assert f"MLflow at sqlite:///{project}/mlflow.db: " in error_of(caplog, free_port())
-
-
 def test_a_port_that_is_taken(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -55,17 +49,6 @@ def test_a_port_that_is_taken(project: Path, caplog: pytest.LogCaptureFixture) -
         port = other.getsockname()[1]
         message = error_of(caplog, port)
     assert message.startswith(f"port {port} is taken: ")
-
-
-def test_a_server_that_does_not_answer(
-    project: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    uri = f"http://me:hunter2@127.0.0.1:{free_port()}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    message = error_of(caplog, 5000)
-    assert message.startswith(f"MLflow at {without_credentials(uri)}: ")
-    assert "hunter2" not in message
 
 
 @pytest.mark.slow

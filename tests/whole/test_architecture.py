@@ -84,26 +84,15 @@ def test_imports_keep_the_rules(module: str) -> None:
     [
         ("charlstm.files.atomic", "from charlstm.text.vocabulary import Vocab"),
         ("charlstm.model.gates", "from charlstm.training import batches"),
-        ("charlstm.evaluation.protocols", "from charlstm.generation.sampler import generate"),
-        ("charlstm.training.loop", "from charlstm.tracking.runs import Run"),
-        ("charlstm.tracking.runs", "from charlstm.language_model.model import Model"),
         ("charlstm.language_model.model", "import mlflow"),
         ("charlstm.errors", "def f():\n    import charlstm.seeds, charlstm.params"),
         ("charlstm.model.char_lstm", "from charlstm.params import ModelParams"),
         ("charlstm.model.char_lstm", "import os"),
-        ("charlstm.model.loss", "def f():\n    import pandas"),
-        ("charlstm.optimization.muon", "import os"),
         ("charlstm.evaluation.protocols", "from accelerate import Accelerator"),
-        ("charlstm.history", "import mlflow.entities"),
         ("charlstm.text.vocabulary", "from pipeline.run.dvc import Paths"),
         ("pipeline.sample", "from pipeline.train import run"),
-        ("pipeline.sample", "from pipeline import evaluate"),
         ("pipeline.run.stage", "from pipeline.train import run"),
         ("pipeline.evaluate", "from pipeline.new.corpus import plan"),
-        ("pipeline.report", "import dvc.api"),
-        ("charlstm.training.loop", "from charlstm.onnx_export import onnx_bytes"),
-        ("pipeline.commands.export", "import onnxruntime"),
-        ("charlstm.generation.sampler", "import numba"),
     ],
 )
 def test_a_forbidden_import_is_noticed(module: str, line: str) -> None:
@@ -185,11 +174,3 @@ def test_no_hardware_in_commands_and_parameters() -> None:
     for word in ("num_processes", "num_machines", "nproc", "--cpu", "gpu", "cuda", "threads"):
         assert word not in commands
         assert word not in re.sub(r"#.*", "", (ROOT / "params.yaml").read_text())
-
-
-def test_parameters_stop_at_the_pipeline() -> None:
-    library = [module for module in module_names() if module.startswith("charlstm.")]
-    users = {
-        one for one in library if any(map(HAS_PARAMS.fullmatch, imported_names((ROOT / file_of(one)).read_text())))
-    }
-    assert users == KNOW_PARAMS

@@ -34,7 +34,7 @@ PROCESSORS = {
 @pytest.mark.parametrize("processor", PROCESSORS)
 def test_each_start_after_the_first_works(blank_store: Path, tmp_path: Path, processor: str) -> None:
     project, environment = tmp_path / "project", {**PROCESSORS[processor], "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    make_project(project)
+    make_project(project, {"train.precision": "auto"})
     shutil.copy(blank_store, project)
     start_dvc(project)
 
@@ -48,7 +48,7 @@ def test_each_start_after_the_first_works(blank_store: Path, tmp_path: Path, pro
     assert "epoch 1" in first.stdout + first.stderr and "no texts were written" not in first.stdout + first.stderr
     texts = [charlstm("generate", "d", "--num-chars", "300", "--seed", "1") for _ in range(2)]
     assert texts[0] == texts[1] and len(texts[0]) >= 300
-    write_params(project, {"train.seed": 2})
+    write_params(project, {"train.precision": "auto", "train.seed": 2})
     again = dvc_done(project, "repro", "train", **environment)
     assert "epoch 1" in again.stdout + again.stderr and "no texts were written" not in again.stdout + again.stderr
     assert "nats" in charlstm("score", "text.txt")

@@ -25,6 +25,7 @@ from benchmarks.projects import (
     training_command,
     write_params,
 )
+from pipeline.run.project import CHECKPOINT_MIRROR
 
 DVC = [*PYTHON, "dvc", "repro", "train"]
 TORCHRUN = [*LAUNCH, *training_command(2, "--max-restarts", "3")]
@@ -101,11 +102,22 @@ TERM, INT, USR1, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIG
     ],
 )
 def test_a_request_to_anyone_stops_all(
-    project: Path, reference: Path, tmp_path: Path, command: list[str], whom: str, number: signal.Signals
+    project: Path,
+    reference: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    command: list[str],
+    whom: str,
+    number: signal.Signals,
 ) -> None:
-    """A checkpoint is saved, nothing is left running after 60 seconds, and the next start ends with the same bytes."""
+    """A checkpoint is saved, nothing is left running after 60 seconds, and the next start ends with the same bytes.
+
+    So does one on another machine, which has the mirror of checkpoints alone.
+    """
+    mirror, elsewhere = (tmp_path / "mirror").as_uri(), shutil.copytree(project, tmp_path / "elsewhere")
     log, lock = tmp_path / "log", (project / "dvc.lock").read_bytes()
-    process = start(project, ["setsid", *command], log, **PATH)
+    process = start(project, ["setsid", *command], log, **PATH, **{CHECKPOINT_MIRROR: mirror})
     wait_for(log, "epoch 2/", process)
     everyone = family(process)
     send(process, whom, number)
@@ -124,6 +136,12 @@ def test_a_request_to_anyone_stops_all(
         run_stages(project, "train")
         assert results(project) == results(reference)
         assert [status for _, status in runs(project / "mlflow.db")] == ["FINISHED"]
+        monkeypatch.setenv(CHECKPOINT_MIRROR, mirror)
+        run_stages(elsewhere, "train")
+        assert "the mirror has a newer checkpoint than this machine" in caplog.text
+        assert results(elsewhere) == results(reference)
+        first, other = (next(one.glob(".charlstm/*/training-id")).read_text() for one in (project, elsewhere))
+        assert first == other
 
 
 @pytest.mark.slow
