@@ -80,7 +80,7 @@ def _check_is_there(where: str) -> None:
     """A default that is missing is no mistake of the user's: what makes a model is said instead."""
     if where == MODEL and not Path(where).exists():
         if PIPELINE.is_file():
-            raise CharlstmError(f"{where}: no model yet; `dvc repro` makes one")
+            raise CharlstmError(f"{where}: no model; `dvc repro` makes one, `dvc checkout` brings back the last one")
         raise CharlstmError(f"{Path.cwd()}: this is no project, so it has no model; name the folder of one")
 
 
