@@ -39,7 +39,7 @@ class TrainingTracker(Observer):
     def on_start(self, plan: Plan, progress: Progress) -> None:
         """Begin with all parameters and tags, the size of the work, and the hardware."""
         self._plan, self._progress = plan, progress
-        hardware = {"device": plan.device, "precision": plan.precision, "num_processes": str(plan.num_processes)}
+        hardware = {"device": plan.device, "precision": plan.precision, "hardware.processes": str(plan.num_processes)}
         tags, measured = {**self._state.tags, **hardware}, {"model/num_parameters": float(plan.num_parameters)}
         kept = runs.read_kept(self._folder)
         texts = kept.texts if kept else {}  # which are nowhere else

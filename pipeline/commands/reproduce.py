@@ -19,8 +19,6 @@ from pipeline.lineage.search import find
 from pipeline.run.dvc import cache_folder, load_paths, parse_lock, run_dvc
 from pipeline.run.project import CHECKPOINT_MIRROR, LOCK, PIPELINE, from_here
 
-EXIT_DIFFERENT = 1
-
 
 def reproduce(
     name: Annotated[str, typer.Argument(metavar="RUN|FILE|REV", help="As for `charlstm trace`.", callback=from_here)],
@@ -38,10 +36,13 @@ def reproduce(
     if len(commits) > 1:
         raise CharlstmError(f"{name}: expected one model, found those of {', '.join(commits)}")
     ((commit, run),) = commits.items()
-    threads = run.tags.get("hardware.threads") if run else None
+    tags = run.tags if run else {}
+    if tags.get("hardware.processes", "1") != "1":
+        typer.echo("it was trained by several processes, and now by one: losses will differ a little", err=True)
     with _worktree(commit) as folder:
         recorded = _outputs(folder)
-        _make(folder, {"OMP_NUM_THREADS": threads} if threads else {})  # sums depend on it in their last bits
+        threads = {"OMP_NUM_THREADS": tags["hardware.threads"]} if "hardware.threads" in tags else {}
+        _make(folder, threads)  # sums depend on it in their last bits
         now = _outputs(folder)
     different = [path for path, md5 in recorded.items() if md5 != now.get(path)]
     if not different:
@@ -49,10 +50,10 @@ def reproduce(
         return 0
     for path, md5 in recorded.items():
         typer.echo(f"different  {path}  {md5}, now {now.get(path)}" if path in different else f"identical  {path}")
-    where = run.tags.get("hardware.processor") if run else None
-    typer.echo(f"different: {len(different)} of {len(recorded)}; it was trained on {where or 'an unknown processor'}")
-    typer.echo("another processor, or another number of threads or processes, changes the last bits of the weights")
-    return EXIT_DIFFERENT
+    where = tags.get("hardware.processor", "an unknown processor")
+    typer.echo(f"different: {len(different)} of {len(recorded)}; it was trained on {where}")
+    typer.echo("another processor, or another number of threads or processes, rounds differently, like another seed")
+    return 1
 
 
 @contextmanager

@@ -160,7 +160,5 @@ def at_the_edge(values: list[dict[str, Any]]) -> list[str]:
         tried = {one[name] for one in values if isinstance(one[name], int | float)}
         edges = {max(tried): "larger", min(tried): "smaller"} if len(tried) >= MIN_GRID else {}
         if best in edges and best != 0:
-            lines.append(
-                f"{short_name(name)}: the best value, {best}, is at the edge of the grid; try {edges[best]} ones"
-            )
+            lines.append(f"{short_name(name)}: the best value, {best}, is at the grid's edge; try {edges[best]} ones")
     return lines

@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -98,8 +99,11 @@ def with_removed_outputs_named(run: Callable[[], int]) -> int:
         with contextlib.suppress(OSError, CharlstmError):  # no record
             recorded = recorded_outputs(stage.rpartition(":")[2]) if code != 0 and rank() == 0 else {}
             if any(not path.exists() and cached(md5) for path, md5 in recorded.items()):
-                advice = "DVC removed the previous outputs of %s before it ran: `dvc checkout %s` restores them"
-                logging.getLogger("charlstm").warning(advice, stage, stage)
+                deleted = ["git", "ls-files", "--deleted", "--", *map(str, recorded)]
+                tracked = subprocess.run(deleted, capture_output=True, text=True).stdout.splitlines()
+                by_git = f"git checkout {os.path.commonpath(tracked)}; " if tracked else ""
+                advice = "DVC removed the previous outputs of %s before it ran: `%sdvc checkout %s` restores them"
+                logging.getLogger("charlstm").warning(advice, stage, by_git, stage)
     return code
 
 

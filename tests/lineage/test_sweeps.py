@@ -101,7 +101,7 @@ def test_seeds_of_one_recipe_are_a_row(
     near, far = [line for line in out.splitlines() if line.startswith("learning_rate 0.3 is lower")]
     assert "learning_rate 0.01 by 0.0005" in near and "may be chance" in near
     assert "learning_rate 0.0001 by 0.1200" in far and "more than chance" in far
-    assert "learning_rate: the best value, 0.3, is at the edge of the grid; try larger ones" in out
+    assert "learning_rate: the best value, 0.3, is at the grid's edge; try larger ones" in out
     assert (tmp_path / "sweep.png").is_file()
 
 

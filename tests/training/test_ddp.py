@@ -47,4 +47,4 @@ def test_two_processes_have_the_losses_of_one(encoded: Path, tmp_path: Path) -> 
     with closing(sqlite3.connect(two / "mlflow.db")) as store:
         assert store.execute("select count(*), min(status) from runs").fetchall() == [(1, "FINISHED")]
         tags = dict(store.execute("select key, value from tags").fetchall())
-    assert tags["num_processes"] == "2"
+    assert tags["hardware.processes"] == "2"
