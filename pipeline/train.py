@@ -11,14 +11,13 @@ from pathlib import Path
 from charlstm.errors import CharlstmError, Interrupted, TrainingError
 from charlstm.files.atomic import SUMS, write_text
 from charlstm.history import EpochRow, StepRow, Tables, table, write_tables
-from charlstm.model.model_folder import save_model
+from charlstm.model.model_folder import load_initial, save_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING, Params, TrainParams
 from charlstm.text.encoded import load_parts
 from charlstm.text.vocabulary import Vocab
 from charlstm.tracking.tracker import TrainingTracker
 from charlstm.training.checkpoint import CheckpointFolder
-from charlstm.training.initial import load_initial
 from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes, is_out_of_memory
 from charlstm.training.progress import Observer

@@ -7,7 +7,6 @@ from pathlib import Path
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 OPTIONS += ["--disable-background-networking", "--disable-component-update", "--window-size=1300,2000"]
-
 OPTIONS += ["--disable-features=IsolateSandboxedIframes"]  # a frame's own process would have its own clock
 
 

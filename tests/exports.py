@@ -10,8 +10,6 @@ from charlstm.model.shape import ModelShape
 from charlstm.text.vocabulary import Vocab
 
 VOCAB = Vocab.of("\n 'abcdefgh\N{LATIN SMALL LETTER E WITH ACUTE}\N{GRINNING FACE}\"\\")
-
-
 SMALL = [ModelShape(len(VOCAB), *sizes) for sizes in product((0, 5), (7,), (1, 3), (0, 6))]
 
 

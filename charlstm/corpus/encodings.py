@@ -86,18 +86,15 @@ def explain(error: BadByteError, path: Path) -> str:
     """One line for a user: which byte of the file is bad, where, and what to do."""
     start = max(0, error.offset - SAMPLE_BYTES)
     around = b"".join(read_pieces(path, start, error.offset + SAMPLE_BYTES))
+    word = 1 + max(around.rfind(space, 0, error.offset - start) for space in (b" ", b"\n"))  # where it begins
     as_utf8 = around.decode("utf-8", "replace")
     if sum(one > "\x7f" for one in as_utf8) > 10 * as_utf8.count("\ufffd"):
         advice = "the text around it is UTF-8: mend that line, or set download.encoding: utf-8"
-    elif found := likeliest(around[_start_of_word(around, error.offset - start) :]):
+    elif found := likeliest(around[word:]):
         advice = f"it may be {found[0]}, which reads {found[1]!r}; {WHAT_TO_DO.format(found[0])}"
     else:
         advice = "it reads like a text in no known encoding: look whether it is a text at all"
     return f"{path}: {error} (line {line_of(path, error.offset)}); {advice}"
-
-
-def _start_of_word(content: bytes, offset: int) -> int:
-    return 1 + max(content.rfind(space, 0, offset) for space in (b" ", b"\n"))
 
 
 def likeliest(sample: bytes) -> tuple[str, str] | None:

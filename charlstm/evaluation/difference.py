@@ -173,9 +173,6 @@ class Difference(NamedTuple):
         lower = f"{self.best.name} is lower than {self.other.name} by {self.in_numbers()} nats per character."
         if self.is_real:
             return f"{lower} That is more than chance: seeds explain up to {self.by_seeds:.4f}."
-        if self.is_beyond_text and self.by_seeds is None:
-            seeds = f"Other seeds might not: each was trained with one (`{MORE_SEEDS}` trains more)."
-            return f"{lower} More of this text would say the same. {seeds}"
         reasons = []
         if self.by_text is None:
             reasons.append("how much this text decides is unknown")
@@ -185,7 +182,8 @@ class Difference(NamedTuple):
             reasons.append(f"each was trained with one seed (`{MORE_SEEDS}` trains more)")
         elif not self.is_beyond_seeds:
             reasons.append(f"seeds explain up to {self.by_seeds:.4f}")
-        return f"{lower} That may be chance: {', and '.join(reasons)}."
+        verdict = "More of this text would say the same, but" if self.is_beyond_text else "That may be chance:"
+        return f"{lower} {verdict} {', and '.join(reasons)}."
 
 
 def compare(groups: Sequence[Trained]) -> list[Difference]:

@@ -21,13 +21,13 @@ from charlstm.model.char_lstm import CharLSTM, initial_weights
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import DropoutMasks, DropoutRates, Resets, draw_masks
 from charlstm.model.loss import summed_nats
+from charlstm.model.model_folder import InitialWeights
 from charlstm.model.shape import MAX_LOGITS
 from charlstm.optimization.optimizers import MovingAverage, learning_rate, make_optimizers
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
 from charlstm.text.encoded import EncodedText, check_fit
 from charlstm.training.batches import Batch, Batches, StreamBatches, WindowBatches, rows_of
-from charlstm.training.initial import InitialWeights
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, describe_nonfinite
 from charlstm.training.sizes import check_warmup, shape_of

@@ -16,16 +16,15 @@ from torch import Tensor
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.history import EpochRow, StepRow, StepView, now_ms
 from charlstm.model.loss import LossSum, sliding, windowed
+from charlstm.model.model_folder import InitialWeights
 from charlstm.model.shape import ModelShape
 from charlstm.params import ModelParams, TrainParams
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.checkpoint import Checkpoint, CheckpointFolder, restore_newest, to_checkpoint
-from charlstm.training.initial import InitialWeights
+from charlstm.training.checkpoint import Checkpoint, CheckpointFolder, StepBoundary, restore_newest, to_checkpoint
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, Observer, Plan, Progress, StepMeter, StepTotals
-from charlstm.training.step_boundary import StepBoundary
 
 log = logging.getLogger(__name__)
 

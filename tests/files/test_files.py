@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.files.atomic import atomic_file, atomic_folder, write_text
+from charlstm.errors import ChecksumError
+from charlstm.files.atomic import SUMS, atomic_file, atomic_folder, verify, write_sums, write_text
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -79,3 +80,16 @@ def test_names_that_only_look_like_leftovers_stay(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     write_text(tmp_path / "file", "")
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted([*names, "file"])
+
+
+def test_whole_files_pass_and_others_do_not(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (tmp_path / name).write_text(name)
+    write_sums(tmp_path / SUMS, ["a.txt", "b.txt"])
+    subprocess.run(["sha256sum", "--check", "--quiet", SUMS], cwd=tmp_path, check=True)
+    verify(tmp_path / SUMS, ["a.txt", "b.txt"])
+    (tmp_path / "b.txt").write_text("B.txt")
+    verify(tmp_path / SUMS, ["a.txt"])
+    for name in ("b.txt", "c.txt"):
+        with pytest.raises(ChecksumError, match=f"{name}: damaged, or of another run: SHA256SUMS expects SHA-256 "):
+            verify(tmp_path / SUMS, ["a.txt", name])

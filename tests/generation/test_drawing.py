@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from charlstm.errors import TextRequestError
 from charlstm.generation.kernels import Rules
-from charlstm.sampling import Sampling
+from charlstm.sampling import RULES, Sampling, checked_number
 from charlstm.seeds import key_of, uniforms
 
 LOGITS = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log()
@@ -89,3 +90,20 @@ def test_uniforms_are_those_of_splitmix64() -> None:
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
     numbers = uniforms(np.array([1234567], np.uint64), 0, 3)[0]
     assert numbers.tolist() == [(bits >> 11) * 2.0**-53 for bits in expected]
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed", "refused"),
+    [
+        ("num_chars", [1, 10**6], [0, -1, 1.5]),
+        ("num_texts", [1, 100_000], [0, 100_001]),
+        ("temperature", [0, 0.5, 2], [-0.1, float("nan"), float("inf")]),
+        ("top_k", [1, 65], [0]),
+        ("top_p", [0.001, 1], [0, 1.001]),
+    ],
+)
+def test_both_ends_of_a_range(name: str, allowed: list[float], refused: list[float]) -> None:
+    assert [checked_number(name, value, RULES[name]) for value in allowed] == allowed
+    for value in refused:
+        with pytest.raises(TextRequestError, match=f"{name}: expected a "):
+            checked_number(name, value, RULES[name])

@@ -4,6 +4,8 @@ import copy
 import json
 import math
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 import charlstm
+from benchmarks.projects import ROOT
 from charlstm.errors import TextRequestError
 from charlstm.evaluation.protocols import stateful
 from charlstm.model.char_lstm import CharLSTM
@@ -160,3 +163,18 @@ def test_a_score_is_the_protocol_stateful_to_the_bit(model: charlstm.Model, lear
     assert score.bits_per_char == pytest.approx(score.nats_per_char / math.log(2))
     assert score.perplexity == pytest.approx(math.exp(score.nats_per_char))
     assert [character for character, _ in score] == list(text)
+
+
+def test_the_import_alone_costs_nothing() -> None:
+    code = "import sys; before = set(sys.modules); import charlstm; print(len(set(sys.modules) - before)); "
+    code += "sys.exit(bool({'torch', 'numpy', 'mlflow', 'pandas', 'pydantic'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"])
+    assert done.returncode == 0
+
+
+def test_loading_a_folder_needs_nothing_of_training_and_tracking(learned: object) -> None:
+    heavy = {"mlflow", "pandas", "accelerate", "matplotlib", "pydantic", "torch._dynamo"}
+    code = "import sys, charlstm; charlstm.load(sys.argv[1]).generate('The ', num_chars=5); "
+    code += f"print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code, str(learned)], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

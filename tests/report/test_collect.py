@@ -4,13 +4,15 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from charlstm.history import EpochRow, StepRow, Tables, table
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import TrainedModel
 from charlstm.model.shape import ModelShape
 from charlstm.report import collect
-from charlstm.report.collect import SampleRow, review_of
+from charlstm.report.collect import SampleRow, file_name, review_of
 from charlstm.report.document import Loss, ReviewDocument
 from charlstm.report.page import page_of
 from charlstm.text.encoded import EncodedText
@@ -79,3 +81,14 @@ def test_more_than_a_document_holds_is_cut_and_counted(trained: TrainedModel, mo
     assert [(len(one.text), one.num_chars, one.copies) for one in found.samples] == [(30, 210, [])] * 3
     assert found.num_samples == 5 and found.figures[0].num_texts == 5 and (found.figures[0].longest_copied or 0) >= 30
     assert "the first 3 of 5 texts" in page_of(found)
+
+
+def of_prompt(prompt: str) -> SampleRow:
+    return SampleRow(prompt, 0.8, None, 1.0, 0.0, 1, "")
+
+
+@given(st.text(min_size=1))
+def test_names_are_ascii_and_short(prompt: str) -> None:
+    name = file_name(0, of_prompt(prompt))
+    assert name.isascii() and "/" not in name and len(name) < 60
+    assert name.isprintable()

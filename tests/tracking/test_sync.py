@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from commands import Run
-from stages import run_stages
+from stages import run_stage, run_stages
+
+from benchmarks.projects import write_params
 
 
 def test_what_a_server_has_missed_is_sent_later(
@@ -29,3 +31,17 @@ def test_what_a_server_has_missed_is_sent_later(
         assert store.execute("select status from runs").fetchall() == [("FINISHED",)]
         (num_points,) = store.execute("select count(*) from metrics where key = 'train/nats_per_char'").fetchone()
     assert num_points == len((project / "artifacts/train/steps.csv").read_text().splitlines()) - 1
+
+
+@pytest.mark.slow
+def test_a_run_says_how_busy_its_machine_is(encoded: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(encoded, project)
+    write_params(project, {"train.epochs": 60, "train.early_stopping_epochs": None, "model.hidden_size": 64})
+    done = run_stage(project, "train", MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL="1", OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    with closing(sqlite3.connect(project / "mlflow.db")) as store:
+        assert store.execute("select status from runs").fetchall() == [("FINISHED",)]
+        found = {row[0] for row in store.execute("select distinct key from metrics where key like 'system/%'")}
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= found
+    assert list(project.glob(".charlstm/*/run.json")) == []

@@ -11,13 +11,12 @@ from accelerate.state import AcceleratorState
 from charlstm.errors import CharlstmError, Interrupted
 from charlstm.model.char_lstm import CharLSTM, initial_weights
 from charlstm.model.gates import LSTMState
-from charlstm.model.model_folder import load_model, save_model
+from charlstm.model.model_folder import load_initial, load_model, save_model
 from charlstm.model.shape import ModelShape, gate_weight_names
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import ByteVocab, Vocab
 from charlstm.training.checkpoint import CheckpointFolder
-from charlstm.training.initial import load_initial
 from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes
 
