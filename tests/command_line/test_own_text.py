@@ -34,7 +34,7 @@ def assert_refused(project: Path, reason: str) -> None:
 
 
 def test_a_file_where_the_corpus_goes_survives(project: Path) -> None:
-    """Also one with a file of checksums beside it, which looks like the stage's own."""
+    """Also one with a file of checksums, which looks like the stage's own."""
     (project / "Datasets").mkdir()
     (project / CORPUS).write_text(OWN)
     with (project / f"{CORPUS}.sha256").open("w") as sums:
