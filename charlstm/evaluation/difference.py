@@ -182,8 +182,8 @@ class Difference(NamedTuple):
             reasons.append(f"each was trained with one seed (`{MORE_SEEDS}` trains more)")
         elif not self.is_beyond_seeds:
             reasons.append(f"seeds explain up to {self.by_seeds:.4f}")
-        verdict = "More of this text would say the same, but" if self.is_beyond_text else "That may be chance:"
-        return f"{lower} {verdict} {', and '.join(reasons)}."
+        same = "More of this text would say the same. It still" if self.is_beyond_text else "That"
+        return f"{lower} {same} may be chance: {', and '.join(reasons)}."
 
 
 def compare(groups: Sequence[Trained]) -> list[Difference]:
