@@ -114,11 +114,7 @@ def _fixed_point(steps_VG: NDArray[np.float64]) -> tuple[NDArray[np.int16], floa
 
 
 def _product(rows_VE: Float, weight_GE: Float) -> NDArray[np.float64]:
-    """`rows @ weight.T`, added in one fixed order: libraries choose theirs by the machine.
-
-    A product of two float32 numbers is exact in float64, so it is the same whether or not it is rounded before it is
-    added.
-    """
+    """`rows @ weight.T` in float64, in which products of float32 are exact; always added in the same order."""
     rows_EV, weight_EG = (torch.from_numpy(matrix).double().t().contiguous() for matrix in (rows_VE, weight_GE))
     total_VG = torch.zeros(len(rows_VE), len(weight_GE), dtype=torch.float64)
     for row_V, row_G in zip(rows_EV, weight_EG, strict=True):

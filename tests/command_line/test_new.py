@@ -216,7 +216,8 @@ def test_a_text_begins_from_a_model(run: Run, project: Path, learned: Path) -> N
     assert code == 0, err
     params, shape = load_params(project / "params.yaml"), load_model(learned, "gates").model.shape
     kept = project / params.train.initial
-    assert f"begins from {learned}" in out and kept.parent == project / "conf/initial"
+    assert f"begins from {learned}" in out and "less than half" not in out
+    assert kept.parent == project / "conf/initial"
     assert shape_of(params.model, shape.vocab_size) == shape
     assert all((kept / name).read_bytes() == (learned / name).read_bytes() for name in (CONFIG, VOCAB, WEIGHTS))
     assert dvc(project, "git", "status", "--porcelain", "-uall", "conf/initial").split() == [
@@ -225,6 +226,8 @@ def test_a_text_begins_from_a_model(run: Run, project: Path, learned: Path) -> N
     assert recipe_of(params) == Recipe("pride", {})
     assert run("recipe", "quick")[0] == 0
     assert load_params(project / "params.yaml").train.initial == NOTHING, "a recipe begins from nothing"
+    (project / "Pride.txt").write_text("ж" * 600 + "ea " * 199)
+    assert "! it knows less than half of this text" in run("new", "Pride.txt", "--from", learned, "--force")[1]
 
 
 @given(st.text(st.sampled_from("ab\r\nж☃")), st.lists(st.integers(0, 30), max_size=5))

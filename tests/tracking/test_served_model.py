@@ -32,6 +32,7 @@ BAD_ROWS = {
     "row 1: prompt: the model never saw the characters 'Ж' (U+0416": {"prompt": "Ж"},
     "row 1: prompt: expected at least one character": {"prompt": ""},
     "row 1: top_p: expected a number above 0 and at most 1, got nan": {"prompt": "a", "top_p": float("nan")},
+    "expected at most 100,000 characters in all rows together": {"prompt": "a", "num_chars": 100_000},
 }
 LOAD_AND_ASK = """
 import json, sys
@@ -158,9 +159,8 @@ def server(folder: Path, health: str, *command: str, **env: str) -> Iterator[str
 
 def ask(url: str, content: object) -> tuple[int, dict[str, Any]]:
     """The status and the answer."""
-    request = urllib.request.Request(
-        f"{url}/invocations", json.dumps(content).encode(), {"Content-Type": "application/json"}
-    )
+    header = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/invocations", json.dumps(content).encode(), header)
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.load(answer)
@@ -174,8 +174,7 @@ def test_the_champion_is_served_and_refuses_bad_requests_with_one_line(
     trained: Path, blank_store: Path, tmp_path: Path
 ) -> None:
     """Logged to a real `mlflow server`, which stores the artifacts; served by a real `mlflow models serve`."""
-    folder = trained / "artifacts/model"
-    uri = f"sqlite:///{shutil.copy(blank_store, tmp_path)}"
+    folder, uri = trained / "artifacts/model", f"sqlite:///{shutil.copy(blank_store, tmp_path)}"
     store = ["--backend-store-uri", uri, "--artifacts-destination", f"{tmp_path}/files"]
     serve = ["models", "serve", "--model-uri", "models:/charlstm@champion", "--env-manager", "local"]
     with server(tmp_path, "health", "server", *store) as tracking:
@@ -190,6 +189,4 @@ def test_the_champion_is_served_and_refuses_bad_requests_with_one_line(
         assert (status, answer["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
         assert line in answer["message"]
     assert [status for status, _ in others] == [400] * len(others)
-    assert not [
-        answer for _, answer in [*answers.values(), *others] if "stack_trace" in answer or "Traceback" in str(answer)
-    ]
+    assert not [one for _, one in [*answers.values(), *others] if "stack_trace" in one or "Traceback" in str(one)]
