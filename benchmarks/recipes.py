@@ -49,7 +49,7 @@ def main() -> int:
         kept[name] = [record for record in found if record]
     columns = ("recipe", "seeds", "parameters", "seconds of training", *PROTOCOLS)
     print_table(columns, (row(name, records) for name, records in kept.items() if records))
-    return beside_the_original(kept["original"][0]) if kept.get("original") else 0
+    return against_the_original(kept["original"][0]) if kept.get("original") else 0
 
 
 def values_of(name: str) -> dict[str, object]:
@@ -110,7 +110,7 @@ def row(name: str, records: list[Record]) -> list[str]:
     return [f"`{name}`", str(len(trainings)), f"{size:,}", f"{seconds:,.0f}", *losses]
 
 
-def beside_the_original(record: Record) -> int:
+def against_the_original(record: Record) -> int:
     """Print the losses of each epoch; 1 if one is too far off, or missing."""
     columns = (ORIGINAL_VAL_NATS_PER_CHAR, record["by_epoch"], ORIGINAL_TRAIN_NATS_PER_CHAR, record["train_by_epoch"])
     rows = list(zip(*columns, strict=False))

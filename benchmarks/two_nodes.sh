@@ -91,7 +91,7 @@ configure 0; configure 1
 cp .gitignore .dvcignore "$PROJECT"
 (cd "$PROJECT" && git init --quiet && dvc init --quiet && dvc repro --quiet encode)
 HF_HOME=$FOLDER/config-0 on "$A" eth-a dvc repro --single-item train & FIRST=$!
-HF_HOME=$FOLDER/config-1 on "$B" eth-b accelerate launch -m pipeline.train || fail "accelerate launch beside dvc repro"
+HF_HOME=$FOLDER/config-1 on "$B" eth-b accelerate launch -m pipeline.train || fail "accelerate launch next to dvc repro"
 wait $FIRST || fail "dvc repro on the first node"
 grep -q "2 process(es)" "$FOLDER/log-eth-a" || fail "dvc repro did not train with the second node"
 mv "$PROJECT/artifacts" "$FOLDER/dvc"; rm -rf "$PROJECT/.charlstm"

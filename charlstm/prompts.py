@@ -107,7 +107,7 @@ PLAIN = {
     **dict.fromkeys("\u2014\u2015", "--"),  # as typewriters and Project Gutenberg have it
     **dict.fromkeys("\t\v\f\u00a0\u2007\u202f", " "),
     **dict.fromkeys("\r\u0085\u2028\u2029", "\n"),
-    **dict.fromkeys("\u00ad\u200b\u200c\u200d\u2060\ufeff", ""),  # seen by nobody
+    **dict.fromkeys("\u00ad\u200b\u200c\u200d\u2060\ufeff", ""),  # invisible
     **{"\u00e6": "ae", "\u0153": "oe", "\u00f8": "o", "\u00df": "ss", "\u0142": "l", "\u0111": "d", "\u00f0": "d"},
     **{"\u00fe": "th", "\u0131": "i", "\u2044": "/", "\u00d7": "x", '"': "'"},
 }

@@ -1,6 +1,6 @@
 """Input and output of commands: the options that name a model, the model, text in its characters, standard streams.
 
-Importing torch takes a second, so it is imported when a model is opened: mistakes are told before.
+Importing torch takes a second, so it is imported when a model is opened: mistakes are reported first.
 """
 
 import gc
@@ -77,7 +77,7 @@ def model_folder(where: str) -> Iterator[Path]:
 
 
 def _check_is_there(where: str) -> None:
-    """A default that is missing is no mistake of the user's: what makes a model is said instead."""
+    """Where the default model is missing, the error names the commands that make one."""
     if where == MODEL and not Path(where).exists():
         if PIPELINE.is_file():
             raise CharlstmError(f"{where}: no model; `dvc repro` makes one, `dvc checkout` brings back the last one")
@@ -85,7 +85,7 @@ def _check_is_there(where: str) -> None:
 
 
 def readable(model: "Model", name: str, text: str, unknown: Unknown) -> str:
-    """`text` with its unknown characters exchanged; by which, is told on standard error.
+    """`text` with its unknown characters exchanged; standard error says by which.
 
     With the rule `error` it stays as it is: the model says what is wrong.
 

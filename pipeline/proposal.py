@@ -27,10 +27,10 @@ LEAST_SHARE = 1 / 3  # no longer text was measured
 # A model that has learned another text has less to learn, and forgets it at a high rate: see docs/benchmarks.md.
 AFTER_A_MODEL = {
     "train.learning_rate": 0.002,
-    "train.muon.learning_rate": 0.006,
     "train.final_learning_rate_fraction": 0.5,
     "train.weight_decay": 0.01,
 }
+MUON_AFTER_A_MODEL, MUON_OF_SHORT = 0.012, 0.006  # train.muon.learning_rate; that of a short text
 DROPOUT_AFTER_A_MODEL = 0.1
 FEW_TRAIN_CHARS = 1_000_000  # training characters: fewer gain more from a model to begin from than from time
 DROPOUT_FROM, DROPOUT_PER_DOUBLING, MAX_DROPOUT = 10.0, 0.1, 0.4
@@ -118,6 +118,7 @@ class Training(NamedTuple):
 
     def recipe(self) -> dict[str, object]:
         """Its parameters by dotted name."""
+        muon = MUON_OF_SHORT if self.num_train <= SHORT_TRAIN_CHARS else MUON_AFTER_A_MODEL
         return {
             "model.embedding_size": self.shape.embedding_size,
             "model.hidden_size": self.shape.hidden_size,
@@ -131,7 +132,7 @@ class Training(NamedTuple):
             "train.dropout.embedding": round(self.dropout / 3, 2),
             "train.dropout.between_layers": self.dropout,
             "train.dropout.output": self.dropout,
-            **(AFTER_A_MODEL if self.begins_from_model else {}),
+            **({**AFTER_A_MODEL, "train.muon.learning_rate": muon} if self.begins_from_model else {}),
         }
 
 

@@ -11,7 +11,7 @@ OPTIONS += ["--disable-features=IsolateSandboxedIframes"]  # a frame's own proce
 
 
 def dom_of(page: Path, milliseconds: int | None = 2000) -> str:
-    """The document of a local file after its scripts have run; a screenshot is left beside it.
+    """The document of a local file after its scripts have run; a screenshot is left next to it.
 
     The scripts have `milliseconds` of a clock that runs as fast as they do, or until the page is loaded and a real one.
     """

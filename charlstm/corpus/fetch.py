@@ -49,7 +49,7 @@ FALLBACKS = {
 
 def local_path(source: str) -> Path | None:
     """The path that `source` is; None where it is a URL."""
-    return None if "://" in source else Path(os.path.expanduser(source))  # noqa: PTH111  # `~` may be nobody
+    return None if "://" in source else Path(os.path.expanduser(source))  # noqa: PTH111  # `~name` may be no user
 
 
 def check_outside(path: Path, output: Path) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Kind = TypeVar("Kind", bound="BaseModel")
 
 
-def parse_yaml(text: str) -> Any:  # noqa: ANN401  # a document can be anything; who reads it looks
+def parse_yaml(text: str) -> Any:  # noqa: ANN401  # a document can be anything; its reader checks
     """The document in `text`, read as YAML 1.2; a ValueError of one line says what is wrong and where."""
     try:
         return YAML(typ="safe", pure=True).load(text)

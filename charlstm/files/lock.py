@@ -1,4 +1,4 @@
-"""Waiting for others, but not for ever: for the holder of a lock, which its death frees, and for an answer."""
+"""A lock that is free once its holder is dead, and calls that wait for an answer only so long."""
 
 import os
 import socket

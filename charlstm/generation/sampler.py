@@ -25,7 +25,7 @@ from charlstm.text.vocabulary import NEXT, Decoder, Vocab, utf8_state
 # A quantized model at work. Products of integers are exact, so what a row gives does not depend on the other rows.
 
 MAX_ROWS_PER_CALL: Final = 128  # what more of them need does not fit a processor's inner caches
-MAX_CHARS_PER_CALL: Final = 2**16  # of a row that is read: nobody can interrupt compiled code
+MAX_CHARS_PER_CALL: Final = 2**16  # of a row that is read: compiled code cannot be interrupted
 
 
 class QuantizedState(NamedTuple):

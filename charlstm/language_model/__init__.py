@@ -1,1 +1,1 @@
-"""A trained model, as those use it who only want to use it: texts, scores, states."""
+"""A trained model for its users: texts, scores, states."""

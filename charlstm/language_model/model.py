@@ -1,4 +1,4 @@
-"""A trained model with what one does with it: write texts, score texts, read on from a state.
+"""A trained model: it writes texts, scores texts, and reads on from a state.
 
 Shapes: N characters, L layers, H hidden units, V vocabulary.
 """

@@ -98,7 +98,7 @@ def _read_config(path: Path) -> tuple[ModelShape, dict[str, str]]:
 
 
 def _check_header(path: Path, shape: ModelShape) -> None:
-    """Before a module is built or a weight is read: sizes that nobody trained may not take memory or time."""
+    """Check the sizes before a module is built or a weight is read: false ones could take all memory."""
     try:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # no mapping

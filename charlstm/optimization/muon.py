@@ -97,7 +97,7 @@ class Muon(torch.optim.Optimizer):
         momentum: of the gradient's running mean.
         weight_decay: decoupled, times `lr`, as in AdamW.
         dtype: in which matrices are multiplied; bf16 is enough for the purpose.
-        peers: who has the same weights and gradients; each of them calls `step`, or none.
+        peers: the processes with the same weights and gradients; all of them call `step`, or none.
     """
 
     def __init__(

@@ -228,10 +228,10 @@ class Processes:
 
     @contextmanager
     def interrupted_by_lost_peers(self) -> Iterator[None]:
-        """A context in which an error that says that another process, or the way to it, is gone is `Interrupted`.
+        """A context that turns the error for a lost process, or a lost connection to it, into `Interrupted`.
 
-        That is how gloo reports it, and gloo is what was tried. Under NCCL nobody has lost a process yet: by torch's
-        documentation its watchdog ends this process instead.
+        Tried with gloo, which reports it by an error. NCCL was not tried: by torch's documentation, its watchdog ends
+        this process instead.
         """
         try:
             yield

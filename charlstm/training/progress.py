@@ -1,4 +1,4 @@
-"""How far a training has come: its records, who watches them, and the losses of steps that still lie on the device.
+"""How far a training has come: its records, their observers, and the losses of steps that still lie on the device.
 
 Reading a loss waits for the device, so it is done once every `log_every_steps` steps.
 Shapes: N processes, K steps.

@@ -27,7 +27,7 @@ from pipeline.recipes import CONF, CORPORA, RECIPES, load, names, path_of
 from pipeline.run.dvc import EXTENSION, ask_dvc, load_paths, reason_of
 from pipeline.run.project import PARAMS
 
-if TYPE_CHECKING:  # torch takes a second to import: mistakes are told before
+if TYPE_CHECKING:  # torch takes a second to import: mistakes are reported first
     from charlstm.model.model_folder import TrainedModel
 
 NAME_LENGTH = 12  # digits of the SHA-256

@@ -1,6 +1,6 @@
 """Being asked to stop by a signal: Ctrl-C, SIGTERM, SIGHUP (a closed terminal), SIGUSR1 (a scheduler's early warning).
 
-DVC and `accelerate launch` forward no signal when they die of one. So the kernel is asked to send SIGTERM then.
+DVC and `accelerate launch` forward no signal that kills them. So the kernel is asked to send SIGTERM then.
 """
 
 import contextlib

@@ -39,14 +39,14 @@ def shown_error(error: Exception, url: str) -> str:
 
 def plain_console(*, stderr: bool = False, soft_wrap: bool = False) -> "Console":
     """A console of rich that shows text as it is: nothing in it is markup, the name of an emoji, or to be colored."""
-    from rich.console import Console  # who only shows an error starts without
+    from rich.console import Console  # imported lazily: an error is shown without it
 
     return Console(highlight=False, markup=False, emoji=False, stderr=stderr, soft_wrap=soft_wrap)
 
 
 @contextmanager
 def progress(what: str, total: int, unit: str = "B") -> Iterator[Advance]:
-    """Yields what is to be told of bytes, or of another unit, that are done."""
+    """A progress bar; yields a function that takes how many more bytes, or other units, are done."""
     from tqdm import tqdm  # most commands have no bar
 
     with tqdm(

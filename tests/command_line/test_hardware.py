@@ -1,6 +1,8 @@
 import os
+import platform
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,3 +120,28 @@ def test_two_hyper_threads_are_one_core(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 4, 5})
     monkeypatch.setattr("psutil.cpu_count", lambda logical: 64)
     assert num_cores(tmp_path) == 2
+
+
+FAULTS = """
+import resource
+import torch
+from pipeline.hardware import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.zeros(10_000_000)  # 40 MB, above the largest threshold at which glibc maps memory by itself
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+given_back = faults()
+keep_freed_memory()
+faults()
+print(given_back, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    done = subprocess.run([sys.executable, "-c", FAULTS], cwd=ROOT, capture_output=True, text=True, check=True)
+    given_back, kept = map(int, done.stdout.split())
+    assert kept < given_back / 20

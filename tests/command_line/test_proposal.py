@@ -61,6 +61,8 @@ def test_a_text_that_begins_from_a_model_has_its_sizes_and_lower_rates() -> None
     sizes = {"embedding_size": 48, "hidden_size": 200, "num_layers": 2, "feed_forward_size": 72}
     assert {f"model.{name}": size for name, size in sizes.items()}.items() <= found.items() >= AFTER_A_MODEL.items()
     assert found["train.dropout.output"] == 0.1 < float(str(alone["train.dropout.output"]))
+    longer = propose(400_000, counts, ModelShape(65, 48, 200, 2, 72)).recipe
+    assert [one["train.muon.learning_rate"] for one in (found, longer)] == [0.006, 0.012]
     assert int(str(found["train.epochs"])) < int(str(alone["train.epochs"]))
 
 

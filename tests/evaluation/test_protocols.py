@@ -1,6 +1,7 @@
 """The protocols against a loop that scores one character at a time."""
 
 import hashlib
+import math
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from charlstm.evaluation.protocols import text_sha256
 from charlstm.evaluation.results import published_for
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
-from charlstm.model.loss import LossSum, sliding, windowed
+from charlstm.model.loss import IGNORE, LossSum, sliding, summed_nats, windowed
 from charlstm.model.shape import ModelShape
 from charlstm.params import PublishedLoss
 from charlstm.text.encoded import EncodedText
@@ -142,3 +143,30 @@ def test_published_losses_are_of_the_same_text_only() -> None:
     assert published_for(sha256_of(PUBLISHED_TEXT), REPORTED, "byte") == (stateful,)
     assert published_for(sha256_of(PUBLISHED_TEXT[:-1]), REPORTED, "character") == ()
     assert published_for(sha256_of(PUBLISHED_TEXT), None, "character") == ()
+
+
+def test_units() -> None:
+    loss = LossSum(nats=20 * math.log(4), num_chars=20)
+    assert loss.nats_per_char == pytest.approx(math.log(4))
+    assert loss.bits_per_char == pytest.approx(2)
+    assert loss.perplexity == pytest.approx(4)
+
+
+def test_a_perplexity_beyond_all_numbers_is_infinite() -> None:
+    assert LossSum(709.7, 1).perplexity < math.inf
+    assert LossSum(709.8, 1).perplexity == LossSum(9e19, 1).perplexity == math.inf
+
+
+def test_sum_leaves_out_what_is_not_scored() -> None:
+    logits_BTV = torch.randn(2, 3, 5, dtype=torch.float64)
+    targets_BT = torch.tensor([[0, 1, IGNORE], [IGNORE, 4, 2]])
+    by_hand = -sum(
+        float(logits_BTV[b, t].log_softmax(0)[target])
+        for b, row in enumerate(targets_BT.tolist())
+        for t, target in enumerate(row)
+        if target != IGNORE
+    )
+    assert float(summed_nats(logits_BTV, targets_BT)) == pytest.approx(by_hand)
+    copies = (logits_BTV, torch.randn(2, 3, 5, dtype=torch.float64))
+    mean = sum(float(summed_nats(copy, targets_BT)) for copy in copies) / 2
+    assert float(summed_nats(torch.cat(copies), targets_BT)) == pytest.approx(mean)

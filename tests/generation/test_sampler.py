@@ -1,4 +1,4 @@
-"""A text does not depend on what is written beside it, nor on how."""
+"""A text does not depend on what is written next to it, nor on how."""
 
 import random
 

@@ -20,7 +20,7 @@ ABSENT = {"accelerate", "dvc", "matplotlib", "mlflow", "pandas", "pooch"}
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip"]
-    for package in PACKAGES:  # a build leaves files beside what it reads
+    for package in PACKAGES:  # a build leaves files next to what it reads
         shutil.copytree(ROOT / package, folder / "source" / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / "source")

@@ -1,4 +1,4 @@
-"""What `make repro` ends with, on a trained project; published losses only beside the text they were measured on."""
+"""What `make repro` ends with, on a trained project; published losses only with the text they were measured on."""
 
 import contextlib
 import hashlib

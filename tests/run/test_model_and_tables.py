@@ -1,4 +1,4 @@
-"""A model and the tables of its training belong together: one is refused beside the other's."""
+"""A model and the tables of its training belong together: one is refused with those of another."""
 
 import shutil
 from pathlib import Path
@@ -23,7 +23,7 @@ def half_written(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.mark.parametrize("stage", ["evaluate", "sample"])
-def test_a_new_model_beside_old_tables_is_refused(
+def test_a_new_model_with_old_tables_is_refused(
     half_written: Path, stage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert run_here(half_written, stage) == 2
