@@ -1,4 +1,4 @@
-"""The protocols against a loop that scores one character at a time."""
+"""The protocols against a loop that scores one character at a time; sums of nats, and published losses."""
 
 import hashlib
 import math

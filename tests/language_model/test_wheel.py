@@ -13,6 +13,8 @@ import pytest
 from benchmarks.projects import PACKAGES, ROOT
 
 pytestmark = pytest.mark.slow  # CI runs it; it installs torch
+# Where PYTHONPATH names this checkout, pip takes the package for installed.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
 ABSENT = {"accelerate", "dvc", "matplotlib", "mlflow", "pandas", "pooch"}
 
 
@@ -29,16 +31,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder / "venv")
     python = str(folder / "venv/bin/python")
     options = ["--quiet", "--no-compile", "--constraint", str(ROOT / "constraints.txt")]
-    subprocess.run([*pip, "--python", python, "install", *options, str(wheel)], check=True)
+    subprocess.run([*pip, "--python", python, "install", *options, str(wheel)], check=True, env=ENVIRONMENT)
     return folder / "venv/bin"
 
 
 def run(environment: Path, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    program, *arguments = command
-    return subprocess.run(
-        [str(environment / program), *arguments], cwd=folder, env=variables, capture_output=True, text=True, timeout=120
-    )
+    called = [str(environment / command[0]), *command[1:]]
+    return subprocess.run(called, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
 
 
 def test_a_model_is_used_without_the_packages_of_training(environment: Path, learned: Path, tmp_path: Path) -> None:

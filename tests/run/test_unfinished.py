@@ -1,4 +1,4 @@
-"""What is kept of a training: until DVC has recorded its outcome, and no longer."""
+"""What is kept of a training, until DVC has recorded its outcome and no longer; and how that record is read."""
 
 import json
 import os
@@ -10,9 +10,10 @@ import pytest
 from stages import dvc, run_stages
 
 from benchmarks.projects import results, write_params
-from charlstm.errors import Interrupted
+from charlstm.errors import CharlstmError, Interrupted
 from charlstm.files.lock import exclusive
 from pipeline.run import unfinished
+from pipeline.run.dvc import md5, parse_lock, recorded_outputs
 from pipeline.run.project import STATE_FOLDER
 from pipeline.run.unfinished import FINISHED, start_or_resume
 
@@ -97,3 +98,21 @@ def test_what_is_kept_of_other_trainings(tmp_path: Path, monkeypatch: pytest.Mon
     with exclusive(held, "another worker's training"), start_or_resume("mine") as work:
         assert all(folder.exists() for folder in [finished, unsent, young, held, elsewhere, work.folder])
         assert not old.exists() and not recorded.exists()
+
+
+@pytest.mark.parametrize("text", ["", "stages: {split: {outs: 5}}\n", "<<<<<<< HEAD\nstages: {}\n=======\n"])
+def test_a_damaged_lock_is_one_line_that_says_so(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.lock").write_text(text)
+    assert parse_lock(text) is None
+    with pytest.raises(CharlstmError, match=r"^dvc\.lock: damaged, .*`git checkout HEAD dvc\.lock` [^\n]*$"):
+        recorded_outputs("split")
+
+
+def test_files_and_folders_have_the_names_that_dvc_gives_them(copy: Path) -> None:
+    (copy / "charlstm/model/__pycache__").mkdir(exist_ok=True)
+    (copy / "charlstm/model/__pycache__/gates.pyc").write_bytes(b"other times")
+    lock = parse_lock((copy / "dvc.lock").read_text())
+    assert lock is not None
+    recorded = lock.files("deps") | lock.files("outs")
+    assert {path: md5(copy / path) for path in recorded} == recorded and "charlstm/model" in recorded

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from charlstm.optimization.muon import Muon, shares
-from charlstm.training.checkpoint import MAX_STEPS_BETWEEN_AGREEMENTS, steps_until_next
 
 NUM_STEPS = 3
 SIZES = ((48, 8), (48, 12), (12, 12), (20, 12), (12, 20), (8, 8))  # of parameters; the first two have four matrices
@@ -87,11 +86,3 @@ def test_shares_are_nearly_equal(costs: list[int], num_processes: int) -> None:
     # Graham 1966: nobody has more than the mean and one piece.
     assert max(loads) <= sum(costs) / num_processes + max(costs)
     assert found == shares(list(costs), num_processes)
-
-
-@pytest.mark.parametrize(
-    ("seconds_per_step", "num_steps"),
-    [(0.25, 4), (0.02, 50), (1e-6, MAX_STEPS_BETWEEN_AGREEMENTS), (0.0, 100), (30, 1)],
-)
-def test_about_one_agreement_a_second(seconds_per_step: float, num_steps: int) -> None:
-    assert steps_until_next(seconds_per_step) == num_steps
