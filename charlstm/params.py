@@ -4,7 +4,7 @@ The file is read as YAML 1.2, as DVC does: `1e-3` is a number.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from charlstm.corpus.fetch import FALLBACKS, Fallback
 from charlstm.files.documents import load_yaml, validate
 from charlstm.files.urls import fault_of_source
+from charlstm.parameter_names import flatten
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 PositiveFloat = Annotated[float, Field(gt=0, le=1e38, allow_inf_nan=False)]  # what fp32 holds
@@ -232,43 +233,3 @@ class Params(Section):
 def load_params(path: Path) -> Params:
     """Read and check the whole file; a ParamsError names all that is wrong in one line."""
     return validate(Params, load_yaml(path), path)
-
-
-# Parameters in few words.
-
-NOT_OF_A_MODEL = ("evaluate.", "sample.")  # parameters by which a model is looked at
-SEED = "train.seed"  # which tells trainings of one recipe apart
-MAX_SHOWN_CHARS, MAX_NAMED = 40, 3  # of a value; parameters by which something is called
-
-
-def flatten(sections: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """The values in nested sections by dotted name: `{"a": {"b": 1}}` gives `{"a.b": 1}`."""
-    flat: dict[str, Any] = {}
-    for name, value in sections.items():
-        flat |= flatten(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
-    return flat
-
-
-def values_in_words(values: Mapping[str, object]) -> str:
-    """Parameters by dotted name, in words: `hidden_size 128, muon.learning_rate 0.06`."""
-    return ", ".join(f"{short_name(name)} {shown(value)}" for name, value in values.items())
-
-
-def short_name(name: str) -> str:
-    """A parameter's name without the sections that nearly all recipes change."""
-    return name.removeprefix("model.").removeprefix("train.")
-
-
-def shown(value: object) -> str:
-    """A value on one line, and only the beginning of a long one."""
-    if value is None:
-        return "none"
-    is_plain = isinstance(value, str) and value.isprintable()
-    line = str(value) if is_plain else json.dumps(value, ensure_ascii=False, default=str)  # YAML also has dates
-    return line if len(line) <= MAX_SHOWN_CHARS else f"{line[: MAX_SHOWN_CHARS - 3]}..."
-
-
-def differing(several: Sequence[Mapping[str, object]]) -> list[str]:
-    """The names of parameters that are not the same in all of `several`, or that some of them lack."""
-    names = dict.fromkeys(name for one in several for name in one)
-    return [name for name in names if len({(name in one, type(one.get(name)), one.get(name)) for one in several}) > 1]

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 from fsspec.core import url_to_fs
 
-from charlstm.errors import ChecksumError
 from charlstm.files.atomic import SUMS, atomic_folder, read_sums, write_text
 from charlstm.files.lock import answer_within
 from charlstm.training.checkpoint import STATE, CheckpointFolder, read_checkpoint
@@ -108,8 +107,10 @@ class CheckpointMirror:
                     write_text(self.folder / TRAINING_ID, f"{training_id}\n")
                 log.info("the mirror has a newer checkpoint than this machine: %s", checkpoint)
                 self._copied = checkpoint
-            except (ChecksumError, FileNotFoundError) as error:
-                log.warning("the mirror's %s is damaged and left out: %s", checkpoint, shown_error(error, self.url))
+            except TimeoutError:
+                raise
+            except Exception as error:  # whatever a file system makes of an odd item
+                log.warning("cannot read %s from the mirror; skipped: %s", checkpoint, shown_error(error, self.url))
 
     def _open(self) -> tuple[Any, str]:
         fs, root = url_to_fs(self.url, use_listings_cache=False)  # others write, too
@@ -124,7 +125,7 @@ class CheckpointMirror:
     def _remove(self, files: Sequence[str]) -> None:
         fs, root = self._open()
         for file in files:  # the checksums first
-            with contextlib.suppress(FileNotFoundError):  # another machine has removed it
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # another machine has removed it
                 fs.rm_file(f"{root}/{file}")
 
     def _ask(self, work: Callable[..., T], *arguments: object) -> T:

@@ -1,5 +1,6 @@
 """Stage download: source -> corpus."""
 
+import hashlib
 import logging
 import os
 import re
@@ -11,13 +12,13 @@ from pathlib import Path
 from charlstm.corpus.encodings import Form, check_encoding
 from charlstm.corpus.fetch import check_outside, download, local_path
 from charlstm.errors import CorpusError
-from charlstm.files.atomic import read_pieces, sha256, sums_of, write_digests, write_pieces
+from charlstm.files.atomic import digest_lines, read_pieces, sha256, sums_of, write_digests, write_pieces
 from charlstm.files.documents import load_yaml
 from charlstm.files.urls import without_credentials
 from charlstm.params import DownloadParams, Params
 from pipeline.lineage.git import git
 from pipeline.run import stage
-from pipeline.run.dvc import Paths, cached, md5, read_lock, recorded_outputs
+from pipeline.run.dvc import Paths, cached, inputs_of, md5, read_lock, recorded_outputs
 from pipeline.run.project import LOCK, PARAMS, project_root
 
 log = logging.getLogger("charlstm")
@@ -31,10 +32,15 @@ def run(params: Params, paths: Paths) -> None:
             check_outside(source, output)
     form = Form(check_encoding(section.encoding), section.newlines, params.split.document_separator or "\n")
 
+    before = inputs_of("download", params)
+
     def check_replaceable(new: str) -> None:
-        if corpus.exists() and sha256(corpus) != new and cached(md5(corpus)) is None:  # it may be the only copy
-            expected = "no file, or one that DVC has kept of this stage"
-            raise CorpusError(f"{corpus}: expected {expected}, found another, which is left as it is: move it away")
+        stage.check_unchanged("download", before)  # while nothing is written yet
+        contents = {corpus: new, sums_of(corpus): hashlib.sha256(digest_lines({corpus.name: new})).hexdigest()}
+        for file, content in contents.items():
+            if file.exists() and sha256(file) != content and cached(md5(file)) is None:  # it may be the only copy
+                expected = "no file, or one that DVC has kept of this stage"
+                raise CorpusError(f"{file}: expected {expected}, found another, which is left as it is: move it away")
 
     if (kept := kept_text(section, corpus)) is not None:
         write_pieces(corpus, read_pieces(kept), check_replaceable)
@@ -66,7 +72,7 @@ def kept_text(section: DownloadParams, corpus: Path) -> Path | None:
     files = (file for file in candidates if file and file.is_file())
     if section.sha256 and (section.encoding, section.newlines) == ("utf-8", "keep"):
         return next((file for file in files if sha256(file) == section.sha256), None)
-    return next((file for file in files if _is_recorded() and md5(file) == recorded), None)
+    return next((file for file in files if md5(file) == recorded), None) if _is_recorded() else None
 
 
 def _committed(corpus: Path) -> Iterator[str]:

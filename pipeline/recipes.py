@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 from charlstm.errors import ParamsError
 from charlstm.files.documents import did_you_mean, load_yaml, parse_yaml, validate
 from charlstm.files.lock import holder_of
-from charlstm.params import SEED, Params, values_in_words
+from charlstm.parameter_names import SEED, values_in_words
+from charlstm.params import Params
 from pipeline.run.project import CHECKOUT, PARAMS
 
 CONF = Path("conf")

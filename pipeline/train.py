@@ -39,10 +39,6 @@ FINGERPRINT_TAG = "fingerprint"
 OUT_OF_MEMORY = (
     "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, or start more processes"
 )
-CHANGED = (
-    "parameters, data or code were changed while training ran, and DVC would take the model for one made of the new; "
-    "nothing is lost: with the former ones back in place (git stash, ...) the same command ends at once"
-)
 
 
 def run(params: Params, paths: Paths) -> None:
@@ -147,8 +143,6 @@ def _train_and_write(
     try:
         texts = EpochTexts(prompts, vocab, params.train.seed, [console.show_texts, tracker.log_texts])
         result = train([console, tracker, texts], work.folder)
-        if unfinished.fingerprint(stage.load()[0]) != work.folder.name:
-            raise TrainingError(CHANGED)
         _write(paths, result, vocab)
         _say_how_it_ended(result, params.train)
         work.finish(paths.train / SUMS)

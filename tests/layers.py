@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.projects import PACKAGES, ROOT
 
 LAYERS = (
-    ("errors", "seeds"),
+    ("errors", "seeds", "parameter_names"),
     ("files", "sampling"),
     ("corpus", "text", "history"),
     ("model", "params"),

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from charlstm.evaluation.results import LossCurves
 from charlstm.files.atomic import atomic_file
-from charlstm.params import short_name
+from charlstm.parameter_names import short_name
 
 # The original, from which this project began (https://github.com/tusharip/NLP at 07de339, LSTM/training_log.txt):
 # 2 x 256 LSTM, stride-1 windows of 100, Adam 1e-3, 5 epochs. Validation loss after each epoch, measured by

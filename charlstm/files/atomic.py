@@ -155,7 +155,12 @@ def write_sums(sums: Path, names: Iterable[str]) -> None:
 
 def write_digests(sums: Path, digests: Mapping[str, str]) -> None:
     """Write known SHA-256 digests of files, by name."""
-    write_text(sums, "".join(f"{digest}  {name}\n" for name, digest in digests.items()))
+    write_bytes(sums, digest_lines(digests))
+
+
+def digest_lines(digests: Mapping[str, str]) -> bytes:
+    """Return the lines of a checksum file, in the format of `sha256sum`."""
+    return "".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()
 
 
 def read_sums(sums: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from charlstm.errors import LockedError
+from charlstm.files.atomic import write_text
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def exclusive(path: Path, what: str, waits: Callable[[], bool] = lambda: False) 
     except Timeout:
         raise LockedError(f"{what} is under way already, {_read(holder)}: wait for it, or stop it") from None
     try:
-        holder.write_text(f"in process {os.getpid()} on {socket.gethostname()}")
+        write_text(holder, f"in process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
         holder.unlink(missing_ok=True)
@@ -64,22 +65,29 @@ def _read(holder: Path) -> str:
 
 T = TypeVar("T")
 
-SECONDS_BETWEEN_LOOKS, WORK_SECONDS = 0.1, 0.2
+SECONDS_BETWEEN_LOOKS = 0.1
+WORK_SECONDS = 0.2  # of this process's CPU time, which show that it works
+MOST_EXTENSION = 4  # a call that works gets at most so many times its seconds
 
 
 def answer_within(seconds: float, call: Callable[[], T]) -> T:
-    """What `call` returns; a TimeoutError, and its thread is left behind, after so many seconds without work here.
+    """Return what `call` returns.
 
-    The time-out of a request begins anew with each byte, so a slow server could hold it for ever. Importing a library
-    on a busy machine takes long, too, and is work.
+    A request's own time-out starts again with each byte, so a slow server could hold it forever. Here, only work of
+    this process (such as importing a library on a busy machine) extends the time, up to four times.
+
+    Raises:
+        TimeoutError: there is no result after so many seconds. The thread of the call is left behind.
     """
     answer: Future[T] = Future()
     threading.Thread(target=_answer, args=(answer, call), daemon=True).start()
-    worked, since = time.process_time(), time.monotonic()
+    worked = time.process_time()
+    began = since = time.monotonic()
     while not wait([answer], min(seconds, SECONDS_BETWEEN_LOOKS)).done:
         if time.process_time() - worked > WORK_SECONDS:
-            worked, since = time.process_time(), time.monotonic()
-        if time.monotonic() - since >= seconds:
+            worked = time.process_time()
+            since = time.monotonic()
+        if time.monotonic() - since >= seconds or time.monotonic() - began >= MOST_EXTENSION * seconds:
             raise TimeoutError(f"no answer within {seconds:g} s")
     return answer.result()
 

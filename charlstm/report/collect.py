@@ -14,7 +14,8 @@ from charlstm.evaluation.results import LossCurves, Point
 from charlstm.evaluation.text_statistics import MAX_SEARCHED, Measured, PromptedText, Span, figures, held_out, measure
 from charlstm.history import Tables
 from charlstm.model.model_folder import TrainedModel
-from charlstm.params import PublishedLoss, flatten
+from charlstm.parameter_names import flatten
+from charlstm.params import PublishedLoss
 from charlstm.report.document import Copy, Loss, ReviewDocument, Sample, Value
 from charlstm.text.encoded import EncodedText
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from charlstm.evaluation.difference import Trained, by_recipe, compare, why_no_interval
 from charlstm.evaluation.plots import losses_svg
 from charlstm.evaluation.results import HEADLINE
-from charlstm.params import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, values_in_words
+from charlstm.parameter_names import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, values_in_words
 from charlstm.report.document import ReviewDocument, ReviewedModel, Sample, Value
 from charlstm.report.page import environment
 

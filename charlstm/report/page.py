@@ -25,7 +25,7 @@ from charlstm.evaluation.results import HEADLINE
 from charlstm.evaluation.text_statistics import MAX_SEARCHED, MIN_COPIED, MIN_PHRASE
 from charlstm.generation.quantized import Matrix, QuantizedModel
 from charlstm.interpretation.analysis import CellsDocument, Tracked
-from charlstm.params import SEED
+from charlstm.parameter_names import SEED
 from charlstm.report.document import Copy, ReviewDocument, Sample, in_order
 from charlstm.text.vocabulary import Vocab
 

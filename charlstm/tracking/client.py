@@ -4,6 +4,7 @@ import logging
 import tempfile
 import textwrap
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -19,6 +20,8 @@ Value = TypeVar("Value")
 
 MAX_RESULTS = 10_000  # of a search
 SECONDS_FOR_AN_ANSWER, SECONDS_FOR_FILES = 60.0, 600.0
+SECONDS_FOR_VERSION = 3.0
+MAX_VERSION_BYTES = 1_000_000
 EXPERIMENT = "charlstm"  # of our runs, where nothing else is said
 CORPUS_TAG, RECIPE_TAG, EXPERIMENT_TAG = "corpus_name", "recipe", "dvc_exp_name"  # the last: DVC's, not MLflow's
 COMMON_REASONS = {
@@ -58,13 +61,27 @@ def connect(store: Store) -> "MlflowClient":
             if not database.exists():
                 with atomic_file(database) as temporary:
                     MlflowClient(sqlite_uri(temporary)).search_experiments(max_results=1)
+    if store.uri.startswith(("http://", "https://")):
+        _check_server(store.uri)
     return MlflowClient(store.uri)
+
+
+def _check_server(uri: str) -> None:
+    """Raise a TrackingError if an answer of the server has no end, since MLflow would read it into memory."""
+    import requests
+
+    with suppress(requests.RequestException):  # MLflow, which has all settings for TLS, says what is wrong
+        answer = requests.get(f"{uri.rstrip('/')}/version", stream=True, timeout=SECONDS_FOR_VERSION)
+        with answer:
+            if len(next(answer.iter_content(MAX_VERSION_BYTES), b"")) == MAX_VERSION_BYTES:
+                raise TrackingError(f"{without_credentials(uri)}: expected an MLflow server, got an answer without end")
 
 
 def describe(error: Exception, store: Store) -> str:
     """What went wrong, in one line, in a few words where it is a common thing; without what a URI has of secrets."""
     text = f"{type(error).__name__}: {error}"
     reason = next((why for words, why in COMMON_REASONS.items() if words in text), without_credentials(text))
+    reason = "".join(character if character.isprintable() else " " for character in reason)  # an answer may be binary
     return textwrap.shorten(f"MLflow at {without_credentials(store.uri)}: {reason}", 300, placeholder=" ...")
 
 

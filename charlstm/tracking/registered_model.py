@@ -49,10 +49,12 @@ def log_model(client: "MlflowClient", run_id: str, model: LoggedModel) -> str:
     if logged is None:
         logged = client.create_logged_model(experiment_id, NAME, run_id, {MODEL_TAG: model.sha256})
     model_id = str(logged.model_id)
-    if logged.status != "READY":
+    is_ready = logged.status == "READY"
+    if not is_ready or not client.list_logged_model_artifacts(model_id, "artifacts/model"):  # someone deleted them
         with tempfile.TemporaryDirectory() as temporary:
             save_pyfunc(Path(temporary) / "model", model.folder, model_id, run_id)
             client.log_model_artifacts(model_id, str(Path(temporary) / "model"))
+    if not is_ready:
         client.finalize_logged_model(model_id, "READY")
     if model_id not in _outputs(client, run_id):
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])

@@ -119,6 +119,9 @@ def find_or_create_experiment(client: "MlflowClient", store: Store, corpus: str)
     """The id of the experiment for models of that corpus."""
     name = store.experiment_of(corpus)
     if known := client.get_experiment_by_name(name):
+        if known.lifecycle_stage == "deleted":
+            restore = f"mlflow experiments restore --experiment-id {known.experiment_id}"
+            raise TrackingError(f"the experiment {name} was deleted in MLflow: `{restore}` brings it back")
         return str(known.experiment_id)
     kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows loss curves, not model traces
     return str(client.create_experiment(name, store.artifact_root, kind))
@@ -210,7 +213,8 @@ def _set_status(client: "MlflowClient", run: "Run", state: RunState) -> None:
         return
     if state.reason:
         client.set_tag(run_id, "ended", state.reason[:MAX_TAG_LENGTH], synchronous=True)
-    client.set_terminated(run_id, state.status, state.end_ms or state.time_ms)
+    end_ms = max(state.end_ms or state.time_ms, run.info.start_time)  # a clock may have been set back
+    client.set_terminated(run_id, state.status, end_ms)
 
 
 # What a store did not take of a run, kept in a folder: `run.json`, and copies of the files. That of a training lies

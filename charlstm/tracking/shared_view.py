@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from charlstm.evaluation.results import HEADLINE, TEST_PREFIX
-from charlstm.params import NOT_OF_A_MODEL, differing
+from charlstm.parameter_names import NOT_OF_A_MODEL, differing
 from charlstm.tracking.client import RECIPE_TAG
 from charlstm.tracking.registered_model import LOSS_SUFFIX
 

@@ -11,17 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from charlstm.errors import CharlstmError, NoStoreError, TrackingError
 from charlstm.files.atomic import sha256
+from charlstm.files.documents import load_yaml
 from charlstm.files.lock import answer_within
-from charlstm.params import Params
+from charlstm.params import NOTHING, Params
 from charlstm.tracking.client import Reader
 from pipeline.recipes import in_words
-from pipeline.run.dvc import Paths, ask_dvc, reason_of
-from pipeline.run.project import setting_faults, store
+from pipeline.run.dvc import Paths, ask_dvc, read_lock, reason_of
+from pipeline.run.project import PARAMS, setting_faults, state_root, store
 from pipeline.run.stage import EXIT_BAD_INPUT, load
 from pipeline.run.terminal import printable
 
@@ -32,7 +34,11 @@ SECONDS_TO_ANSWER = 5.0
 MIN_FREE_BYTES = 2e9  # checkpoints, DVC's cache, and what `make repro` makes of a small text
 
 
-def doctor() -> int:
+def doctor(
+    is_cleaned: Annotated[
+        bool, typer.Option("--clean", help="First remove all unfinished trainings: they cannot be resumed.")
+    ] = False,
+) -> int:
     """Check versions, `PATH`, git, DVC, disk, processor and stores.
 
     Each fault is a line that says what to do. The first line says which text and recipe `params.yaml` has, what
@@ -42,6 +48,11 @@ def doctor() -> int:
     """
     checks = [check_settings, check_packages, check_python, check_git, check_dvc, check_disk, check_tracker, check_gpu]
     found = []
+    if is_cleaned:
+        from pipeline.run.unfinished import remove_others
+
+        removed = remove_others(state_root(), is_all=True)
+        typer.echo(f"unfinished trainings removed: {len(removed)}")
     try:
         params, paths = load()
         checks.append(partial(check_substitute, params, paths))
@@ -124,6 +135,11 @@ def check_git() -> Iterator[str]:
 
 def check_dvc() -> Iterator[str]:
     """Whether DVC can work here; and files of the user's own in a stage's output folder."""
+    read_lock()  # raises an error that says more than DVC's
+    watched = load_yaml(PARAMS)["download"]["watch"]
+    if not Path(watched).exists():
+        advice = f"set download.watch to {NOTHING} to go on with the text that is here"
+        yield f"ERROR: {watched}: download.watch names it, and it is missing, so `dvc repro` fails: {advice}"
     done = ask_dvc("data", "status", "--json", "--granular")
     if done.returncode:
         yield f"ERROR: dvc: {reason_of(done).removeprefix('ERROR: ')}"
@@ -137,8 +153,9 @@ def check_dvc() -> Iterator[str]:
 def check_disk() -> Iterator[str]:
     """Whether there is room to work."""
     if (free := shutil.disk_usage(".").free) < MIN_FREE_BYTES:
-        needed = f"{MIN_FREE_BYTES / 1e9:.0f} GB"
-        yield f"WARNING: disk: {free / 1e9:.1f} GB are free in {Path.cwd()}: a training may need {needed} and more"
+        needed = f"a training may need {MIN_FREE_BYTES / 1e9:.0f} GB and more"
+        advice = "`charlstm doctor --clean` removes unfinished trainings, `dvc gc --workspace` unused outputs"
+        yield f"WARNING: disk: {free / 1e9:.1f} GB are free in {Path.cwd()}, {needed}: {advice}"
 
 
 def check_tracker() -> Iterator[str]:

@@ -10,8 +10,9 @@ import typer
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import atomic_folder, write_bytes
 from pipeline.command_io import MODEL, ModelOption, model_folder, open_model
+from pipeline.command_output import ForceOption, checked_output, output_from_here
 from pipeline.commands.info import CARD, read_card
-from pipeline.run.project import checked_output, from_here, output_from_here
+from pipeline.run.project import from_here
 
 TOLERANCE = 1e-4  # of logits and states in fp32, between torch and onnxruntime
 
@@ -26,6 +27,7 @@ def export(
         Path | None,
         typer.Option("--output", "-o", help="`model.onnx` or `model`.", show_default=False, callback=output_from_here),
     ] = None,
+    is_forced: ForceOption = False,
 ) -> int:
     """Write a trained model as an ONNX file, or copy it with its card.
 

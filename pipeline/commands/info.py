@@ -92,7 +92,7 @@ def read_card(where: str, sha256: str) -> Card:
     elif (root := find_root(folder.parent)) is not None:
         with contextlib.chdir(root), contextlib.suppress(CharlstmError):
             record = _card_of_project(folder)
-    with contextlib.suppress(OSError, ValueError, TypeError):
+    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):  # somebody else's file
         card = Card.model_validate(record or json.loads((folder / CARD).read_bytes()) | {"recorded_in": CARD})
         if card.model_sha256 == sha256:
             return card

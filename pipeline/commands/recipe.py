@@ -8,7 +8,8 @@ import typer
 
 from charlstm.errors import ParamsError
 from charlstm.files.atomic import write_text
-from charlstm.params import load_params, shown, values_in_words
+from charlstm.parameter_names import shown, values_in_words
+from charlstm.params import load_params
 from pipeline import recipes
 from pipeline.recipes import RECIPES, load
 from pipeline.run.project import PARAMS

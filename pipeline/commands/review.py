@@ -13,11 +13,12 @@ from charlstm.evaluation.difference import BLOCKS, Blocks, parse_blocks
 from charlstm.files.atomic import write_text
 from charlstm.report.document import DOCUMENT, ReviewDocument, ReviewedModel, read_review
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
+from pipeline.command_output import ForceOption, output_from_here
 from pipeline.lineage.git import find_commit, lock_at
 from pipeline.lineage.provenance import recipe_at, recipe_in
 from pipeline.lineage.search import find
 from pipeline.run.dvc import Paths, cached, files_of, load_paths
-from pipeline.run.project import PIPELINE, find_root, from_here, output_from_here
+from pipeline.run.project import PIPELINE, find_root, from_here
 from pipeline.run.terminal import printable
 
 ARTIFACT = f"review/{DOCUMENT}"
@@ -39,6 +40,7 @@ def review(
     output: Annotated[
         Path, typer.Option("--output", "-o", dir_okay=False, callback=output_from_here, help="The page.")
     ] = Path("review.html"),
+    is_forced: ForceOption = False,
 ) -> int:
     """Put models side by side in one page.
 

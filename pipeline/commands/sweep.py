@@ -22,10 +22,11 @@ from charlstm.evaluation.difference import (
 )
 from charlstm.evaluation.results import HEADLINE
 from charlstm.files.documents import parse_yaml
-from charlstm.params import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, flatten, short_name, values_in_words
+from charlstm.parameter_names import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, flatten, short_name, values_in_words
+from pipeline.command_output import ForceOption, output_from_here
 from pipeline.lineage.git import check_git, git
 from pipeline.run.dvc import ask_dvc, cached, load_paths, reason_of, run_dvc
-from pipeline.run.project import LOCK, PARAMS, output_from_here
+from pipeline.run.project import LOCK, PARAMS
 from pipeline.run.terminal import plain_console
 
 PICTURE = Path("sweep.png")
@@ -50,6 +51,7 @@ def sweep(
     revision: Annotated[str, typer.Argument(metavar="REV", help="Where the experiments began.")] = "HEAD",
     output: Annotated[Path, typer.Option("--output", "-o", callback=output_from_here, help="The picture.")] = PICTURE,
     seeds: Annotated[int | None, typer.Option(min=1, max=1000, help="First queue the seeds 1 to this.")] = None,
+    is_forced: ForceOption = False,
 ) -> int:
     """Show a sweep of `dvc exp run --queue`: a table and a picture.
 

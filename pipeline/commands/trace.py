@@ -10,14 +10,26 @@ import typer
 
 from charlstm.corpus.fetch import FALLBACKS
 from charlstm.errors import TrackingError
+from charlstm.files.atomic import sha256
+from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG, Reader
-from charlstm.tracking.registered_model import INITIAL_TAG
+from charlstm.tracking.registered_model import INITIAL_TAG, MODEL_TAG
 from pipeline.command_io import to_the_end_of_a_pipe
 from pipeline.lineage.git import experiments, git, lock_at, losses_at
-from pipeline.lineage.provenance import BASELINE, COMMIT, DIRTY, FALLBACK, flat, flat_in, losses_of, recipe_at
+from pipeline.lineage.provenance import (
+    BASELINE,
+    COMMIT,
+    DIRTY,
+    FALLBACK,
+    TRAIN_MD5,
+    flat,
+    flat_in,
+    losses_of,
+    recipe_at,
+)
 from pipeline.lineage.search import Match, find
-from pipeline.run.dvc import Lock, cached, load_paths
+from pipeline.run.dvc import Lock, cached, files_of, load_paths
 from pipeline.run.project import PARAMS, from_here, store
 from pipeline.run.terminal import printable
 
@@ -74,19 +86,28 @@ def trace_of(match: Match) -> dict[str, Any]:
         "params": dict(sorted(params.items())),
         "not as here": {name: value for name, value in sorted(params.items()) if here.get(name, value) != value},
         "losses": {protocol: round(loss, 4) for protocol, loss in losses_of(metrics).items()},
+        "model SHA-256": tags.get(MODEL_TAG),
         "text": tags.get("corpus"),
-        "SHA-256": tags.get("corpus_sha256"),
+        "text SHA-256": tags.get("corpus_sha256"),
         "begun from": tags.get(INITIAL_TAG),
         "code": tags.get(COMMIT),
         "uncommitted": tags.get(DIRTY),
         "experiment": tags.get(EXPERIMENT_TAG),
         "baseline": tags.get(BASELINE),
-        "in git": [git("log", "-1", "--format=%H%d %s", commit) for commit in commits],
+        "in git": [git("log", "-1", "--format=%H%d %s", commit) for commit in commits] or _why_in_no_commit(match),
         **{
             kind: {name.partition(".")[2]: value for name, value in sorted(tags.items()) if name.startswith(f"{kind}.")}
             for kind in ("hardware", "versions")
         },
     }
+
+
+def _why_in_no_commit(match: Match) -> list[str]:
+    lock, train_md5 = lock_at("HEAD"), match.run and match.run.tags.get(TRAIN_MD5)
+    if lock is None or train_md5 is None:
+        return []
+    reason = "trained after it, or on a processor that rounds differently"
+    return [f"no commit records this model: dvc.lock at HEAD names another one ({reason})"]
 
 
 def _recorded_at(commit: str) -> tuple[dict[str, str], dict[str, str], dict[str, float]]:
@@ -100,6 +121,8 @@ def _recorded_at(commit: str) -> tuple[dict[str, str], dict[str, str], dict[str,
         fallback = FALLBACKS.get(params.get("download.sha256", ""))
         if fallback and tags["corpus_sha256"] == fallback.sha256:
             tags["corpus"] = f"{FALLBACK} {fallback.requirement}"
+    if weights := cached(files_of(lock.files("outs").get(str(paths.model), "")).get(WEIGHTS, "")):
+        tags[MODEL_TAG] = sha256(weights)
     if (initial := params.get("train.initial", NOTHING)) != NOTHING:
         tags[INITIAL_TAG] = initial
     if commit in (known := experiments()):
@@ -108,10 +131,10 @@ def _recorded_at(commit: str) -> tuple[dict[str, str], dict[str, str], dict[str,
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{'run':13}{found['run'] or 'none in MLflow; this is what git and DVC know'}"
+    yield f"{'run':15}{found['run'] or 'none in MLflow; this is what git and DVC know'}"
     for name, value in found.items():
         if isinstance(value, dict):
             value = ", ".join(f"{key} {one}" for key, one in value.items())  # noqa: PLW2901
         for line in value if isinstance(value, list) else [value]:
             if line and name not in ("run", "params"):
-                yield f"{name:13}{line}"
+                yield f"{name:15}{line}"

@@ -21,7 +21,8 @@ from charlstm.files.atomic import SUMS, read_sums, sha256, sums_of
 from charlstm.files.documents import parse_yaml, validate
 from charlstm.files.urls import without_credentials
 from charlstm.model.shape import WEIGHTS
-from charlstm.params import NOTHING, Params, flatten
+from charlstm.parameter_names import flatten
+from charlstm.params import NOTHING, Params
 from charlstm.tracking.client import CORPUS_TAG, EXPERIMENT_TAG, RECIPE_TAG
 from charlstm.tracking.registered_model import INITIAL_TAG, LOSS_SUFFIX, MODEL_TAG
 from pipeline.lineage.git import fault, git

@@ -200,7 +200,7 @@ def _proposal(
 
         training, planned = training_within(text, seconds, seconds_of_step, shape)
         proposal = propose(text, quick, training)
-        took = f"about {int(planned) // 60}:{int(planned) % 60:02} minutes of training"
+        took = f"about {planned / 60:.1f} minutes of training"
         step = f"{1000 * planned / training.num_steps:.0f} ms a step, with validation"
         proposal.reasons.append(f"{took}, as fast as this machine was just now: {step}")
         if planned < seconds / 2:

@@ -109,6 +109,8 @@ def find_source(text: str, own: Collection[Path]) -> Source:
     if path is None:
         return Source(text, Path(re.sub(r"[?#].*", "", text)).stem or "text", [])
     path = Path(os.path.abspath(path))  # noqa: PTH100  # `resolve` would follow links
+    if Path.cwd().is_relative_to(path.resolve()):  # `/` is a walk through the whole disk
+        raise CorpusError(f"{path}: expected a text outside of the project, found a folder that holds the project")
     files = files_of(path)
     for file in (path, *files):
         for folder in own:

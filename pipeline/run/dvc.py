@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import cache, reduce
 from operator import getitem
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 from pydantic import BaseModel, ConfigDict
@@ -22,7 +22,11 @@ from pydantic import BaseModel, ConfigDict
 from charlstm.errors import CharlstmError, ParamsError
 from charlstm.files.atomic import SUMS
 from charlstm.files.documents import load_yaml, parse_yaml, validate
+from charlstm.parameter_names import flatten
 from pipeline.run.project import LOCK, PARAMS, PIPELINE, declared_paths
+
+if TYPE_CHECKING:  # commands that need no parameters start without their schema
+    from charlstm.params import Params
 
 DVC = (sys.executable, "-m", "dvc")
 FOLDER = ".dir"  # the end of a folder's hash
@@ -63,15 +67,20 @@ def corpus_name() -> str:
         return ""
 
 
-def inputs_of(stage: str, params: Mapping[str, Any]) -> tuple[list[Path], dict[str, Any]]:
-    """The files and folders that a stage depends on, and its parameters, or sections of them, with their values."""
-    declared, values = load_yaml(PIPELINE)["stages"][stage], {**params, "paths": declared_paths()}
+def inputs_of(stage: str, params: "Params") -> dict[str, object]:
+    """Return what `dvc.yaml` declares for a stage: the MD5 of each file and folder, the value of each parameter.
+
+    The MD5 of a missing file is None.
+    """
+    declared = load_yaml(PIPELINE)["stages"].get(stage, {"deps": [], "params": []})  # `report` is no stage of DVC
+    document = {**params.model_dump(mode="json"), "paths": declared_paths()}
 
     def value(name: str) -> Any:  # noqa: ANN401  # whatever YAML has
-        return reduce(getitem, name.split("."), values)
+        return reduce(getitem, name.split("."), document)
 
     deps = [re.sub(r"\$\{([\w.]+)\}", lambda match: str(value(match[1])), dep) for dep in declared["deps"]]
-    return list(map(Path, deps)), {name: value(name) for name in declared["params"]}
+    values = flatten({name: value(name) for name in declared["params"]})
+    return {dep: md5(Path(dep)) if Path(dep).exists() else None for dep in deps} | values
 
 
 class Lock(NamedTuple):

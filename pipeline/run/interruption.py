@@ -16,7 +16,7 @@ import psutil
 from charlstm.errors import ParamsError
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
-LAUNCHER = "CHARLSTM_LAUNCHER"  # the process number of what starts this process
+LAUNCHER = "CHARLSTM_LAUNCHER"  # number of the process that starts this one: DVC, `accelerate launch` or torchrun
 STARTED_BY = ("DVC_STAGE", LAUNCHER, "TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")  # each starter sets one
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -64,7 +64,10 @@ def without_ignored(names: Iterable[str]) -> list[signal.Signals]:
 
 
 def stop_with_parent() -> None:
-    """Have Linux send SIGTERM, also after `exec`, when the DVC or the launcher that has started this process dies."""
+    """Ask Linux to send SIGTERM when the parent (DVC or the launcher) dies. The request survives `exec`.
+
+    Send SIGTERM at once if the launcher has died already.
+    """
     if not any(name in os.environ for name in STARTED_BY):
         return
     launcher = os.environ.get(LAUNCHER)
@@ -72,5 +75,6 @@ def stop_with_parent() -> None:
         raise ParamsError(f"{LAUNCHER}: expected the number of a process, got {launcher[:60]!r}")
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if launcher and not psutil.pid_exists(int(launcher)):  # it has died before
+    # A process whose launcher has died belongs to another parent, usually process 1.
+    if launcher and int(launcher) not in [parent.pid for parent in psutil.Process().parents()]:
         signal.raise_signal(signal.SIGTERM)

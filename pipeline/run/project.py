@@ -6,13 +6,13 @@ folder in which the user is (`from_here`). A variable of the environment changes
 
 import os
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager, suppress
+from contextlib import chdir, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from charlstm.errors import CharlstmError, ParamsError, TrackingError
+from charlstm.errors import ParamsError, TrackingError
 from charlstm.files.documents import load_yaml
 from charlstm.files.urls import sqlite_file, sqlite_uri, without_credentials
 from charlstm.tracking.client import EXPERIMENT, Store
@@ -36,6 +36,7 @@ THREADS, MAX_THREADS = "OMP_NUM_THREADS", 4096  # OpenMP's own name; it may have
 DATABASES = ("postgresql", "mysql", "mssql")  # that MLflow knows besides SQLite
 STATE_FOLDER = Path(".charlstm")
 CHECKOUT = STATE_FOLDER / "checkout"  # locked by the training in this checkout
+DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"  # next to the database
 # Used where the user's environment does not say otherwise: no usage statistics, and a dead server is soon given up.
 MLFLOW_DEFAULTS = {
@@ -94,31 +95,6 @@ def path_from_here(name: str) -> str:
         return name
     path = Path(os.path.abspath(called_in / name))  # noqa: PTH100  # without `..`, and links as they are
     return str(path.relative_to(root) if path.is_relative_to(root) else path)
-
-
-def output_from_here(path: Path | None) -> Path | None:
-    """The path of a file to write. For options, as their callback."""
-    return None if path is None else checked_output(from_here(path))
-
-
-def checked_output(path: Path) -> Path:
-    """The path of a file to write; of a link, what it leads to, so that it stays a link.
-
-    Raises:
-        CharlstmError: there is a device, a socket or a FIFO, which a file that is renamed over it would replace; or it
-            is in an output folder of a stage, which DVC removes before the stage runs.
-    """
-    path = path.resolve() if path.is_symlink() else path
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise CharlstmError(f"{path}: expected the name of a file to write, found a device, a socket or a FIFO")
-    root, folders = find_root(path.resolve().parent), dict[str, str]()
-    if root is not None:
-        with suppress(ParamsError):  # the pipeline of something else
-            folders = declared_paths(root / PIPELINE)
-    for name, folder in folders.items():
-        if root and name != "corpora" and path.resolve().is_relative_to((root / folder).resolve()):
-            raise CharlstmError(f"{path}: DVC removes {folder} before its stage runs: write elsewhere")
-    return path
 
 
 def declared_paths(path: Path = PIPELINE) -> dict[str, Any]:
@@ -206,7 +182,7 @@ def store() -> Store:
         if (file := sqlite_file(uri)) is not None and not file.is_absolute():  # a temporary copy is gone soon
             uri = sqlite_uri(file := project_root() / file)
         return Store(uri, experiment, _artifacts_of(uri, file), is_by_corpus)
-    file = project_root() / "mlflow.db"
+    file = project_root() / DATABASE
     return Store(sqlite_uri(file), experiment, _artifacts_of("", file), is_by_corpus)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # commands that need no parameters start without pydantic and
     from pipeline.run.dvc import Paths
 
 EXIT_BAD_INPUT = 2
+MAX_NAMED = 3  # changed inputs in a message
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
 SECONDS_TO_LET_THE_FIRST_REPORT = 3
 
@@ -46,32 +47,37 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
     """Run `stage` in the current folder; its exit code. A stage takes no options: `params.yaml` has them."""
     argparse.ArgumentParser(description=stage.__doc__).parse_args(argv)
 
+    name = Path(inspect.getfile(stage)).stem
+
     def work() -> None:
+        from pipeline.run.dvc import inputs_of
+
         params, paths = load()
+        before = inputs_of(name, params)
         stage(params, paths)
-        check_unchanged(params, Path(inspect.getfile(stage)).stem)
+        if rank() == 0:
+            check_unchanged(name, before)
 
     return run_work(work)
 
 
-def check_unchanged(params: "Params", stage: str) -> None:
-    """Check that a stage has in `params.yaml` what it began with.
+def check_unchanged(stage: str, before: dict[str, object]) -> None:
+    """Check that the inputs of a stage are what they were before it ran.
 
-    DVC reads the parameters when a stage has ended, and would record those as what made its outputs.
+    DVC hashes inputs after a stage has ended, and would record the changed ones as the origin of its outputs.
 
     Raises:
-        ParamsError: one that it depends on was changed.
+        ParamsError: an input changed.
     """
-    from charlstm.params import load_params
     from pipeline.run.dvc import inputs_of
 
-    now = load_params(PARAMS)
-    changed = [name for name, value in params.values().items() if now.values()[name] != value]
-    declared = tuple(f"{name}." for name in inputs_of(stage, now.model_dump())[1]) if changed else ()
-    if own := [name for name in changed if f"{name}.".startswith(declared)]:
+    now = inputs_of(stage, load()[0])
+    if changed := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
+        advice = "run `dvc repro` again"
+        if stage == "train":
+            advice = "restore what changed, and `dvc repro` finishes from the last checkpoint; else it trains anew"
         raise ParamsError(
-            f"{PARAMS}: {own[0]} was changed while stage {stage} ran, so what it made is not recorded; `dvc repro` "
-            "runs it again"
+            f"{', '.join(changed[:MAX_NAMED])} changed while stage {stage} ran, so DVC records no outputs: {advice}"
         )
 
 

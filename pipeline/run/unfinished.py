@@ -12,7 +12,6 @@ import json
 import logging
 import re
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import Interrupted, LockedError
-from charlstm.files.atomic import SUMS, write_text
+from charlstm.files.atomic import write_text
 from charlstm.files.lock import exclusive, holder_of
 from charlstm.params import Params
 from charlstm.tracking.runs import RUN
@@ -30,18 +29,13 @@ from pipeline.run.project import CHECKOUT, STATE_FOLDER, project_root
 log = logging.getLogger("charlstm")
 
 TRAINING_ID = "training-id"
-FINISHED = "finished.json"  # has the MD5 of the output that names all others by their hashes
-FINGERPRINT, SECONDS_KEPT = re.compile(r"[0-9a-f]{16}"), 7 * 24 * 3600  # the name of a folder, and how long it stays
+FINISHED = "finished"  # holds the MD5 of the output that names all others by their hashes
+FINGERPRINT = re.compile(r"[0-9a-f]{16}")  # the name of a training's folder
 
 
 def fingerprint(params: Params) -> str:
-    """A hash of the parameters, data and code that `dvc.yaml` declares for stage train.
-
-    A folder with checksums counts by these: the stage verifies them, so that large data is read once.
-    """
-    deps, values = inputs_of("train", params.model_dump(mode="json"))
-    hashes = {str(dep): md5(sums if (sums := dep / SUMS).exists() else dep) for dep in deps}
-    return hashlib.sha256(json.dumps([hashes, values], sort_keys=True).encode()).hexdigest()[:16]
+    """Return a hash of the parameters, data and code that `dvc.yaml` declares for stage train."""
+    return hashlib.sha256(json.dumps(inputs_of("train", params), sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Unfinished(NamedTuple):
@@ -57,7 +51,7 @@ class Unfinished(NamedTuple):
 
     def finish(self, sums: Path) -> None:
         """Note that all outputs are written; `sums` is the one that has the hashes of the weights and the tables."""
-        write_text(self.folder / FINISHED, json.dumps({"output_md5": md5(sums)}) + "\n")
+        write_text(self.folder / FINISHED, f"{md5(sums)}\n")
 
 
 @contextmanager
@@ -81,8 +75,7 @@ def start_or_resume(fingerprint: str, should_stop: Callable[[], bool] = lambda: 
         if is_anew and folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        folder.touch()  # used last
-        _remove_others(folder)
+        remove_others(folder.parent, folder)
         if not (folder / TRAINING_ID).exists():
             write_text(folder / TRAINING_ID, uuid.uuid4().hex + "\n")
         yield Unfinished(folder, is_anew)
@@ -91,18 +84,21 @@ def start_or_resume(fingerprint: str, should_stop: Callable[[], bool] = lambda: 
 def _is_recorded(folder: Path) -> bool:
     """Whether the training finished and DVC has its outputs."""
     try:
-        return cached(json.loads((folder / FINISHED).read_text())["output_md5"]) is not None
+        return cached((folder / FINISHED).read_text(errors="replace").strip()) is not None
     except FileNotFoundError:
         return False
 
 
-def _remove_others(mine: Path) -> None:
-    """Remove trainings whose outputs DVC has, and those that nobody has used for a week. Others may do so meanwhile."""
-    for other in mine.parent.iterdir():
+def remove_others(root: Path, mine: Path | None = None, *, is_all: bool = False) -> list[Path]:
+    """Remove trainings that nobody runs and whose outputs DVC has, or all that nobody runs. Return their folders.
+
+    A training whose run has not been sent to MLflow stays, unless all are removed.
+    """
+    removed = []
+    for other in root.iterdir() if root.exists() else ():
         if FINGERPRINT.fullmatch(other.name) and other != mine:
             with suppress(LockedError, FileNotFoundError), exclusive(other, "that training"):
-                is_old = time.time() - other.stat().st_mtime > SECONDS_KEPT
-                if is_old:
-                    log.warning("a training of other inputs, not used for a week, is removed: %s", other)
-                if is_old or (_is_recorded(other) and not (other / RUN).exists()):  # else its run is not sent yet
+                if is_all or (_is_recorded(other) and not (other / RUN).exists()):
                     shutil.rmtree(other, ignore_errors=True)
+                    removed.append(other)
+    return removed

@@ -61,12 +61,15 @@ def test_nothing_is_wrong(project: Path, run: Run) -> None:
         (lambda project: subprocess.run(["git", "config", "--unset", "user.name"], check=True), 0, [
             "WARNING: git: user.name not set, and `dvc exp run` fails without"
         ]),
-        (lambda project: (project / "dvc.lock").write_text(LOCK), 2, ["ERROR: dvc: "]),
+        (lambda project: (project / "dvc.lock").write_text(LOCK), 2, ["ERROR: dvc.lock: damaged, maybe by a merge: "]),
+        (lambda project: (project / "text.txt").unlink(), 2, [
+            "ERROR: text.txt: download.watch names it, and it is missing"
+        ]),
         (lambda project: (project / "mlflow.db").write_text("no database" * 1000), 0, [
             "WARNING: tracker: MLflow at sqlite:///"
         ]),
     ],
-    ids=["params", "versions", "own file", "identity", "dvc.lock", "damaged store"],
+    ids=["params", "versions", "own file", "identity", "dvc.lock", "source", "damaged store"],
 )  # fmt: skip
 def test_a_fault_is_a_line(
     project: Path, run: Run, plant: Callable[[Path], object], code: int, lines: list[str]
@@ -76,6 +79,13 @@ def test_a_fault_is_a_line(
     said = found[2].splitlines()
     assert found[0] == code and len(said) == len(lines), said
     assert all(line.startswith(beginning) for line, beginning in zip(said, lines, strict=True)), said
+
+
+def test_unfinished_trainings_are_removed_on_request(project: Path, run: Run) -> None:
+    folder = project / ".charlstm" / ("5" * 16)
+    folder.mkdir(parents=True)
+    assert run("doctor")[0] == 0 and folder.exists()
+    assert "unfinished trainings removed: " in run("doctor", "--clean")[1] and not folder.exists()
 
 
 def test_a_substitute_is_said(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,9 @@ def test_a_copy_with_a_card_knows_all_of_it_anywhere(run: Run, trained: Path, tm
     for name in before:  # of another model
         shutil.copy(learned / name, moved)
     assert json.loads(run("info", moved, "--json")[1])["losses"] is None
-    (copy / "card.json").write_text("{")
-    assert json.loads(run("info", copy, "--json")[1])["recorded_in"] is None
+    for damaged in ("{", "[" * 100_000):
+        (copy / "card.json").write_text(damaged)
+        assert json.loads(run("info", copy, "--json")[1])["recorded_in"] is None
 
 
 def test_info_names_the_commit_that_brought_the_model(run: Run, recorded: Path, tmp_path: Path, learned: Path) -> None:

@@ -3,12 +3,16 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
+from disks import BYTES, needs_root, small_disk
 
 from charlstm.errors import LockedError
-from charlstm.files.lock import exclusive
+from charlstm.files.lock import answer_within, exclusive
 
 HOLDER = """
 import sys, time
@@ -43,6 +47,24 @@ def test_a_dead_holder_is_no_holder(tmp_path: Path) -> None:
     assert holder.read_text().startswith(f"in process {process.pid} on ")  # it could not tidy up
     with exclusive(folder, "work"):
         assert holder.read_text().startswith(f"in process {os.getpid()} on ")
+
+
+def test_a_call_that_works_on_and_on_is_given_up() -> None:
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        answer_within(0.3, lambda: next(number for number in count() if number < 0))
+    assert 1 < time.monotonic() - started < 10
+
+
+@needs_root
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        (disk / "folder.lock").touch()
+        with suppress(OSError):
+            (disk / "full").write_bytes(b"0" * 2 * BYTES)
+        with pytest.raises(OSError, match="No space left on device") as caught, exclusive(disk / "folder", "work"):
+            pass
+        assert str(disk) in str(caught.value.filename)
 
 
 def test_who_waits_has_it_when_the_other_one_is_done(tmp_path: Path) -> None:

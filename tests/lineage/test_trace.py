@@ -75,9 +75,21 @@ def test_a_trace_says_what_the_training_was_made_of(
     assert {"processor", "threads", "memory_gib"} <= set(found["hardware"])
     assert cli.main(["trace", "HEAD"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) <= 14 and "not as here  train.epochs 1" in lines
-    for word in (code, found["SHA-256"], found["hardware"]["processor"], f"stateful {found['losses']['stateful']}"):
+    assert len(lines) <= 15 and "not as here    train.epochs 1" in lines
+    for word in (
+        code,
+        found["model SHA-256"],
+        found["hardware"]["processor"],
+        f"stateful {found['losses']['stateful']}",
+    ):
         assert word in "\n".join(lines)
+
+
+def test_a_model_that_no_commit_records_says_so(copy: Path, trace: Trace) -> None:
+    run_id = str(trace("HEAD")["run"])[:32]
+    MlflowClient(f"sqlite:///{copy}/mlflow.db").set_tag(run_id, "dvc_train_md5", "0" * 32)
+    (line,) = trace("artifacts/model")["in git"]
+    assert line.startswith("no commit records this model: dvc.lock at HEAD names another one")
 
 
 def test_without_mlflow_git_and_dvc_say_the_same(copy: Path, trace: Trace, caplog: pytest.LogCaptureFixture) -> None:
@@ -89,13 +101,13 @@ def test_without_mlflow_git_and_dvc_say_the_same(copy: Path, trace: Trace, caplo
         assert caplog.text == ""  # that no run was made here is no fault
         assert found["run"] is None and found["hardware"] == {}
         assert found["experiment"] == "an-experiment" and found["baseline"] == before["code"]
-        same = ("params", "losses", "recipe", "text", "SHA-256", "not as here", "in git")
+        same = ("params", "losses", "recipe", "text", "text SHA-256", "model SHA-256", "not as here", "in git")
         assert {key: found[key] for key in same} == {key: before[key] for key in same}
     assert not Path("mlflow.db").exists()
 
 
 def test_a_text_that_stands_in_is_said_to_be_one(copy: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
-    sha256 = trace("HEAD")["SHA-256"]
+    sha256 = trace("HEAD")["text SHA-256"]
     Path("mlflow.db").unlink()
     monkeypatch.setitem(FALLBACKS, sha256, Fallback("p==1", sha256, "*", 9, sha256))
     write_params(copy, {"download.sha256": sha256})

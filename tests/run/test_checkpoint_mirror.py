@@ -68,19 +68,23 @@ def test_a_copy_whose_checksums_are_not_there_yet_is_none(tmp_path: Path) -> Non
     assert there.start() == {10: 10}
 
 
-@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize("damage", ["missing", "changed", "folder"])
 def test_a_damaged_copy_is_named_and_the_one_before_it_is_taken(
-    is_there: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     gone, there = Machine(tmp_path, "gone"), Machine(tmp_path, "there")
     gone.train(10, 20)
     (state,) = gone.copies.glob(f"step-000000020.*.{STATE}")
-    if is_there:
+    if damage == "changed":
         state.write_bytes(state.read_bytes()[:-1] + b"x")
     else:
         state.unlink()
+    if damage == "folder":
+        (sums,) = gone.copies.glob(f"step-000000020.*.{SUMS}")
+        sums.unlink()
+        sums.mkdir()
     assert there.start() == {10: 10}
-    assert "the mirror's step-000000020 is damaged" in caplog.text
+    assert "cannot read step-000000020 from the mirror; skipped: " in caplog.text
     there.train(15)
     assert Machine(tmp_path, "next").start() == {15: 15}
 

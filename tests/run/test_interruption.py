@@ -36,9 +36,11 @@ def test_a_stage_ends_when_what_has_started_it_dies(variable: str) -> None:
 
 
 def test_a_launcher_that_is_dead_already_is_noticed() -> None:
+    """The process may still have a number, or its number may be another process's."""
     dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
+    os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
     command = [sys.executable, "-c", STAGE]
     environment = {**os.environ, LAUNCHER: str(dead.pid)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
+    dead.wait()
     assert (done.stdout, done.stderr) == ("", "ERROR: interrupted\n")

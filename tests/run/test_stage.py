@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.projects import ROOT
+from benchmarks.projects import ROOT, write_params
 from pipeline.run.stage import guarded, run
 
 
@@ -20,23 +20,35 @@ def raising(error: OSError) -> Callable[[], int]:
     return work
 
 
-def test_parameters_that_change_while_a_stage_runs_end_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+EDITS = {
+    "write_params(FOLDER, {'sample.num_chars': 7})": None,
+    "write_params(FOLDER, {'split.val_fraction': 0.2})": "split.val_fraction",
+    "(FOLDER / 'charlstm/corpus/parts.py').write_text('MAX = 2')": "charlstm/corpus",
+    "(FOLDER / 'Datasets/shakespear.txt').unlink()": "Datasets/shakespear.txt",
+}
+
+
+@pytest.mark.parametrize(("edit", "named"), EDITS.items())
+def test_inputs_that_change_while_a_stage_runs_end_it(
+    edit: str, named: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """DVC would record the new ones. What the stage does not depend on may change."""
+    """DVC would record the changed ones. What the stage does not depend on may change."""
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    code = "from benchmarks.projects import write_params\n\ndef run(*_):\n    write_params(FOLDER, CHANGES)\n"
-    (tmp_path / "split.py").write_text(code)
+    write_params(tmp_path, {})
+    for name in ("charlstm/corpus/parts.py", "Datasets/shakespear.txt"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("MAX = 1")
+    (tmp_path / "split.py").write_text(f"from benchmarks.projects import write_params\n\ndef run(*_):\n    {edit}\n")
     monkeypatch.chdir(tmp_path)
     spec = importlib.util.spec_from_file_location("split", tmp_path / "split.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for changes, expected in (({"sample.num_chars": 7}, 0), ({"split.val_fraction": 0.2}, 2)):
-        vars(module).update(FOLDER=tmp_path, CHANGES=changes)
-        assert run(module.run, []) == expected
-    assert "params.yaml: split.val_fraction was changed while stage split ran, so what it made" in caplog.text
+    vars(module)["FOLDER"] = tmp_path
+    assert run(module.run, []) == (2 if named else 0)
+    message = f"{named} changed while stage split ran, so DVC records no outputs: run `dvc repro` again"
+    assert (message in caplog.text) == bool(named)
 
 
 def test_an_error_without_a_number_is_a_defect() -> None:

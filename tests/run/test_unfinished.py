@@ -1,21 +1,21 @@
 """What is kept of a training, until DVC has recorded its outcome and no longer; and how that record is read."""
 
-import json
 import os
 import shutil
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from stages import dvc, run_stages
 
-from benchmarks.projects import results, write_params
+from benchmarks.projects import Override, results, write_params
 from charlstm.errors import CharlstmError, Interrupted
 from charlstm.files.lock import exclusive
+from charlstm.params import Params
 from pipeline.run import unfinished
 from pipeline.run.dvc import md5, parse_lock, recorded_outputs
 from pipeline.run.project import STATE_FOLDER
-from pipeline.run.unfinished import FINISHED, start_or_resume
+from pipeline.run.unfinished import FINISHED, remove_others, start_or_resume
 
 OTHER = {"train.learning_rate": 0.003}
 
@@ -77,27 +77,47 @@ def test_who_waits_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         pass
 
 
-def state_folder(root: Path, name: str, days: float, *, is_finished: bool = False) -> Path:
+def state_folder(root: Path, name: str, *, is_finished: bool = False) -> Path:
     folder = root / ".charlstm" / name
     (folder / "step-000000001").mkdir(parents=True)
     if is_finished:
-        (folder / FINISHED).write_text(json.dumps({"output_md5": name}))
-    os.utime(folder, (time.time() - days * 24 * 3600,) * 2)
+        (folder / FINISHED).write_text(f"{name}\n")
+    os.utime(folder, (0, 0))  # no clock decides
     return folder
 
 
 def test_what_is_kept_of_other_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that DVC has not recorded, for a week, and what is in use."""
+    """All that DVC has not recorded. `charlstm doctor --clean` removes these, too, unless they are in use."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(unfinished, "cached", lambda md5: tmp_path if set(md5) <= {"a", "c"} else None)
-    recorded, unsent = (state_folder(tmp_path, name * 16, 0, is_finished=True) for name in "ac")
+    recorded, unsent = (state_folder(tmp_path, name * 16, is_finished=True) for name in "ac")
     (unsent / "run.json").write_text("{}")  # its run is not in MLflow yet
-    finished, young = state_folder(tmp_path, "b" * 16, 6, is_finished=True), state_folder(tmp_path, "6" * 16, 6)
-    old, held = state_folder(tmp_path, "8" * 16, 8), state_folder(tmp_path, "9" * 16, 9)
-    elsewhere = state_folder(tmp_path, "tracking", 99)
+    finished, begun = state_folder(tmp_path, "b" * 16, is_finished=True), state_folder(tmp_path, "6" * 16)
+    damaged, held = state_folder(tmp_path, "7" * 16), state_folder(tmp_path, "9" * 16)
+    (damaged / FINISHED).write_bytes(b"\xff\x00{")
+    elsewhere = state_folder(tmp_path, "tracking")
     with exclusive(held, "another worker's training"), start_or_resume("mine") as work:
-        assert all(folder.exists() for folder in [finished, unsent, young, held, elsewhere, work.folder])
-        assert not old.exists() and not recorded.exists()
+        assert all(one.exists() for one in [finished, unsent, begun, damaged, held, elsewhere, work.folder])
+        assert not recorded.exists()
+        removed = remove_others(tmp_path / ".charlstm", work.folder, is_all=True)
+        assert {*removed} == {finished, unsent, begun, damaged}
+        assert all(one.exists() for one in [held, elsewhere, work.folder]) and not finished.exists()
+
+
+def test_another_model_to_begin_from_is_another_training(
+    encoded: Path, tmp_path: Path, params: Callable[[Path, Override], Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also below a file of checksums that nobody has made anew, which nothing verifies there."""
+    project = shutil.copytree(encoded, tmp_path / "project")
+    monkeypatch.chdir(project)
+    found = set()
+    for content in ("one", "two"):
+        for folder in ("initial", "Datasets/encoded"):
+            (project / folder).mkdir(exist_ok=True)
+            (project / folder / "model.safetensors").write_text(content)
+            (project / folder / "SHA256SUMS").write_text("the same")
+            found.add(unfinished.fingerprint(params(project, {"train.initial": "initial"})))
+    assert len(found) == 4
 
 
 @pytest.mark.parametrize("text", ["", "stages: {split: {outs: 5}}\n", "<<<<<<< HEAD\nstages: {}\n=======\n"])

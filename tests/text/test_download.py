@@ -8,12 +8,13 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stages import run_here
 
 from benchmarks.projects import make_project, write_params
-from charlstm.corpus.encodings import Form
+from charlstm.corpus.encodings import Form, corpus_pieces
 from charlstm.corpus.fetch import FALLBACKS, Fallback, download, fetch
 from charlstm.errors import CorpusError
 from charlstm.files.documents import load_yaml
@@ -116,6 +117,44 @@ def test_a_corpus_that_is_there_is_not_fetched_again(tmp_path: Path) -> None:
     assert (project / "Datasets/shakespear.txt.sha256").read_text() == f"{SHA256}  shakespear.txt\n"
     corpus.write_bytes(b"a fallback, or damaged")
     assert run_here(project, "download") == 2
+
+
+def test_a_source_that_grows_meanwhile_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_project(project := tmp_path / "project")
+    source = project / "text.txt"
+
+    def growing(*arguments: Any) -> Iterator[bytes]:  # noqa: ANN401
+        yield from corpus_pieces(*arguments)
+        with source.open("a") as file:
+            file.write("one more line\n")
+
+    monkeypatch.setattr("charlstm.corpus.fetch.corpus_pieces", growing)
+    assert run_here(project, "download") == 2
+    assert "text.txt changed while stage download ran, so DVC records no outputs" in caplog.text
+    assert not list(project.glob("Datasets/*"))
+    monkeypatch.undo()
+    assert run_here(project, "download") == 0
+    assert (project / "Datasets/shakespear.txt").read_bytes() == source.read_bytes()
+
+
+def test_a_file_of_ones_own_in_place_of_the_checksums_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_project(project := tmp_path / "project")
+    own = project / "Datasets/shakespear.txt.sha256"
+    own.parent.mkdir()
+    own.write_text("mine\n")
+    assert run_here(project, "download") == 2 and own.read_text() == "mine\n"
+    assert "Datasets/shakespear.txt.sha256: expected no file, or one that DVC has kept" in caplog.text
+
+
+def test_git_is_not_asked_for_a_text_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_project(project := tmp_path / "project", {"download.source": NOWHERE, "download.encoding": "latin-1"})
+    (project / "Datasets").mkdir()
+    (project / "Datasets/shakespear.txt").write_bytes(TEXT)
+    write_params(project, {"download.source": NOWHERE, "download.encoding": "latin-1", "download.sha256": SHA256})
+    monkeypatch.setattr("pipeline.download.git", lambda *_: pytest.fail("git is asked"))
+    assert run_here(project, "download") == 2  # nothing says that the text was made of the source
 
 
 def test_a_pulled_corpus_is_taken_where_its_source_is_on_another_machine(tmp_path: Path) -> None:

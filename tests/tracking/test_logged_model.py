@@ -60,6 +60,20 @@ def test_a_chain_that_died_after_any_of_its_calls_is_finished_by_the_next(
     assert deaths > 10
 
 
+def test_artifacts_that_somebody_deleted_come_back(
+    client: Any,  # noqa: ANN401
+    experiment_id: str,
+    trained: Path,
+) -> None:
+    run_id, folder = new_run(client, experiment_id), trained / "artifacts/model"
+    for _ in range(2):
+        whole_chain(client, run_id, folder, sha256_of(folder))
+        (model,) = client.search_logged_models([experiment_id])
+        root = Path(model.artifact_location.removeprefix("file://"))
+        assert (root / "artifacts/model/model.safetensors").is_file()
+        shutil.rmtree(root)
+
+
 def test_what_is_stored_is_code_weights_and_exact_versions(
     client: Any,  # noqa: ANN401
     experiment_id: str,

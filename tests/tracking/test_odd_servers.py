@@ -59,6 +59,30 @@ class Dripping(Empty):
     do_POST = do_PATCH = do_GET
 
 
+class Flooding(Empty):
+    """It answers without end, with control characters."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):
+            while True:
+                self.wfile.write(b"\x1b[31m\x00" * 100_000)
+
+    do_POST = do_PATCH = do_GET
+
+
+class Binary(Empty):
+    """It answers with control characters."""
+
+    def do_GET(self) -> None:
+        self.send_response(500)
+        self.end_headers()
+        self.wfile.write(b"\x1b[31m\x00")
+
+    do_POST = do_PATCH = do_GET
+
+
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[type[Empty]], str]]:
     """Starts such a server; its address."""
@@ -92,11 +116,11 @@ def test_a_model_without_a_place_is_not_the_one_in_this_folder(
             assert f"models:/nothing@champion: MLflow at {url}: " in err
 
 
-@pytest.mark.parametrize("kind", [Empty, Failing, Dripping, None])
+@pytest.mark.parametrize("kind", [Empty, Failing, Dripping, Flooding, Binary, None])
 def test_a_wrong_server_costs_one_warning_and_a_little_time(
     serve: Callable[[type[Empty]], str], kind: type[Empty] | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One that is none of MLflow's, that fails, that answers forever, or that accepts and never answers."""
+    """One that is none of MLflow's, that fails, that answers forever, slowly or fast, or that never answers."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(100)
@@ -105,6 +129,7 @@ def test_a_wrong_server_costs_one_warning_and_a_little_time(
         send_or_keep(Store(uri, "tests", None), folder, of_model("m0"), 1.5)
         assert time.monotonic() - started < 30
         (record,) = caplog.records
+        assert "\x1b" not in record.getMessage()
         assert "nothing is lost: what is missing is sent later, or by `charlstm sync`" in record.getMessage()
         assert (folder / RUN).exists()
 

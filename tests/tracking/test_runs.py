@@ -15,6 +15,7 @@ import torch
 from registries import Died, Dying
 from stores import COMMIT_MS, EPOCHS, STEPS, history, of_model, open_store, send
 
+from charlstm.errors import TrackingError
 from charlstm.history import StepView
 from charlstm.tracking.client import Reader, Store, connect
 from charlstm.tracking.runs import RUN, TABLES_TAG, TRAINING_TAG, Curves, RunState, keep, make_run_true, send_unsent
@@ -98,6 +99,20 @@ def test_a_later_stage_adds_to_the_run_of_the_model(store: Store, tmp_path: Path
     assert Reader(store).text(found, "samples/table.json") == table and Reader(store).text(found, "evaluate/curve.png")
     again = send(store, dataclasses.replace(state, params={"sample.seeds": "[2]"}, measured={}))
     assert again.data.params["sample.seeds"] == "[1]"  # MLflow keeps the first
+
+
+def test_a_clock_that_is_set_back_ends_no_run_before_its_start(store: Store) -> None:
+    send(store, training("back"))
+    later = dataclasses.replace(training("back", status="KILLED"), time_ms=COMMIT_MS - 9000, end_ms=COMMIT_MS - 5000)
+    assert send(store, later).info.end_time == COMMIT_MS
+
+
+def test_a_deleted_experiment_is_said_to_be_one(store: Store) -> None:
+    gone = store._replace(experiment="gone")
+    client, experiment_id = open_store(gone)
+    client.delete_experiment(experiment_id)
+    with pytest.raises(TrackingError, match=f"`mlflow experiments restore --experiment-id {experiment_id}`"):
+        open_store(gone)
 
 
 def test_a_store_that_never_saw_the_model_gets_a_run_from_the_files(store: Store) -> None:

@@ -158,6 +158,32 @@ def test_dvc_may_die_before_the_training_listens(project: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1])
+def test_dvc_may_die_while_the_launcher_starts(
+    project: Path, tmp_path: Path, number: signal.Signals, delay: float
+) -> None:
+    process = start(project, DVC, tmp_path / "log", **PATH)
+
+    def launcher() -> list[psutil.Process]:
+        found = []
+        for one in family(process):
+            with suppress(psutil.Error):
+                found += [one] if "pipeline.launch" in one.cmdline() else []
+        return found
+
+    while not launcher():
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.001)
+    time.sleep(delay)
+    everyone = family(process)
+    process.send_signal(number)
+    process.wait(timeout=60)
+    _, alive = psutil.wait_procs(everyone, timeout=60)
+    assert not alive and not checkpoints(project)
+
+
+@pytest.mark.slow
 def test_charlstm_new_stops_what_it_runs(tmp_path: Path) -> None:
     project, log = blank_project(tmp_path / "project"), tmp_path / "log"
     for code in ("charlstm", "pipeline"):

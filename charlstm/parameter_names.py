@@ -1,0 +1,46 @@
+"""Parameters by dotted name: flattened, compared and shown in a few words."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+NOT_OF_A_MODEL = ("evaluate.", "sample.")  # sections that decide nothing about a model
+SEED = "train.seed"
+MAX_SHOWN_CHARS = 40  # of a value
+MAX_NAMED = 3  # parameters in a name
+
+
+def flatten(sections: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return nested values by dotted name: `{"a": {"b": 1}}` becomes `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for name, value in sections.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{above}{name}.")
+        else:
+            flat[f"{above}{name}"] = value
+    return flat
+
+
+def values_in_words(values: Mapping[str, object]) -> str:
+    """Describe parameters, given by dotted name: `hidden_size 128, muon.learning_rate 0.06`."""
+    return ", ".join(f"{short_name(name)} {shown(value)}" for name, value in values.items())
+
+
+def short_name(name: str) -> str:
+    """Return a parameter's name without `model.` or `train.`."""
+    return name.removeprefix("model.").removeprefix("train.")
+
+
+def shown(value: object) -> str:
+    """Return a value as one line, shortened if it is long."""
+    if value is None:
+        return "none"
+    is_plain = isinstance(value, str) and value.isprintable()
+    line = str(value) if is_plain else json.dumps(value, ensure_ascii=False, default=str)  # YAML also has dates
+    return line if len(line) <= MAX_SHOWN_CHARS else f"{line[: MAX_SHOWN_CHARS - 3]}..."
+
+
+def differing(several: Sequence[Mapping[str, object]]) -> list[str]:
+    """Return the names of parameters that differ between mappings, or that some mappings lack."""
+    names = dict.fromkeys(name for one in several for name in one)
+    return [name for name in names if len({(name in one, type(one.get(name)), one.get(name)) for one in several}) > 1]

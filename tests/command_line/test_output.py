@@ -1,0 +1,32 @@
+"""What commands may write over: files of their own default name, others with --force, the project's never."""
+
+from pathlib import Path
+
+import pytest
+from commands import Run
+
+OWN = ("params.yaml", "dvc.lock", "Datasets/shakespear.txt", "charlstm/params.py")
+
+
+def test_a_file_of_the_user_is_replaced_with_force_alone(run: Run, copy: Path) -> None:
+    (copy / "notes.md").write_text("mine")
+    for command in (["export", "onnx"], ["review", "HEAD"], ["sweep", "HEAD~1"]):
+        code, _, err = run(*command, "-o", "notes.md")
+        assert code == 2 and "notes.md: exists already: choose another name, or --force to replace it" in err
+        assert (copy / "notes.md").read_text() == "mine"
+    assert run("review", "--force", "HEAD", "-o", "notes.md")[0] == 0
+    assert (copy / "notes.md").read_text() != "mine"
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_file_of_the_project_is_never_replaced(name: str, run: Run, copy: Path) -> None:
+    before = (copy / name).read_bytes()
+    code, _, err = run("review", "HEAD", "-o", name, "--force")
+    assert code == 2 and f"{name}: belongs to the project: choose another name" in err
+    assert (copy / name).read_bytes() == before
+
+
+def test_a_command_runs_twice_with_its_default_name(run: Run, copy: Path) -> None:
+    for _ in range(2):
+        assert run("review", "HEAD")[0] == 0
+    assert (copy / "review.html").is_file()
