@@ -2,15 +2,18 @@
 
 Usage: python -m benchmarks.counts
 
+A token is one of Python's `tokenize`: a comment and a docstring are one each, and no layout changes the number.
 A code line is neither empty nor a comment nor part of a docstring. Its characters are counted without indentation. A
 function is as long as its lines from `def` to its end. A module has code lines: most `__init__.py` have none.
 """
 
 import ast
+import io
 import re
 import statistics
 import subprocess
 import sys
+import tokenize
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +30,7 @@ class Count(NamedTuple):
     """Of some Python files."""
 
     num_modules: int
+    num_tokens: int
     num_lines: int
     code_lines: list[str]
     functions: list[int]  # the lines of each
@@ -35,7 +39,16 @@ class Count(NamedTuple):
         """Of the table of packages."""
         density = statistics.fmean(map(len, self.code_lines or [""]))
         median, longest = statistics.median(self.functions or [0]), max(self.functions, default=0)
-        return [name, self.num_modules, self.num_lines, len(self.code_lines), f"{density:.1f}", f"{median:g}", longest]
+        return [
+            name,
+            self.num_modules,
+            self.num_tokens,
+            self.num_lines,
+            len(self.code_lines),
+            f"{density:.1f}",
+            f"{median:g}",
+            longest,
+        ]
 
 
 def count(files: Iterable[Path]) -> Count:
@@ -53,7 +66,8 @@ def count(files: Iterable[Path]) -> Count:
         lines = (line.strip() for number, line in enumerate(text.splitlines(), 1) if number not in documented)
         code_lines += (own := [line for line in lines if line and not line.startswith("#")])
         num_modules += bool(own)
-    return Count(num_modules, sum(text.count("\n") for text in texts), code_lines, functions)
+    num_tokens = sum(sum(1 for _ in tokenize.generate_tokens(io.StringIO(text).readline)) for text in texts)
+    return Count(num_modules, num_tokens, sum(text.count("\n") for text in texts), code_lines, functions)
 
 
 def num_lines_of(node: ast.stmt) -> int:
@@ -85,17 +99,16 @@ def main() -> int:
     for file in sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py")):
         groups.setdefault(file.parent.relative_to(ROOT).as_posix(), []).append(file)
     total = count(file for files in groups.values() for file in files)
-    columns = ("package", "modules", "lines", "code lines", "characters a code line", "median function", "longest")
+    columns = ("package", "modules", "tokens", "lines", "code lines", "characters a line", "median function", "longest")
     print_table(columns, [*(count(files).row(name) for name, files in groups.items()), total.row("together")])
     templates = [f"{package}/**/*.{ending}" for package in PACKAGES for ending in ("html", "js", "css")]
     num_words = len(text_of("README.md", "CONTRIBUTING.md", "docs/*.md").split())
     console.print()
     rows = (
-        ("lines of `charlstm` and `pipeline`", total.num_lines, "15,000"),
-        ("modules", total.num_modules, "100"),
+        ("tokens of `charlstm` and `pipeline`", total.num_tokens, "118,732"),
+        ("tokens of tests", count((ROOT / "tests").rglob("*.py")).num_tokens, ""),
         ("lines of HTML, JavaScript and CSS", text_of(*templates).count("\n"), ""),
-        ("lines of tests", text_of("tests/**/*.py").count("\n"), "13,000"),
-        ("lines of benchmarks", text_of("benchmarks/**/*.py", "benchmarks/**/*.sh").count("\n"), "2,000"),
+        ("lines of benchmarks", text_of("benchmarks/**/*.py", "benchmarks/**/*.sh").count("\n"), ""),
         ("words of README, CONTRIBUTING and docs", num_words, "20,000"),
         ("parameters", num_values(YAML(typ="safe").load(ROOT / "params.yaml")), "62"),
         ("commands of `charlstm`", num_commands(), "13"),

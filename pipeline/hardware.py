@@ -1,7 +1,7 @@
 """How a process uses its hardware: CPU threads, memory between steps, and GPU kernels that repeat themselves.
 
 torch is imported when it is needed, since the launcher asks for cores alone and imports no torch.
-A container may have less of it than the machine: what the control groups (cgroups(7), versions 1 and 2) allow counts.
+A container may have less of it than the machine: what the control groups (cgroups(7), version 2) allow counts.
 """
 
 import contextlib
@@ -104,12 +104,8 @@ def num_cores(root: Path = ROOT) -> int:
         cores = min(len(allowed), psutil.cpu_count(logical=False) or len(allowed))
     for folder in _control_groups(root):
         with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no quota
-            if (folder / "cpu.max").exists():
-                quota, period = map(int, (folder / "cpu.max").read_text().split())
-            else:
-                quota, period = (int((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
-            if quota > 0 and period > 0:
-                cores = min(cores, max(1, quota // period))
+            quota, period = map(int, (folder / "cpu.max").read_text().split())
+            cores = min(cores, max(1, quota // period))
     return cores
 
 
@@ -118,13 +114,8 @@ def _control_groups(root: Path) -> Iterator[Path]:
 
     In a container the path may be the host's, of which only the top is there, under the container's own name.
     """
+    top = root / "sys/fs/cgroup"
     with contextlib.suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers and "cpu" not in controllers.split(","):
-                continue
-            names = [controllers, "cpu"] if controllers else ["", "unified"]  # version 2 names no controller
-            for name in dict.fromkeys(names):
-                top = root / "sys/fs/cgroup" / name
-                own = top / path.lstrip("/")
-                yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(top) and folder.is_dir())
+            own = top / line.removeprefix("0::/")
+            yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(top) and folder.is_dir())

@@ -2,11 +2,12 @@
 
 `StreamBatches` reads the text as `batch_size` contiguous streams, left to right, state carried from step to step.
 `WindowBatches` reads overlapping windows, in random order from zero states or sliding along the text.
-Memory does not grow with the text: its ids are read where they lie, and no table of windows is made.
+Ids are read where they lie, so memory does not grow with the text, but for the random order of windows.
 A process holds its share of the `rows` of each global batch.
 Shapes: B rows of this process, T time steps.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -19,49 +20,6 @@ from charlstm.model.loss import IGNORE
 from charlstm.seeds import numpy_generator
 from charlstm.text.encoded import EncodedText, num_chars_of
 from charlstm.training.sizes import num_windows, stream_steps
-
-# Numbers in random order, without a table of them: any part of the order can be asked for, in memory for that part.
-#
-# A Feistel network maps the numbers below a power of 4 one to one, whatever its round function is (Luby and Rackoff
-# 1988). A number that lands at `size` or above is mapped again until it lands below ("cycle walking", Black and Rogaway
-# 2002): what is left is one to one, too. The power of 4 is less than 4 times `size`, so that this takes 4 rounds at
-# most on average.
-
-NUM_ROUNDS = 6
-Numbers = NDArray[np.uint64]
-
-
-class Permutation:
-    """An order of the numbers below `size`, drawn from `generator`."""
-
-    def __init__(self, size: int, generator: np.random.Generator) -> None:
-        self._size = size
-        self._half_bits = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
-        self._mask = np.uint64(2 ** int(self._half_bits) - 1)
-        self._keys = generator.integers(2**64, size=NUM_ROUNDS, dtype=np.uint64)
-
-    def numbers_at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The numbers at `places` of the order, all below `size`."""
-        numbers = self._mapped(places.astype(np.uint64))
-        while (is_outside := numbers >= self._size).any():
-            numbers[is_outside] = self._mapped(numbers[is_outside])
-        return numbers.astype(np.int64)
-
-    def _mapped(self, numbers: Numbers) -> Numbers:
-        left, right = numbers >> self._half_bits, numbers & self._mask
-        for key in self._keys:
-            left, right = right, left ^ (_mixed(right ^ key) & self._mask)
-        return left << self._half_bits | right
-
-
-def _mixed(numbers: Numbers) -> Numbers:
-    """SplitMix64's finalizer (Steele, Lea and Flood 2014): each bit depends on all."""
-    numbers = (numbers ^ numbers >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    numbers = (numbers ^ numbers >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return numbers ^ numbers >> np.uint64(31)
-
-
-# Batches.
 
 
 class Batch(NamedTuple):
@@ -191,13 +149,18 @@ class WindowBatches:
     def _starts_at(self, epoch: int, step: int) -> np.ndarray:
         windows = self._windows_from(step * self._batch_size)
         if not self.carries_state:
-            generator = numpy_generator(self._seed, "window order", epoch)
-            windows = Permutation(self._num_windows, generator).numbers_at(windows)
+            windows = window_order(self._num_windows, self._seed, epoch)[windows]
         starts: np.ndarray = windows * self._stride
         return starts
 
     def _windows_from(self, first: int) -> np.ndarray:
         return np.arange(first, min(first + self._batch_size, self._num_windows))
+
+
+@lru_cache(maxsize=1)
+def window_order(num_windows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return a random order (num_windows,) of an epoch's windows: 8 bytes of memory each."""
+    return numpy_generator(seed, "window order", epoch).permutation(num_windows)
 
 
 def read_batch(text: EncodedText, positions: np.ndarray, is_scored: np.ndarray) -> Batch:

@@ -1,8 +1,7 @@
-"""`charlstm score`: how well a trained model predicts a text, and the passages that surprise it most."""
+"""`charlstm score`: how well a trained model predicts a text, and the lines that surprise it most."""
 
 import json
 import math
-import re
 import sys
 from itertools import groupby
 from pathlib import Path
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 # From how many nats on a character has which color. 1 nat is a chance of 37 %, 3 nats 5 %, 6 nats 1 in 400.
 STEPS = ((6.0, "bold white on red"), (3.0, "red"), (1.0, "yellow"), (-math.inf, ""))
 MAX_COLORED = 5_000  # characters: of a longer text, a terminal shows the table alone
-EXCERPT = 60  # characters of a passage in a table
+EXCERPT = 60  # characters of a line in a table
 
 
 def score(
@@ -43,7 +42,7 @@ def score(
         Path | None,
         typer.Argument(metavar="FILE", help="UTF-8; `-` is standard input.", show_default=False, callback=from_here),
     ] = None,
-    lines: Annotated[int, typer.Option(min=0, help="How many of the most surprising passages to show.")] = 5,
+    lines: Annotated[int, typer.Option(min=0, help="How many of the most surprising lines to show.")] = 5,
     unknown: UnknownOption = "error",
     is_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     model: ModelOption = MODEL,
@@ -62,8 +61,7 @@ def score(
     if rule == "error":
         say_unseen(text, vocab_of(trained), "; `--unknown nearest` exchanges them, and reads CR LF as LF")
     result = trained.score(readable(trained, "text", text, rule))
-    # The most unusual for their length, in the order of the column that is shown.
-    passages = sorted(result.most_surprising(lines), key=lambda one: one.nats_per_char, reverse=True)
+    passages = result.most_surprising(lines)
     with to_the_end_of_a_pipe():
         if is_json:
             typer.echo(_json(result, passages, trained.info["model_sha256"]).encode())
@@ -98,10 +96,10 @@ def _figures(score: "Score") -> list[str]:
 def _table(passages: list["Passage"]) -> list[str]:
     rows = []
     for passage in passages:
-        text = printable(" / ".join(filter(None, re.split(r"\r?\n", passage.text))))
+        text = printable(passage.text.rstrip("\r"))
         excerpt = text if len(text) <= EXCERPT else f"{text[:EXCERPT]} ..."
-        rows.append(f"{_lines_of(passage):<13}{passage.nats_per_char:<11.2f}{excerpt}")
-    return ["", "lines        nats/char  most surprising first", *rows] if rows else []
+        rows.append(f"{passage.line:<8}{passage.nats_per_char:<11.2f}{excerpt}")
+    return ["", "line    nats/char  most surprising first", *rows] if rows else []
 
 
 def _show_colored(score: "Score") -> None:
@@ -118,8 +116,3 @@ def _show_colored(score: "Score") -> None:
 
 def _style_of(pair: tuple[str, float]) -> str:
     return next((style for least, style in STEPS if pair[1] >= least), "")  # none of NaN
-
-
-def _lines_of(passage: "Passage") -> str:
-    first, last = passage.first_line, passage.last_line
-    return f"{first}" if first == last else f"{first}-{last}"

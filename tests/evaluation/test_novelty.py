@@ -2,39 +2,17 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from learning import learn
 
 import charlstm
-from charlstm.language_model.scoring import maximal_runs, surprising
+from charlstm.language_model.scoring import Score
+from charlstm.model.loss import LossSum
 
 FOREIGN = {
     "German": "Es war einmal ein armer Mann, der lebte mit seiner Frau\nin einem kleinen Haus am Rande des Landes.\n",
     "Latin": "Gallia est omnis divisa in partes tres, unam\nincolunt Belgae, aliam Aquitani, tertiam Celtae.\n",
     "nonsense": "xv bnm ploi trez uyt gfd\nhgf dsa poi rew bvc\n",
 }
-
-
-def brute_force(scores: list[float]) -> list[tuple[int, int]]:
-    """By definition (Ruzzo & Tompa 1999): the run with the largest sum, the shortest of those, then left and right."""
-    sums = [
-        (sum(scores[first:end]), first - end, -first, (first, end))
-        for first in range(len(scores))
-        for end in range(first + 1, len(scores) + 1)
-    ]
-    best = max(sums, default=None)
-    if best is None or best[0] <= 0:
-        return []
-    first, end = best[3]
-    after = [(end + left, end + right) for left, right in brute_force(scores[end:])]
-    return [*brute_force(scores[:first]), (first, end), *after]
-
-
-@given(st.lists(st.integers(-5, 5).filter(bool), max_size=14))
-def test_maximal_runs_are_those_of_the_definition(scores: list[int]) -> None:
-    values = [score + position / 1024 for position, score in enumerate(scores)]  # no ties
-    assert maximal_runs(values) == brute_force(values)
 
 
 def prose(num_lines: int, seed: int) -> str:
@@ -53,21 +31,23 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> charlstm.Model:
 
 
 @pytest.mark.parametrize("language", FOREIGN)
-def test_a_foreign_paragraph_is_found_first(reader: charlstm.Model, language: str) -> None:
+def test_foreign_lines_are_found_first(reader: charlstm.Model, language: str) -> None:
     text, foreign = prose(60, 1), FOREIGN[language]
     at = text.index("\n\n", len(text) // 2) + 2
     score = reader.score(text[:at] + foreign + "\n" + text[at:])
-    first = score.most_surprising()[0]
-    assert first.text == foreign.strip("\n")
-    assert first.first_line == text.count("\n", 0, at) + 1
-    assert first.nats_per_char > score.nats_per_char + 1
+    found = score.most_surprising(2)
+    lines = foreign.splitlines()
+    assert {one.text for one in found} == {*lines}
+    assert sorted(one.line for one in found) == [text.count("\n", 0, at) + number for number in (1, 2)]
+    assert all(one.nats_per_char > score.nats_per_char + 1 for one in found)
 
 
-def test_passages_have_lines_and_places() -> None:
-    text = "aaaaaaaaaa\nbbbbbbbbbb\n\ncccccccccc\n" + "aaaaaaaaaa\n" * 9
-    nats = np.array([{"a": 1.0, "b": 4.0, "c": 4.0, "\n": 1.0}[one] for one in text])
+def test_lines_have_numbers_and_places() -> None:
+    text = "aaaaaaaaaa\nbbbbbbbbbb\n\ncccccccccc\nd\n" + 30 * "eeee "
+    nats = np.array([{"b": 4.0, "c": 5.0, "d": 9.0}.get(one, 1.0) for one in text])
     nats[0] = np.nan
-    (passage,) = surprising(text, nats)
-    assert (passage.first_line, passage.last_line, passage.start, passage.end) == (2, 4, 11, 33)
-    assert passage.text == text[passage.start : passage.end] == "bbbbbbbbbb\n\ncccccccccc"
-    assert passage.nats_per_char > 3
+    found = Score(text, nats, LossSum(float(np.nansum(nats)), len(text) - 1)).most_surprising(9)
+    assert [(one.line, one.text[:10]) for one in found[:2]] == [(4, "cccccccccc"), (2, "bbbbbbbbbb")]
+    assert sorted(one.line for one in found) == [1, 2, 4, 6, 6]  # a short line says too little, a long one is cut
+    assert all(one.text == text[one.start : one.end] for one in found)
+    assert found[1].nats_per_char == (4.0 * 10 + 1.0) / 11

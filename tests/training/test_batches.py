@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE
 from charlstm.text.encoded import EncodedText
-from charlstm.training.batches import Batches, Permutation, StreamBatches, WindowBatches, rows_of
+from charlstm.training.batches import Batches, StreamBatches, WindowBatches, rows_of
 
 
 def position_ids(length: int) -> np.ndarray:
@@ -127,30 +127,3 @@ def test_too_little_text_is_refused_with_what_would_fit() -> None:
     StreamBatches(EncodedText(position_ids(100)), batch_size=32, context_len=3, seed=0)
     with pytest.raises(TrainingError, match="90 windows of train.context_len 10, too few for a train.batch_size of 91"):
         WindowBatches(EncodedText(position_ids(100)), batch_size=91, context_len=10, stride=1, seed=0)
-
-
-def order(size: int, seed: int) -> np.ndarray:
-    return Permutation(size, np.random.default_rng(seed)).numbers_at(np.arange(size))
-
-
-@given(size=st.integers(1, 5000), seed=st.integers(0, 2**32))
-def test_each_number_comes_once(size: int, seed: int) -> None:
-    assert sorted(order(size, seed).tolist()) == list(range(size))
-
-
-@given(size=st.integers(2, 2**40), seed=st.integers(0, 2**32), data=st.data())
-def test_a_part_of_a_huge_order_has_no_number_twice_and_none_outside(size: int, seed: int, data: st.DataObject) -> None:
-    start = data.draw(st.integers(0, size - 1))
-    found = Permutation(size, np.random.default_rng(seed)).numbers_at(np.arange(start, min(size, start + 1000)))
-    assert found.min() >= 0 and found.max() < size
-    assert len(set(found.tolist())) == len(found)
-
-
-@pytest.mark.parametrize("size", [300, 1000])
-def test_every_number_comes_everywhere(size: int) -> None:
-    """The chi-squared statistics of where a number stands and of what follows it, over many orders."""
-    orders = np.stack([order(size, seed) for seed in range(2000)])
-    steps = (orders[:, 1] - orders[:, 0]) % size
-    for values in (orders[:, 0], orders[:, size // 2], orders[:, -1], np.argmax(orders == 0, axis=1), steps):
-        counts = np.bincount(values * 20 // size, minlength=20)
-        assert ((counts - 100) ** 2 / 100).sum() < 53  # 19 degrees of freedom, p = 5e-5: and the seeds are fixed
