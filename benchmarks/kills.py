@@ -2,26 +2,44 @@
 
 Usage: python -m benchmarks.kills [--count 100] [--seed 0]
 
-Trainings of one and of two processes take turns. Each is killed with all its processes a few times, then left to
-finish. A quarter of the kills come while the processes start, a quarter in the middle of training, and half at the
-moment when a checkpoint begins to be written.
+Trainings of one process, of two, and of one under `dvc repro` take turns. Each is killed a few times, then left to
+finish. Kills come in the first second, while the processes start, in the middle of training, when a checkpoint begins
+to be written, and in the last seconds. Either all processes are killed at once, as when the machine goes down, or the
+first, its launcher or a worker alone: then the others must have ended within 60 seconds.
 """
 
+import contextlib
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import torch
 
 from benchmarks.harness import console, new_parser
-from benchmarks.projects import kill, make_encoded_project, results, run, start, training_command
+from benchmarks.projects import (
+    PYTHON,
+    family,
+    kill,
+    make_encoded_project,
+    results,
+    run,
+    start,
+    training_command,
+)
 
 KILLS_PER_TRAINING = 5
 WORLDS = (1,) if torch.cuda.device_count() == 1 else (1, 2)  # NCCL has one process for each GPU
+DVC = 0  # in place of a number of processes: one, started by `dvc repro`
+MOMENTS = ("first second", "starting", "training", "saving", "saving", "ending")
+VICTIMS = ("all", "all", "first", "launcher", "worker")
+SECONDS_TO_END = 60
 OVERRIDE = {
     "model.hidden_size": 64,
     "train.epochs": 8,
@@ -31,7 +49,7 @@ OVERRIDE = {
     "train.initial": "initial",
     "train.state_reset_probability": 0.05,
 }
-MAX_START_SECONDS, MAX_TRAINING_SECONDS = 6.0, 2.0
+MAX_START_SECONDS, MAX_TRAINING_SECONDS, MAX_ENDING_SECONDS = 6.0, 2.0, 3.0
 
 
 def main() -> int:
@@ -41,23 +59,25 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     arguments = parser.parse_args()
     generator, moments = random.Random(arguments.seed), Counter[str]()
-    kills_each = min(KILLS_PER_TRAINING, -(-arguments.count // len(WORLDS)))  # so that each number has its turn
+    worlds = (*WORLDS, DVC)
+    kills_each = min(KILLS_PER_TRAINING, -(-arguments.count // len(worlds)))  # so that each number has its turn
     num_trainings = num_wrong = 0
     with tempfile.TemporaryDirectory(prefix="charlstm-kills-") as name:
         folder = Path(name)
         template, expected = train_undisturbed(folder)
         while moments.total() < arguments.count:
-            world = WORLDS[num_trainings % len(WORLDS)]
+            world = worlds[num_trainings % len(worlds)]
             project, log = folder / f"training-{num_trainings}", folder / f"log-{num_trainings}"
             shutil.copytree(template, project)
             for _ in range(min(kills_each, arguments.count - moments.total())):
-                moments[start_and_kill(project, world, log, generator)] += 1
-            code = run(project, training_command(world), log)
-            is_right = code == 0 and results(project) == expected[world]
+                moments[start_and_kill(project, world, log, generator, victims=VICTIMS)] += 1
+            code = run(project, command_of(world), log)
+            is_right = code == 0 and results(project) == expected[world or 1]
             num_wrong += not is_right
             num_trainings += 1
             verdict = "identical" if is_right else f"DIFFERENT (exit code {code})\n{log.read_text()[-2000:]}"
-            console.print(f"{moments.total():4d} kills, training {num_trainings} of {world} process(es): {verdict}")
+            kind = f"{world} process(es)" if world else "one process under dvc repro"
+            console.print(f"{moments.total():4d} kills, training {num_trainings} of {kind}: {verdict}")
     console.print(f"{in_words(moments)}; {num_trainings} trainings, {num_wrong} with other bytes")
     return int(num_wrong > 0)
 
@@ -66,6 +86,8 @@ def train_undisturbed(folder: Path) -> tuple[Path, dict[int, dict[str, str]]]:
     """A project with everything but a training, and what a training writes, by the number of processes."""
     template, log, expected = folder / "template", folder / "log", {}
     make_encoded_project(template, OVERRIDE)
+    for arguments in (["init", "--no-scm"], ["commit", "--force", "download", "split", "encode"]):
+        assert run(template, [*PYTHON, "dvc", *arguments], log) == 0, log.read_text()
     for world in WORLDS:
         project = folder / f"undisturbed-{world}"
         shutil.copytree(template, project)
@@ -79,24 +101,60 @@ def in_words(moments: Counter[str]) -> str:
     return f"{moments.total()} killed ({', '.join(f'{number} {moment}' for moment, number in moments.items())})"
 
 
-def start_and_kill(project: Path, world: int, log: Path, generator: random.Random, **variables: str) -> str:
-    """One start that does not live; what it was doing. Half of the kills wait until a checkpoint is being written."""
+def command_of(world: int) -> list[str]:
+    """Return the command that trains."""
+    return training_command(world) if world else [*PYTHON, "dvc", "repro", "--single-item", "train"]
+
+
+def start_and_kill(
+    project: Path,
+    world: int,
+    log: Path,
+    generator: random.Random,
+    victims: Sequence[str] = ("all",),
+    **variables: str,
+) -> str:
+    """Start a training and kill it. Return what it was doing.
+
+    Raises:
+        AssertionError: a process is left 60 seconds after another one was killed.
+    """
     offset = log.stat().st_size if log.exists() else 0
-    process = start(project, training_command(world), log, CHARLSTM_CHECKPOINT_SECONDS="0.2", **variables)
-    moment = generator.choice(["starting", "training", "saving", "saving"])
-    if moment == "starting":
+    process = start(project, command_of(world), log, CHARLSTM_CHECKPOINT_SECONDS="0.2", **variables)
+    moment = generator.choice(MOMENTS)
+    if moment == "first second":
+        time.sleep(generator.uniform(0, 1))
+    elif moment == "starting":
         time.sleep(generator.uniform(0, MAX_START_SECONDS))
     else:
-        while process.poll() is None and b"parameters, " not in log.read_bytes()[offset:]:
+        last = f"epoch {OVERRIDE['train.epochs']}/" if moment == "ending" else "parameters, "
+        while process.poll() is None and last.encode() not in log.read_bytes()[offset:]:
             time.sleep(0.02)
-        deadline = time.monotonic() + generator.uniform(0, MAX_TRAINING_SECONDS)
+        seconds = MAX_ENDING_SECONDS if moment == "ending" else MAX_TRAINING_SECONDS
+        deadline = time.monotonic() + generator.uniform(0, seconds)
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
         while moment == "saving" and process.poll() is None and not any(project.glob(".charlstm/*/.step-*")):
             time.sleep(0.0005)
     moment = moment if process.poll() is None else "finished before"
-    kill(process)
+    kill_one(process, generator.choice(victims))
     return moment
+
+
+def kill_one(process: subprocess.Popen[bytes], victim: str) -> None:
+    """Kill all processes, or one, of which the others take notice."""
+    everyone = family(process)
+    if victim == "all" or not everyone:
+        kill(process)
+        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        everyone[{"first": 0, "launcher": min(1, len(everyone) - 1), "worker": -1}[victim]].kill()
+    if victim == "first":
+        process.wait()
+    _, alive = psutil.wait_procs(everyone, timeout=SECONDS_TO_END)
+    left = [one.cmdline() for one in alive]
+    kill(process)
+    assert not left, f"left {SECONDS_TO_END} s after the {victim} was killed: {left}"
 
 
 if __name__ == "__main__":

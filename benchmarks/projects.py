@@ -174,7 +174,8 @@ def training_command(num_processes: int, *options: str) -> list[str]:
 
 def start(project: Path, command: list[str], log: Path, **env: str) -> subprocess.Popen[bytes]:
     """Run `command` in the project with one thread a process; its stderr goes to `log`."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", **env}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where DVC finds `python`
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", **env}
     with log.open("ab") as stderr:
         return subprocess.Popen(command, cwd=project, env=environment, stdout=stderr, stderr=stderr)
 
