@@ -24,6 +24,7 @@ import torch
 
 from benchmarks.harness import console, new_parser
 from benchmarks.projects import (
+    LAUNCH,
     PYTHON,
     family,
     kill,
@@ -39,6 +40,7 @@ WORLDS = (1,) if torch.cuda.device_count() == 1 else (1, 2)  # NCCL has one proc
 DVC = 0  # in place of a number of processes: one, started by `dvc repro`
 MOMENTS = ("first second", "starting", "training", "saving", "saving", "ending")
 VICTIMS = ("all", "all", "first", "launcher", "worker")
+FINISHED = "finished before"
 SECONDS_TO_END = 60
 OVERRIDE = {
     "model.hidden_size": 64,
@@ -49,7 +51,7 @@ OVERRIDE = {
     "train.initial": "initial",
     "train.state_reset_probability": 0.05,
 }
-MAX_START_SECONDS, MAX_TRAINING_SECONDS, MAX_ENDING_SECONDS = 6.0, 2.0, 3.0
+MAX_START_SECONDS, MAX_TRAINING_SECONDS, MAX_ENDING_SECONDS = 5.0, 1.0, 1.5
 
 
 def main() -> int:
@@ -65,11 +67,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="charlstm-kills-") as name:
         folder = Path(name)
         template, expected = train_undisturbed(folder)
-        while moments.total() < arguments.count:
+        while (num_left := arguments.count - moments.total() + moments[FINISHED]) > 0:
             world = worlds[num_trainings % len(worlds)]
             project, log = folder / f"training-{num_trainings}", folder / f"log-{num_trainings}"
             shutil.copytree(template, project)
-            for _ in range(min(kills_each, arguments.count - moments.total())):
+            for _ in range(min(kills_each, num_left)):
                 moments[start_and_kill(project, world, log, generator, victims=VICTIMS)] += 1
             code = run(project, command_of(world), log)
             is_right = code == 0 and results(project) == expected[world or 1]
@@ -86,7 +88,7 @@ def train_undisturbed(folder: Path) -> tuple[Path, dict[int, dict[str, str]]]:
     """A project with everything but a training, and what a training writes, by the number of processes."""
     template, log, expected = folder / "template", folder / "log", {}
     make_encoded_project(template, OVERRIDE)
-    for arguments in (["init", "--no-scm"], ["commit", "--force", "download", "split", "encode"]):
+    for arguments in (["init", "--no-scm"], ["commit", "--force", "check", "download", "split", "encode"]):
         assert run(template, [*PYTHON, "dvc", *arguments], log) == 0, log.read_text()
     for world in WORLDS:
         project = folder / f"undisturbed-{world}"
@@ -102,8 +104,10 @@ def in_words(moments: Counter[str]) -> str:
 
 
 def command_of(world: int) -> list[str]:
-    """Return the command that trains."""
-    return training_command(world) if world else [*PYTHON, "dvc", "repro", "--single-item", "train"]
+    """Return the command that trains. Several processes start as README says, so that they are told of a death."""
+    if world == DVC:
+        return [*PYTHON, "dvc", "repro", "--single-item", "train"]
+    return [*(LAUNCH if world > 1 else []), *training_command(world)]
 
 
 def start_and_kill(
@@ -136,7 +140,7 @@ def start_and_kill(
             time.sleep(0.005)
         while moment == "saving" and process.poll() is None and not any(project.glob(".charlstm/*/.step-*")):
             time.sleep(0.0005)
-    moment = moment if process.poll() is None else "finished before"
+    moment = moment if process.poll() is None else FINISHED
     kill_one(process, generator.choice(victims))
     return moment
 

@@ -150,7 +150,7 @@ def make_project(folder: Path, override: Override | None = None, content: str | 
 def make_encoded_project(folder: Path, override: Override | None = None, content: str | None = None) -> None:
     """The same after download, split and encode, with a model to begin from, if one is named."""
     make_project(folder, override, content)
-    for stage in ("download", "split", "encode"):
+    for stage in ("check", "download", "split", "encode"):
         subprocess.run([*PYTHON, f"pipeline.{stage}"], cwd=folder, check=True, capture_output=True)
     if "train.initial" in (override or {}):
         write_initial(folder)

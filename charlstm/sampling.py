@@ -13,7 +13,7 @@ from charlstm.errors import TextRequestError
 MAX_INTEGER = 2**63 - 1  # torch's
 MAX_TEXTS = 100_000  # of a call, which keeps them all, each with the state after it
 MAX_TEMPERATURE = 1e38  # what fp32 holds, as in `sample.temperatures`
-Unknown = Literal["error", "nearest", "skip"]
+Unknown = Literal["error", "replace"]
 
 
 class Rule(NamedTuple):
@@ -126,7 +126,7 @@ def unknown_rule(value: object) -> Unknown:
         TextRequestError: no such rule.
     """
     if value not in get_args(Unknown):
-        raise TextRequestError(f"unknown: expected error, nearest or skip, got {short(value)}")
+        raise TextRequestError(f"unknown: expected error or replace, got {short(value)}")
     return cast(Unknown, value)
 
 

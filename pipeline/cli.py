@@ -35,7 +35,7 @@ COMMANDS = {  # by group: the module, and what the list of commands says, the fi
     "Review: which model do I keep, and why": {
         "ui": ("ui", "Open MLflow's page of the runs of each text, in the right view."),
         "review": ("review", "Put models side by side in one page."),
-        "sweep": ("sweep", "Show a sweep of `dvc exp run --queue`: a table and a picture."),
+        "sweep": ("sweep", "Train several values of parameters, compare them, keep the best."),
     },
     "Lineage: which bytes came from which": {
         "trace": ("trace", "List all trainings, or say what one was made of."),

@@ -7,7 +7,6 @@ import gc
 import os
 import sys
 import tempfile
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from charlstm.errors import CharlstmError, CorpusError, TextRequestError, VocabularyError
+from charlstm.errors import CharlstmError, CorpusError
 from charlstm.sampling import Unknown
 from charlstm.tracking.registered_model import download_model, is_address
 from pipeline.run.project import PIPELINE, from_here, store
@@ -33,13 +32,11 @@ UnknownOption = Annotated[
     typer.Option(
         "--unknown",
         metavar="RULE",
-        help="Characters that the model never saw: `error`, `nearest` (quotes, dashes, accents and case are folded) or "
-        "`skip`.",
+        help="Characters that the model never saw: `error`, or `replace` (by U+FFFD, or left out).",
     ),
 ]
 STDIN = Path("-")
 CLOSED_PIPE = 141  # as the shell has it of a program that SIGPIPE ends
-MAX_NOTE_CHARS = 300
 MAX_TEXT_BYTES = 500_000_000  # it is held in memory
 
 
@@ -84,27 +81,15 @@ def _check_is_there(where: str) -> None:
         raise CharlstmError(f"{Path.cwd()}: this is no project, so it has no model; name the folder of one")
 
 
-def readable(model: "Model", name: str, text: str, unknown: Unknown) -> str:
-    """`text` with its unknown characters exchanged; standard error says by which.
-
-    With the rule `error` it stays as it is: the model says what is wrong.
-
-    Raises:
-        TextRequestError: a character has no near one.
-    """
-    from charlstm.prompts import fold
+def readable(model: "Model", text: str, unknown: Unknown) -> str:
+    """Return `text` with unknown characters replaced, if the rule says so. Standard error says which."""
+    from charlstm.prompts import replaced
 
     if unknown == "error":
         return text
-    try:
-        folded = fold(text, vocab_of(model), unknown)
-    except VocabularyError as error:
-        raise TextRequestError(f"{name}: {error}") from None
-    if folded.replaced:
-        pairs = [f"{old!r} -> {new!r} ({count})" for (old, new), count in folded.replaced.items()]
-        shown = textwrap.shorten(", ".join(pairs), MAX_NOTE_CHARS, placeholder=" ...")
-        _say(f"note: characters that the model never saw were exchanged: {shown}")
-    return folded.text
+    vocab = vocab_of(model)
+    say_unseen(text, vocab)
+    return replaced(text, vocab)
 
 
 def vocab_of(model: "Model") -> "Vocab":
@@ -115,12 +100,13 @@ def vocab_of(model: "Model") -> "Vocab":
     return ByteVocab() if characters is None else Vocab(characters)
 
 
-def say_unseen(text: str, vocab: "Vocab", advice: str = "") -> None:
-    """Say on standard error which characters of a text to score are read as U+FFFD, where the model knows that one."""
+def say_unseen(text: str, vocab: "Vocab") -> None:
+    """Say on standard error which characters of a text the model never saw, and how they are read."""
     from charlstm.text.vocabulary import UNSEEN, describe
 
-    if (unseen := vocab.unknown(text)) and not vocab.unknown(UNSEEN):
-        _say(f"note: characters that the model never saw are read as U+FFFD: {describe(unseen)}{advice}")
+    if unseen := vocab.unknown(text):
+        fate = "left out" if vocab.unknown(UNSEEN) else "read as U+FFFD"
+        _say(f"note: characters that the model never saw are {fate}: {describe(unseen)}")
 
 
 def _say(note: str) -> None:

@@ -26,11 +26,10 @@ from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, load_parts
-from charlstm.text.vocabulary import Ids
+from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.tracking.registered_model import LoggedModel
 from pipeline.hardware import use_reproducible_kernels
 from pipeline.lineage import provenance
-from pipeline.proposal import remedy
 from pipeline.run import stage
 from pipeline.run.dvc import Paths
 
@@ -54,7 +53,7 @@ def run(params: Params, paths: Paths) -> None:
     text = _beginning(val, params.evaluate.max_chars, "validation")
     losses, nats_N = _measure(trained, text, params.evaluate.window_lens, paths)
     write_csv(paths.evaluate / BLOCKS, pd.DataFrame(blocks_of(nats_N, text)._asdict()))
-    baselines = _compare(params, paths, losses[HEADLINE], train, text, trained, tables)
+    baselines = _compare(paths, losses[HEADLINE], train, text, trained.vocab)
     _find_cells(trained, val.ids, paths)
     for part in test:
         log.info("the test part, which no choice has seen:")
@@ -147,32 +146,14 @@ def _measure(
     return losses, nats_N
 
 
-def _compare(
-    params: Params,
-    paths: Paths,
-    loss: LossSum,
-    train: EncodedText,
-    text: EncodedText,
-    trained: TrainedModel,
-    tables: Tables,
-) -> Baselines:
-    """N-grams and xz on the same text, and what helps if one is better: a warning if it is an n-gram."""
-    vocab = trained.vocab
+def _compare(paths: Paths, loss: LossSum, train: EncodedText, text: EncodedText, vocab: Vocab) -> Baselines:
+    """Measure n-grams and xz on the same text. Warn if one of them is as good as the model."""
     baselines = measure_baselines(vocab.decode(train.last(MAX_CHARS).ids), vocab.decode(text.first(MAX_CHARS).ids))
     write_document(paths.evaluate / BASELINES, baselines, indent=2)
     ours = loss.bits_per_char
     log.info("%-13s %.4f bits/char; %s", "the model", ours, baselines.in_words())
-    if verdict := baselines.verdict(ours):
-        helps = remedy(
-            params,
-            best_epoch=int(tables.epochs["val_nats_per_char"].argmin()) + 1,
-            num_epochs=len(tables.epochs),
-            num_train_chars=train.num_chars,
-            vocab_size=len(vocab),
-            num_parameters=trained.model.shape.num_parameters,
-        )
-        is_below_ngram = min(baselines.ngrams.values()) < ours
-        log.log(logging.WARNING if is_below_ngram else logging.INFO, "%s; %s", verdict, helps)
+    if not baselines.is_beaten_by(ours):
+        log.warning("%s; `python -m pipeline.report` says what may help", baselines.verdict(ours))
     return baselines
 
 

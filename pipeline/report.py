@@ -35,7 +35,8 @@ def run(params: Params, paths: Paths) -> None:
     console.print(_losses(review))
     baselines, ours = read_baselines(paths.evaluate / BASELINES), review.losses[HEADLINE].bits_per_char
     console.print(f"For comparison: {baselines.in_words()} bits/char, by the same training text.")
-    if verdict := baselines.verdict(ours):
+    helps = ""
+    if not baselines.is_beaten_by(ours):
         helps = remedy(
             params,
             best_epoch=review.best_epoch,
@@ -44,7 +45,8 @@ def run(params: Params, paths: Paths) -> None:
             vocab_size=review.vocab_size,
             num_parameters=review.num_parameters,
         )
-        console.print(f"{verdict}; {helps}.")
+    verdict = baselines.verdict(ours)
+    console.print(f"{verdict[0].upper()}{verdict[1:]}.{f' {helps[0].upper()}{helps[1:]}.' if helps else ''}")
     reported = params.evaluate.published
     if reported is not None and reported.validation_sha256 != review.validation_sha256:
         console.print("Another validation text than that of the published losses: they do not apply.")

@@ -73,7 +73,7 @@ def encoded(prepare: Prepare, blank_store: Path) -> Path:
     def build(folder: Path) -> None:
         make_project(folder)
         shutil.copy(blank_store, folder)
-        run_stages(folder, "download", "split", "encode")
+        run_stages(folder, "check", "download", "split", "encode")
 
     return prepare("encoded", build)
 
@@ -130,7 +130,7 @@ def recorded(prepare: Prepare, encoded: Path) -> Path:
     def build(folder: Path) -> None:
         shutil.copytree(encoded, folder, ignore=shutil.ignore_patterns("__pycache__"))
         start_dvc(folder)
-        dvc(folder, "git", "add", "--", ".", ":(exclude)Datasets")  # DVC's
+        dvc(folder, "git", "add", "--", ".", ":(exclude)Datasets", ":(exclude)artifacts")  # DVC's
         dvc(folder, "git", "commit", "-qm", "code")
         run_stages(folder, "train", "evaluate", "sample")
         dvc(folder, "commit", "--force")

@@ -75,6 +75,9 @@ def xz_bits(train: bytes, text: bytes) -> int:
     return 8 * (after - before)
 
 
+MAX_DRAW_BITS = 0.01  # bits a character: what is nearer is called a draw
+
+
 class Baselines(Document):
     """Bits a character of one text by several means. N-grams score each character but the first, compressors all."""
 
@@ -94,22 +97,25 @@ class Baselines(Document):
         """Of every baseline, by its name."""
         return self.ngrams | self.compressors
 
-    def better_than(self, bits_per_char: float) -> str | None:
-        """The best baseline, if it beats a model of `bits_per_char`."""
-        bits, best = min((bits, name) for name, bits in self.bits_per_char.items())
-        return best if bits < bits_per_char else None
-
     def in_words(self) -> str:
         """The best n-gram and all compressors: `a 6-gram gives 2.1034, xz 2.8512`."""
         others = "".join(f", {name} {bits:.4f}" for name, bits in self.compressors.items())
         return f"a {self.best_ngram} gives {self.ngrams[self.best_ngram]:.4f}{others}"
 
     def verdict(self, bits_per_char: float) -> str:
-        """What predicts the text better than a model of `bits_per_char`; empty if nothing does."""
-        if (better := self.better_than(bits_per_char)) is None:
-            return ""
-        figures = f"{self.bits_per_char[better]:.4f} against {bits_per_char:.4f} bits/char"
-        return f"{better} predicts this text better than the model, with {figures}"
+        """Say whether a model of `bits_per_char` predicts the text better than the best baseline, or alike."""
+        name, bits = min(self.bits_per_char.items(), key=lambda item: item[1])
+        best = f"a {name}" if name in self.ngrams else name
+        figures = f"{bits_per_char:.4f} against {bits:.4f} bits/char"
+        if abs(bits - bits_per_char) <= MAX_DRAW_BITS:
+            return f"a draw: the model and {best} predict this text alike, {figures}"
+        if bits_per_char < bits:
+            return f"the model predicts this text better than {best}, {figures}"
+        return f"{best} predicts this text better than the model: the model has {figures}"
+
+    def is_beaten_by(self, bits_per_char: float) -> bool:
+        """Whether a model of `bits_per_char` is better than every baseline, and by more than a draw."""
+        return bits_per_char < min(self.bits_per_char.values()) - MAX_DRAW_BITS
 
 
 def measure_baselines(train: str, text: str) -> Baselines:

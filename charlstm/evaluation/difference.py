@@ -8,8 +8,8 @@ closed form. So nothing is drawn.
 A block is a stretch of the text of so many characters, also for a model of bytes: all models that were measured on one
 text have the same blocks.
 
-The seed: a training of the same recipe with another seed has another loss. What seeds explain of a difference of means
-is Welch's test (1947), and Student's where one of the recipes was trained only once.
+The seed: a training of the same recipe with another seed has another loss. Student's test says what seeds explain of a
+difference of means.
 
 A difference is real if neither explains it, at the 5 % level. See docs/review.md.
 
@@ -22,6 +22,7 @@ import statistics
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -37,6 +38,7 @@ MAX_BLOCKS = 10_000  # of a longer text, a block has twice as many characters, o
 LEVEL = 0.05
 MIN_BLOCKS = 20  # of fewer, an interval would be too narrow
 MORE_SEEDS = "charlstm sweep --seeds 3"
+SEED_DEVIATION = 0.02  # nats per character: the largest of the recipes and texts that were measured (docs/review.md)
 
 Model = TypeVar("Model")
 
@@ -134,17 +136,15 @@ class Trained(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """How much higher the loss of `other` is than that of `best`, in nats per character."""
+    """How much higher the loss of `other` is than the loss of `best`, in nats per character."""
 
     best: Trained
     other: Trained
     nats_per_char: float
     by_text: float | None
     """Half of the 95 % interval by blocks; None where blocks are missing or too few."""
-    by_seeds: float | None
-    """The largest difference that seeds explain; None if each was trained once."""
-    num_pairs: int = 1
-    """How many were compared."""
+    by_seeds: float
+    """The largest difference that seeds explain."""
 
     @property
     def is_beyond_text(self) -> bool:
@@ -154,7 +154,7 @@ class Difference(NamedTuple):
     @property
     def is_beyond_seeds(self) -> bool:
         """Whether seeds do not explain it."""
-        return self.by_seeds is not None and self.nats_per_char > self.by_seeds
+        return self.nats_per_char > self.by_seeds
 
     @property
     def is_real(self) -> bool:
@@ -162,48 +162,52 @@ class Difference(NamedTuple):
         return self.is_beyond_text and self.is_beyond_seeds
 
     def in_numbers(self) -> str:
-        """The difference ± half of its interval, if that is known."""
+        """Return the difference ± half of its interval, if that is known."""
         half = "" if self.by_text is None else f" ± {self.by_text:.4f}"
         return f"{self.nats_per_char:.4f}{half}"
 
     def __str__(self) -> str:
-        """Which recipe is better, and whether that may be chance and why."""
+        """Say which recipe is better, and whether that may be chance and why."""
         if f"{self.nats_per_char:.4f}" == "0.0000":
             return f"{self.best.name} and {self.other.name} have the same loss on this text, to four decimals."
         lower = f"{self.best.name} is lower than {self.other.name} by {self.in_numbers()} nats per character."
+        is_once = len(self.best.losses) == len(self.other.losses) == 1
+        seeds = f"other seeds explain up to {self.by_seeds:.4f}"
+        if is_once:
+            seeds += f", as far as seeds were measured (`{MORE_SEEDS}` trains more)"
         if self.is_real:
-            return f"{lower} That is more than chance: seeds explain up to {self.by_seeds:.4f}."
-        reasons = []
+            return f"{lower} That is more than chance: {seeds}."
+        text = "more of this text might say otherwise"
         if self.by_text is None:
-            reasons.append("how much this text decides is unknown")
-        elif not self.is_beyond_text:
-            reasons.append("more of this text might say otherwise")
-        if self.by_seeds is None:
-            reasons.append(f"each was trained with one seed (`{MORE_SEEDS}` trains more)")
-        elif not self.is_beyond_seeds:
-            reasons.append(f"seeds explain up to {self.by_seeds:.4f}")
-        same = "More of this text would say the same. It still" if self.is_beyond_text else "That"
-        return f"{lower} {same} may be chance: {', and '.join(reasons)}."
+            text = "how much this text decides is unknown"
+        reasons = [*([] if self.is_beyond_text else [text]), *([] if self.is_beyond_seeds else [seeds])]
+        return f"{lower} That may be chance: {', and '.join(reasons)}."
 
 
 def compare(groups: Sequence[Trained]) -> list[Difference]:
-    """The recipe with the lowest loss against each other one, which were all measured on the same text.
-
-    The best was found by looking, so the level of what seeds explain is shared out over all pairs (Bonferroni).
-    """
+    """Compare the recipe with the lowest loss with each other one; all were measured on the same text."""
     best = min(groups, key=lambda one: one.loss)
-    num_pairs = len(groups) * (len(groups) - 1) // 2
-    return [difference(best, other, num_pairs) for other in groups if other is not best]
+    return [difference(best, other, groups) for other in groups if other is not best]
 
 
-def difference(best: Trained, other: Trained, num_pairs: int = 1) -> Difference:
-    """One pair of `num_pairs`."""
+def compare_neighbors(groups: Sequence[Trained]) -> list[Difference]:
+    """Compare each recipe with the next one. `groups` are in the order of their losses, the lowest first."""
+    return [difference(better, other, groups) for better, other in pairwise(groups)]
+
+
+def difference(best: Trained, other: Trained, groups: Sequence[Trained]) -> Difference:
+    """Compare two of `groups`, whose seeds all tell how much seeds matter.
+
+    The pair was found by looking, so the level is shared out over all pairs (Bonferroni).
+    """
     first, second = best.mean_blocks(), other.mean_blocks()
     by_text = None
     if first is not None and second is not None and first.are_those_of(second):
         by_text = half_interval(first, second)
-    by_seeds = explained_by_seeds(best.losses, other.losses, LEVEL / num_pairs)
-    return Difference(best, other, other.loss - best.loss, by_text, by_seeds, num_pairs)
+    level = LEVEL / max(1, len(groups) * (len(groups) - 1) // 2)
+    sizes = (len(best.losses), len(other.losses))
+    by_seeds = explained_by_seeds(sizes, [one.losses for one in groups], level)
+    return Difference(best, other, other.loss - best.loss, by_text, by_seeds)
 
 
 def why_no_interval(groups: Sequence[Trained]) -> list[str]:
@@ -239,20 +243,18 @@ def half_interval(first: Blocks, second: Blocks) -> float | None:
     return float(stdtrit(num_runs - 1, 1 - LEVEL / 2) * error)
 
 
-def explained_by_seeds(first: Sequence[float], second: Sequence[float], level: float = LEVEL) -> float | None:
-    """The largest difference of two means of trainings that is no surprise at this level, if only seeds differ.
+def explained_by_seeds(sizes: tuple[int, int], groups: Sequence[Sequence[float]], level: float = LEVEL) -> float:
+    """Return the largest difference of two means of losses that is no surprise at this level if only seeds differ.
 
-    Welch's test. A recipe that was trained once is taken to vary as the other does; None if both were.
+    Student's test, with the variance within all `groups`. Few seeds say little about it. So where the deviation is no
+    larger than what was measured elsewhere, that value is taken as known, if the result is smaller.
     """
-    variances = [statistics.variance(one) for one in (first, second) if len(one) > 1]
-    if not variances:
-        return None
-    if len(variances) == 1:  # Student's
-        error = variances[0] * (1 / len(first) + 1 / len(second))
-        freedom = float(max(len(first), len(second)) - 1)
-    else:
-        parts = [variance / len(one) for variance, one in zip(variances, (first, second), strict=True)]
-        error = sum(parts)
-        squares = sum(part**2 / (len(one) - 1) for part, one in zip(parts, (first, second), strict=True))
-        freedom = error**2 / squares if squares else float(len(first) + len(second) - 2)
-    return float(stdtrit(freedom, 1 - level / 2)) * math.sqrt(error)
+    freedom = sum(len(losses) - 1 for losses in groups)
+    squares = sum((len(losses) - 1) * statistics.variance(losses) for losses in groups if len(losses) > 1)
+    scale = math.sqrt(1 / sizes[0] + 1 / sizes[1])
+    known = statistics.NormalDist().inv_cdf(1 - level / 2) * SEED_DEVIATION * scale
+    if freedom == 0:
+        return known
+    deviation = math.sqrt(squares / freedom)
+    found = float(stdtrit(freedom, 1 - level / 2)) * deviation * scale
+    return min(found, known) if deviation <= SEED_DEVIATION else found

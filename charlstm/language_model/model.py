@@ -26,7 +26,7 @@ from charlstm.language_model.scoring import Score
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel, load_model
-from charlstm.prompts import check_stops, readable, with_sign
+from charlstm.prompts import check_stops, readable, replaced
 from charlstm.sampling import Sampling, SamplingOptions, Unknown, short, whole
 from charlstm.text.encoded import EncodedText, begins_character, num_chars_of
 from charlstm.text.vocabulary import UNSEEN, Ids
@@ -203,7 +203,7 @@ class Model:
         characters, or fewer if it comes to one of `stop`, before which it ends, or after it with `keep_stop`.
         `temperature` (0.8) divides the logits (0: always the likeliest character). `top_k`, `top_p` and `min_p` leave
         out unlikely characters, and `seed` (0) chooses among the others. `unknown` says what becomes of characters of
-        the prompt that the model never saw: `error`, `nearest` or `skip`. With a `state`, the model goes on from what
+        the prompt that the model never saw: `error` or `replace`. With a `state`, the model goes on from what
         it has read, and the prompt may be empty.
 
         Raises:
@@ -246,7 +246,7 @@ class Model:
         text, before = self._scorable(text, unknown), self._lstm_state(state)
         if len(text) < 2 and before is None:
             raise TextRequestError("text: expected at least two characters, of which the second is scored")
-        ids = self._vocab.encode(with_sign(text, self._vocab))
+        ids = self._vocab.encode(replaced(text, self._vocab))
         nats_N, before_last = char_losses(self._model, EncodedText(ids), before or self._model.zero_state(1))
         first = math.nan
         if before is not None:
@@ -266,7 +266,7 @@ class Model:
         """
         text, before = self._scorable(text, unknown), self._lstm_state(state)
         return self._keep(
-            self._read(self._vocab.encode(with_sign(text, self._vocab)), before or self._model.zero_state(1))
+            self._read(self._vocab.encode(replaced(text, self._vocab)), before or self._model.zero_state(1))
         )
 
     @cached_property

@@ -89,7 +89,7 @@ def generate(
     whole("num_texts", num_texts)
     rule, text = unknown_rule(unknown), _prompt(prompt, prompt_file)
     trained = open_model(model)
-    text = readable(trained, "prompt", _beginning(trained) if text is None else text, rule)
+    text = readable(trained, _beginning(trained) if text is None else text, rule)
     with to_the_end_of_a_pipe():
         if is_json:
             _write_json(trained, text, num_texts, options)

@@ -58,9 +58,12 @@ def score(
     if not text:
         raise CorpusError("expected a text to score, found an empty one")
     trained = open_model(model)
-    if rule == "error":
-        say_unseen(text, vocab_of(trained), "; `--unknown nearest` exchanges them, and reads CR LF as LF")
-    result = trained.score(readable(trained, "text", text, rule))
+    from charlstm.text.vocabulary import UNSEEN  # numpy
+
+    vocab = vocab_of(trained)
+    if rule == "error" and not vocab.unknown(UNSEEN):
+        say_unseen(text, vocab)
+    result = trained.score(readable(trained, text, rule))
     passages = result.most_surprising(lines)
     with to_the_end_of_a_pipe():
         if is_json:

@@ -6,11 +6,9 @@ it, for git. So `dvc push`, `dvc pull` and a fresh clone have it.
 
 import os
 import shutil
-import time
 from collections.abc import Mapping
-from itertools import count, cycle
+from itertools import count
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from charlstm.corpus.fetch import local_path
@@ -18,7 +16,7 @@ from charlstm.errors import CharlstmError, CorpusError, ParamsError
 from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.files.documents import did_you_mean
 from charlstm.model.shape import CONFIG, WEIGHTS
-from charlstm.params import AUTO, NOTHING, Params
+from charlstm.params import AUTO, NOTHING
 from charlstm.text.vocabulary import VOCAB
 from pipeline import recipes
 from pipeline.new.text import DOCUMENT_SEPARATOR, Source, TextReport, find_source, name_of, read
@@ -26,14 +24,13 @@ from pipeline.proposal import FEW_TRAIN_CHARS, Proposal, TextCounts, Training, p
 from pipeline.recipes import CONF, CORPORA, RECIPES, load, names, path_of
 from pipeline.run.dvc import EXTENSION, ask_dvc, load_paths, reason_of
 from pipeline.run.project import PARAMS
+from pipeline.timing import step_seconds
 
 if TYPE_CHECKING:  # torch takes a second to import: mistakes are reported first
     from charlstm.model.model_folder import TrainedModel
 
 NAME_LENGTH = 12  # digits of the SHA-256
 MIN_KNOWN = 0.5  # of a text; the model of Dickens knows 0.25 of the Russian one, and does harm: docs/benchmarks.md
-NUM_WARM_UP_STEPS, NUM_STEPS = 4, 20
-STEPS_PER_EPOCH = 16  # of the text at random that is read
 
 
 class InitialModel(NamedTuple):
@@ -208,32 +205,3 @@ def _proposal(
     if text.num_train < FEW_TRAIN_CHARS and not initial:
         proposal.reasons.append("a short text: a model of a longer one in the same language helps more (--from MODEL)")
     return initial.begin(proposal, report.counts) if initial else proposal
-
-
-def step_seconds(params: Params, vocab_size: int) -> float:
-    """How fast this machine trains: the seconds of a step, in this process; the median of twenty."""
-    import numpy as np
-    import torch
-
-    from charlstm.text.encoded import EncodedText
-    from charlstm.training.learner import Learner
-    from charlstm.training.processes import Processes
-    from pipeline import hardware
-
-    hardware.keep_freed_memory()
-    hardware.use_reproducible_kernels()
-    hardware.set_num_threads(hardware.work_of(params))
-    train = params.train.model_copy(update={"warmup_steps": 0})  # the text is too short to warm up the rate
-    length = STEPS_PER_EPOCH * train.batch_size * train.context_len + 1
-    text = EncodedText(np.random.default_rng(0).integers(vocab_size, size=length, dtype=np.uint32))
-    processes = Processes(train.precision, on_cpu=hardware.is_kept_on_cpu())
-    learner = Learner(text, vocab_size, params.model, train, processes)
-    numbers = cycle(range(learner.batches.steps_per_epoch - 1))  # the last batch is not whole
-    seconds = []
-    for _ in range(NUM_WARM_UP_STEPS + NUM_STEPS):
-        started, number = time.perf_counter(), next(numbers)
-        learner.take_step(number, 1, number)
-        if torch.accelerator.is_available():
-            torch.accelerator.synchronize()
-        seconds.append(time.perf_counter() - started)
-    return median(seconds[NUM_WARM_UP_STEPS:])

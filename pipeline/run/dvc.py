@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, reduce
 from operator import getitem
@@ -23,6 +23,7 @@ from charlstm.errors import CharlstmError, ParamsError
 from charlstm.files.atomic import SUMS
 from charlstm.files.documents import load_yaml, parse_yaml, validate
 from charlstm.parameter_names import flatten
+from pipeline.run.interruption import request_sigterm
 from pipeline.run.project import LOCK, PARAMS, PIPELINE, declared_paths
 
 if TYPE_CHECKING:  # commands that need no parameters start without their schema
@@ -38,6 +39,7 @@ class Paths(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    checked: Path
     corpus: Path
     split: Path
     encoded: Path
@@ -177,12 +179,23 @@ def run_dvc(
     environment: Mapping[str, str] = os.environ,
     folder: Path | None = None,
     stdout: IO[str] | None = None,
+    stderr: IO[str] | None = None,
+    watch: Callable[[], None] = lambda: None,
 ) -> int:
-    """Run a command of DVC's, with the programs next to this interpreter before others; its exit code."""
+    """Run a command of DVC's, with the programs next to this interpreter before others. Return its exit code.
+
+    DVC is told when this process dies. `watch` is called each second.
+    """
     env = {**environment, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"}
-    with subprocess.Popen([*DVC, *arguments], env=env, cwd=folder, stdout=stdout) as process:
+    command = [*DVC, *arguments]
+    with subprocess.Popen(
+        command, env=env, cwd=folder, stdout=stdout, stderr=stderr, preexec_fn=request_sigterm
+    ) as process:
         try:
-            return process.wait()
+            while True:
+                with suppress(subprocess.TimeoutExpired):
+                    return process.wait(1)
+                watch()
         except KeyboardInterrupt:  # DVC forwards no signal; a training saves what it has
             children = psutil.Process(process.pid).children(recursive=True)
             with suppress(psutil.NoSuchProcess):  # Ctrl-C has reached them, too

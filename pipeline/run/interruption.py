@@ -63,18 +63,20 @@ def without_ignored(names: Iterable[str]) -> list[signal.Signals]:
     return [number for number in numbers if number.name == "SIGINT" or signal.getsignal(number) != signal.SIG_IGN]
 
 
-def stop_with_parent() -> None:
-    """Ask Linux to send SIGTERM when the parent (DVC or the launcher) dies. The request survives `exec`.
+def request_sigterm() -> None:
+    """Ask Linux to send SIGTERM when the parent dies. The request survives `exec`."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
-    Send SIGTERM at once if the launcher has died already.
-    """
+
+def stop_with_parent() -> None:
+    """Have this process stop when its parent (DVC or the launcher) dies, or at once if it has died already."""
     if not any(name in os.environ for name in STARTED_BY):
         return
     launcher = os.environ.get(LAUNCHER)
     if launcher and not (launcher.isdecimal() and len(launcher) < 10):
         raise ParamsError(f"{LAUNCHER}: expected the number of a process, got {launcher[:60]!r}")
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    request_sigterm()
     # A process whose launcher has died belongs to another parent, usually process 1.
     if launcher and int(launcher) not in [parent.pid for parent in psutil.Process().parents()]:
         signal.raise_signal(signal.SIGTERM)

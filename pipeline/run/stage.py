@@ -8,7 +8,6 @@ import io
 import logging
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ if TYPE_CHECKING:  # commands that need no parameters start without pydantic and
     from pipeline.run.dvc import Paths
 
 EXIT_BAD_INPUT = 2
+GO_BACK = "git checkout HEAD . && dvc checkout dvc.yaml"  # without the name, DVC would remove other texts
 MAX_NAMED = 3  # changed inputs in a message
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
 SECONDS_TO_LET_THE_FIRST_REPORT = 3
@@ -95,7 +95,7 @@ def run_work(work: Callable[[], None]) -> int:
 
 
 def with_removed_outputs_named(run: Callable[[], int]) -> int:
-    """The exit code of `run`. If it fails, a line says how to restore the outputs that DVC removed before."""
+    """Return the exit code of `run`. If it fails, say how to restore the outputs that DVC removed before."""
     from pipeline.run.dvc import cached, recorded_outputs
 
     code, stage = None, os.environ.get("DVC_STAGE", "")  # `train`, or `sub/dvc.yaml:train`
@@ -105,11 +105,8 @@ def with_removed_outputs_named(run: Callable[[], int]) -> int:
         with contextlib.suppress(OSError, CharlstmError):  # no record
             recorded = recorded_outputs(stage.rpartition(":")[2]) if code != 0 and rank() == 0 else {}
             if any(not path.exists() and cached(md5) for path, md5 in recorded.items()):
-                deleted = ["git", "ls-files", "--deleted", "--", *map(str, recorded)]
-                tracked = subprocess.run(deleted, capture_output=True, text=True).stdout.splitlines()
-                by_git = f"git checkout {os.path.commonpath(tracked)}; " if tracked else ""
-                advice = "DVC removed the previous outputs of %s before it ran: `%sdvc checkout %s` restores them"
-                logging.getLogger("charlstm").warning(advice, stage, by_git, stage)
+                advice = "DVC removed the outputs of %s before it ran: `%s` goes back to the last commit"
+                logging.getLogger("charlstm").warning(advice, stage, GO_BACK)
     return code
 
 

@@ -78,8 +78,10 @@ def test_the_figures_are_means_over_the_characters_scored() -> None:
     assert np.allclose(list(found.ngrams.values()), nats_KN[:, 1:].mean(1) / math.log(2), atol=1e-6)
     assert found.ngrams["6-gram"] < found.ngrams["1-gram"]
     assert found.best_ngram == min(found.ngrams, key=lambda name: found.ngrams[name])
-    worse = found.ngrams[found.best_ngram] + 1
-    assert found.better_than(worse) is not None and found.better_than(0.1) is None
+    best = min(found.bits_per_char.values())
+    for bits, beginning in ((best - 1, "the model predicts"), (best - 0.005, "a draw: "), (best + 1, "a ")):
+        assert found.verdict(bits).startswith(beginning), found.verdict(bits)
+        assert found.is_beaten_by(bits) == (bits == best - 1)
 
 
 def test_what_a_compressor_has_seen_costs_next_to_nothing() -> None:

@@ -11,10 +11,10 @@ from scipy import stats
 from charlstm.evaluation.difference import (
     LEVEL,
     MIN_BLOCKS,
+    SEED_DEVIATION,
     Blocks,
     Trained,
     compare,
-    difference,
     explained_by_seeds,
     half_interval,
 )
@@ -47,14 +47,12 @@ def test_luck_is_rarely_called_real(sizes: tuple[int, int]) -> None:
     """In 5 % at most, up to three standard errors of that share."""
     share = share_of_real(sizes, 0.0)
     assert share <= LEVEL + 3 * math.sqrt(LEVEL * (1 - LEVEL) / TIMES)
-    assert (share == 0) == (sizes == (1, 1))
 
 
 def test_what_is_real_is_found_with_enough_seeds() -> None:
     """A gain of five deviations: rarely with two trainings of each, mostly with three, nearly always with five."""
     two, three, five = (share_of_real((number, number), 5 * BY_SEED, 400) for number in (2, 3, 5))
-    assert share_of_real((1, 1), 5 * BY_SEED, 400) == 0
-    assert 0.2 < two < three < five and three > 0.9 and five > 0.99
+    assert 0.2 < two < three <= five and three > 0.9 and five > 0.99
 
 
 def test_among_many_recipes_luck_is_no_more_often_real() -> None:
@@ -102,27 +100,36 @@ def test_the_order_does_not_matter_and_few_blocks_have_no_interval() -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [([1.0, 1.2], [1.5, 1.9, 1.6]), ([1.0, 1.1, 1.5], [1.4, 1.41, 1.42])])
-def test_seeds_explain_as_much_as_in_welchs_test(first: list[float], second: list[float]) -> None:
-    p = stats.ttest_ind(first, second, equal_var=False).pvalue
-    found = explained_by_seeds(first, second, p)  # at the level of its own p, a difference is just explained
+def test_seeds_explain_as_much_as_in_students_test(first: list[float], second: list[float]) -> None:
+    p = stats.ttest_ind(first, second).pvalue
+    found = explained_by_seeds((len(first), len(second)), [first, second], p)  # at its own p, it is just explained
     assert found == pytest.approx(abs(statistics.fmean(first) - statistics.fmean(second)), rel=1e-9)
 
 
-def test_a_recipe_that_was_trained_once_is_taken_to_vary_as_the_other() -> None:
-    many = [1.50, 1.52, 1.49]
-    deviation = statistics.stdev(many) * math.sqrt(1 + 1 / 3)
-    expected = stats.t.ppf(0.975, 2) * deviation
-    assert explained_by_seeds(many, [1.4]) == explained_by_seeds([1.4], many) == pytest.approx(expected, rel=1e-12)
-    assert explained_by_seeds([1.4], [1.5]) is None
-    assert explained_by_seeds([1.5, 1.5], [1.4, 1.4]) == 0
+def test_all_recipes_tell_how_much_seeds_matter() -> None:
+    """Where the deviation of seeds is small, few seeds explain no more than what was measured elsewhere."""
+    wide, narrow = [[1.5, 1.6], [1.7]], [[1.5, 1.501], [1.7]]
+    assert explained_by_seeds((2, 1), [*wide, [1.5, 1.6, 1.55]]) < explained_by_seeds((2, 1), wide)
+    known = stats.norm.ppf(0.975) * SEED_DEVIATION
+    assert explained_by_seeds((1, 1), [[1.5], [1.7]]) == pytest.approx(known * math.sqrt(2))
+    assert explained_by_seeds((2, 1), narrow) < known * math.sqrt(1.5) < explained_by_seeds((2, 1), wide)
+    assert explained_by_seeds((2, 2), [[1.5, 1.5], [1.4, 1.4]]) == 0
 
 
 def test_without_blocks_nothing_is_real() -> None:
     best, other = Trained("A", [1.400, 1.401], [None, None]), Trained("B", [1.5, 1.501], [blocks([1.5] * 30)] * 2)
-    found = difference(best, other)
+    (found,) = compare([best, other])
     assert found.by_text is None and found.is_beyond_seeds and not found.is_real
     assert "±" not in str(found) and "That may be chance: how much this text decides is unknown." in str(found)
-    other_text = difference(best._replace(blocks=[blocks([1.4] * 31)] * 2), other)
+    (other_text,) = compare([best._replace(blocks=[blocks([1.4] * 31)] * 2), other])
     assert other_text.by_text is None
-    one_seed = difference(Trained("A", [1.4], [blocks([1.4] * 30)]), Trained("B", [1.5], [blocks([1.5] * 30)]))
-    assert one_seed.is_beyond_text and "It still may be chance: each was trained with one seed (" in str(one_seed)
+
+
+def test_one_seed_each_is_enough_for_a_large_difference_alone() -> None:
+    def said(loss: float) -> str:
+        (found,) = compare([Trained("A", [1.4], [blocks([1.4] * 30)]), Trained("B", [loss], [blocks([loss] * 30)])])
+        return str(found)
+
+    seeds = "other seeds explain up to 0.0554, as far as seeds were measured (`charlstm sweep --seeds 3` trains more)."
+    assert said(1.6634).endswith(f"That is more than chance: {seeds}")
+    assert said(1.41).endswith(f"That may be chance: {seeds}")

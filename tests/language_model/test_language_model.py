@@ -91,11 +91,8 @@ def test_unknown_characters_are_an_error_or_exchanged(model: charlstm.Model) -> 
     with pytest.raises(TextRequestError, match="prompt: the model never saw the characters 'é'"):
         model.generate("modél")
     plain = model.generate("model's ", num_chars=30)
-    assert model.generate("modél\N{RIGHT SINGLE QUOTATION MARK}s ", num_chars=30, unknown="nearest") == plain
-    assert model.generate("moЖdel's ", num_chars=30, unknown="skip") == plain
-    assert model.score("modél", unknown="nearest").text == "model"
-    with pytest.raises(TextRequestError, match="text: the model knows no characters near to 'Ж'"):
-        model.score("moЖdel", unknown="nearest")
+    assert model.generate("moЖdel's ", num_chars=30, unknown="replace") == plain
+    assert model.score("moЖdel", unknown="replace").text == "model"
 
 
 def test_unseen_characters_are_scored_as_evaluate_scores_them(tmp_path: Path) -> None:
@@ -116,7 +113,7 @@ def test_unseen_characters_are_scored_as_evaluate_scores_them(tmp_path: Path) ->
         ({"num_chars": 0}, "num_chars: expected a whole number of at least 1, got 0"),
         ({"stop": ["a", 5]}, "stop: expected a text of at least one character, or several, got 5"),
         ({"stop": "Ж"}, "stop: the model never writes the characters 'Ж'"),
-        ({"unknown": "guess"}, "unknown: expected error, nearest or skip, got 'guess'"),
+        ({"unknown": "guess"}, "unknown: expected error or replace, got 'guess'"),
         ({"state": "here"}, "state: expected a charlstm.State, got 'here'"),
         ({"prompt": ""}, "prompt: expected at least one character, e.g. a newline"),
     ],

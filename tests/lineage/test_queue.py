@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from stages import dvc, start_dvc
 
-from pipeline.commands.sweep import OWN, read_results
+from pipeline.sweep.results import results_of
 
 NUM_TRAININGS = 3
 
@@ -29,7 +29,7 @@ def test_two_workers_lose_no_training(encoded: Path, tmp_path: Path) -> None:
         assert "Failed" not in status and time.monotonic() < deadline, status
         time.sleep(2)
     with chdir(project):
-        by_dvc = {one.name: one.loss for one in read_results("HEAD") if one.state != OWN}
+        by_dvc = {one.name: one.loss for one in results_of(dvc(project, "git", "rev-parse", "HEAD").strip())}
     with closing(sqlite3.connect(project / "mlflow.db")) as store:
         statuses = store.execute("select status from runs join tags using (run_uuid) where key = 'sweep'").fetchall()
         by_mlflow = store.execute(

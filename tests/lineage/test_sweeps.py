@@ -1,156 +1,181 @@
-"""`charlstm sweep`: the experiments of a commit, the best first, and the seeds that are missing."""
+"""`charlstm sweep`: what it trains, what it compares, and that nothing is lost or waits for ever."""
 
-import contextlib
 import json
-import math
+import re
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
+from commands import Run
 from matplotlib.image import imread
 from stages import dvc
 
-from benchmarks.projects import write_params
-from charlstm.errors import CharlstmError
+from benchmarks.projects import PYTHON, kill, start, write_params
+from charlstm.errors import ParamsError
 from charlstm.evaluation.difference import Blocks
 from charlstm.files.documents import load_yaml
-from pipeline.commands.sweep import OWN, Trial, measured, missing_seeds, read_results, show, sweep
+from charlstm.files.lock import exclusive
+from pipeline.commands.sweep import show
+from pipeline.sweep.plan import plan
+from pipeline.sweep.results import OWN, Result, results_of
+from pipeline.sweep.run import RECORD
 
 LOSSES = {0.02: 1.52, 0.3: 1.49, 1e-4: 1.61}
+RATES = "train.learning_rate=0.003,0.03"
 
 
-def add_experiment(project: Path, name: str, loss: float, **params: object) -> None:
+def head(project: Path) -> str:
+    return dvc(project, "git", "rev-parse", "HEAD").strip()
+
+
+def add_experiment(project: Path, name: str, loss: float, **train: object) -> None:
     """One that began from HEAD."""
-    head, losses = dvc(project, "git", "rev-parse", "HEAD").strip(), project / "artifacts/evaluate/metrics.json"
-    write_params(project, {f"train.{key}": value for key, value in params.items()})
-    losses.write_text(json.dumps({"stateful": {"nats_per_char": loss}}))
+    lock = load_yaml(project / "dvc.lock")
+    for stage in lock["stages"].values():
+        for sections in stage.get("params", {}).values():
+            sections.get("train", {}).update(train)
+    (project / "dvc.lock").write_text(json.dumps(lock))
+    (project / "artifacts/evaluate/metrics.json").write_text(json.dumps({"stateful": {"nats_per_char": loss}}))
     dvc(project, "git", "add", "-A")
     tree = dvc(project, "git", "write-tree").strip()
     commit = dvc(project, "git", "commit-tree", tree, "-p", "HEAD", "-m", "an experiment").strip()
-    dvc(project, "git", "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{name}", commit)
+    baseline = head(project)
+    dvc(project, "git", "update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}", commit)
     dvc(project, "git", "reset", "-q", "--hard")
 
 
 @pytest.fixture
-def project(copy: Path) -> Path:
+def project(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """With three experiments that began from its HEAD."""
+    monkeypatch.setenv("COLUMNS", "150")
     for number, (rate, loss) in enumerate(LOSSES.items()):
         add_experiment(copy, f"number-{number}", loss, learning_rate=rate)
     return copy
 
 
-def result(rate: float, seed: int, loss: float = 1.5, name: str = "one", **changes: Any) -> Trial:  # noqa: ANN401  # fields
+def result(rate: float, seed: int, loss: float = 1.5, name: str = "one", **changes: Any) -> Result:  # noqa: ANN401  # fields
     blocks = Blocks(np.arange(30) * 500, np.full(30, 500), np.full(30, 500 * loss))
-    found = Trial(name, "done", frozenset({("train.learning_rate", rate)}), seed, ("text",), loss, blocks)
-    return found._replace(**changes)
+    return Result(name, {"train.learning_rate": rate}, seed, ("text",), loss, blocks)._replace(**changes)
 
 
 def rows_of(out: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
 
 
-def test_the_best_is_first_and_the_model_that_one_has_is_there(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_values_are_checked_and_named_before_anything_runs(copy: Path) -> None:
+    trials = plan(["train.muon.learning_rate=0.02,6e-2", "model.hidden_size=8"], 2)
+    assert [trial.name for trial in trials] == [
+        f"muon.learning_rate={rate},hidden_size=8,seed={seed}" for rate in (0.02, 0.06) for seed in (1, 2)
+    ]
+    assert trials[0].values == {"train.muon.learning_rate": 0.02, "model.hidden_size": 8, "train.seed": 1}
+    assert len(plan(["evaluate.window_lens=[10,20],[30]", "train.micro_batch_size=null,2"])) == 4
+    for words, message in {
+        ("train.epoch=2",): "train.epoch is not a parameter, did you mean train.epochs?",
+        ("train.epochs=",): "train.epochs=: expected train.epochs=VALUE,VALUE,...",
+        ("train.epochs=1,-1",): "train.epochs should be greater than 0, got -1",
+        ("train.epochs=[1",): "not valid YAML",
+        ("train.epochs=1,1",): "expected different values, got some twice",
+    }.items():
+        with pytest.raises(ParamsError, match=re.escape(message)):
+            plan(words)
+    odd = plan(["sample.prompts=[..a.],[b:~^?]", f"split.document_separator={'x' * 300}"])
+    for trial in odd:
+        dvc(copy, "git", "check-ref-format", f"refs/exps/aa/{trial.name}")
+
+
+def test_a_sweep_is_a_table_with_the_best_first(project: Path, run: Run) -> None:
     own = json.loads((project / "artifacts/evaluate/metrics.json").read_text())["stateful"]["nats_per_char"]
     rate = load_yaml(project / "params.yaml")["train"]["learning_rate"]
-    sweep("HEAD", project / "sweep.png")
-    out = capsys.readouterr().out
-    assert out.startswith("3 done, 0 running, 0 queued, 0 failed\n")
-    expected = [
-        ["learning_rate 0.3", "number-1", "1", "1.4900"],
-        ["learning_rate 0.02", "number-0", "1", "1.5200"],
-        ["learning_rate 0.0001", "number-2", "1", "1.6100"],
-        [f"learning_rate {rate}", "workspace", "1", f"{own:.4f}"],
+    code, out, _ = run("sweep", "HEAD")
+    rows = rows_of(out)
+    assert code == 0 and [row[:3] for row in rows[:3]] == [
+        ["learning_rate 0.3", "1", "1.4900"],
+        ["learning_rate 0.02", "1", "1.5200"],
+        ["learning_rate 0.0001", "1", "1.6100"],
     ]
-    assert [row[:4] for row in rows_of(out)] == sorted(expected, key=lambda row: row[3])
-    assert [row[4].split(" ")[0] for row in rows_of(out)][1:3] == ["0.0300", "0.1200"]
+    assert [row[3].split(" ")[0] for row in rows[1:3]] == ["0.0300", "0.0900"]  # above its neighbor
+    assert rows[3][:3] == [f"learning_rate {rate}", "1", f"{own:.4f}"]
+    assert "keep the best: charlstm sweep --keep number-1" in out
     height, width, _ = imread(project / "sweep.png").shape
     assert height > 200 and width > 200
 
 
-def test_a_result_counts_only_with_the_parameters_that_made_it(project: Path) -> None:
-    def names() -> list[str]:
-        return [one.name for alike in measured(read_results("HEAD")) for one in alike if "number" not in one.name]
+def test_the_model_that_is_here_joins_if_it_differs_in_what_is_varied_alone(project: Path) -> None:
+    assert [one.name for one in results_of(head(project))][-1] == OWN
+    add_experiment(project, "number-3", 1.4, learning_rate=0.1, weight_decay=0.5)
+    assert OWN in [one.name for one in results_of(head(project))]
+    assert [one.name for one in results_of(head(project), ["number-3"])] == ["number-3"]
+    (project / "artifacts/evaluate/metrics.json").write_text('{"stateful": {"nats_per_char": 1.0}}')
+    assert OWN not in [one.name for one in results_of(head(project))]  # dvc.lock has other losses
 
-    write_params(project, {"train.learning_rate": 0.7})
-    assert names() == ["HEAD"]
-    dvc(project, "git", "commit", "-qam", "parameters that nothing was trained by")
-    add_experiment(project, "number-3", 1.4, learning_rate=0.1)
-    assert names() == []
-    before = read_results("HEAD~1")
-    assert [one.name for one in before if one.state == OWN] == ["HEAD~1"]
-    assert len(measured(before)[0]) == 4
+
+def test_the_last_sweep_is_shown_again_also_after_a_commit(project: Path, run: Run) -> None:
+    record = {"baseline": head(project), "names": ["number-2", "number-1", "gone"], "varied": []}
+    (project / ".charlstm" / RECORD).write_text(json.dumps(record))
+    dvc(project, "git", "commit", "-q", "--allow-empty", "-m", "later")
+    assert [row[0] for row in rows_of(run("sweep")[1])][:2] == ["learning_rate 0.3", "learning_rate 0.0001"]
+    assert len(rows_of(run("sweep", "HEAD~1")[1])) == 4
+    assert run("sweep", "HEAD")[2].startswith("ERROR: HEAD: no experiment began from it")
+    assert run("sweep", "nothing")[2].startswith("ERROR: nothing: expected NAME=VALUE,... or a commit")
 
 
 def test_seeds_of_one_recipe_are_a_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "150")
-    results = [result(0.3, seed, 1.49 + seed / 1000, f"a{seed}") for seed in (1, 2, 3)]
+    results = [result(0.3, seed, 1.49 + seed / 1000, f"a{seed}") for seed in (3, 1, 2)]
     results += [result(0.01, seed, 1.4905 + seed / 1000, f"b{seed}") for seed in (1, 2, 3)]
     results += [result(1e-4, seed, 1.61 + seed / 1000, f"c{seed}") for seed in (1, 2, 3)]
+    results += [result(0.7, 1, 1.2, "of another text", text=("other",))]
     show(results, tmp_path / "sweep.png")
     out = capsys.readouterr().out
-    assert [row[1:4] for row in rows_of(out)] == [
-        ["a1, a2, a3", "3", "1.4920 ± 0.0010"], ["b1, b2, b3", "3", "1.4925 ± 0.0010"],
-        ["c1, c2, c3", "3", "1.6120 ± 0.0010"],
+    seeds = "1, 2, 3"
+    assert [row[1:3] for row in rows_of(out)] == [
+        [seeds, "1.4920 ± 0.0010"], [seeds, "1.4925 ± 0.0010"], [seeds, "1.6120 ± 0.0010"]
     ]  # fmt: skip
-    near, far = [line for line in out.splitlines() if line.startswith("learning_rate 0.3 is lower")]
-    assert "learning_rate 0.01 by 0.0005" in near and "may be chance" in near
-    assert "learning_rate 0.0001 by 0.1200" in far and "more than chance" in far
+    near, far = [line for line in out.splitlines() if " is lower than " in line]
+    assert "learning_rate 0.3 is lower than learning_rate 0.01 by 0.0005" in near and "may be chance" in near
+    assert "learning_rate 0.01 is lower than learning_rate 0.0001 by 0.1195" in far and "more than chance" in far
     assert "learning_rate: the best value, 0.3, is at the grid's edge; try larger ones" in out
     assert (tmp_path / "sweep.png").is_file()
 
 
-def test_losses_of_different_texts_are_apart() -> None:
-    here, there = [result(0.3, seed) for seed in (1, 2)], result(0.3, 1, text=("other",))
-    assert measured([here[0], there, here[1]]) == [[there], here]
-    assert measured([result(0.1, 1, math.nan)]) == []
-
-
-def test_the_seeds_that_are_missing() -> None:
-    wanted = result(0.1, 9, math.nan, state=OWN)
-    there = [result(0.1, 2), result(0.1, 4, state="queued"), result(0.1, 1, math.nan, state="failed"), result(0.3, 3)]
-    assert missing_seeds(5, [wanted, *there]) == [1, 3, 5]
-    assert missing_seeds(2, [wanted._replace(text=("other",)), *there]) == [1, 2]
-    assert missing_seeds(2, [wanted, result(0.1, 1, state=OWN), *there]) == []
-
-
-def test_what_cannot_be_shown_or_trained_is_an_error(copy: Path) -> None:
-    with pytest.raises(CharlstmError, match="nothing: .*unknown Git revision"):
-        sweep("nothing", copy / "none.png")
-    with pytest.raises(CharlstmError, match="^HEAD~1: expected HEAD, from which --seeds trains"):
-        sweep("HEAD~1", copy / "none.png", 2)
+def test_a_second_sweep_and_other_parameters_of_one_name_are_refused(copy: Path, run: Run) -> None:
+    with exclusive(copy / ".charlstm/sweep", "a sweep in this checkout"):
+        assert "ERROR: a sweep in this checkout is under way already" in run("sweep", RATES)[2]
+    add_experiment(copy, "learning_rate=0.003", 1.4, learning_rate=0.003)
+    assert "learning_rate=0.003: there is an experiment of this name with other parameters" in run("sweep", RATES)[2]
 
 
 @pytest.mark.slow
-def test_only_seeds_that_are_missing_are_trained(
-    copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweep_goes_on_where_it_was(copy: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After Ctrl-C, SIGKILL and a value that cannot be trained; and one of its experiments is kept."""
     monkeypatch.setenv("COLUMNS", "150")
+    command, log = [*PYTHON, "pipeline.cli", "sweep", RATES, "--seeds", "2"], copy / "log"
+    for number in (signal.SIGINT, signal.SIGKILL):
+        process, deadline = start(copy, command, log), time.monotonic() + 200
+        before = len(results_of(head(copy)))
+        while len(results_of(head(copy))) == before or not list(copy.glob(".charlstm/sweep-logs/*")):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        everyone = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        process.wait(timeout=60)
+        _, alive = psutil.wait_procs(everyone, timeout=60)
+        kill(process)
+        assert not alive
+    code, out, err = run("sweep", RATES, "--seeds", "2")
+    assert code == 0 and "4 trainings, " in err and "4 trainings, 0 done" not in err
+    assert [row[:2] for row in rows_of(out)][:2] != [] and sorted(row[1] for row in rows_of(out))[-1] == "1, 2"
+    assert "4 trainings, 4 done" in run("sweep", RATES, "--seeds", "2")[2]
 
-    def states(number: int) -> list[str]:
-        """Of the experiments, when the queue has ended."""
-        sweep("HEAD", copy / "sweep.png", number)
-        deadline, found = time.monotonic() + 300, ["queued"]
-        while {"queued", "running"} & set(found):
-            assert time.monotonic() < deadline
-            time.sleep(2)
-            with contextlib.suppress(CharlstmError):  # DVC does not answer while a worker makes an experiment's folder
-                found = [one.state for one in read_results("HEAD") if one.state != OWN]
-        return found
-
-    assert states(2) == ["done"] == states(2)  # the commit itself has seed 1
-    ours, _, theirs = read_results("HEAD")
-    sweep("HEAD", copy / "sweep.png")
-    (row,) = rows_of(capsys.readouterr().out.rpartition("1 done")[2])
-    assert theirs.seed == 2 and sorted(row[1].split(", ")) == sorted([ours.name, theirs.name])
-    assert row[3].startswith(f"{(ours.loss + theirs.loss) / 2:.4f} ± ")
-
-    write_params(copy, {"train.learning_rate": 1e30})  # not committed
-    assert sorted(states(1)) == ["done", "failed"]
-    sweep("HEAD", copy / "sweep.png")
-    assert "1 failed\nfailed: " in capsys.readouterr().out
+    code, out, err = run("sweep", "train.learning_rate=1e30,0.004")
+    assert code == 2 and "learning_rate=1e+30 failed: " in out and "is not finite" in out
+    assert "learning_rate 0.004" in out
+    assert run("sweep", "--keep", "learning_rate=0.03,seed=2")[0] == 0
+    assert load_yaml(copy / "params.yaml")["train"]["learning_rate"] == 0.03
+    write_params(copy, {})

@@ -1,15 +1,23 @@
 """What `pipeline.launch` does before it becomes a launcher, and how a stage ends."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import pytest
-from stages import run_dvc
+from stages import dvc, run_dvc
 
-from benchmarks.projects import LAUNCH, ROOT, write_params
+from benchmarks.projects import LAUNCH, ROOT, Override, write_params
+from charlstm.files.documents import load_yaml
+from pipeline.run.dvc import files_below
+
+WITH_DVC = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 GUARDED = """
 import sys, time
@@ -43,15 +51,49 @@ def test_waiting_threads_spin_for_a_short_time_unless_the_user_chose(
     assert done.stdout == f"{expected}\n", done.stderr
 
 
-@pytest.mark.parametrize("bad", ["split.val_fraction", pytest.param("train.learning_rate", marks=pytest.mark.slow)])
-def test_a_stage_that_fails_names_the_command_that_restores_its_outputs(copy: Path, bad: str) -> None:
-    stage, output = ("split", "Datasets/split") if "split" in bad else ("train", "artifacts/model")
-    write_params(copy, {bad: 1e30})
-    done = run_dvc(copy, "repro", stage)
-    assert done.returncode != 0 and not Path(output).exists()
-    by_git = "git checkout artifacts/train; " if stage == "train" else ""
-    said = f"DVC removed the previous outputs of {stage} before it ran: `{by_git}dvc checkout {stage}` restores them"
-    assert said in done.stderr
+@pytest.mark.parametrize(
+    ("stage", "bad"),
+    [
+        ("split", {"split.document_separator": "stands nowhere"}),
+        pytest.param("train", {"train.learning_rate": 1e30}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_stage_that_fails_names_the_command_that_goes_back(copy: Path, stage: str, bad: Override) -> None:
+    write_params(copy, bad)
+    assert run_dvc(copy, "repro", stage).returncode != 0
+    (said,) = re.findall(r"removed the outputs of (\w+) before it ran: `(.*)` goes back", run_dvc(copy, "repro").stderr)
+    assert said[0] == stage
+    subprocess.run(said[1], shell=True, cwd=copy, check=True, capture_output=True, env=WITH_DVC)
+    assert "up to date" in dvc(copy, "status")
+
+
+TYPOS: list[Override] = [
+    {"train.epochs": -1},
+    *({name: "typo"} for name in ("split.val_fraction", "encode.min_count", "evaluate.max_chars", "sample.top_k")),
+    *({name: -3} for name in ("model.hidden_size", "train.batch_size", "train.warmup_steps", "train.muon.momentum")),
+    *({name: None} for name in ("download.name", "download.source", "encode.unit", "train.seed", "train.optimizer")),
+    *({name: 1e40} for name in ("train.learning_rate", "train.weight_decay", "sample.num_chars", "train.adam_beta1")),
+    *({name: []} for name in ("sample.prompts", "sample.seeds", "sample.temperatures", "train.muon")),
+    *({f"train.{name}": 1} for name in ("epochss", "dropout.inputs", "muon.rate", "learningrate", "precision")),
+    *({name: "1.0"} for name in ("sample.top_p", "train.ema_decay", "split.test_fraction")),
+]
+
+
+@pytest.mark.parametrize("typos", [TYPOS[:1], pytest.param(TYPOS[1:], marks=pytest.mark.slow)])
+def test_a_typo_removes_nothing(copy: Path, typos: list[Override]) -> None:
+    """DVC removes the outputs of a stage before the stage can refuse its parameters. So another one runs first."""
+    outputs = {path: path.read_bytes() for folder in ("artifacts", "Datasets") for path in files_below(copy / folder)}
+    assert len(outputs) > 20 and len(TYPOS) == 30
+    for typo in typos:
+        ((name, value),) = typo.items()
+        *sections, last = name.split(".")
+        document = load_yaml(ROOT / "params.yaml")
+        reduce(getitem, sections, document)[last] = value
+        (copy / "params.yaml").write_text(json.dumps(document))
+        done = run_dvc(copy, "repro", "train")
+        assert done.returncode != 0 and "failed to reproduce 'check'" in done.stderr, (typo, done.stderr)
+        assert f"ERROR: params.yaml: {name} " in done.stderr, (typo, done.stderr)
+        assert {path: path.read_bytes() for path in outputs} == outputs, typo
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -19,7 +19,7 @@ from benchmarks.projects import make_project
 from charlstm.errors import VocabularyError
 from charlstm.evaluation.protocols import stateful, text_sha256
 from charlstm.model.model_folder import load_model
-from charlstm.prompts import fold
+from charlstm.prompts import replaced
 from charlstm.text.encoded import EncodedText, load_ids
 from charlstm.text.vocabulary import ByteVocab, Decoder, Vocab, load_vocab
 
@@ -43,7 +43,7 @@ def test_only_what_is_no_character_is_unknown() -> None:
     for refused in (lambda: VOCAB.encode("a\udcffb\udcff"), lambda: VOCAB.decode(VOCAB.encode("a雪")[:3])):
         with pytest.raises(VocabularyError):
             refused()
-    assert fold("a\ud800", VOCAB, "nearest").text == "a\ufffd" and fold("a\ud800", VOCAB, "skip").text == "a"
+    assert replaced("a\ud800", VOCAB) == "a\ufffd"
 
 
 def test_a_file_says_which_vocabulary_it_is(tmp_path: Path) -> None:

@@ -93,4 +93,4 @@ def test_a_stage_says_so_before_its_work(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://[::1")
     assert run_here(project, "train") == 2
     assert "MLFLOW_TRACKING_URI: expected an address" in caplog.text
-    assert not (project / "artifacts").exists()
+    assert not (project / "artifacts/model").exists()

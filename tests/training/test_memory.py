@@ -38,4 +38,4 @@ def test_a_step_that_gets_no_memory_is_one_line(encoded: Path, tmp_path: Path) -
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
     assert line.startswith("ERROR: out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size")
     assert "Traceback" not in done.stderr
-    assert not (project / "artifacts").exists()
+    assert not (project / "artifacts/model").exists()

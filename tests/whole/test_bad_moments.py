@@ -51,7 +51,7 @@ def test_a_loss_that_is_no_number_on_one_process_stops_all_and_loses_nothing(
     line = errors(done.stderr)[0]  # process 1 repeats it if process 0 takes long to leave MLflow
     assert "the loss of process 1 is not finite at step 160 (learning rate 0.00" in line
     assert "gradient norm nan); the last checkpoint stands; lower train.learning_rate" in line
-    assert not (project / "artifacts").exists()
+    assert not (project / "artifacts/model").exists()
     assert list(project.glob(".charlstm/*/step-*"))
 
     run_stages(project, "train")
@@ -132,7 +132,7 @@ def test_processes_that_would_train_different_things_are_refused(project: Path, 
     )  # fmt: skip
     assert done.returncode != 0, done.stderr
     assert "the processes see different parameters, data or code" in errors(done.stderr)[0]
-    assert not (project / "artifacts").exists()
+    assert not (project / "artifacts/model").exists()
 
 
 def test_what_changes_meanwhile_is_not_taken_for_what_made_the_model(

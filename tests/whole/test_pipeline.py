@@ -124,9 +124,9 @@ def test_dvc_runs_what_is_out_of_date_and_nothing_else(encoded: Path, tmp_path: 
     assert "epoch 1/1 " in done.stderr and "resuming" not in done.stderr  # it trained: a replay has the same hashes
 
     write_params(project, {"sample.temperatures": [0.5]})
-    assert stages_run(dvc(project, "repro")) == ["sample"]
+    assert stages_run(dvc(project, "repro")) == ["check", "sample"]
     write_params(project, {"sample.temperatures": [0.5], "train.learning_rate": 0.003})
-    assert stages_run(dvc(project, "repro")) == ["train", "evaluate", "sample"]
+    assert stages_run(dvc(project, "repro")) == ["check", "train", "evaluate", "sample"]
     write_params(project, {"sample.temperatures": [0.5]})
     done = dvc_done(project, "repro", "--force", "--single-item", "train")  # `dvc.lock` names the other training
     assert "epoch 1/1 " in done.stderr

@@ -1,0 +1,172 @@
+"""Runs the experiments of a sweep one after the other, by `dvc exp run --temp`, and remembers which they are."""
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+import numpy as np
+from rich.progress import BarColumn, Progress, TextColumn
+
+from charlstm.errors import CharlstmError, ParamsError
+from charlstm.files.atomic import write_text
+from charlstm.files.documents import parse_yaml, validate
+from charlstm.files.lock import exclusive
+from charlstm.parameter_names import SEED
+from charlstm.params import Params
+from charlstm.text.vocabulary import VOCAB, load_vocab
+from charlstm.training.sizes import steps_per_epoch
+from pipeline.lineage.git import check_git, experiments, git
+from pipeline.lineage.provenance import flat_in
+from pipeline.run.dvc import load_paths, run_dvc
+from pipeline.run.project import PARAMS, state_root
+from pipeline.run.terminal import plain_console
+from pipeline.sweep.plan import Trial
+from pipeline.timing import step_seconds
+
+SECONDS_BESIDES = 20  # evaluation, samples and DVC
+MAX_TIMED = 5  # recipes
+RECORD = "sweep.json"  # in the state folder: the last sweep
+STEP = re.compile(r"(?:step |epoch )(\d+)/(\d+) .*?(?:loss|val) ([\d.]+)")  # a line of training's console
+
+
+class Sweep(NamedTuple):
+    """The commit that a sweep began from, the names of its experiments, and what they vary."""
+
+    baseline: str
+    names: list[str]
+    varied: list[str]
+
+
+def last_sweep() -> Sweep | None:
+    """Return the last sweep of this checkout; None if there is none."""
+    try:
+        return Sweep(**json.loads((state_root() / RECORD).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def seconds_of_training(trials: Sequence[Trial]) -> float | None:
+    """Time a few steps of each recipe. Return the mean seconds of a training; None before the text is encoded."""
+    encoded = load_paths().encoded
+    try:
+        num_ids = len(np.load(encoded / "train.npy", mmap_mode="r"))
+        vocab_size = len(load_vocab(encoded / VOCAB))
+    except (OSError, ValueError, CharlstmError):
+        return None
+    recipes = {repr({**trial.values, SEED: None}): trial for trial in trials}
+    seconds = []
+    for trial in list(recipes.values())[:MAX_TIMED]:
+        params = validate(Params, parse_yaml(trial.params), PARAMS)
+        num_steps = params.train.epochs * steps_per_epoch(num_ids, params.train, params.encode.unit)
+        seconds.append(num_steps * step_seconds(params, vocab_size) + SECONDS_BESIDES)
+    return fmean(seconds)
+
+
+def run_all(trials: Sequence[Trial], seconds: float | None) -> list[str]:
+    """Train what is not trained yet. Return a line for each failure.
+
+    Args:
+        seconds: that one training takes, about; None if unknown.
+
+    Raises:
+        LockedError: another sweep is under way.
+        ParamsError: an experiment of that name has other parameters.
+    """
+    check_git()
+    if (baseline := git("rev-parse", "HEAD")) is None:
+        raise CharlstmError("a sweep needs a git repository with a commit: DVC's experiments begin from it")
+    with exclusive(state_root() / "sweep", "a sweep in this checkout"):
+        done = _done(trials, baseline)
+        sweep = Sweep(baseline, [trial.name for trial in trials], list(trials[0].values))
+        write_text(state_root() / RECORD, json.dumps(sweep._asdict()))
+        left = [trial for trial in trials if trial.name not in done]
+        about = f", about {max(1, round(seconds * len(left) / 60))} min" if seconds else ""
+        console = plain_console(stderr=True)
+        console.print(f"{len(trials)} trainings, {len(trials) - len(left)} done{about}", soft_wrap=True)
+        failures = []
+        with _Bar(len(left), seconds) as bar:
+            for trial in left:
+                if reason := _run_one(trial, bar):
+                    failures.append(f"{trial.name} failed: {reason}")
+                    console.print(failures[-1], soft_wrap=True)
+                bar.next()
+    return failures
+
+
+def _done(trials: Sequence[Trial], baseline: str) -> set[str]:
+    """Return the names of trials that are experiments already.
+
+    Raises:
+        ParamsError: one has other parameters than planned.
+    """
+    commits = {name: commit for commit, (name, base) in experiments().items() if base == baseline}
+    done = set()
+    for trial in trials:
+        if commit := commits.get(trial.name):
+            if flat_in(git("show", f"{commit}:./params.yaml")) != flat_in(trial.params):
+                raise ParamsError(
+                    f"{trial.name}: there is an experiment of this name with other parameters: commit params.yaml, or "
+                    f"`dvc exp remove {trial.name}`"
+                )
+            done.add(trial.name)
+    return done
+
+
+def _run_one(trial: Trial, bar: "_Bar") -> str:
+    """Run an experiment. Return why it failed; empty if it did not."""
+    log = state_root() / "sweep-logs" / f"{trial.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    changes = [word for name, value in trial.values.items() for word in ("-S", f"{name}={json.dumps(value)}")]
+    with log.open("w") as output:
+        command = ("exp", "run", "--temp", "--name", trial.name, *changes)
+        code = run_dvc(*command, stdout=output, stderr=output, watch=lambda: bar.show(trial.name, log))
+    if code == 0:
+        log.unlink()
+        return ""
+    errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR: ")]
+    reason = next((line for line in errors if "failed to reproduce" not in line), f"ERROR: dvc ends with {code}")
+    return f"{reason.removeprefix('ERROR: ')} ({log})"
+
+
+class _Bar:
+    """One line of progress for all trainings."""
+
+    def __init__(self, num_trials: int, seconds: float | None) -> None:
+        self._num_trials, self._num_ended, self._seconds = num_trials, 0, seconds
+        self._started = self._trial_started = time.monotonic()
+        columns = (TextColumn("{task.percentage:3.0f} %"), BarColumn(), TextColumn("{task.description}"))
+        console = plain_console(stderr=True)
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._task = self._progress.add_task("", total=num_trials)
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, name: str, log: Path) -> None:
+        """Show how far the running training is, by its log."""
+        found = STEP.findall(log.read_text(errors="replace"))
+        step, num_steps, loss = found[-1] if found else (0, 1, "")
+        elapsed = time.monotonic() - self._trial_started
+        share = float(step) / float(num_steps)
+        if self._seconds and not found:
+            share = min(0.9, elapsed / self._seconds)
+        completed = self._num_ended + share
+        left = ""
+        if completed > 0:
+            seconds = (time.monotonic() - self._started) * (self._num_trials - completed) / completed
+            left = f"{int(seconds) // 60}:{int(seconds) % 60:02} left"
+        words = [name, left, f"loss {loss}" if loss else ""]
+        self._progress.update(self._task, completed=completed, description="  ".join(filter(None, words)))
+
+    def next(self) -> None:
+        """Count a training as ended."""
+        self._num_ended += 1
+        self._trial_started = time.monotonic()
