@@ -21,6 +21,7 @@ repro smoke: export CHARLSTM_FALLBACK ?= 1
 
 repro: $(INSTALLED) ## run all six stages on the text of params.yaml, and print the result
 	@python -m pipeline.cli doctor
+	@echo 'Training takes half a minute to five minutes, all stages together two to twenty, by the machine and what else it does.'
 	dvc repro
 	@python -m pipeline.report
 

@@ -146,7 +146,7 @@ def expected_run(project: Path) -> dict[str, object]:
     steps, epochs = (len(pd.read_csv(project / f"artifacts/train/{name}.csv")) for name in ("steps", "history"))
     by_step = ("nats_per_char", "gradient_norm", "learning_rate", "chars_per_second", "chars_seen")
     points = {f"train/{name}": steps for name in by_step}
-    points |= dict.fromkeys(("validation/nats_per_char", "train/epoch_nats_per_char"), epochs)
+    points |= dict.fromkeys(("loss/validation", "loss/training_epoch"), epochs)
     points |= dict.fromkeys(("train/seconds", "train/speed", "model/num_parameters"), 1)
     return {"runs": [1, 1], **{key: [number, number] for key, number in points.items()}}
 

@@ -35,6 +35,7 @@ UnknownOption = Annotated[
         help="Characters that the model never saw: `error`, or `replace` (by U+FFFD, or left out).",
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", metavar="", help="One JSON object, with all that is known.")]
 STDIN = Path("-")
 CLOSED_PIPE = 141  # as the shell has it of a program that SIGPIPE ends
 MAX_TEXT_BYTES = 500_000_000  # it is held in memory

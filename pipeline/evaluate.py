@@ -93,13 +93,13 @@ def track(
     known = provenance.run_of_model(trained.sha256, params, paths, tables)
     size = {"model/num_parameters": float(trained.model.shape.num_parameters)}  # for a run that is made of files
     measured = {f"{protocol}/{name}": value for protocol, loss in metrics.items() for name, value in loss.items()}
-    measured |= {f"baseline/{name}": bits for name, bits in baselines.bits_per_char.items()}
     files = {f"evaluate/{name}": paths.evaluate / name for name in FILES}
     losses = {protocol: loss["nats_per_char"] for protocol, loss in metrics.items()}
     summary = provenance.summary_of(params, known.new_tags)._replace(
         num_parameters=trained.model.shape.num_parameters,
         losses=losses,
         model_sha256=trained.sha256,
+        baselines=baselines.in_words(),
     )
     # The registry chooses by what it is given. So it gets no loss of the test part, nor one whose windows are of bytes:
     # they are shorter than those of as many characters.

@@ -37,7 +37,7 @@ def rebuild(params: Params, paths: Paths) -> None:
     baselines = read_baselines(paths.evaluate / BASELINES)
     evaluate.track(params, paths, tables, trained, validation_sha256, metrics, baselines, is_here=False)
     texts = _read_texts(paths.samples / sample.TABLE)
-    sample.track(params, paths, tables, trained, texts, losses, is_here=False)
+    sample.track(params, paths, tables, trained, texts, losses, baselines, is_here=False)
 
 
 def _check_files() -> None:

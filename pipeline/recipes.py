@@ -50,11 +50,16 @@ class Recipe(NamedTuple):
     changes: Mapping[str, object]
 
     @property
-    def label(self) -> str:
-        """Short, for a list: `quick`, `quick · epochs 3`, `quick · 5 changes`, `own parameters`."""
+    def label_parts(self) -> list[str]:
+        """The recipe's name, and what differs from it if anything does."""
         is_long = len(self.changes) > MAX_NAMED_CHANGES
         changes = f"{len(self.changes)} changes" if is_long else values_in_words(self.changes)
-        return " · ".join(filter(None, [self.name or "own parameters", changes]))
+        return [self.name or "own parameters", *([changes] if changes else [])]
+
+    @property
+    def label(self) -> str:
+        """Short, for a list: `quick`, `quick · epochs 3`, `quick · 5 changes`, `own parameters`."""
+        return " · ".join(self.label_parts)
 
 
 def names(kind: Kind, root: Path = Path()) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from charlstm.evaluation.baselines import BASELINES, read_baselines
+from charlstm.evaluation.baselines import BASELINES, Baselines, read_baselines
 from charlstm.evaluation.protocols import text_sha256
 from charlstm.evaluation.results import published_for, write_document
 from charlstm.files.atomic import atomic_folder, read_sums, sums_of, write_text
@@ -79,7 +79,7 @@ def run(params: Params, paths: Paths) -> None:
         write_document(folder / DOCUMENT, review, indent=1)
         playground = playground_of(quantize(trained.model), trained.vocab)
         write_text(folder / PAGE, page_of(review, playground=playground, cells=cells, baselines=baselines))
-    track(params, paths, tables, trained, texts, losses)
+    track(params, paths, tables, trained, texts, losses, baselines)
 
 
 def track(
@@ -89,6 +89,7 @@ def track(
     trained: TrainedModel,
     texts: Sequence[SampleRow],
     losses: Mapping[str, Loss],
+    baselines: Baselines,
     *,
     is_here: bool = True,
 ) -> None:
@@ -98,6 +99,7 @@ def track(
         num_parameters=trained.model.shape.num_parameters,
         losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
         model_sha256=trained.sha256,
+        baselines=baselines.in_words(),
     )
     table = "samples/table.json"  # which the UI shows next to those of other runs
     state = replace(

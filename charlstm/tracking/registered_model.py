@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from charlstm.errors import TrackingError
+from charlstm.files.documents import did_you_mean
 from charlstm.model.shape import WEIGHTS
 from charlstm.tracking.client import SECONDS_FOR_FILES, Store, ask, check_exists, connect
 
@@ -159,10 +160,12 @@ def _location(client: "MlflowClient", address: str) -> str:
         name = models[-1]
     if name.startswith("m-"):
         return str(client.get_logged_model(name).artifact_location)
-    model, at, alias = name.partition("@")
-    if at:
-        return str(client.get_model_version_by_alias(model, alias).source)
-    model, _, number = name.partition("/")
-    if not number.isdecimal():
+    model, at, version = name.partition("@" if "@" in name else "/")
+    if at != "@" and not version.isdecimal():
         raise TrackingError("expected models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID or runs:/ID")
-    return str(client.get_model_version(model, number).source)
+    known = [one.name for one in client.search_registered_models()]
+    if model not in known:
+        raise TrackingError(f"there is no registered model {model}{did_you_mean(model, known)}")
+    if at == "@":
+        return str(client.get_model_version_by_alias(model, version).source)
+    return str(client.get_model_version(model, version).source)

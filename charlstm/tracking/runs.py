@@ -160,7 +160,7 @@ def _log_points(client: "MlflowClient", run: "Run", state: RunState) -> None:
 def _points(state: RunState, last: Mapping[str, int]) -> Iterator[Point]:
     """The points of the tables, from about where the run ends; `train/...` is a section of the UI."""
     curves, params, num_steps = state.curves, state.params, len(state.curves.steps)  # of which all have views
-    names = ["train/nats_per_char", "train/gradient_norm", "train/learning_rate"]
+    names = ["loss/training", "train/gradient_norm", "train/learning_rate"]
     if curves.views:
         seen = "bytes_seen" if params.get("encode.unit") == "byte" else "chars_seen"
         names += ["train/chars_per_second", f"train/{seen}"]
@@ -172,8 +172,8 @@ def _points(state: RunState, last: Mapping[str, int]) -> Iterator[Point]:
             yield name, value, row.step, time_ms
     for index, epoch in enumerate(curves.epochs):  # at the step that ends each: on the axis of the training loss
         time_ms = curves.epoch_times_ms[index] if curves.epoch_times_ms else state.time_ms
-        yield "validation/nats_per_char", epoch.val_nats_per_char, epoch.step, time_ms
-        yield "train/epoch_nats_per_char", epoch.train_nats_per_char, epoch.step, time_ms
+        yield "loss/validation", epoch.val_nats_per_char, epoch.step, time_ms
+        yield "loss/training_epoch", epoch.train_nats_per_char, epoch.step, time_ms
 
 
 def _upload(client: "MlflowClient", run_id: str, state: RunState) -> None:

@@ -23,7 +23,7 @@ NUM_RUNS = 50  # the newest decide the columns
 MAX_PARAMETERS = 8
 COST = ("params.`train.epochs`", "metrics.`model/num_parameters`", "metrics.`train/seconds`")
 NOT_VARIED = ("download.", *NOT_OF_A_MODEL)  # each corpus has an experiment of its own
-OPENED = ("validation", "train")  # sections of charts
+OPENED = ("loss", "train")  # sections of charts
 RUN_NAME = "attributes.`Run Name`"
 # In pixels: name, recipe, losses and cost are seen at once on a screen of 1,600.
 NAME_WIDTH, RECIPE_WIDTH, LOSS_WIDTH, WIDTH = 280, 220, 130, 100

@@ -5,6 +5,7 @@ All methods that exchange something are collective: every process calls them, in
 """
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -238,7 +239,9 @@ class Processes:
         except RuntimeError as error:
             if self.world_size == 1 or not _is_of_communication(error):
                 raise
-            raise Interrupted(f"lost contact with another process ({' '.join(str(error).split())[:200]})") from None
+            sentence = str(error).partition("\n")[0].partition(". ")[0]
+            reason = re.sub(r"^\[[^]]*\] *", "", sentence)  # without the place in gloo's source
+            raise Interrupted(f"lost contact with another process ({reason[:100]})") from None
 
     def close(self) -> None:
         """Leave the group."""

@@ -53,7 +53,8 @@ Stop = Annotated[
     typer.Option(metavar="TEXT", help="End before this text. May be given several times.", show_default=False),
 ]
 KeepStop = Annotated[bool, typer.Option("--keep-stop", help="End after the text of --stop, not before it.")]
-Json = Annotated[bool, typer.Option("--json", help="A JSON object a line: prompt, text, why it ended, seed, options.")]
+JSON_LINES = "A JSON object a line: prompt, text, why it ended, seed, options."
+Json = Annotated[bool, typer.Option("--json", metavar="", help=JSON_LINES)]
 
 
 def generate(

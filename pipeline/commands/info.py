@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from charlstm.errors import CharlstmError
 from charlstm.tracking.registered_model import MODEL_TAG, is_address
-from pipeline.command_io import MODEL, MODEL_HELP, open_model, to_the_end_of_a_pipe
+from pipeline.command_io import MODEL, MODEL_HELP, JsonOption, ModelOption, open_model, to_the_end_of_a_pipe
 from pipeline.run.project import declared_paths, find_root, from_here, store
 from pipeline.run.terminal import printable
 
@@ -41,13 +41,15 @@ class Card(BaseModel):
 
 
 def info(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, callback=from_here)] = MODEL,
-    is_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    argument: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP, callback=from_here)] = None,
+    model: ModelOption = MODEL,
+    is_json: JsonOption = False,
 ) -> int:
     """Show the card of a model: sizes, text, commit, losses.
 
     Sizes and hash come from the folder. The rest comes from the project around it, if its records name this very model.
     """
+    model = argument or model
     sizes = open_model(model).info
     card = {"model": model, **sizes, **read_card(model, sizes["model_sha256"]).model_dump()}
     with to_the_end_of_a_pipe():

@@ -14,12 +14,13 @@ from charlstm.files.atomic import write_text
 from charlstm.report.document import DOCUMENT, ReviewDocument, ReviewedModel, read_review
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
 from pipeline.command_output import ForceOption, output_from_here
-from pipeline.lineage.git import find_commit, lock_at
+from pipeline.lineage.git import experiments, find_commit, lock_at
 from pipeline.lineage.provenance import recipe_at, recipe_in
 from pipeline.lineage.search import find
 from pipeline.run.dvc import Paths, cached, files_of, load_paths
 from pipeline.run.project import PIPELINE, find_root, from_here
 from pipeline.run.terminal import printable
+from pipeline.sweep.record import last_sweep
 
 ARTIFACT = f"review/{DOCUMENT}"
 BLOCKS_ARTIFACT = f"evaluate/{BLOCKS}"
@@ -29,14 +30,15 @@ MAX_LINE_CHARS = 1000  # of what is said of two models
 
 def review(
     models: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="MODEL...",
-            help="What `charlstm trace` finds, projects, folders of samples, or `review.json` files. One to ten.",
+            metavar="[MODEL...]",
+            help="What `charlstm trace` finds, projects, folders of samples, or `review.json` files. One to ten. "
+            "Default: the models of the last sweep.",
             show_default=False,
             callback=from_here,
         ),
-    ],
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", dir_okay=False, callback=output_from_here, help="The page.")
     ] = Path("review.html"),
@@ -51,6 +53,8 @@ def review(
     from charlstm.report.comparison import MAX_RUNS, comparison_of, verdicts
     from charlstm.report.page import one_line, page_of
 
+    if not models:
+        models = _of_sweep()[:MAX_RUNS]
     if len(models) > MAX_RUNS:
         raise CharlstmError(f"expected 1 to {MAX_RUNS} models to review side by side, found {len(models)}")
     reviewed = [_find(name) for name in models]
@@ -63,6 +67,15 @@ def review(
     for line in verdicts(reviewed):
         typer.echo(printable(one_line(line, MAX_LINE_CHARS), sys.stdout.encoding))
     return 0
+
+
+def _of_sweep() -> list[str]:
+    """Return the names of the last sweep's finished experiments, grouped by value, seeds in order."""
+    last = last_sweep()
+    finished = {name for name, _ in experiments().values()}
+    if last is None or not (names := [name for name in last.names if name in finished]):
+        raise CharlstmError("expected the names of models: there is no sweep here; see `charlstm review --help`")
+    return names
 
 
 def _find(model: str) -> ReviewedModel:

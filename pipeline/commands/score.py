@@ -15,6 +15,7 @@ from charlstm.sampling import unknown_rule
 from pipeline.command_io import (
     MODEL,
     STDIN,
+    JsonOption,
     ModelOption,
     UnknownOption,
     has_stdin,
@@ -44,7 +45,7 @@ def score(
     ] = None,
     lines: Annotated[int, typer.Option(min=0, help="How many of the most surprising lines to show.")] = 5,
     unknown: UnknownOption = "error",
-    is_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    is_json: JsonOption = False,
     model: ModelOption = MODEL,
 ) -> int:
     """Score a text, and find its most surprising lines.

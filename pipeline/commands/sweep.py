@@ -17,8 +17,9 @@ from pipeline.run.dvc import run_dvc
 from pipeline.run.stage import EXIT_BAD_INPUT
 from pipeline.run.terminal import plain_console
 from pipeline.sweep.plan import plan
+from pipeline.sweep.record import last_sweep
 from pipeline.sweep.results import Result, results_of
-from pipeline.sweep.run import last_sweep, run_all, seconds_of_training
+from pipeline.sweep.run import run_all, seconds_of_training
 
 PICTURE = Path("sweep.png")
 MIN_GRID = 3  # values: of two, the better one always is at the edge

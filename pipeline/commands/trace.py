@@ -15,10 +15,11 @@ from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG, Reader
 from charlstm.tracking.registered_model import INITIAL_TAG, MODEL_TAG
-from pipeline.command_io import to_the_end_of_a_pipe
+from pipeline.command_io import JsonOption, to_the_end_of_a_pipe
 from pipeline.lineage.git import experiments, git, lock_at, losses_at
 from pipeline.lineage.provenance import (
     BASELINE,
+    CHANGED,
     COMMIT,
     DIRTY,
     FALLBACK,
@@ -45,7 +46,7 @@ def trace(
             callback=from_here,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="All that is known, as one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> int:
     """List all trainings, or say what one was made of.
 
@@ -91,7 +92,7 @@ def trace_of(match: Match) -> dict[str, Any]:
         "text SHA-256": tags.get("corpus_sha256"),
         "begun from": tags.get(INITIAL_TAG),
         "code": tags.get(COMMIT),
-        "uncommitted": tags.get(DIRTY),
+        "uncommitted": tags.get(CHANGED) or tags.get(DIRTY),
         "experiment": tags.get(EXPERIMENT_TAG),
         "baseline": tags.get(BASELINE),
         "in git": [git("log", "-1", "--format=%H%d %s", commit) for commit in commits] or _why_in_no_commit(match),

@@ -37,12 +37,13 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("torch", "accelerate", "numpy", "pandas", "matplotlib", "safetensors", "dvc", "mlflow")
 GIB = 2**30
-COMMIT, DIRTY, TRAIN_MD5 = "mlflow.source.git.commit", "git_dirty", "dvc_train_md5"
+COMMIT, TRAIN_MD5 = "mlflow.source.git.commit", "dvc_train_md5"
+DIRTY, CHANGED = "git_dirty", "git_changed"  # whether files differ from the commit, and which
 SWEEP_TAG = "sweep"  # of a run of a sweep; the value is the commit from which it began
 BASELINE = "dvc_exp_baseline"
 CODE = ("charlstm", "pipeline", "conf")  # a new file in there may well be imported
 FALLBACK = "FALLBACK"  # begins the source of a text that stands in for the one that is named
-WHILE_TRAINING = ("train/", "validation/")  # metrics of other weights than the last
+WHILE_TRAINING = ("train/", "validation/")  # metrics of earlier versions, of other weights than the last
 MAX_CHARS = 120
 
 
@@ -87,9 +88,11 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
         found |= {"mlflow.source.name": str(PIPELINE), "mlflow.source.type": "LOCAL"}
         # Results are no inputs: DVC takes them away before a stage runs, and writes its lock after one.
         excluded = [f":(exclude){path}" for path in {str(LOCK), *(str(path) for _, path in paths)} - {NOTHING}]
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *excluded)
+        changed = git("diff", "--name-only", "HEAD", "--", ".", *excluded)
         new = git("ls-files", "--others", "--exclude-standard", "--", *CODE)
         found[DIRTY] = "unknown" if changed is None or new is None else "yes" if changed or new else "no"
+        if found[DIRTY] == "yes":
+            found[CHANGED] = ", ".join(f"{changed}\n{new}".split("\n")).strip(", ")
     elif fault():
         found[DIRTY] = "unknown"
     for tag, variable in ((EXPERIMENT_TAG, "DVC_EXP_NAME"), (BASELINE, "DVC_EXP_BASELINE_REV")):
@@ -128,6 +131,7 @@ class RunSummary(NamedTuple):
     model_sha256: str | None = None
     val_nats_per_char: float | None = None  # the training's own, of its best epoch
     losses: Mapping[str, float] | None = None  # nats/char by protocol
+    baselines: str | None = None  # bits of n-grams and compressors, in words
 
 
 def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
@@ -194,15 +198,15 @@ def page_tags(summary: RunSummary) -> dict[str, str]:
 
 
 def run_name(summary: RunSummary) -> str:
-    """E.g. `quick · 0.81M · seed 1 · 1.4727`, after the DVC experiment's name if there is one.
+    """Return a run's name, such as `muon.learning_rate 0.03 · quick · 0.81M · seed 1 · 1.4727`.
 
-    The loss is the headline; there is none before it is evaluated.
+    MLflow cuts long names at their end, so a name begins with what differs from the recipe. The loss is the headline.
     """
     size = None if summary.num_parameters is None else f"{summary.num_parameters / 1e6:.2f}M"
     loss = (summary.losses or {}).get(HEADLINE)
     shown = None if loss is None else f"{loss:.4f}"
     fallback = summary.corpus if summary.corpus.startswith(FALLBACK) else None
-    parts = [summary.experiment, fallback, summary.recipe.label, size, f"seed {summary.seed}", shown]
+    parts = [fallback, *reversed(summary.recipe.label_parts), size, f"seed {summary.seed}", shown]
     return _one_line(" · ".join(part for part in parts if part))
 
 
@@ -214,6 +218,10 @@ def describe(summary: RunSummary) -> str:
         f"recipe {_code(summary.recipe.label)}, seed {summary.seed}",
         f"corpus {_code(summary.corpus)}, SHA-256 {_code(summary.corpus_sha256[:12])}",
     ]
+    if summary.experiment:
+        lines.append(f"DVC experiment {_code(summary.experiment)}")
+    if summary.baselines:
+        lines.append(f"for comparison, {summary.baselines} bits/char")
     if summary.model_sha256:
         lines.append(f"what it was made of: {_code(f'charlstm trace {summary.model_sha256[:12]}')}")
     return "".join(f"- {line}\n" for line in lines)

@@ -63,7 +63,7 @@ def _runs_named(name: str, reader: Reader) -> list[TrackedRun]:
         return runs
     if not name.isprintable():  # e.g. a file's name that is not UTF-8, which MLflow cannot be asked for
         return []
-    return reader.by_name(name) or (reader.by_tag(EXPERIMENT_TAG, name) if re.fullmatch(r"[\w-]+", name) else [])
+    return reader.by_name(name) or (reader.by_tag(EXPERIMENT_TAG, name) if re.fullmatch(r"[\w.,=+-]+", name) else [])
 
 
 def _of_commit(commit: str, reader: Reader | None) -> list[Match]:

@@ -152,7 +152,7 @@ def _explanation(error: BaseException) -> tuple[str, int] | None:
             advice = "`pip install --editable 'PATH/TO/THE/CHECKOUT[pipeline]'` brings what training needs"
             return f"{name} is not installed: {advice}", EXIT_BAD_INPUT
         case Interrupted():
-            return f"interrupted: {error}; the same command resumes from the last checkpoint", EXIT_INTERRUPTED
+            return f"interrupted: the same command resumes from the last checkpoint ({error})", EXIT_INTERRUPTED
         case KeyboardInterrupt():
             return "interrupted", EXIT_INTERRUPTED
     return None

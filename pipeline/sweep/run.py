@@ -6,13 +6,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
 
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn
 
 from charlstm.errors import CharlstmError, ParamsError
-from charlstm.files.atomic import write_text
 from charlstm.files.documents import parse_yaml, validate
 from charlstm.files.lock import exclusive
 from charlstm.parameter_names import SEED
@@ -25,28 +23,12 @@ from pipeline.run.dvc import load_paths, run_dvc
 from pipeline.run.project import PARAMS, state_root
 from pipeline.run.terminal import plain_console
 from pipeline.sweep.plan import Trial
+from pipeline.sweep.record import Sweep
 from pipeline.timing import step_seconds
 
 SECONDS_BESIDES = 20  # evaluation, samples and DVC
 MAX_TIMED = 5  # recipes
-RECORD = "sweep.json"  # in the state folder: the last sweep
 STEP = re.compile(r"(?:step |epoch )(\d+)/(\d+) .*?(?:loss|val) ([\d.]+)")  # a line of training's console
-
-
-class Sweep(NamedTuple):
-    """The commit that a sweep began from, the names of its experiments, and what they vary."""
-
-    baseline: str
-    names: list[str]
-    varied: list[str]
-
-
-def last_sweep() -> Sweep | None:
-    """Return the last sweep of this checkout; None if there is none."""
-    try:
-        return Sweep(**json.loads((state_root() / RECORD).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 def seconds_of_training(trials: Sequence[Trial]) -> float | None:
@@ -82,7 +64,7 @@ def run_all(trials: Sequence[Trial], seconds: float | None) -> list[str]:
     with exclusive(state_root() / "sweep", "a sweep in this checkout"):
         done = _done(trials, baseline)
         sweep = Sweep(baseline, [trial.name for trial in trials], list(trials[0].values))
-        write_text(state_root() / RECORD, json.dumps(sweep._asdict()))
+        sweep.write()
         left = [trial for trial in trials if trial.name not in done]
         about = f", about {max(1, round(seconds * len(left) / 60))} min" if seconds else ""
         console = plain_console(stderr=True)

@@ -52,8 +52,8 @@ def test_a_dead_holder_is_no_holder(tmp_path: Path) -> None:
 def test_a_call_that_works_on_and_on_is_given_up() -> None:
     started = time.monotonic()
     with pytest.raises(TimeoutError):
-        answer_within(0.3, lambda: next(number for number in count() if number < 0))
-    assert 1 < time.monotonic() - started < 10
+        answer_within(0.6, lambda: next(number for number in count() if number < 0))
+    assert 1.5 < time.monotonic() - started < 20
 
 
 @needs_root

@@ -51,7 +51,7 @@ def trace(project: Path, name: str) -> dict[str, Any]:
 def reproduced(project: Path, name: str) -> subprocess.CompletedProcess[str]:
     done = charlstm(project, "reproduce", name)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("identical: all 16 outputs of ") and done.stdout.count("\n") == 1
+    assert done.stdout.startswith("identical: all 17 outputs of ") and done.stdout.count("\n") == 1
     assert "epoch 1/1" in done.stderr  # it really trained
     assert len(dvc(project, "git", "worktree", "list").splitlines()) == 1
     assert dvc(project, "git", "status", "--short") == ""
@@ -129,7 +129,7 @@ def test_what_differs_is_listed_and_ctrl_c_leaves_nothing(project: Path, tmp_pat
     done = charlstm(folder, "reproduce", "HEAD")
     assert done.returncode == 1, done.stderr
     assert f"different  artifacts/samples  {'0' * 32}.dir, now {md5}\n" in done.stdout
-    assert done.stdout.count("identical  ") == 15 and "different: 1 of 16; it was trained on " in done.stdout
+    assert done.stdout.count("identical  ") == 16 and "different: 1 of 17; it was trained on " in done.stdout
     command = [*CHARLSTM, "reproduce", "HEAD"]
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr

@@ -26,13 +26,17 @@ def test_names_tell_runs_apart() -> None:
     assert run_name(TRAINED) == "quick · 0.81M · seed 1"
     assert run_name(TRAINED._replace(losses=LOSSES)) == "quick · 0.81M · seed 1 · 1.3000"
     named = TRAINED._replace(experiment="puffy-daks", recipe=Recipe("best", {"train.epochs": 3}))
-    assert run_name(named) == "puffy-daks · best · epochs 3 · 0.81M · seed 1"
+    assert run_name(named) == "epochs 3 · best · 0.81M · seed 1"
+    assert "- DVC experiment `puffy-daks`\n" in describe(named)
+    assert "- for comparison, a 6-gram gives 2.1 bits/char\n" in describe(
+        named._replace(baselines="a 6-gram gives 2.1")
+    )
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_names_and_sources_stay_within_their_line(text: str) -> None:
     hostile = TRAINED._replace(corpus=text, experiment=text)
-    assert len(describe(hostile).splitlines()) == len(describe(TRAINED).splitlines())
+    assert len(describe(hostile).splitlines()) == len(describe(TRAINED).splitlines()) + 1
     (line,) = [line for line in describe(hostile).splitlines() if line.startswith("- corpus ")]
     assert line.count("`") == 4
     assert len(run_name(hostile).splitlines()) == 1 and len(run_name(hostile)) <= 120

@@ -21,8 +21,8 @@ from charlstm.files.documents import load_yaml
 from charlstm.files.lock import exclusive
 from pipeline.commands.sweep import show
 from pipeline.sweep.plan import plan
+from pipeline.sweep.record import RECORD
 from pipeline.sweep.results import OWN, Result, results_of
-from pipeline.sweep.run import RECORD
 
 LOSSES = {0.02: 1.52, 0.3: 1.49, 1e-4: 1.61}
 RATES = "train.learning_rate=0.003,0.03"

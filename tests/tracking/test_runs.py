@@ -50,11 +50,11 @@ def test_a_run_that_is_made_true_again_gets_what_is_new_and_nothing_twice(store:
     curves = resumed.curves._replace(views=VIEWS[:4] + later[4:])
     for _ in range(2):
         run = send(store, dataclasses.replace(resumed, curves=curves, status="FINISHED", end_ms=COMMIT_MS + 9000))
-    for name in ("train/nats_per_char", "train/chars_seen", "train/learning_rate"):
+    for name in ("loss/training", "train/chars_seen", "train/learning_rate"):
         points = history(store, run, name)
         assert points["step"].tolist() == list(range(1, 11))
         assert points["time_ms"].tolist() == [one.time_ms for one in VIEWS[:7] + later[7:]]
-    assert history(store, run, "validation/nats_per_char")["step"].tolist() == [10]
+    assert history(store, run, "loss/validation")["step"].tolist() == [10]
     assert (run.info.status, run.info.start_time, run.info.end_time) == ("FINISHED", COMMIT_MS, COMMIT_MS + 9000)
     assert send(store, training("again", status="KILLED")).info.status == "FINISHED"  # by a machine that comes back
 
@@ -73,7 +73,7 @@ def test_a_call_that_died_anywhere_is_finished_by_the_next(store: Store, trained
         run = send(store, state)
         (found,) = Reader(store).by_tag(TRAINING_TAG, state.value)
         assert (found.run_id, found.status, len(found.params)) == (run.info.run_id, "FINISHED", 4)
-        assert history(store, run, "train/nats_per_char")["step"].tolist() == list(range(1, 11))
+        assert history(store, run, "loss/training")["step"].tolist() == list(range(1, 11))
         assert len(history(store, run, "speed")) == 1 and Reader(store).text(found, "texts/one.txt") == "one"
     assert deaths > 6
 
@@ -94,7 +94,7 @@ def test_a_later_stage_adds_to_the_run_of_the_model(store: Store, tmp_path: Path
         run = send(store, state)
     assert run.info.run_id == first.info.run_id and "made_from" not in run.data.tags
     assert len(history(store, run, "stateful/nats_per_char")) == 1
-    assert len(history(store, run, "train/nats_per_char")) == 10
+    assert len(history(store, run, "loss/training")) == 10
     (found,) = Reader(store).by_tag("model_sha256", "m0de1")
     assert Reader(store).text(found, "samples/table.json") == table and Reader(store).text(found, "evaluate/curve.png")
     again = send(store, dataclasses.replace(state, params={"sample.seeds": "[2]"}, measured={}))
@@ -119,7 +119,7 @@ def test_a_store_that_never_saw_the_model_gets_a_run_from_the_files(store: Store
     for _ in range(2):
         run = send(store, of_model("fr0mfiles"))
     assert (run.info.status, run.data.tags["made_from"], run.data.params["train.seed"]) == ("FINISHED", "files", "7")
-    points = history(store, run, "train/nats_per_char")
+    points = history(store, run, "loss/training")
     assert points["step"].tolist() == list(range(1, 11))
     assert {*points["time_ms"], run.info.start_time, run.info.end_time} == {COMMIT_MS}
     of_files = dataclasses.replace(of_model("fr0mfiles"), is_of_files=True, tags={"made_from": "x", "more": "y"})
@@ -165,7 +165,7 @@ def test_a_kept_end_has_all_its_points_and_not_only_those_of_the_checkpoint(stor
     keep(folder, training("failed", 7, status="FAILED"))
     assert send_unsent(tmp_path, store) == [""]
     run = send(store, dataclasses.replace(training("failed", 7, status="FAILED"), curves=Curves()))
-    assert history(store, run, "train/nats_per_char")["step"].tolist() == list(range(1, 8))
+    assert history(store, run, "loss/training")["step"].tolist() == list(range(1, 8))
 
 
 def test_a_damaged_file_is_named_and_holds_up_nothing(

@@ -3,7 +3,7 @@
 from charlstm.tracking.shared_view import page, view_state
 
 LOSSES = {
-    "train/nats_per_char": 1.3,
+    "loss/training": 1.3,
     "windowed_100/nats_per_char": 1.5,
     "windowed_100/bits_per_char": 2.1,
     "stateful/nats_per_char": 1.4,
@@ -28,10 +28,10 @@ def test_what_decides_comes_first_and_fits_on_a_screen() -> None:
 
 
 def test_curves_of_losses_are_opened_and_the_machine_comes_last() -> None:
-    state = view_state([{**LOSSES, "validation/nats_per_char": 1.5, "alone": 1.0, "system/cpu": 2.0}], [{}])
+    state = view_state([{**LOSSES, "loss/validation": 1.5, "alone": 1.0, "system/cpu": 2.0}], [{}])
     sections = [(one["name"], one["display"]) for one in state["compareRunSections"]]
     assert sections == [
-        ("validation", True), ("train", True), ("stateful", False), ("windowed_100", False), ("Model metrics", False),
+        ("loss", True), ("train", True), ("stateful", False), ("windowed_100", False), ("Model metrics", False),
         ("System metrics", False),
     ]  # fmt: skip
     assert state["isAccordionReordered"]  # else MLflow sorts sections by name

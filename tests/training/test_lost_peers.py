@@ -91,7 +91,7 @@ def test_a_process_that_is_lost_before_training_starts_is_an_interruption(projec
     (code, said), second = train_together(project, commands, CHARLSTM_TIMEOUT_SECONDS="20")
     assert (code, second[0]) == (75, 1), said
     (line,) = [line for line in said.splitlines() if line.startswith("ERROR: ")]
-    assert line.startswith("ERROR: interrupted: lost contact with another process (")
+    assert line.startswith("ERROR: interrupted: the same command resumes from the last checkpoint (lost contact with ")
     assert "Traceback" not in said
 
 

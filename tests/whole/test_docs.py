@@ -31,7 +31,8 @@ from benchmarks.projects import PACKAGES, ROOT, compose
 from charlstm.errors import ParamsError
 
 MAKEFILE = (ROOT / "Makefile").read_text()
-MAX_README_LINES = 130
+MAX_README_LINES = 140
+MODEL_FILE = "artifacts/model/model.safetensors"
 SCRIPTS = ("benchmarks/two_nodes.sh", "benchmarks/slurm.sh", "benchmarks/gpu_acceptance.sh", ".ci/run")
 INSTALL = "pip install --editable 'PATH/TO/THE/CHECKOUT[onnx]'"
 OTHERS = ("source .venv/bin/activate", "git checkout HEAD .", "git pull", INSTALL)  # programs not ours
@@ -50,6 +51,10 @@ def problem(command: str) -> str:
     program, *arguments = words
     try:
         match program:
+            case "git" | "sha256sum" if arguments[0] in ("add", "commit", "checkout", MODEL_FILE):
+                return ""
+            case "timeout":  # of the tutorial: a signal, and seconds before the command
+                return problem(shlex.join(arguments[3:]))
             case "make":
                 target = arguments[0]
                 return "" if re.search(rf"^{re.escape(target)}:", MAKEFILE, re.MULTILINE) else f"no target {target}"

@@ -1,5 +1,5 @@
 // A character from logits, and the random numbers for it, in plain JavaScript: what charlstm/generation/ computes
-// (drawing.py), to the bit. So this page writes what the command writes.
+// (kernels.py), to the bit. So this page writes what the command writes.
 "use strict";
 
 // Powers of 2 from tables: of whole exponents, and of fractions in 1/4096, rounded to 30 binary places.
