@@ -68,8 +68,8 @@ def run(params: Params, paths: Paths) -> None:
             begun = list[unfinished.Unfinished]()
 
             def begin() -> None:
-                resumed = unfinished.start_or_resume(fingerprint, lambda: interruption.is_requested)
-                begun.append(stack.enter_context(resumed))  # it may wait for another experiment
+                resumed = unfinished.start_or_resume(fingerprint)
+                begun.append(stack.enter_context(resumed))
                 if url := os.environ.get(CHECKPOINT_MIRROR):
                     stack.enter_context(CheckpointMirror(url, begun[0].folder, is_anew=begun[0].is_anew))
 

@@ -37,6 +37,7 @@ BLOCK_LEN = 500  # characters; docs/review.md says why
 MAX_BLOCKS = 10_000  # of a longer text, a block has twice as many characters, or four times, ...
 LEVEL = 0.05
 MIN_BLOCKS = 20  # of fewer, an interval would be too narrow
+NO_INTERVAL = "it has fewer than 10,000 characters, or `dvc repro evaluate` has to measure it by blocks"
 MORE_SEEDS = "charlstm sweep --seeds 3"
 SEED_DEVIATION = 0.02  # nats per character: the largest of the recipes and texts that were measured (docs/review.md)
 
@@ -179,7 +180,7 @@ class Difference(NamedTuple):
             return f"{lower} That is more than chance: {seeds}."
         text = "more of this text might say otherwise"
         if self.by_text is None:
-            text = "how much this text decides is unknown"
+            text = f"how much this text decides is unknown ({NO_INTERVAL})"
         reasons = [*([] if self.is_beyond_text else [text]), *([] if self.is_beyond_seeds else [seeds])]
         return f"{lower} That may be chance: {', and '.join(reasons)}."
 
@@ -208,24 +209,6 @@ def difference(best: Trained, other: Trained, groups: Sequence[Trained]) -> Diff
     sizes = (len(best.losses), len(other.losses))
     by_seeds = explained_by_seeds(sizes, [one.losses for one in groups], level)
     return Difference(best, other, other.loss - best.loss, by_text, by_seeds)
-
-
-def why_no_interval(groups: Sequence[Trained]) -> list[str]:
-    """Why there is no interval by blocks, if there is none."""
-    blocks = [one.mean_blocks() for one in groups]
-    first = next((one for one in blocks if one is not None), None)
-    if missing := [
-        one.name for one, own in zip(groups, blocks, strict=True) if not (first and own and own.are_those_of(first))
-    ]:
-        return [
-            "Without the loss by blocks, no interval can be given. `dvc repro evaluate` writes it for "
-            f"{', '.join(missing)}."
-        ]
-    num_blocks = len(first.nats) if first else 0
-    if num_blocks < MIN_BLOCKS:
-        blocks_of_text = "1 block" if num_blocks == 1 else f"{num_blocks} blocks"
-        return [f"This text has {blocks_of_text}, and an interval takes {MIN_BLOCKS}: no interval is given."]
-    return []
 
 
 def half_interval(first: Blocks, second: Blocks) -> float | None:

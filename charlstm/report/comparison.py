@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from charlstm.evaluation.difference import Trained, by_recipe, compare, why_no_interval
+from charlstm.evaluation.difference import Trained, by_recipe, compare
 from charlstm.evaluation.plots import losses_svg
 from charlstm.evaluation.results import HEADLINE
 from charlstm.parameter_names import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, values_in_words
@@ -87,7 +87,7 @@ def verdicts(candidates: Sequence[ReviewedModel]) -> list[str]:
     candidates = [one._replace(label=label) for one, label in zip(candidates, labels_of(candidates), strict=True)]
     groups = recipes_of(candidates)
     if len(groups) > 1:
-        return [*map(str, compare(groups)), *why_no_interval(groups)]
+        return list(map(str, compare(groups)))
     losses = groups[0].losses
     spread = f"{statistics.fmean(losses):.4f} nats per character, standard deviation {statistics.stdev(losses):.4f}"
     return [f"{len(losses)} seeds of one recipe: {spread}. Nothing but the seed tells them apart."]

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from charlstm.errors import CharlstmError
-from charlstm.evaluation.difference import Trained, by_recipe, compare_neighbors, mean_and_deviation, why_no_interval
+from charlstm.evaluation.difference import Trained, by_recipe, compare_neighbors, mean_and_deviation
 from charlstm.evaluation.results import HEADLINE
 from charlstm.parameter_names import MAX_NAMED, differing, short_name, values_in_words
 from pipeline.command_output import ForceOption, output_from_here
@@ -107,7 +107,7 @@ def show(results: list[Result], output: Path) -> None:
         distance = above.in_numbers() if above else ""
         table.add_row(row or group[0].name, seeds, mean_and_deviation(one.losses), distance)
     plain_console().print(table)
-    for line in [*map(str, differences[:3]), *why_no_interval(trained), *at_the_edge(values)]:
+    for line in [*map(str, differences[:3]), *at_the_edge(values)]:
         typer.echo(line)
     best = min(groups[0], key=lambda one: one.loss).name
     typer.echo(f"keep the best: charlstm sweep --keep {best}")

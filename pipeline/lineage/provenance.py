@@ -28,7 +28,7 @@ from charlstm.tracking.registered_model import INITIAL_TAG, LOSS_SUFFIX, MODEL_T
 from pipeline.lineage.git import fault, git
 from pipeline.recipes import RECIPES, Recipe, recipe_of, recognized
 from pipeline.run.dvc import Paths, md5
-from pipeline.run.project import LOCK, PARAMS, PIPELINE, project_root, seconds, state_root, store
+from pipeline.run.project import LOCK, PARAMS, PIPELINE, seconds, state_root, store
 from pipeline.run.terminal import printable
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ LIBRARIES = ("torch", "accelerate", "numpy", "pandas", "matplotlib", "safetensor
 GIB = 2**30
 COMMIT, TRAIN_MD5 = "mlflow.source.git.commit", "dvc_train_md5"
 DIRTY, CHANGED = "git_dirty", "git_changed"  # whether files differ from the commit, and which
-SWEEP_TAG = "sweep"  # of a run of a sweep; the value is the commit from which it began
 BASELINE = "dvc_exp_baseline"
 CODE = ("charlstm", "pipeline", "conf")  # a new file in there may well be imported
 FALLBACK = "FALLBACK"  # begins the source of a text that stands in for the one that is named
@@ -98,8 +97,6 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
     for tag, variable in ((EXPERIMENT_TAG, "DVC_EXP_NAME"), (BASELINE, "DVC_EXP_BASELINE_REV")):
         if value := os.environ.get(variable):
             found[tag] = value
-    if BASELINE in found and project_root() != Path.cwd().resolve():  # from a queue, or with --temp: one of several
-        found[SWEEP_TAG] = found[BASELINE]
     return found
 
 

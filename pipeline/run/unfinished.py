@@ -13,14 +13,14 @@ import logging
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from charlstm.errors import Interrupted, LockedError
+from charlstm.errors import LockedError
 from charlstm.files.atomic import write_text
-from charlstm.files.lock import exclusive, holder_of
+from charlstm.files.lock import exclusive
 from charlstm.params import Params
 from charlstm.tracking.runs import RUN
 from pipeline.run.dvc import cached, inputs_of, md5
@@ -55,24 +55,16 @@ class Unfinished(NamedTuple):
 
 
 @contextmanager
-def start_or_resume(fingerprint: str, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Unfinished]:
-    """The folder of the training of these inputs. A LockedError says that it is in use, or another in this checkout.
+def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
+    """Hold the folder of the training of these inputs.
 
-    An experiment waits for another one that has the same training, until it `should_stop`, which is an Interrupted.
+    Raises:
+        LockedError: this training is under way, or another one in this checkout.
     """
     folder = project_root() / STATE_FOLDER / fingerprint
-    is_copy = Path.cwd().resolve() != project_root()  # of a queue: several experiments may share a training
-    is_anew = _is_recorded(folder)  # before it waits: what it waits for is what it wants
-
-    def waits() -> bool:
-        if should_stop():
-            raise Interrupted("stopped as asked, while it waited for another experiment")
-        return is_copy
-
-    if is_copy and (holder := holder_of(folder)):
-        log.info("the same training is under way for another experiment, %s: waiting for it", holder)
-    with exclusive(CHECKOUT, "a training in this checkout"), exclusive(folder, "this training", waits):
-        if is_anew and folder.exists():
+    with exclusive(CHECKOUT, "a training in this checkout"), exclusive(folder, "this training"):
+        is_anew = _is_recorded(folder)
+        if is_anew:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         remove_others(folder.parent, folder)

@@ -31,7 +31,9 @@ def test_two_workers_lose_no_training(encoded: Path, tmp_path: Path) -> None:
     with chdir(project):
         by_dvc = {one.name: one.loss for one in results_of(dvc(project, "git", "rev-parse", "HEAD").strip())}
     with closing(sqlite3.connect(project / "mlflow.db")) as store:
-        statuses = store.execute("select status from runs join tags using (run_uuid) where key = 'sweep'").fetchall()
+        statuses = store.execute(
+            "select status from runs join tags using (run_uuid) where key = 'dvc_exp_baseline'"
+        ).fetchall()
         by_mlflow = store.execute(
             "select tags.value, metrics.value from metrics join tags using (run_uuid) "
             "where metrics.key = 'stateful/nats_per_char' and tags.key = 'dvc_exp_name'"

@@ -9,12 +9,11 @@ import pytest
 from stages import dvc, run_stages
 
 from benchmarks.projects import Override, results, write_params
-from charlstm.errors import CharlstmError, Interrupted
+from charlstm.errors import CharlstmError
 from charlstm.files.lock import exclusive
 from charlstm.params import Params
 from pipeline.run import unfinished
 from pipeline.run.dvc import md5, parse_lock, recorded_outputs
-from pipeline.run.project import STATE_FOLDER
 from pipeline.run.unfinished import FINISHED, remove_others, start_or_resume
 
 OTHER = {"train.learning_rate": 0.003}
@@ -65,16 +64,6 @@ def test_a_recorded_one_is_trained_again_when_it_is_wanted_again(
     write_params(project, {})
     assert train(project, capsys)
     assert results(project) == results(trained)
-
-
-def test_who_waits_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unfinished, "project_root", lambda: tmp_path)
-    (tmp_path / "copy").mkdir()
-    monkeypatch.chdir(tmp_path / "copy")
-    folder = tmp_path / STATE_FOLDER / "abc"
-    stopped = pytest.raises(Interrupted, match="while it waited")
-    with exclusive(folder, "this training"), stopped, start_or_resume("abc", should_stop=lambda: True):
-        pass
 
 
 def state_folder(root: Path, name: str, *, is_finished: bool = False) -> Path:
