@@ -91,7 +91,7 @@ def track(
 ) -> None:
     """Add all of it to the model's run. `is_here`: it was measured on this machine, by these versions."""
     known = provenance.run_of_model(trained.sha256, params, paths, tables)
-    size = {"model/num_parameters": float(trained.model.shape.num_parameters)}  # for a run that is made of files
+    size = {"train/num_parameters": float(trained.model.shape.num_parameters)}  # for a run that is made of files
     measured = {f"{protocol}/{name}": value for protocol, loss in metrics.items() for name, value in loss.items()}
     files = {f"evaluate/{name}": paths.evaluate / name for name in FILES}
     losses = {protocol: loss["nats_per_char"] for protocol, loss in metrics.items()}

@@ -40,7 +40,7 @@ class TrainingTracker(Observer):
         """Begin with all parameters and tags, the size of the work, and the hardware."""
         self._plan, self._progress = plan, progress
         hardware = {"device": plan.device, "precision": plan.precision, "hardware.processes": str(plan.num_processes)}
-        tags, measured = {**self._state.tags, **hardware}, {"model/num_parameters": float(plan.num_parameters)}
+        tags, measured = {**self._state.tags, **hardware}, {"train/num_parameters": float(plan.num_parameters)}
         kept = runs.read_kept(self._folder)
         texts = kept.texts if kept else {}  # which are nowhere else
         self._state = replace(self._state, tags=tags, measured=measured, texts=texts, curves=runs.curves_of(progress))

@@ -11,14 +11,14 @@ LOSSES = {
 
 
 def test_what_decides_comes_first_and_fits_on_a_screen() -> None:
-    metrics = [{**LOSSES, "model/num_parameters": 5.0, "train/seconds": 9.0, "train/chars_seen": 3.0}, LOSSES]
+    metrics = [{**LOSSES, "train/num_parameters": 5.0, "train/seconds": 9.0, "train/chars_seen": 3.0}, LOSSES]
     params = [
         {"train.epochs": "2", "download.name": name, "sample.seeds": name, "model.x": name, "train.seed": "1"}
         for name in "ab"
     ]
     state = view_state(metrics, params)
     losses = ["metrics.`stateful/nats_per_char`", "metrics.`windowed_100/nats_per_char`"]
-    cost = ["params.`train.epochs`", "metrics.`model/num_parameters`", "metrics.`train/seconds`"]
+    cost = ["params.`train.epochs`", "metrics.`train/num_parameters`", "metrics.`train/seconds`"]
     assert state["selectedColumns"] == [*losses, "tags.`recipe`", *cost, "params.`model.x`"]
     assert state["columnOrder"] == ["attributes.`Run Name`", *state["selectedColumns"]]
     assert (state["orderByKey"], state["orderByAsc"]) == (losses[0], True)  # the best first
