@@ -1,7 +1,6 @@
 """Prompts: some that any text has, beginnings of lines of its validation part; and characters a model never saw."""
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Literal
@@ -15,8 +14,6 @@ NUM_BEGINNINGS = 3
 MAX_LEN = 12  # characters
 MAX_READ = 100_000  # ids of the validation part, from its beginning
 LINE_END = "\n"
-JOINER = "\N{ZERO WIDTH JOINER}"
-SKIN_TONES = {chr(code) for code in range(0x1F3FB, 0x1F400)}
 
 
 def resolve_prompts(prompts: tuple[str, ...] | Literal["auto"], val_ids: Ids, vocab: Vocab) -> tuple[str, ...]:
@@ -58,24 +55,10 @@ def _distinct(texts: Iterable[str], min_len: int) -> list[str]:
 
 
 def _cut(line: str) -> str:
-    """The first characters of `line`, to the last end of a word among them, or to the last end of a visible sign.
-
-    `e` and an accent that follows it, or a family of emoji, are one sign. A sign that is longer than a prompt is torn.
-    """
-
-    def continues(before: str, character: str) -> bool:
-        """Whether `character` belongs to the same visible sign as the one before it."""
-        is_mark = unicodedata.category(character).startswith("M") or character in SKIN_TONES
-        return is_mark or JOINER in (before, character)
-
+    """Return the first characters of `line`, up to the last end of a word among them if there is one."""
     if len(line) <= MAX_LEN:
         return line
-    if words := line[: MAX_LEN + 1].rpartition(" ")[0].rstrip():
-        return words
-    end = MAX_LEN
-    while end > 1 and continues(line[end - 1], line[end]):
-        end -= 1
-    return line[: end if end > 1 else MAX_LEN]
+    return line[: MAX_LEN + 1].rpartition(" ")[0].rstrip() or line[:MAX_LEN]
 
 
 # Whether prompts can be read by a model: checked before training, and before each text.

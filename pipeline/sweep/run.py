@@ -2,13 +2,12 @@
 
 import json
 import re
-import time
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, Progress, TextColumn
+from tqdm import tqdm
 
 from charlstm.errors import CharlstmError, ParamsError
 from charlstm.files.documents import parse_yaml, validate
@@ -70,12 +69,12 @@ def run_all(trials: Sequence[Trial], seconds: float | None) -> list[str]:
         console = plain_console(stderr=True)
         console.print(f"{len(trials)} trainings, {len(trials) - len(left)} done{about}", soft_wrap=True)
         failures = []
-        with _Bar(len(left), seconds) as bar:
-            for trial in left:
-                if reason := _run_one(trial, bar):
+        bar_format = "{percentage:3.0f} % {bar} {desc} {remaining} left"
+        with tqdm(total=len(left), bar_format=bar_format, disable=None, leave=False) as bar:
+            for number, trial in enumerate(left):
+                if reason := _run_one(trial, bar, number):
                     failures.append(f"{trial.name} failed: {reason}")
                     console.print(failures[-1], soft_wrap=True)
-                bar.next()
     return failures
 
 
@@ -98,57 +97,24 @@ def _done(trials: Sequence[Trial], baseline: str) -> set[str]:
     return done
 
 
-def _run_one(trial: Trial, bar: "_Bar") -> str:
+def _run_one(trial: Trial, bar: "tqdm[Any]", num_before: int) -> str:
     """Run an experiment. Return why it failed; empty if it did not."""
     log = state_root() / "sweep-logs" / f"{trial.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     changes = [word for name, value in trial.values.items() for word in ("-S", f"{name}={json.dumps(value)}")]
+
+    def show() -> None:
+        found = STEP.findall(log.read_text(errors="replace"))
+        step, num_steps, loss = found[-1] if found else (0, 1, "?")
+        bar.n = num_before + int(step) / int(num_steps)
+        bar.set_description_str(f"{trial.name}  loss {loss}")
+
     with log.open("w") as output:
         command = ("exp", "run", "--temp", "--name", trial.name, *changes)
-        code = run_dvc(*command, stdout=output, stderr=output, watch=lambda: bar.show(trial.name, log))
+        code = run_dvc(*command, stdout=output, stderr=output, watch=show)
     if code == 0:
         log.unlink()
         return ""
     errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR: ")]
     reason = next((line for line in errors if "failed to reproduce" not in line), f"ERROR: dvc ends with {code}")
     return f"{reason.removeprefix('ERROR: ')} ({log})"
-
-
-class _Bar:
-    """One line of progress for all trainings."""
-
-    def __init__(self, num_trials: int, seconds: float | None) -> None:
-        self._num_trials, self._num_ended, self._seconds = num_trials, 0, seconds
-        self._started = self._trial_started = time.monotonic()
-        columns = (TextColumn("{task.percentage:3.0f} %"), BarColumn(), TextColumn("{task.description}"))
-        console = plain_console(stderr=True)
-        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-        self._task = self._progress.add_task("", total=num_trials)
-
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def show(self, name: str, log: Path) -> None:
-        """Show how far the running training is, by its log."""
-        found = STEP.findall(log.read_text(errors="replace"))
-        step, num_steps, loss = found[-1] if found else (0, 1, "")
-        elapsed = time.monotonic() - self._trial_started
-        share = float(step) / float(num_steps)
-        if self._seconds and not found:
-            share = min(0.9, elapsed / self._seconds)
-        completed = self._num_ended + share
-        left = ""
-        if completed > 0:
-            seconds = (time.monotonic() - self._started) * (self._num_trials - completed) / completed
-            left = f"{int(seconds) // 60}:{int(seconds) % 60:02} left"
-        words = [name, left, f"loss {loss}" if loss else ""]
-        self._progress.update(self._task, completed=completed, description="  ".join(filter(None, words)))
-
-    def next(self) -> None:
-        """Count a training as ended."""
-        self._num_ended += 1
-        self._trial_started = time.monotonic()
