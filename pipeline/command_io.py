@@ -131,6 +131,8 @@ def read_file(path: Path) -> str:
         OSError: it cannot be read.
     """
     if path != STDIN:
+        if not path.exists():
+            raise CorpusError(f"{path}: no such file; `-` reads a text from standard input")
         with path.open("rb") as file:
             return _text_in(file, path)
     if sys.stdin is None:

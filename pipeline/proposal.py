@@ -231,7 +231,7 @@ def remedy(
     if best_epoch < num_epochs:
         trend = f"the loss rose after epoch {best_epoch} of {num_epochs}"
         if dropout < MAX_DROPOUT:
-            ways.append(f"give it more dropout than {dropout:g} (train.dropout)")
+            ways.append(f"give it more dropout than {dropout:g} (train.dropout.output)")
         if not begins_from_model:
             ways.append("take fewer units (model.hidden_size)")
     else:

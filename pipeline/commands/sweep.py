@@ -10,15 +10,16 @@ from rich.table import Table
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.difference import Trained, by_recipe, compare_neighbors, mean_and_deviation
 from charlstm.evaluation.results import HEADLINE
+from charlstm.files.documents import did_you_mean
 from charlstm.parameter_names import MAX_NAMED, differing, short_name, values_in_words
 from pipeline.command_output import ForceOption, output_from_here
-from pipeline.lineage.git import find_commit
+from pipeline.lineage.git import experiments, find_commit
 from pipeline.run.dvc import run_dvc
 from pipeline.run.stage import EXIT_BAD_INPUT
 from pipeline.run.terminal import plain_console
 from pipeline.sweep.plan import plan
 from pipeline.sweep.record import last_sweep
-from pipeline.sweep.results import Result, results_of
+from pipeline.sweep.results import OWN, Result, results_of
 from pipeline.sweep.run import run_all, seconds_of_training
 
 PICTURE = Path("sweep.png")
@@ -65,6 +66,9 @@ def sweep(
 
 def _keep(name: str) -> int:
     """Apply an experiment. Say how to commit it."""
+    names = [known for known, _ in experiments().values()]
+    if name not in names:
+        raise CharlstmError(f"{name}: there is no experiment of this name{did_you_mean(name, names)}")
     if code := run_dvc("exp", "apply", name):
         return code
     typer.echo(f"to commit it: git add params.yaml dvc.lock artifacts; git commit -m '{name}'")
@@ -109,8 +113,8 @@ def show(results: list[Result], output: Path) -> None:
     plain_console().print(table)
     for line in [*map(str, differences[:3]), *at_the_edge(values)]:
         typer.echo(line)
-    best = min(groups[0], key=lambda one: one.loss).name
-    typer.echo(f"keep the best: charlstm sweep --keep {best}")
+    best = min(groups[0], key=lambda one: (one.name == OWN, one.loss)).name
+    typer.echo("the best is in this checkout" if best == OWN else f"keep the best: charlstm sweep --keep {best}")
     plot_sweep(output, values, [one.losses for one in trained], [None, *(one.by_text for one in differences)])
     typer.echo(f"the loss over each parameter: {output}")
 

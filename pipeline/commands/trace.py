@@ -107,7 +107,7 @@ def _why_in_no_commit(match: Match) -> list[str]:
     lock, train_md5 = lock_at("HEAD"), match.run and match.run.tags.get(TRAIN_MD5)
     if lock is None or train_md5 is None:
         return []
-    reason = "trained after it, or on a processor that rounds differently"
+    reason = "this model is not committed yet, or a processor that rounds differently made that one"
     return [f"no commit records this model: dvc.lock at HEAD names another one ({reason})"]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from charlstm.errors import CharlstmError, ParamsError
+from charlstm.errors import CharlstmError, Interrupted, ParamsError
 from charlstm.files.documents import parse_yaml, validate
 from charlstm.files.lock import exclusive
-from charlstm.parameter_names import SEED
+from charlstm.parameter_names import SEED, differing
 from charlstm.params import Params
 from charlstm.text.vocabulary import VOCAB, load_vocab
 from charlstm.training.sizes import steps_per_epoch
@@ -62,19 +63,22 @@ def run_all(trials: Sequence[Trial], seconds: float | None) -> list[str]:
         raise CharlstmError("a sweep needs a git repository with a commit: DVC's experiments begin from it")
     with exclusive(state_root() / "sweep", "a sweep in this checkout"):
         done = _done(trials, baseline)
-        sweep = Sweep(baseline, [trial.name for trial in trials], list(trials[0].values))
+        sweep = Sweep(baseline, [trial.name for trial in trials], differing([trial.values for trial in trials]))
         sweep.write()
         left = [trial for trial in trials if trial.name not in done]
-        about = f", about {max(1, round(seconds * len(left) / 60))} min" if seconds else ""
+        about = f", about {max(1, round(seconds * len(left) / 60))} min" if seconds and left else ""
         console = plain_console(stderr=True)
         console.print(f"{len(trials)} trainings, {len(trials) - len(left)} done{about}", soft_wrap=True)
         failures = []
-        bar_format = "{percentage:3.0f} % {bar} {desc} {remaining} left"
-        with tqdm(total=len(left), bar_format=bar_format, disable=None, leave=False) as bar:
+        with tqdm(total=len(left), bar_format="{percentage:3.0f} % {bar} {desc}", disable=None, leave=False) as bar:
             for number, trial in enumerate(left):
-                if reason := _run_one(trial, bar, number):
+                try:
+                    reason = _run_one(trial, bar, number)
+                except KeyboardInterrupt:
+                    raise Interrupted(f"{len(trials) - len(left) + number} of {len(trials)} are finished") from None
+                if reason:
                     failures.append(f"{trial.name} failed: {reason}")
-                    console.print(failures[-1], soft_wrap=True)
+                bar.write(failures[-1] if reason else f"{number + 1} of {len(left)}: {trial.name}", sys.stderr)
     return failures
 
 
@@ -107,7 +111,10 @@ def _run_one(trial: Trial, bar: "tqdm[Any]", num_before: int) -> str:
         found = STEP.findall(log.read_text(errors="replace"))
         step, num_steps, loss = found[-1] if found else (0, 1, "?")
         bar.n = num_before + int(step) / int(num_steps)
-        bar.set_description_str(f"{trial.name}  loss {loss}")
+        left = ""
+        if bar.n:
+            left = f"{tqdm.format_interval(bar.format_dict['elapsed'] * (bar.total / bar.n - 1))} left"
+        bar.set_description_str(f"{trial.name}  training loss {loss}  {left}")
 
     with log.open("w") as output:
         command = ("exp", "run", "--temp", "--name", trial.name, *changes)

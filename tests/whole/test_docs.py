@@ -53,6 +53,8 @@ def problem(command: str) -> str:
         match program:
             case "git" | "sha256sum" if arguments[0] in ("add", "commit", "checkout", MODEL_FILE):
                 return ""
+            case "sleep":
+                return ""
             case "timeout":  # of the tutorial: a signal, and seconds before the command
                 return problem(shlex.join(arguments[3:]))
             case "make":
