@@ -23,7 +23,7 @@ from charlstm.errors import CharlstmError, ParamsError
 from charlstm.files.atomic import SUMS
 from charlstm.files.documents import load_yaml, parse_yaml, validate
 from charlstm.parameter_names import flatten
-from pipeline.run.interruption import request_sigterm
+from pipeline.run.interruption import sigterm_requester
 from pipeline.run.project import LOCK, PARAMS, PIPELINE, declared_paths
 
 if TYPE_CHECKING:  # commands that need no parameters start without their schema
@@ -189,7 +189,7 @@ def run_dvc(
     env = {**environment, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"}
     command = [*DVC, *arguments]
     with subprocess.Popen(
-        command, env=env, cwd=folder, stdout=stdout, stderr=stderr, preexec_fn=request_sigterm
+        command, env=env, cwd=folder, stdout=stdout, stderr=stderr, preexec_fn=sigterm_requester()
     ) as process:
         try:
             while True:

@@ -3,11 +3,10 @@
 DVC and `accelerate launch` forward no signal that kills them. So the kernel is asked to send SIGTERM then.
 """
 
-import contextlib
 import ctypes
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -63,10 +62,13 @@ def without_ignored(names: Iterable[str]) -> list[signal.Signals]:
     return [number for number in numbers if number.name == "SIGINT" or signal.getsignal(number) != signal.SIG_IGN]
 
 
-def request_sigterm() -> None:
-    """Ask Linux to send SIGTERM when the parent dies. The request survives `exec`."""
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def sigterm_requester() -> Callable[[], object]:
+    """Return a function that asks Linux to send SIGTERM when the parent dies. The request survives `exec`.
+
+    The library is loaded here: between `fork` and `exec`, a process that had threads may not do so.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)  # macOS has none
+    return lambda: prctl and prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def stop_with_parent() -> None:
@@ -76,7 +78,7 @@ def stop_with_parent() -> None:
     launcher = os.environ.get(LAUNCHER)
     if launcher and not (launcher.isdecimal() and len(launcher) < 10):
         raise ParamsError(f"{LAUNCHER}: expected the number of a process, got {launcher[:60]!r}")
-    request_sigterm()
+    sigterm_requester()()
     # A process whose launcher has died belongs to another parent, usually process 1.
     if launcher and int(launcher) not in [parent.pid for parent in psutil.Process().parents()]:
         signal.raise_signal(signal.SIGTERM)
