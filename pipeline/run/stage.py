@@ -106,6 +106,7 @@ def with_removed_outputs_named(run: Callable[[], int]) -> int:
             recorded = recorded_outputs(stage.rpartition(":")[2]) if code != 0 and rank() == 0 else {}
             if any(not path.exists() and cached(md5) for path, md5 in recorded.items()):
                 advice = "DVC removed the outputs of %s before it ran: `%s` goes back to the last commit"
+                advice += ", and discards your changes"
                 logging.getLogger("charlstm").warning(advice, stage, GO_BACK)
     return code
 

@@ -10,11 +10,10 @@ RECORD = "sweep.json"  # in the state folder
 
 
 class Sweep(NamedTuple):
-    """The commit that a sweep began from, the names of its experiments, and what they vary."""
+    """The commit that a sweep began from, and the names of its experiments."""
 
     baseline: str
     names: list[str]
-    varied: list[str]
 
     def write(self) -> None:
         """Remember this sweep as the last one."""

@@ -1,7 +1,6 @@
 """The results of experiments, from git and DVC's cache: no running checkout is read."""
 
 import json
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,19 +25,19 @@ class Result(NamedTuple):
     blocks: Blocks | None
 
 
-def results_of(baseline: str, names: list[str] | None = None, varied: Collection[str] = ()) -> list[Result]:
+def results_of(baseline: str, names: list[str] | None = None) -> list[Result]:
     """Return the experiments that began from a commit, or those named, in order; and the model that is here.
 
-    The model that is here joins if it was measured on the same text, and differs in varied parameters alone: in those
-    of `varied`, and in those that differ between the experiments.
+    The model that is here joins if it was measured on the same text, and differs in nothing but what differs between
+    the experiments.
     """
     commits = {name: commit for commit, (name, base) in experiments().items() if base == baseline}
     wanted = list(commits) if names is None else [name for name in names if name in commits]
     found = [one for name in wanted if (one := _at_commit(name, commits[name]))]
     own = _own() if git("rev-parse", "HEAD") == baseline or names is not None else _at_commit(baseline, baseline)
     if own and found and not any((one.params, one.seed) == (own.params, own.seed) for one in found):
-        may_differ = {*varied, *differing([one.params for one in found])}
-        if own.text == found[0].text and may_differ.issuperset(differing([own.params, found[0].params])):
+        varied = set(differing([one.params for one in found]))
+        if own.text == found[0].text and varied.issuperset(differing([own.params, found[0].params])):
             found.append(own)
     return found
 

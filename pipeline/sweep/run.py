@@ -13,7 +13,7 @@ from tqdm import tqdm
 from charlstm.errors import CharlstmError, Interrupted, ParamsError
 from charlstm.files.documents import parse_yaml, validate
 from charlstm.files.lock import exclusive
-from charlstm.parameter_names import SEED, differing
+from charlstm.parameter_names import SEED
 from charlstm.params import Params
 from charlstm.text.vocabulary import VOCAB, load_vocab
 from charlstm.training.sizes import steps_per_epoch
@@ -63,8 +63,7 @@ def run_all(trials: Sequence[Trial], seconds: float | None) -> list[str]:
         raise CharlstmError("a sweep needs a git repository with a commit: DVC's experiments begin from it")
     with exclusive(state_root() / "sweep", "a sweep in this checkout"):
         done = _done(trials, baseline)
-        sweep = Sweep(baseline, [trial.name for trial in trials], differing([trial.values for trial in trials]))
-        sweep.write()
+        Sweep(baseline, [trial.name for trial in trials]).write()
         left = [trial for trial in trials if trial.name not in done]
         about = f", about {max(1, round(seconds * len(left) / 60))} min" if seconds and left else ""
         console = plain_console(stderr=True)

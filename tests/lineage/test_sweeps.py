@@ -114,7 +114,7 @@ def test_the_model_that_is_here_joins_if_it_differs_in_what_is_varied_alone(proj
 
 
 def test_the_last_sweep_is_shown_again_also_after_a_commit(project: Path, run: Run) -> None:
-    record = {"baseline": head(project), "names": ["number-2", "number-1", "gone"], "varied": []}
+    record = {"baseline": head(project), "names": ["number-2", "number-1", "gone"]}
     (project / ".charlstm" / RECORD).write_text(json.dumps(record))
     dvc(project, "git", "commit", "-q", "--allow-empty", "-m", "later")
     assert [row[0] for row in rows_of(run("sweep")[1])][:2] == ["learning_rate 0.3", "learning_rate 0.0001"]
