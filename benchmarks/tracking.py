@@ -27,11 +27,13 @@ from benchmarks.harness import console, new_parser
 from benchmarks.projects import PYTHON, kill, make_encoded_project, results, run, start, training_command
 from benchmarks.trials import fresh_processes, load_data
 from charlstm.errors import Interrupted
+from charlstm.files.lock import exclusive
 from charlstm.history import EpochRow, StepRow
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import load_params
 from charlstm.tracking.client import Store
-from charlstm.tracking.tracker import TrainingTracker
+from charlstm.tracking.sync import published_while_training
+from charlstm.tracking.training_record import TrainingRecord
 from charlstm.training.loop import fit
 from charlstm.training.progress import Observer
 from pipeline.run.project import DEFAULT_SECONDS
@@ -144,8 +146,8 @@ def read_run(folder: Path) -> dict[str, object]:
 def expected_run(project: Path) -> dict[str, object]:
     """The same from the tables that training wrote."""
     steps, epochs = (len(pd.read_csv(project / f"artifacts/train/{name}.csv")) for name in ("steps", "history"))
-    by_step = ("nats_per_char", "gradient_norm", "learning_rate", "chars_per_second", "chars_seen")
-    points = {f"train/{name}": steps for name in by_step}
+    by_step = ("gradient_norm", "learning_rate", "chars_per_second", "chars_seen")
+    points = {"loss/training": steps, **{f"train/{name}": steps for name in by_step}}
     points |= dict.fromkeys(("loss/validation", "loss/training_epoch"), epochs)
     points |= dict.fromkeys(("train/seconds", "train/speed", "train/num_parameters"), 1)
     return {"runs": [1, 1], **{key: [number, number] for key, number in points.items()}}
@@ -158,7 +160,7 @@ class StepTimer(Observer):
         self.seconds: list[float] = []
         self._started: float | None = None
 
-    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
+    def on_steps(self, row: StepRow, chars_per_second: float, ids_seen: int) -> None:
         """A block is over; the first of an epoch, which may be cut, does not count."""
         now = time.perf_counter()
         if self._started is not None:
@@ -204,12 +206,17 @@ def _train(folder: Path, uri: str) -> tuple[list[float], float]:
     params, timer = load_params(Path("params.yaml")), StepTimer()
     recipe = params.train.model_copy(update={"log_every_steps": STEPS_PER_BLOCK})
     patience = DEFAULT_SECONDS["CHARLSTM_TRACKING_SECONDS"]
-    tracker = TrainingTracker(Store(uri, "cost", None), folder, params.flat(), TAGS, str(folder), patience)
-    observers: list[Observer] = [tracker, timer] if uri else [timer]
-    with suppress(Interrupted):
-        fit(load_data(), params.model, recipe, fresh_processes(params), observers, None, timer.is_over)
-    ended = time.perf_counter()
-    tracker.abandon("KILLED", "enough was measured")
+    data, processes = load_data(), fresh_processes(params)
+    if not uri:
+        with suppress(Interrupted):
+            fit(data, params.model, recipe, processes, [timer], None, timer.is_over)
+        return timer.seconds, 0.0
+    folder.mkdir(parents=True)
+    record = TrainingRecord(folder, str(folder), params.flat(), TAGS)
+    with exclusive(folder, "a training"), published_while_training(Store(uri, "cost", None), folder, patience):
+        with suppress(Interrupted), record:
+            fit(data, params.model, recipe, processes, [record, timer], None, timer.is_over)
+        ended = time.perf_counter()
     return timer.seconds, time.perf_counter() - ended
 
 

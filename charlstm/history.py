@@ -35,14 +35,6 @@ class EpochRow(NamedTuple):
     val_nats_per_char: float
 
 
-class StepView(NamedTuple):
-    """What is shown of a row of steps, and decides nothing: no output has it."""
-
-    time_ms: int  # since 1970
-    chars_per_second: float
-    ids_seen: int  # characters or bytes of the corpus, repetitions counted
-
-
 class Tables(NamedTuple):
     """The whole history of a training, as frames: a row an epoch, a row every few steps."""
 

@@ -5,7 +5,6 @@ import logging
 import math
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError
-from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines
+from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, measure_baselines
 from charlstm.evaluation.difference import BLOCKS, blocks_of
 from charlstm.evaluation.plots import ORIGINAL_VAL_SHA256, plot_losses
 from charlstm.evaluation.protocols import stateful_nats, summed, text_sha256
 from charlstm.evaluation.results import HEADLINE, TEST_PREFIX, published_for, write_document
 from charlstm.files.atomic import SUMS, read_sums, write_text
-from charlstm.history import Tables, now_ms, read_tables, write_csv
+from charlstm.history import read_tables, write_csv
 from charlstm.interpretation.analysis import CELLS, CELLS_TABLE, analyse_cells, cells_table
 from charlstm.model.loss import LossSum, windowed
 from charlstm.model.model_folder import TrainedModel, load_model
@@ -27,15 +26,12 @@ from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, load_parts
 from charlstm.text.vocabulary import Ids, Vocab
-from charlstm.tracking.registered_model import LoggedModel
 from pipeline.hardware import use_reproducible_kernels
-from pipeline.lineage import provenance
+from pipeline.lineage.outputs import publish_outputs
 from pipeline.run import stage
 from pipeline.run.dvc import Paths
 
 log = logging.getLogger("charlstm")
-
-FILES = ("loss_curve.png", BLOCKS, BASELINES, CELLS, CELLS_TABLE)  # that its run has, too
 
 
 def run(params: Params, paths: Paths) -> None:
@@ -53,7 +49,7 @@ def run(params: Params, paths: Paths) -> None:
     text = _beginning(val, params.evaluate.max_chars, "validation")
     losses, nats_N = _measure(trained, text, params.evaluate.window_lens, paths)
     write_csv(paths.evaluate / BLOCKS, pd.DataFrame(blocks_of(nats_N, text)._asdict()))
-    baselines = _compare(paths, losses[HEADLINE], train, text, trained.vocab)
+    _compare(paths, losses[HEADLINE], train, text, trained.vocab)
     _find_cells(trained, val.ids, paths)
     for part in test:
         log.info("the test part, which no choice has seen:")
@@ -75,46 +71,7 @@ def run(params: Params, paths: Paths) -> None:
             log.info("%-13s %.4f nats/char  published: %s", other.protocol, other.nats_per_char, other.system)
     has_original = is_all and validation_sha256 == ORIGINAL_VAL_SHA256
     plot_losses(paths.evaluate / "loss_curve.png", tables.steps, tables.epochs, compare_with_original=has_original)
-    track(params, paths, tables, trained, validation_sha256, metrics, baselines)
-
-
-def track(
-    params: Params,
-    paths: Paths,
-    tables: Tables,
-    trained: TrainedModel,
-    validation_sha256: str,
-    metrics: dict[str, dict[str, float]],
-    baselines: Baselines,
-    *,
-    is_here: bool = True,
-) -> None:
-    """Add all of it to the model's run. `is_here`: it was measured on this machine, by these versions."""
-    known = provenance.run_of_model(trained.sha256, params, paths, tables)
-    size = {"train/num_parameters": float(trained.model.shape.num_parameters)}  # for a run that is made of files
-    measured = {f"{protocol}/{name}": value for protocol, loss in metrics.items() for name, value in loss.items()}
-    files = {f"evaluate/{name}": paths.evaluate / name for name in FILES}
-    losses = {protocol: loss["nats_per_char"] for protocol, loss in metrics.items()}
-    summary = provenance.summary_of(params, known.new_tags)._replace(
-        num_parameters=trained.model.shape.num_parameters,
-        losses=losses,
-        model_sha256=trained.sha256,
-        baselines=baselines.in_words(),
-    )
-    # The registry chooses by what it is given. So it gets no loss of the test part, nor one whose windows are of bytes:
-    # they are shorter than those of as many characters.
-    is_comparable = trained.vocab.unit == "character"
-    chosen_by = {
-        protocol: loss
-        for protocol, loss in losses.items()
-        if not protocol.startswith(TEST_PREFIX) and (is_comparable or protocol == HEADLINE)
-    }
-    model = LoggedModel(paths.model, trained.sha256, chosen_by, validation_sha256)
-    state = replace(
-        known, measured=size | measured, files=files, model=model,
-        end_ms=now_ms() if is_here else None,
-    )  # fmt: skip
-    provenance.send("evaluate", state, summary, is_here=is_here)
+    publish_outputs(params, paths, has_samples=False)
 
 
 def _beginning(text: EncodedText, max_chars: int | None, part: str) -> EncodedText:
@@ -146,7 +103,7 @@ def _measure(
     return losses, nats_N
 
 
-def _compare(paths: Paths, loss: LossSum, train: EncodedText, text: EncodedText, vocab: Vocab) -> Baselines:
+def _compare(paths: Paths, loss: LossSum, train: EncodedText, text: EncodedText, vocab: Vocab) -> None:
     """Measure n-grams and xz on the same text. Warn if one of them is as good as the model."""
     baselines = measure_baselines(vocab.decode(train.last(MAX_CHARS).ids), vocab.decode(text.first(MAX_CHARS).ids))
     write_document(paths.evaluate / BASELINES, baselines, indent=2)
@@ -154,7 +111,6 @@ def _compare(paths: Paths, loss: LossSum, train: EncodedText, text: EncodedText,
     log.info("%-13s %.4f bits/char; %s", "the model", ours, baselines.in_words())
     if not baselines.is_beaten_by(ours):
         log.warning("%s; `python -m pipeline.report` says what may help", baselines.verdict(ours))
-    return baselines
 
 
 def _find_cells(trained: TrainedModel, ids: Ids, paths: Paths) -> None:

@@ -1,38 +1,32 @@
 """Stage sample: model -> generated texts, for prompts x temperatures x seeds, and the page that reviews them."""
 
 import itertools
-import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from charlstm.evaluation.baselines import BASELINES, Baselines, read_baselines
+from charlstm.evaluation.baselines import BASELINES, read_baselines
 from charlstm.evaluation.protocols import text_sha256
 from charlstm.evaluation.results import published_for, write_document
 from charlstm.files.atomic import atomic_folder, read_sums, sums_of, write_text
 from charlstm.generation.quantized import quantize
 from charlstm.generation.sampler import Request, Sampler
-from charlstm.history import Tables, read_tables, write_csv
+from charlstm.history import read_tables, write_csv
 from charlstm.interpretation.analysis import CELLS, read_cells
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params, SampleParams, Section
 from charlstm.prompts import check_prompts, resolve_prompts
 from charlstm.report.collect import SampleRow, file_name, review_of
-from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses
+from charlstm.report.document import DOCUMENT, PAGE, read_losses
 from charlstm.report.page import page_of, playground_of
 from charlstm.sampling import Sampling
 from charlstm.text.encoded import load_parts
-from charlstm.tracking.runs import TABLES_TAG
-from pipeline.lineage import provenance
+from pipeline.lineage.outputs import SAMPLES, publish_outputs
 from pipeline.run import stage
 from pipeline.run.dvc import Paths
-from pipeline.run.terminal import printable
-
-TABLE = "samples.csv"
 
 
 def run(params: Params, paths: Paths) -> None:
@@ -73,69 +67,13 @@ def run(params: Params, paths: Paths) -> None:
         validation_sha256=validation_sha256,
     )
     with atomic_folder(paths.samples) as folder:
-        write_csv(folder / TABLE, samples)
+        write_csv(folder / SAMPLES, samples)
         for index, row in enumerate(texts):
             (folder / file_name(index, row)).write_text(f"{row.prompt}{row.text}\n", "utf-8", newline="")
         write_document(folder / DOCUMENT, review, indent=1)
         playground = playground_of(quantize(trained.model), trained.vocab)
         write_text(folder / PAGE, page_of(review, playground=playground, cells=cells, baselines=baselines))
-    track(params, paths, tables, trained, texts, losses, baselines)
-
-
-def track(
-    params: Params,
-    paths: Paths,
-    tables: Tables,
-    trained: TrainedModel,
-    texts: Sequence[SampleRow],
-    losses: Mapping[str, Loss],
-    baselines: Baselines,
-    *,
-    is_here: bool = True,
-) -> None:
-    """Add the texts and their review to the model's run. `is_here`: they were written here, by these versions."""
-    known = provenance.run_of_model(trained.sha256, params, paths, tables)
-    summary = provenance.summary_of(params, known.new_tags)._replace(
-        num_parameters=trained.model.shape.num_parameters,
-        losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
-        model_sha256=trained.sha256,
-        baselines=baselines.in_words(),
-    )
-    table = "samples/table.json"  # which the UI shows next to those of other runs
-    state = replace(
-        known,
-        tags={TABLES_TAG: json.dumps([{"path": table, "type": "table"}])},
-        texts={
-            "samples/all.txt": _text_of_all(texts),
-            table: _side_by_side(texts).to_json(orient="split", index=False),
-        },
-        files={f"review/{name}": paths.samples / name for name in (PAGE, DOCUMENT)},
-    )
-    provenance.send("sample", state, summary, is_here=is_here)
-
-
-# Generated texts as an MLflow run has them: one file to read, and one table that the UI shows next to those of others.
-
-
-def _text_of_all(texts: Sequence[SampleRow]) -> str:
-    return "\n".join(f"=== {_title(text)}\n{text.prompt}{text.text}\n" for text in texts)
-
-
-def _side_by_side(texts: Sequence[SampleRow]) -> pd.DataFrame:
-    """A row a text. MLflow's side-by-side view groups by the first column, and compares the column `output`.
-
-    A cell may not turn the direction of the text around it, so control characters are spelled out.
-    """
-    rows = [
-        {"sample": printable(_title(text)), **text._asdict(), "prompt": printable(text.prompt)}
-        | {"output": printable(text.text)}
-        for text in texts
-    ]
-    return pd.DataFrame(rows).drop(columns="text")
-
-
-def _title(text: SampleRow) -> str:
-    return f"{text.prompt!r} · temperature {text.temperature} · seed {text.seed}"
+    publish_outputs(params, paths, has_samples=True)
 
 
 def _by_section(params: Params, prompts: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING, Params, TrainParams
 from charlstm.text.encoded import load_parts
 from charlstm.text.vocabulary import Vocab
-from charlstm.tracking.tracker import TrainingTracker
+from charlstm.tracking.sync import published_while_training
+from charlstm.tracking.training_record import TrainingRecord
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes, is_out_of_memory
@@ -30,7 +31,7 @@ from pipeline.run import stage, unfinished
 from pipeline.run.console import EpochTexts, TrainingConsole, epoch_prompts
 from pipeline.run.dvc import Paths
 from pipeline.run.interruption import handle_signals
-from pipeline.run.project import CHECKPOINT_MIRROR, STATE_FOLDER, project_root, seconds, store
+from pipeline.run.project import CHECKPOINT_MIRROR, seconds, store
 
 log = logging.getLogger("charlstm")
 
@@ -42,70 +43,52 @@ OUT_OF_MEMORY = (
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Train on whatever processes and devices the launcher decided on, from the start or from a checkpoint."""
+    """Train on the processes and devices that the launcher chose, from the start or from a checkpoint."""
     set_num_threads(work_of(params))
     keep_freed_memory()
     use_reproducible_kernels()
+
+    # What fails here fails on each process by itself, before the processes wait for one another.
     data = _load(params, paths)
-    # On every process: what fails here must fail before they need each other.
     prompts = epoch_prompts(params, data.val.ids, data.vocab)
     tags = {**provenance.tags(params, paths), **provenance.environment()}
     fingerprint = unfinished.fingerprint(params)
-    seconds_between = seconds("CHARLSTM_CHECKPOINT_SECONDS")
-    failure = project_root() / STATE_FOLDER / fingerprint / FAILURE
-    failure.unlink(missing_ok=True)  # of an earlier start: those of this one come when all processes have met
-    with handle_signals() as interruption:
-        timeout, on_cpu = seconds("CHARLSTM_TIMEOUT_SECONDS"), is_kept_on_cpu()
-        processes = Processes(params.train.precision, timeout_seconds=timeout, on_cpu=on_cpu)
+    folder = unfinished.folder_of(fingerprint)
+    checkpoints = CheckpointFolder(folder, seconds("CHARLSTM_CHECKPOINT_SECONDS"))
+    (folder / FAILURE).unlink(missing_ok=True)  # of an earlier start
 
-        def train(observers: Sequence[Observer], folder: Path) -> Result:
-            checkpoints = CheckpointFolder(folder, seconds_between)
-            with _reason_shared(processes, failure):
-                return fit(data, params.model, params.train, processes, observers, checkpoints, interruption.poll)
-
-        with ExitStack() as stack, processes.interrupted_by_lost_peers(), _out_of_memory_explained():
+    with handle_signals() as interruption, ExitStack() as opened:
+        processes = Processes(
+            params.train.precision,
+            timeout_seconds=seconds("CHARLSTM_TIMEOUT_SECONDS"),
+            on_cpu=is_kept_on_cpu(),
+        )
+        with processes.interrupted_by_lost_peers():
             _check_same_training(processes, fingerprint)
-            begun = list[unfinished.Unfinished]()
-
-            def begin() -> None:
-                resumed = unfinished.start_or_resume(fingerprint)
-                begun.append(stack.enter_context(resumed))
-                if url := os.environ.get(CHECKPOINT_MIRROR):
-                    stack.enter_context(CheckpointMirror(url, begun[0].folder, is_anew=begun[0].is_anew))
-
-            processes.on_main(begin)
+            training = processes.on_main(lambda: _open(fingerprint, opened))
+            observers: list[Observer] = []
             if processes.is_main:
-                _train_and_write(params, paths, data.vocab, prompts, tags, begun[0], train)
-            else:
-                train([], Path())
-        processes.close()  # not after a failure: NCCL would wait for those that are in a collective call
+                record = TrainingRecord(
+                    folder, training.training_id, params.flat(), _run_tags(params, tags, fingerprint)
+                )
+                patience = seconds("CHARLSTM_TRACKING_SECONDS")
+                opened.enter_context(published_while_training(store(), folder, patience))
+                console = opened.enter_context(TrainingConsole())
+                opened.enter_context(record)
+                shows = [console.show_texts, record.log_texts]
+                observers = [console, record, EpochTexts(prompts, data.vocab, params.train.seed, shows)]
 
+            with _failure_shared(processes, folder / FAILURE):
+                result = fit(data, params.model, params.train, processes, observers, checkpoints, interruption.poll)
 
-@contextmanager
-def _reason_shared(processes: Processes, file: Path) -> Iterator[None]:
-    """Tell the other processes why this one fails; where another one is lost, fail for the reason that it has told."""
-    try:
-        yield
-    except Interrupted:
-        if file.exists():
-            raise TrainingError(file.read_text()) from None
-        raise
-    except Exception as error:
-        reason = OUT_OF_MEMORY if is_out_of_memory(error) else str(error)
-        if processes.world_size > 1:
-            with suppress(OSError):
-                write_text(file, f"process {processes.rank}: {type(error).__name__}: {reason}")
-        raise
-
-
-@contextmanager
-def _out_of_memory_explained() -> Iterator[None]:
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise TrainingError(OUT_OF_MEMORY) from None
+            if processes.is_main:
+                _write(paths, result, data.vocab)
+                _say_how_it_ended(result, params.train)
+                training.finish(paths.train / SUMS)
+                record.finish(
+                    paths.model, len(result.epochs), result.train_seconds, _final_tags(params, paths, tags, result)
+                )
+        processes.close()  # not after a failure: NCCL would wait for processes that are in a collective call
 
 
 def _load(params: Params, paths: Paths) -> Data:
@@ -126,42 +109,49 @@ def _check_same_training(processes: Processes, fingerprint: str) -> None:
         raise CharlstmError("not every process's hardware multiplies bf16: set train.precision to fp32")
 
 
-def _train_and_write(
-    params: Params,
-    paths: Paths,
-    vocab: Vocab,
-    prompts: Sequence[str],
-    tags: dict[str, str],
-    work: unfinished.Unfinished,
-    train: Callable[[Sequence[Observer], Path], Result],
-) -> None:
-    console = TrainingConsole()
-    shown = {**tags, **page_tags(summary_of(params, tags)), FINGERPRINT_TAG: work.folder.name}
-    patience = seconds("CHARLSTM_TRACKING_SECONDS")
-    tracker = TrainingTracker(store(), work.folder, params.flat(), shown, work.training_id, patience)
-    status, reason = "FAILED", ""
+def _open(fingerprint: str, opened: ExitStack) -> unfinished.Unfinished:
+    """Lock the training's folder, and copy its checkpoints to the mirror if there is one, until `opened` closes."""
+    training = opened.enter_context(unfinished.start_or_resume(fingerprint))
+    if url := os.environ.get(CHECKPOINT_MIRROR):
+        opened.enter_context(CheckpointMirror(url, training.folder, is_anew=training.is_anew))
+    return training
+
+
+def _run_tags(params: Params, tags: dict[str, str], fingerprint: str) -> dict[str, str]:
+    """Return the tags of the MLflow run that are known at the start."""
+    return {**tags, **page_tags(summary_of(params, tags)), FINGERPRINT_TAG: fingerprint}
+
+
+def _final_tags(params: Params, paths: Paths, tags: dict[str, str], result: Result) -> dict[str, str]:
+    """Return the tags of the MLflow run that are known at the end."""
+    summary = summary_of(params, tags)._replace(
+        num_parameters=result.num_parameters, val_nats_per_char=result.best.val_nats_per_char
+    )
+    return page_tags(summary) | provenance.train_md5(paths)
+
+
+@contextmanager
+def _failure_shared(processes: Processes, file: Path) -> Iterator[None]:
+    """Tell the other processes why this one fails. If another process is lost, raise the reason that it told.
+
+    Raises:
+        TrainingError: out of memory, or another process failed.
+    """
     try:
-        texts = EpochTexts(prompts, vocab, params.train.seed, [console.show_texts, tracker.log_texts])
-        result = train([console, tracker, texts], work.folder)
-        _write(paths, result, vocab)
-        _say_how_it_ended(result, params.train)
-        work.finish(paths.train / SUMS)
-        status = "FINISHED"
-    except (KeyboardInterrupt, Interrupted) as error:
-        status, reason = "KILLED", str(error) or "interrupted"
+        yield
+    except Interrupted:
+        if file.exists():
+            raise TrainingError(file.read_text()) from None
         raise
-    except BaseException as error:
-        reason = f"{type(error).__name__}: {error}"
+    except Exception as error:
+        has_no_memory = is_out_of_memory(error)
+        reason = OUT_OF_MEMORY if has_no_memory else str(error)
+        if processes.world_size > 1:
+            with suppress(OSError):
+                write_text(file, f"process {processes.rank}: {type(error).__name__}: {reason}")
+        if has_no_memory:
+            raise TrainingError(OUT_OF_MEMORY) from None
         raise
-    finally:
-        console.close()
-        if status == "FINISHED":
-            summary = summary_of(params, tags)._replace(
-                num_parameters=result.num_parameters, val_nats_per_char=result.best.val_nats_per_char
-            )
-            tracker.finish(paths.model, result.train_seconds, page_tags(summary) | provenance.train_md5(paths))
-        else:
-            tracker.abandon(status, reason)
 
 
 def _say_how_it_ended(result: Result, planned: TrainParams) -> None:

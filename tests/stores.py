@@ -4,14 +4,14 @@ from typing import Any
 
 import pandas as pd
 
-from charlstm.history import EpochRow, StepRow, Tables, table
+from charlstm.history import EpochRow, StepRow
 from charlstm.tracking.client import Store, connect
+from charlstm.tracking.publish import find_or_create_experiment, publish
 from charlstm.tracking.registered_model import MODEL_TAG
-from charlstm.tracking.runs import RunState, curves_of_tables, find_or_create_experiment, make_run_true
+from charlstm.tracking.snapshot import Row, Snapshot, epoch_metrics, step_metrics
 
 STEPS = [StepRow(step, 1, 2.0 / step, 0.1, 0.5) for step in range(1, 11)]
 EPOCHS = [EpochRow(1, 10, 2.0, 1.9)]
-TABLES = Tables(table(EPOCHS, EpochRow._fields), table(STEPS, StepRow._fields))
 COMMIT_MS = 1_700_000_000_000
 
 
@@ -21,16 +21,26 @@ def open_store(store: Store, corpus: str = "") -> tuple[Any, str]:
     return client, find_or_create_experiment(client, store, corpus)
 
 
-def send(store: Store, state: RunState) -> Any:  # noqa: ANN401  # MLflow's entities have no annotations
-    """The run as it is then."""
+def send(store: Store, snapshot: Snapshot) -> Any:  # noqa: ANN401  # MLflow's entities have no annotations
+    """Publish it; return the run as it is then."""
     client = connect(store)
-    return client.get_run(make_run_true(client, store, state))
+    return client.get_run(publish(client, store, snapshot))
 
 
-def of_model(model: str, tags: dict[str, str] | None = None, tables: Tables = TABLES) -> RunState:
-    """What evaluate and sample know of a model's run."""
-    new_tags, curves = {**(tags or {}), "made_from": "files"}, curves_of_tables(tables)
-    return RunState(MODEL_TAG, model, COMMIT_MS, {"train.seed": 7}, new_tags=new_tags, curves=curves)
+def curves(times: list[int], num_steps: int = 10) -> list[Row]:
+    """The rows of a training that has come so far. `times`: of each step."""
+    rows = [Row(row.step, time_ms, step_metrics(row)) for row, time_ms in zip(STEPS, times, strict=True)]
+    epochs = [Row(row.step, times[-1], epoch_metrics(row)) for row in EPOCHS]
+    return [row for row in rows + epochs if row.step <= num_steps]
+
+
+def of_model(model: str, tags: dict[str, str] | None = None) -> Snapshot:
+    """What the outputs say of a model's run."""
+    rows = curves([COMMIT_MS] * 10)
+    return Snapshot(
+        MODEL_TAG, model, COMMIT_MS, lambda step: [row for row in rows if row.step > step], {"train.seed": 7},
+        new_tags={**(tags or {}), "made_from": "files"},
+    )  # fmt: skip
 
 
 def history(store: Store, run: Any, metric: str) -> pd.DataFrame:  # noqa: ANN401

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from charlstm.errors import CharlstmError, ChecksumError
 from charlstm.files.atomic import ABSENT, SUMS, atomic_folder, read_sums, remove_leftovers, sha256, write_sums
-from charlstm.history import StepRow, StepView
+from charlstm.history import StepRow
 from charlstm.model.gates import LSTMState
 from charlstm.training.batches import rows_of
 from charlstm.training.learner import Learner
@@ -116,6 +116,11 @@ class CheckpointFolder:
             log.warning("no whole checkpoint is left in %s", self.folder)
         return None
 
+    def newest_bytes(self) -> bytes:
+        """Return the newest whole checkpoint as a safetensors file, empty if there is none."""
+        newest = self.newest()
+        return b"" if newest is None else newest.to_bytes()
+
     def save(self, step: int, checkpoint: Checkpoint) -> None:
         """Begin to write, off the training thread; waits for the write before.
 
@@ -170,7 +175,6 @@ def to_checkpoint(learner: Learner, progress: Progress, best_weights: Mapping[st
         # Numbers, since there may be millions of them, and text in a safetensors file may have 100 MB at most.
         "progress": {
             "steps": torch.tensor(progress.steps, dtype=torch.float64).reshape(-1, len(StepRow._fields)),
-            "views": torch.tensor(progress.views, dtype=torch.float64).reshape(-1, len(StepView._fields)),
         },
     }
     tensors = {
@@ -179,7 +183,7 @@ def to_checkpoint(learner: Learner, progress: Progress, best_weights: Mapping[st
         for name, tensor in tensors.items()
     }
     metadata = {
-        "progress": PROGRESS.dump_python(replace(progress, steps=[], views=[]), mode="json"),
+        "progress": PROGRESS.dump_python(replace(progress, steps=[]), mode="json"),
         "num_skipped": learner.num_skipped,
         "environment": _environment_of(learner),
     }
@@ -194,10 +198,9 @@ def restore_newest(learner: Learner, folder: CheckpointFolder | None) -> tuple[P
     Raises:
         CharlstmError: it is whole, but of another form, as another version of torch may have written it.
     """
-    processes, found = learner.processes, list[Checkpoint | None]()
-    if folder is not None:
-        processes.on_main(lambda: found.append(folder.newest()))  # which may take long
-    content = processes.broadcast_bytes(found[0].to_bytes() if found and found[0] is not None else b"")
+    if folder is None:
+        return None
+    content = learner.processes.on_main(folder.newest_bytes)  # which may take long
     if not content:
         return None
     try:
@@ -205,10 +208,9 @@ def restore_newest(learner: Learner, folder: CheckpointFolder | None) -> tuple[P
     except (LookupError, RuntimeError, TypeError, ValueError) as error:
         if is_out_of_memory(error):
             raise
-        where = "" if folder is None else f" in {folder.folder}"
         raise CharlstmError(
-            f"the checkpoint{where} cannot be restored ({' '.join(str(error).split())[:200]}): go back to the versions "
-            "that wrote it, or move that folder away to begin anew, and what a mirror has of it"
+            f"the checkpoint in {folder.folder} cannot be restored ({' '.join(str(error).split())[:200]}): go back to "
+            "the versions that wrote it, or move that folder away to begin anew, and what a mirror has of it"
         ) from error
 
 
@@ -240,17 +242,10 @@ def _restore(learner: Learner, checkpoint: Checkpoint) -> tuple[Progress, dict[s
     return _progress_in(checkpoint), best
 
 
-def read_progress(folder: Path) -> Progress | None:
-    """How far the training of that folder's newest whole checkpoint has come; None if there is none."""
-    newest = CheckpointFolder(folder, 0).newest()
-    return None if newest is None else _progress_in(newest)
-
-
 def _progress_in(checkpoint: Checkpoint) -> Progress:
     tables = _section(checkpoint.tensors, "progress")
     steps = [StepRow(int(step), int(epoch), *others) for step, epoch, *others in tables["steps"].tolist()]
-    views = [StepView(int(time_ms), speed, int(seen)) for time_ms, speed, seen in tables["views"].tolist()]
-    return replace(PROGRESS.validate_python(checkpoint.metadata["progress"]), steps=steps, views=views)
+    return replace(PROGRESS.validate_python(checkpoint.metadata["progress"]), steps=steps)
 
 
 def _section(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

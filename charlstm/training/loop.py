@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from charlstm.errors import Interrupted, TrainingError
-from charlstm.history import EpochRow, StepRow, StepView, now_ms
+from charlstm.history import EpochRow, StepRow
 from charlstm.model.loss import LossSum, sliding, windowed
 from charlstm.model.model_folder import InitialWeights
 from charlstm.model.shape import ModelShape
@@ -161,10 +161,9 @@ class _Training:
             speed, batches = self.meter.chars_per_second(), self.learner.batches
             in_epoch = now.step_in_epoch * self.params.batch_size * self.params.context_len  # but for its last step
             seen = (now.epoch - 1) * batches.ids_per_epoch + min(in_epoch, batches.ids_per_epoch)
-            now.views.append(StepView(now_ms(), speed, seen))
             now.steps.append(row)
             for observer in observers:
-                observer.on_steps(row, speed)
+                observer.on_steps(row, speed, seen)
         now.totals = StepTotals()
         self.meter = StepMeter(now.totals)
 
@@ -180,7 +179,6 @@ class _Training:
             now.best, self.best_weights = row, self.weights()
         for observer in observers:
             observer.on_epoch(row, self.learner.averaged, now.epoch_seconds)
-        now.epoch_times_ms.append(now_ms())
         now.epochs.append(row)
         now.train_seconds += now.epoch_seconds
         now.step_in_epoch, now.loss, now.epoch_seconds = 0, LossSum(0.0, 0), 0.0

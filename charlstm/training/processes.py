@@ -12,14 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import cache
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-from accelerate.utils import DistributedType, GradientAccumulationPlugin, broadcast
+from accelerate.utils import DistributedType, GradientAccumulationPlugin, broadcast_object_list
 from torch import Tensor, nn
 
 from charlstm.errors import Interrupted, TrainingError
+
+T = TypeVar("T")
 
 # Which number format matrices are multiplied in, and why.
 
@@ -204,28 +206,17 @@ class Processes:
         digests_ND = self.gather(torch.frombuffer(bytearray(digest), dtype=torch.uint8))
         return bool((digests_ND == digests_ND[0]).all())
 
-    def broadcast_bytes(self, payload: bytes) -> bytes:
-        """The bytes that process 0 gave; the argument of the others is not looked at."""
+    def on_main(self, work: Callable[[], T]) -> T:
+        """Have process 0 do `work`, however long it takes. Return its result, pickled, on every process."""
         if self.world_size == 1:
-            return payload
-        size = broadcast(torch.tensor([len(payload)], device=self.device), from_process=0)
-        buffer = torch.zeros(int(size), dtype=torch.uint8, device=self.device)
-        if len(buffer) == 0:
-            return b""
-        if self.is_main:
-            buffer.copy_(torch.frombuffer(bytearray(payload), dtype=torch.uint8))
-        return bytes(broadcast(buffer, from_process=0).cpu().numpy().tobytes())
-
-    def on_main(self, work: Callable[[], None]) -> None:
-        """Have process 0 do `work`, however long it takes; the others wait for it."""
-        if self.world_size == 1:
-            work()
-            return
+            return work()
         with ThreadPoolExecutor(max_workers=1) as executor:
-            working = executor.submit(work if self.is_main else lambda: None)
-            while self.all_reduce_max([float(not working.done())])[0]:  # within the time after which one counts as lost
+            working = executor.submit(work) if self.is_main else None
+            # Messages that arrive within the time after which a process counts as lost.
+            while self.all_reduce_max([float(working is not None and not working.done())])[0]:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
-            working.result()
+            result = [None if working is None else working.result()]
+        return cast(T, broadcast_object_list(result)[0])
 
     @contextmanager
     def interrupted_by_lost_peers(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from charlstm.errors import TrainingError
-from charlstm.history import EpochRow, StepRow, StepView
+from charlstm.history import EpochRow, StepRow
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.loss import LossSum
 from charlstm.text.vocabulary import Unit
@@ -43,9 +43,7 @@ class Progress:
     epoch_seconds: float = 0.0
     train_seconds: float = 0.0  # in steps, of all epochs so far
     steps: list[StepRow] = field(default_factory=list)
-    views: list[StepView] = field(default_factory=list)  # of as many steps
     epochs: list[EpochRow] = field(default_factory=list)
-    epoch_times_ms: list[int] = field(default_factory=list)
     best: EpochRow | None = None
     initial_nats_per_char: float | None = None  # validation, of the model that training begins from, if there is one
     totals: StepTotals = field(default_factory=StepTotals)
@@ -79,8 +77,8 @@ class Observer:
     def on_start(self, plan: Plan, progress: Progress) -> None:
         """Before the first step of this start; `progress` is what earlier starts have done."""
 
-    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
-        """After every `log_every_steps` steps, with their mean."""
+    def on_steps(self, row: StepRow, chars_per_second: float, ids_seen: int) -> None:
+        """After every `log_every_steps` steps, with their mean. `ids_seen` counts repetitions of the text, too."""
 
     def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
         """After an epoch's validation of `model`, the averaged weights; its steps took `train_seconds`."""

@@ -1,38 +1,31 @@
-"""`charlstm sync`: send to MLflow what still waits, and end the runs whose processes are gone."""
+"""`charlstm sync`: publish in MLflow what it lacks of this checkout."""
 
-from typing import Annotated
-
-import typer
-
+from charlstm.errors import CharlstmError
 from pipeline.run.project import state_root, store
 from pipeline.run.stage import EXIT_BAD_INPUT, load
 from pipeline.run.terminal import plain_console
 
 
-def sync(
-    is_of_files: Annotated[
-        bool,
-        typer.Option("--files", help="First make the run of the model that is here from its files."),
-    ] = False,
-) -> int:
-    """Send to MLflow what a server has missed.
+def sync() -> int:
+    """Send to MLflow what it lacks: trainings that have ended, and the model of this checkout.
 
-    Trainings that are under way send by themselves. A run whose process has disappeared is ended as KILLED.
+    A running training sends by itself. A run whose process has disappeared is ended as KILLED.
 
-    With `--files`, MLflow gets the run of this checkout's model if it has none, as after `git pull` and `dvc pull`:
-    parameters, curves, losses, texts and review. Nothing is computed.
+    After `git pull` and `dvc pull`, MLflow gets the run of the model that was pulled: parameters, curves, losses, texts
+    and review. Nothing is computed.
     """
     from charlstm.tracking.client import SECONDS_FOR_FILES, ask
-    from charlstm.tracking.runs import send_unsent
+    from charlstm.tracking.sync import publish_all
+    from pipeline.lineage.outputs import check_recorded, read_outputs
 
-    root, where = state_root(), store()
-    if is_of_files:
-        from pipeline.rebuilding import rebuild  # it takes torch, which sending does without
-
-        rebuild(*load())
-    console = plain_console(soft_wrap=True)
-    errors = ask(where, lambda: send_unsent(root, where), SECONDS_FOR_FILES)
-    console.print(f"{errors.count('')} of {len(errors)} runs sent" if errors else "nothing waits to be sent")
+    where, outputs, console = store(), None, plain_console(soft_wrap=True)
+    try:
+        check_recorded()
+        outputs = read_outputs(*load())
+    except CharlstmError as error:
+        console.print(f"the model of this checkout is left out: {error}")
+    errors = ask(where, lambda: publish_all(where, state_root(), outputs), SECONDS_FOR_FILES)
+    console.print(f"{errors.count('')} of {len(errors)} runs are complete in MLflow")
     reasons = sorted(set(errors) - {""})
     for reason in reasons:
         console.print(f"not sent: {reason}")

@@ -19,8 +19,8 @@ import typer
 from charlstm.errors import TrackingError
 from charlstm.files.urls import without_credentials
 from charlstm.tracking.client import MAX_RESULTS, Store, ask, check_exists, connect
-from charlstm.tracking.runs import send_unsent
 from charlstm.tracking.shared_view import page, share_view
+from charlstm.tracking.sync import publish_all
 from pipeline.run.dvc import corpus_name
 from pipeline.run.project import state_root, store
 
@@ -57,7 +57,7 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page 
 def _find_runs(store: Store, corpus: str) -> list[tuple[str, str, bool]]:
     """Names and ids of the experiments that have runs, that of the corpus first, and whether each has our view."""
     check_exists(store)
-    ask(store, lambda: send_unsent(state_root(), store))  # which ends the runs whose processes are gone
+    ask(store, lambda: publish_all(store, state_root()))  # which ends the runs whose processes are gone
     shared = ask(store, lambda: _share_views(store, store.experiment_of(corpus)))
     pages = [(name, experiment_id, is_shared) for name, experiment_id, is_shared in shared if is_shared is not None]
     if not pages:

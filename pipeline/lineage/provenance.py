@@ -8,10 +8,9 @@ import os
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -24,16 +23,12 @@ from charlstm.model.shape import WEIGHTS
 from charlstm.parameter_names import flatten
 from charlstm.params import NOTHING, Params
 from charlstm.tracking.client import CORPUS_TAG, EXPERIMENT_TAG, RECIPE_TAG
-from charlstm.tracking.registered_model import INITIAL_TAG, LOSS_SUFFIX, MODEL_TAG
+from charlstm.tracking.registered_model import INITIAL_TAG, LOSS_SUFFIX
 from pipeline.lineage.git import fault, git
 from pipeline.recipes import RECIPES, Recipe, recipe_of, recognized
 from pipeline.run.dvc import Paths, md5
-from pipeline.run.project import LOCK, PARAMS, PIPELINE, seconds, state_root, store
+from pipeline.run.project import LOCK, PARAMS, PIPELINE
 from pipeline.run.terminal import printable
-
-if TYPE_CHECKING:
-    from charlstm.history import Tables
-    from charlstm.tracking.runs import RunState
 
 LIBRARIES = ("torch", "accelerate", "numpy", "pandas", "matplotlib", "safetensors", "dvc", "mlflow")
 GIB = 2**30
@@ -100,16 +95,6 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
     return found
 
 
-def run_of_model(model_sha256: str, params: Params, paths: Paths, tables: "Tables") -> "RunState":
-    """The run of a model: a store that has none gets what its training would have had, but for the hardware."""
-    from charlstm.tracking.runs import RunState, curves_of_tables
-
-    time_ms = 1000 * int(git("log", "-1", "--format=%ct") or 0)  # of the commit: the same on every machine
-    new_tags = {**tags(params, paths), **train_md5(paths), "made_from": "files"}
-    curves = curves_of_tables(tables)
-    return RunState(MODEL_TAG, model_sha256, time_ms, params.flat(), new_tags=new_tags, curves=curves)
-
-
 def train_md5(paths: Paths) -> dict[str, str]:
     """The name in `dvc.lock` of the file that names the weights and all tables of a training by their hashes."""
     sums = paths.train / SUMS
@@ -136,22 +121,6 @@ def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
     return RunSummary(
         recipe_of(params), params.train.seed, tags["corpus"], tags["corpus_sha256"], tags.get(EXPERIMENT_TAG)
     )
-
-
-def send(stage: str, state: "RunState", summary: RunSummary, *, is_here: bool) -> None:
-    """At the end of a stage, send what it knows of a run, with the run's page.
-
-    `is_here`: the stage ran on this machine. If not, the run is made of files: one that exists keeps its page, and all
-    of it waits for `charlstm sync`.
-    """
-    from charlstm.tracking.runs import UNSENT, keep, send_or_keep
-
-    state = replace(state, tags={**state.tags, **page_tags(summary)}, is_of_files=not is_here)
-    folder = state_root() / f"{UNSENT}{stage}-{state.value[:16]}"
-    if is_here:
-        send_or_keep(store(), folder, state, seconds("CHARLSTM_TRACKING_SECONDS"))
-    else:
-        keep(folder, state)
 
 
 def flat_in(text: str | None) -> dict[str, str]:

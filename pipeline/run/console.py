@@ -69,7 +69,7 @@ class TrainingConsole(Observer):
         self._quietly(self._bar.start)
         self._last_line = time.monotonic()
 
-    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
+    def on_steps(self, row: StepRow, chars_per_second: float, ids_seen: int) -> None:
         """Move the bar, or print a line if the last one is old."""
         now, plan = time.monotonic(), self._plan
         chars_left = (1 - row.step / plan.num_steps) * plan.num_epochs * plan.chars_per_epoch
@@ -98,7 +98,10 @@ class TrainingConsole(Observer):
             for line in printable(prompt + text).split("\n")[:EXCERPT_LINES]:
                 self._print(f"    {line}")
 
-    def close(self) -> None:
+    def __enter__(self) -> "TrainingConsole":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Leave the terminal in order."""
         self._quietly(self._bar.stop)
 

@@ -22,7 +22,7 @@ from charlstm.errors import LockedError
 from charlstm.files.atomic import write_text
 from charlstm.files.lock import exclusive
 from charlstm.params import Params
-from charlstm.tracking.runs import RUN
+from charlstm.tracking.training_files import ORIGIN, PUBLISHED
 from pipeline.run.dvc import cached, inputs_of, md5
 from pipeline.run.project import CHECKOUT, STATE_FOLDER, project_root
 
@@ -36,6 +36,11 @@ FINGERPRINT = re.compile(r"[0-9a-f]{16}")  # the name of a training's folder
 def fingerprint(params: Params) -> str:
     """Return a hash of the parameters, data and code that `dvc.yaml` declares for stage train."""
     return hashlib.sha256(json.dumps(inputs_of("train", params), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def folder_of(fingerprint: str) -> Path:
+    """Return the folder of a training."""
+    return project_root() / STATE_FOLDER / fingerprint
 
 
 class Unfinished(NamedTuple):
@@ -61,7 +66,7 @@ def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
     Raises:
         LockedError: this training is under way, or another one in this checkout.
     """
-    folder = project_root() / STATE_FOLDER / fingerprint
+    folder = folder_of(fingerprint)
     with exclusive(CHECKOUT, "a training in this checkout"), exclusive(folder, "this training"):
         is_anew = _is_recorded(folder)
         if is_anew:
@@ -81,6 +86,10 @@ def _is_recorded(folder: Path) -> bool:
         return False
 
 
+def _is_published(folder: Path) -> bool:
+    return (folder / PUBLISHED).exists() or not (folder / ORIGIN).exists()
+
+
 def remove_others(root: Path, mine: Path | None = None, *, is_all: bool = False) -> list[Path]:
     """Remove trainings that nobody runs and whose outputs DVC has, or all that nobody runs. Return their folders.
 
@@ -90,7 +99,7 @@ def remove_others(root: Path, mine: Path | None = None, *, is_all: bool = False)
     for other in root.iterdir() if root.exists() else ():
         if FINGERPRINT.fullmatch(other.name) and other != mine:
             with suppress(LockedError, FileNotFoundError), exclusive(other, "that training"):
-                if is_all or (_is_recorded(other) and not (other / RUN).exists()):
+                if is_all or (_is_recorded(other) and _is_published(other)):
                     shutil.rmtree(other, ignore_errors=True)
                     removed.append(other)
     return removed

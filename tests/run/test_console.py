@@ -29,8 +29,8 @@ def test_a_terminal_that_is_gone_ends_no_training(monkeypatch: pytest.MonkeyPatc
         patch.setattr(sys, "stderr", stream)
         watch = TrainingConsole()
         watch.on_start(Plan(1, 10, 1000, 99, 1, "cpu", "fp32", "because", "character"), Progress())
-        watch.on_steps(StepRow(5, 1, 2.0, 0.1, 0.5), 500.0)
+        watch.on_steps(StepRow(5, 1, 2.0, 0.1, 0.5), 500.0, 64)
         watch.on_epoch(EpochRow(1, 10, 2.0, 2.0), None, 1.0)  # type: ignore[arg-type]  # the model is not shown
-        watch.close()
+        watch.__exit__()
     with contextlib.suppress(BrokenPipeError):  # what could not be written is tried once more
         stream.close()

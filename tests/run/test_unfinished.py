@@ -80,7 +80,7 @@ def test_what_is_kept_of_other_trainings(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(unfinished, "cached", lambda md5: tmp_path if set(md5) <= {"a", "c"} else None)
     recorded, unsent = (state_folder(tmp_path, name * 16, is_finished=True) for name in "ac")
-    (unsent / "run.json").write_text("{}")  # its run is not in MLflow yet
+    (unsent / "origin.json").write_text("{}")  # its run is not in MLflow yet
     finished, begun = state_folder(tmp_path, "b" * 16, is_finished=True), state_folder(tmp_path, "6" * 16)
     damaged, held = state_folder(tmp_path, "7" * 16), state_folder(tmp_path, "9" * 16)
     (damaged / FINISHED).write_bytes(b"\xff\x00{")

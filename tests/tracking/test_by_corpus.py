@@ -9,7 +9,6 @@ from registries import sha256_of
 from stores import of_model, send
 
 import charlstm
-from charlstm.history import now_ms
 from charlstm.tracking.client import Reader, Store, connect
 from charlstm.tracking.registered_model import LoggedModel
 from pipeline.commands.ui import _find_runs
@@ -29,7 +28,7 @@ def measure(store: Store, model: str, corpus: str | None, loss: float, folder: P
     tags = {"corpus": f"{corpus}.txt", "corpus_sha256": "ab" * 32} | ({"corpus_name": corpus} if corpus else {})
     logged = LoggedModel(folder, model, {"stateful": loss}, f"validation of {corpus}") if folder else None
     measured = {"stateful/nats_per_char": loss}
-    send(store, replace(of_model(model, tags), measured=measured, model=logged, end_ms=now_ms()))
+    send(store, replace(of_model(model, tags), measured=measured, model=logged))
 
 
 def experiments(store: Store) -> dict[str, str]:

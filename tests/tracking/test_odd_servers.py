@@ -14,7 +14,7 @@ from commands import Run
 from stores import of_model
 
 from charlstm.tracking.client import Store, ask
-from charlstm.tracking.runs import RUN, keep, send_or_keep
+from charlstm.tracking.sync import publish_at_end
 
 
 class Empty(BaseHTTPRequestHandler):
@@ -125,13 +125,12 @@ def test_a_wrong_server_costs_one_warning_and_a_little_time(
         silent.bind(("127.0.0.1", 0))
         silent.listen(100)
         uri = serve(kind) if kind is not None else f"http://127.0.0.1:{silent.getsockname()[1]}"
-        folder, started = tmp_path / "unsent-evaluate-m0", time.monotonic()
-        send_or_keep(Store(uri, "tests", None), folder, of_model("m0"), 1.5)
+        started = time.monotonic()
+        publish_at_end(Store(uri, "tests", None), tmp_path, 1.5, of_model("m0"))
         assert time.monotonic() - started < 30
         (record,) = caplog.records
         assert "\x1b" not in record.getMessage()
-        assert "nothing is lost: what is missing is sent later, or by `charlstm sync`" in record.getMessage()
-        assert (folder / RUN).exists()
+        assert "nothing is lost: the next stage sends the rest, or `charlstm sync`" in record.getMessage()
 
 
 @pytest.mark.parametrize(
@@ -144,6 +143,5 @@ def test_a_server_that_drips_holds_no_command(
     url = serve(Dripping)
     monkeypatch.setattr(ask, "__defaults__", (1.5,))
     monkeypatch.setattr("charlstm.tracking.client.SECONDS_FOR_FILES", 1.5)
-    keep(copy / ".charlstm/unsent-waits", of_model("waits"))
     code, _, err = run(*command)
     assert code == 2 and f"MLflow at {url}: it does not answer in time" in err, err

@@ -1,4 +1,4 @@
-"""Runs in real MLflow stores: made true again and again, by whoever comes, from whatever is known."""
+"""Runs in real MLflow stores: published again and again, by whoever comes, from whatever is known."""
 
 import dataclasses
 import json
@@ -6,23 +6,19 @@ import shutil
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from registries import Died, Dying
-from stores import COMMIT_MS, EPOCHS, STEPS, history, of_model, open_store, send
+from stores import COMMIT_MS, curves, history, of_model, open_store, send
 
 from charlstm.errors import TrackingError
-from charlstm.history import StepView
 from charlstm.tracking.client import Reader, Store, connect
-from charlstm.tracking.runs import RUN, TABLES_TAG, TRAINING_TAG, Curves, RunState, keep, make_run_true, send_unsent
-from charlstm.training.checkpoint import PROGRESS, Checkpoint, CheckpointFolder
-from charlstm.training.progress import Progress
+from charlstm.tracking.publish import TABLES_TAG, publish
+from charlstm.tracking.snapshot import TRAINING_TAG, Snapshot
 
-VIEWS = [StepView(COMMIT_MS + row.step, 100.0, 64 * row.step) for row in STEPS]
+TIMES = list(range(COMMIT_MS + 1, COMMIT_MS + 11))  # of ten steps
 PARAMS: dict[str, str | int | float] = {
     "train.seed": 7, "train.optimizer": "muon", "train.muon.learning_rate": 0.3, "train.learning_rate": 0.1,
 }  # fmt: skip
@@ -35,28 +31,36 @@ def store(tmp_path_factory: pytest.TempPathFactory, blank_store: Path) -> Store:
     return Store(f"sqlite:///{shutil.copy(blank_store, root)}", "tests", (root / "artifacts").as_uri())
 
 
-def training(name: str, num_steps: int = 10, status: str = "RUNNING") -> RunState:
+def training(name: str, num_steps: int = 10, status: str = "RUNNING", times: list[int] = TIMES) -> Snapshot:
     """A training that has come so far."""
-    curves = Curves(STEPS[:num_steps], VIEWS[:num_steps], EPOCHS if num_steps == 10 else [], [COMMIT_MS + 11])
-    return RunState(TRAINING_TAG, name, COMMIT_MS, PARAMS, {"corpus": "text.txt"}, curves=curves, status=status)
+    rows = curves(times, num_steps)
+    return Snapshot(
+        TRAINING_TAG, name, COMMIT_MS, lambda step: [row for row in rows if row.step > step], PARAMS,
+        {"corpus": "text.txt"}, status=status,
+    )  # fmt: skip
 
 
-def test_a_run_that_is_made_true_again_gets_what_is_new_and_nothing_twice(store: Store) -> None:
+def test_a_run_that_is_published_again_gets_what_is_new_and_nothing_twice(store: Store) -> None:
     for num_steps in (0, 3, 3, 7):
         run = send(store, training("again", num_steps))
         assert run.info.status == "RUNNING"
-    later = [row._replace(time_ms=row.time_ms + 5000) for row in VIEWS]  # killed at step 7, and resumed from step 4
-    resumed = training("again")
-    curves = resumed.curves._replace(views=VIEWS[:4] + later[4:])
+    times = TIMES[:4] + [time_ms + 5000 for time_ms in TIMES[4:]]  # killed at step 7, and resumed from step 4
+    resumed = dataclasses.replace(training("again", times=times), status="FINISHED", end_ms=COMMIT_MS + 9000)
     for _ in range(2):
-        run = send(store, dataclasses.replace(resumed, curves=curves, status="FINISHED", end_ms=COMMIT_MS + 9000))
-    for name in ("loss/training", "train/chars_seen", "train/learning_rate"):
+        run = send(store, resumed)
+    for name in ("loss/training", "train/gradient_norm", "train/learning_rate"):
         points = history(store, run, name)
         assert points["step"].tolist() == list(range(1, 11))
-        assert points["time_ms"].tolist() == [one.time_ms for one in VIEWS[:7] + later[7:]]
+        assert points["time_ms"].tolist() == TIMES[:7] + times[7:]
     assert history(store, run, "loss/validation")["step"].tolist() == [10]
     assert (run.info.status, run.info.start_time, run.info.end_time) == ("FINISHED", COMMIT_MS, COMMIT_MS + 9000)
     assert send(store, training("again", status="KILLED")).info.status == "FINISHED"  # by a machine that comes back
+
+
+def test_an_epoch_whose_last_steps_were_sent_before_it_is_sent(store: Store) -> None:
+    rows = training("epoch").rows_after(-1)
+    send(store, dataclasses.replace(training("epoch"), rows_after=lambda step: rows[:-1]))
+    assert len(history(store, send(store, training("epoch")), "loss/validation")) == 1
 
 
 def test_a_call_that_died_anywhere_is_finished_by_the_next(store: Store, trained: Path) -> None:
@@ -66,7 +70,7 @@ def test_a_call_that_died_anywhere_is_finished_by_the_next(store: Store, trained
             training(f"dying-{deaths}", status="FINISHED"), texts={"texts/one.txt": "one"}, measured={"speed": 2.0}
         )
         try:
-            make_run_true(Dying(client, deaths + 1), store, state)
+            publish(Dying(client, deaths + 1), store, state)
             break
         except Died:
             deaths += 1
@@ -103,7 +107,7 @@ def test_a_later_stage_adds_to_the_run_of_the_model(store: Store, tmp_path: Path
 
 def test_a_clock_that_is_set_back_ends_no_run_before_its_start(store: Store) -> None:
     send(store, training("back"))
-    later = dataclasses.replace(training("back", status="KILLED"), time_ms=COMMIT_MS - 9000, end_ms=COMMIT_MS - 5000)
+    later = dataclasses.replace(training("back", status="KILLED"), start_ms=COMMIT_MS - 9000, end_ms=COMMIT_MS - 5000)
     assert send(store, later).info.end_time == COMMIT_MS
 
 
@@ -122,71 +126,6 @@ def test_a_store_that_never_saw_the_model_gets_a_run_from_the_files(store: Store
     points = history(store, run, "loss/training")
     assert points["step"].tolist() == list(range(1, 11))
     assert {*points["time_ms"], run.info.start_time, run.info.end_time} == {COMMIT_MS}
-    of_files = dataclasses.replace(of_model("fr0mfiles"), is_of_files=True, tags={"made_from": "x", "more": "y"})
-    tags = send(store, of_files).data.tags
-    assert (tags["made_from"], tags["more"]) == ("files", "y")  # what it knows better stays
-
-
-def test_what_is_kept_is_sent_whole_and_once(store: Store, tmp_path: Path, learned: Path) -> None:
-    (tmp_path / "blocks.csv").write_text("a\n")
-    files = {"evaluate/blocks.csv": tmp_path / "blocks.csv"}
-    odd = "from a name that is not UTF-8: \udcff"
-    state = dataclasses.replace(of_model("kept"), files=files, measured={"loss": 1.5}, texts={"a/b.txt": odd})
-    keep(tmp_path / "unsent-evaluate-kept", state)
-    (tmp_path / "blocks.csv").unlink()  # as in an experiment's temporary folder
-    nobody = Store("http://127.0.0.1:9", "tests", None)
-    (line,) = send_unsent(tmp_path, nobody)
-    assert line == "MLflow at http://127.0.0.1:9: it refuses the connection: is the server up?"
-    assert send_unsent(tmp_path, store) == [""] and send_unsent(tmp_path, store) == []
-    assert not (tmp_path / "unsent-evaluate-kept").exists()
-    (found,) = Reader(store).by_tag("model_sha256", "kept")
-    assert found.metrics["loss"] == 1.5 and found.params == {"train.seed": "7"}
-    assert Reader(store).text(found, "evaluate/blocks.csv") == "a\n"
-    assert Reader(store).text(found, "a/b.txt") == odd.replace("\udcff", "?")
-
-
-def test_a_run_whose_process_is_gone_is_killed_by_whoever_sees_it(store: Store, tmp_path: Path) -> None:
-    send(store, training("gone", 3))
-    keep(tmp_path / "0123456789abcdef", dataclasses.replace(training("gone", 3), curves=Curves()))
-    assert send_unsent(tmp_path, store) == [""]
-    run = send(store, training("gone", 3, status="KILLED"))
-    assert run.info.status == "KILLED" and "the process disappeared" in run.data.tags["ended"]
-    assert not (tmp_path / "0123456789abcdef" / RUN).exists()
-    assert send(store, training("gone", 5)).info.status == "RUNNING"
-
-
-def test_a_kept_end_has_all_its_points_and_not_only_those_of_the_checkpoint(store: Store, tmp_path: Path) -> None:
-    folder = tmp_path / "0123456789abcdef"
-    tables = {"steps": torch.tensor(STEPS[:3]).double(), "views": torch.tensor(VIEWS[:3]).double()}
-    progress = {f"progress.{name}": rows for name, rows in tables.items()}
-    checkpoints = CheckpointFolder(folder, 0)
-    checkpoints.save(3, Checkpoint(progress, {"progress": PROGRESS.dump_python(Progress(3), mode="json")}))
-    checkpoints.wait()
-    keep(folder, training("failed", 7, status="FAILED"))
-    assert send_unsent(tmp_path, store) == [""]
-    run = send(store, dataclasses.replace(training("failed", 7, status="FAILED"), curves=Curves()))
-    assert history(store, run, "loss/training")["step"].tolist() == list(range(1, 8))
-
-
-def test_a_damaged_file_is_named_and_holds_up_nothing(
-    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    keep(tmp_path / "unsent-evaluate-good", of_model("good"))
-    keep(tmp_path / "unsent-evaluate-bad", of_model("bad"))
-    (tmp_path / "unsent-evaluate-bad" / RUN).write_bytes(b'{"tag": "\xff')
-    assert send_unsent(tmp_path, store) == [""]
-    assert f"{tmp_path}/unsent-evaluate-bad/{RUN} is damaged" in caplog.text
-
-
-def test_senders_take_turns_and_make_one_run_of_each_model(store: Store, tmp_path: Path) -> None:
-    names = ["twice-1", "twice-2", "twice-3"]
-    for name in names:
-        keep(tmp_path / f"unsent-evaluate-{name}", of_model(name))
-    with ThreadPoolExecutor() as pool:
-        sent = [pool.submit(send_unsent, tmp_path, store) for _ in range(3)]
-    assert sorted(one for errors in sent for one in errors.result()) == ["", "", ""]
-    for name in names:
-        assert len(Reader(store).by_tag("model_sha256", name)) == 1
 
 
 def test_a_database_is_made_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -20,13 +20,15 @@ def test_what_a_server_has_missed_is_sent_later(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     run_stages(project, "train")
-    assert caplog.text.count("nothing is lost: what is missing is sent later") == 1
+    assert caplog.text.count("nothing is lost: the next stage sends the rest") == 1
     with chdir(project):
         code, out, _ = run("sync")
-        assert code == 2 and out.startswith("0 of 1 runs sent\nnot sent: MLflow at http://127.0.0.1:9: ")
+        left_out, counted, reason = out.splitlines()
+        assert code == 2 and "dvc.lock: expected DVC's record of the stages, found none" in left_out
+        assert counted == "0 of 1 runs are complete in MLflow" and reason.startswith("not sent: MLflow at http://127")
         monkeypatch.delenv("MLFLOW_TRACKING_URI")
-        assert run("sync")[:2] == (0, "1 of 1 runs sent\n")
-        assert run("sync")[:2] == (0, "nothing waits to be sent\n")
+        assert run("sync")[1].endswith("\n1 of 1 runs are complete in MLflow\n")
+        assert run("sync")[1].endswith("\n0 of 0 runs are complete in MLflow\n")
     with closing(sqlite3.connect(project / "mlflow.db")) as store:
         assert store.execute("select status from runs").fetchall() == [("FINISHED",)]
         (num_points,) = store.execute("select count(*) from metrics where key = 'loss/training'").fetchone()
@@ -44,4 +46,4 @@ def test_a_run_says_how_busy_its_machine_is(encoded: Path, tmp_path: Path) -> No
         assert store.execute("select status from runs").fetchall() == [("FINISHED",)]
         found = {row[0] for row in store.execute("select distinct key from metrics where key like 'system/%'")}
     assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= found
-    assert list(project.glob(".charlstm/*/run.json")) == []
+    assert len(list(project.glob(".charlstm/*/published"))) == 1

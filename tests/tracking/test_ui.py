@@ -18,7 +18,7 @@ from servers import mlflow_server
 from stores import of_model, open_store, send
 
 from charlstm.tracking.client import Store
-from charlstm.tracking.runs import TABLES_TAG
+from charlstm.tracking.publish import TABLES_TAG
 from charlstm.tracking.shared_view import page, share_view
 from pipeline.lineage.provenance import RunSummary, page_tags
 from pipeline.recipes import Recipe

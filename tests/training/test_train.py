@@ -134,7 +134,7 @@ class Recorder(Observer):
         assert progress == Progress()
         self.calls.append(plan)
 
-    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
+    def on_steps(self, row: StepRow, chars_per_second: float, ids_seen: int) -> None:
         assert chars_per_second > 0
         self.calls.append(row)
 

@@ -16,7 +16,7 @@ STAGES = ("check", "download", "split", "encode", "train", "evaluate", "sample")
 ONLY_IN = {
     "accelerate": {"charlstm.training.processes"},
     "mlflow": {
-        *("charlstm.tracking.client", "charlstm.tracking.runs"),
+        *("charlstm.tracking.client", "charlstm.tracking.publish"),
         *("charlstm.tracking.registered_model", "charlstm.tracking.served_model"),
     },
     "dvc": set[str](),
@@ -25,7 +25,8 @@ ONLY_IN = {
     "onnx": {"charlstm.onnx_export"},
     "onnxruntime": {"charlstm.onnx_export"},
 }
-FOR_STAGES = ("pipeline.lineage.git", "pipeline.lineage.provenance")  # all of `lineage` is for commands
+# The other modules of `lineage` are for commands.
+FOR_STAGES = ("pipeline.lineage.git", "pipeline.lineage.outputs", "pipeline.lineage.provenance")
 SHARED = ("pipeline.run", "pipeline.recipes", "pipeline.proposal", *FOR_STAGES)
 OF_COMMANDS = ("pipeline.commands", "pipeline.new", "pipeline.command_io", "pipeline.lineage")
 PURE = ("charlstm.model.", "charlstm.optimization.")  # of all that is not the model itself

@@ -1,0 +1,160 @@
+"""The MLflow run of this checkout's model, read from the outputs of train, evaluate and sample.
+
+It needs no run of the training: after `git pull` and `dvc pull`, a colleague's MLflow gets a whole run.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from charlstm.errors import CharlstmError
+from charlstm.evaluation.baselines import BASELINES, read_baselines
+from charlstm.evaluation.difference import BLOCKS
+from charlstm.evaluation.protocols import text_sha256
+from charlstm.evaluation.results import HEADLINE, TEST_PREFIX
+from charlstm.files.atomic import sha256
+from charlstm.files.documents import load_yaml
+from charlstm.history import EpochRow, StepRow, read_csv, read_tables
+from charlstm.interpretation.analysis import CELLS, CELLS_TABLE
+from charlstm.model.shape import WEIGHTS
+from charlstm.params import Params
+from charlstm.report.collect import SampleRow
+from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses
+from charlstm.text.encoded import load_encoded
+from charlstm.text.vocabulary import VOCAB, load_vocab
+from charlstm.tracking.publish import TABLES_TAG
+from charlstm.tracking.registered_model import MODEL_TAG, LoggedModel
+from charlstm.tracking.snapshot import Row, Snapshot, epoch_metrics, step_metrics
+from charlstm.tracking.sync import publish_at_end
+from pipeline.lineage import provenance
+from pipeline.lineage.git import git
+from pipeline.run.dvc import Paths, md5, read_lock
+from pipeline.run.project import LOCK, PARAMS, seconds, state_root, store
+from pipeline.run.terminal import printable
+
+SAMPLES = "samples.csv"
+EVALUATE_FILES = ("loss_curve.png", BLOCKS, BASELINES, CELLS, CELLS_TABLE)  # artifacts of the run
+SIDE_BY_SIDE = "samples/table.json"  # MLflow shows it next to that of other runs
+
+
+def publish_outputs(params: Params, paths: Paths, *, has_samples: bool) -> None:
+    """Publish the outputs at the end of a stage. `has_samples`: stage sample has run for this model."""
+    outputs = read_outputs(params, paths, has_samples=has_samples)
+    publish_at_end(store(), state_root(), seconds("CHARLSTM_TRACKING_SECONDS"), outputs)
+
+
+def check_recorded() -> None:
+    """Check that all outputs, and the parameters of the last three stages, are those recorded in `dvc.lock`.
+
+    Raises:
+        CharlstmError: one differs, or is missing.
+    """
+    if (lock := read_lock()) is None:
+        raise CharlstmError(f"{LOCK}: expected DVC's record of the stages, found none; `dvc repro` writes it")
+    for name, recorded in lock.files("outs").items():
+        if not Path(name).exists() or recorded != md5(Path(name)):
+            raise CharlstmError(f"{name}: differs from the hash in {LOCK}; `dvc pull` or `dvc repro` restores it")
+    here = load_yaml(PARAMS)
+    for section in ("model", "train", "evaluate", "sample"):
+        if lock.params().get(section) != here.get(section):
+            raise CharlstmError(
+                f"{PARAMS}: {section} differs from the values recorded in {LOCK}; restore them or run `dvc repro`"
+            )
+
+
+def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> Snapshot:
+    """Return the snapshot of this checkout's model.
+
+    Raises:
+        CharlstmError: a file is missing or damaged.
+    """
+    model_sha256 = sha256(paths.model / WEIGHTS)
+    losses = read_losses(paths.evaluate / "metrics.json")
+    num_parameters = int(json.loads((paths.train / "metrics.json").read_text())["num_parameters"])
+    new_tags = {**provenance.tags(params, paths), **provenance.train_md5(paths), "made_from": "files"}
+    summary = provenance.summary_of(params, new_tags)._replace(
+        num_parameters=num_parameters,
+        losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
+        model_sha256=model_sha256,
+        baselines=read_baselines(paths.evaluate / BASELINES).in_words(),
+    )
+    measured = {f"{protocol}/{name}": value for protocol, loss in losses.items() for name, value in loss}
+    tags, texts = provenance.page_tags(summary), dict[str, str]()
+    files = {f"evaluate/{name}": paths.evaluate / name for name in EVALUATE_FILES}
+    if has_samples:
+        samples = _read_samples(paths.samples / SAMPLES)
+        tags |= {TABLES_TAG: json.dumps([{"path": SIDE_BY_SIDE, "type": "table"}])}
+        texts |= {"samples/all.txt": _text_of_all(samples), SIDE_BY_SIDE: _side_by_side(samples)}
+        files |= {f"review/{name}": paths.samples / name for name in (PAGE, DOCUMENT)}
+    time_ms = 1000 * int(git("log", "-1", "--format=%ct") or 0)  # of the commit: the same on every machine
+    rows = _read_rows(paths, time_ms)
+    return Snapshot(
+        MODEL_TAG,
+        model_sha256,
+        time_ms,
+        lambda step: [row for row in rows if row.step > step],
+        params=params.flat(),
+        tags=tags,
+        new_tags=new_tags,
+        measured={"train/num_parameters": float(num_parameters), **measured},
+        texts=texts,
+        files=files,
+        model=_logged_model(params, paths, model_sha256, losses),
+    )
+
+
+def _logged_model(params: Params, paths: Paths, model_sha256: str, losses: dict[str, Loss]) -> LoggedModel:
+    """Return the model for the registry, with the losses by which it chooses the champion.
+
+    It gets no loss of the test part. It gets no windowed loss of a byte model, whose windows hold fewer characters.
+    """
+    vocab = load_vocab(paths.encoded / VOCAB)
+    validation = load_encoded(paths.encoded / "val.npy", vocab).first(params.evaluate.max_chars)
+    chosen_by = {
+        protocol: loss.nats_per_char
+        for protocol, loss in losses.items()
+        if not protocol.startswith(TEST_PREFIX) and (vocab.unit == "character" or protocol == HEADLINE)
+    }
+    return LoggedModel(paths.model, model_sha256, chosen_by, text_sha256(validation.ids, vocab))
+
+
+def _read_rows(paths: Paths, time_ms: int) -> list[Row]:
+    """Return the rows of the training's tables, which have no times."""
+    tables = read_tables(paths.train, paths.model / WEIGHTS)
+    steps = [StepRow(*row) for row in tables.steps[list(StepRow._fields)].itertuples(index=False)]
+    epochs = [EpochRow(*row) for row in tables.epochs[list(EpochRow._fields)].itertuples(index=False)]
+    rows = [Row(row.step, time_ms, step_metrics(row)) for row in steps]
+    rows += [Row(row.step, time_ms, epoch_metrics(row)) for row in epochs]
+    return sorted(rows, key=lambda row: row.step)
+
+
+def _read_samples(file: Path) -> list[SampleRow]:
+    frame = read_csv(file, ("prompt", "temperature", "top_p", "seed"))
+    frame["text"] = frame["text"].fillna("")
+    top_k = frame["top_k"].astype("Int64").astype(object)
+    frame["top_k"] = top_k.where(top_k.notna(), None)
+    return [SampleRow(*row) for row in frame[list(SampleRow._fields)].itertuples(index=False)]
+
+
+def _text_of_all(samples: Sequence[SampleRow]) -> str:
+    return "\n".join(f"=== {_title(sample)}\n{sample.prompt}{sample.text}\n" for sample in samples)
+
+
+def _side_by_side(samples: Sequence[SampleRow]) -> str:
+    """Return a table in JSON with a row a text.
+
+    MLflow's side-by-side view groups by the first column, and compares the column `output`. Control characters are
+    spelled out, because a cell may not turn the direction of the text around it.
+    """
+    rows = [
+        {"sample": printable(_title(sample)), **sample._asdict(), "prompt": printable(sample.prompt)}
+        | {"output": printable(sample.text)}
+        for sample in samples
+    ]
+    return str(pd.DataFrame(rows).drop(columns="text").to_json(orient="split", index=False))
+
+
+def _title(sample: SampleRow) -> str:
+    return f"{sample.prompt!r} · temperature {sample.temperature} · seed {sample.seed}"
