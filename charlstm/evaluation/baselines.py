@@ -113,6 +113,11 @@ class Baselines(Document):
             return f"the model predicts this text better than {best}, {figures}"
         return f"{best} predicts this text better than the model: the model has {figures}"
 
+    @property
+    def is_of_repetitions(self) -> bool:
+        """Whether compression finds long passages that occurred before: it needs half the bits of n-grams."""
+        return min(self.compressors.values()) < min(self.ngrams.values()) / 2
+
     def is_beaten_by(self, bits_per_char: float) -> bool:
         """Whether a model of `bits_per_char` is better than every baseline, and by more than a draw."""
         return bits_per_char < min(self.bits_per_char.values()) - MAX_DRAW_BITS

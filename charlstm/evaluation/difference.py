@@ -38,7 +38,6 @@ MAX_BLOCKS = 10_000  # of a longer text, a block has twice as many characters, o
 LEVEL = 0.05
 MIN_BLOCKS = 20  # of fewer, an interval would be too narrow
 NO_INTERVAL = "it has fewer than 10,000 characters, or `dvc repro evaluate` has to measure it by blocks"
-MORE_SEEDS = "charlstm sweep --seeds 3"
 SEED_DEVIATION = 0.02  # nats per character: the largest of the recipes and texts that were measured (docs/review.md)
 
 Model = TypeVar("Model")
@@ -168,21 +167,23 @@ class Difference(NamedTuple):
         return f"{self.nats_per_char:.4f}{half}"
 
     def __str__(self) -> str:
-        """Say which recipe is better, and whether that may be chance and why."""
+        """Say which recipe has the lower loss, and whether that is decided."""
         if f"{self.nats_per_char:.4f}" == "0.0000":
             return f"{self.best.name} and {self.other.name} have the same loss on this text, to four decimals."
-        lower = f"{self.best.name} is lower than {self.other.name} by {self.in_numbers()} nats per character."
-        is_once = len(self.best.losses) == len(self.other.losses) == 1
-        seeds = f"other seeds explain up to {self.by_seeds:.4f}"
-        if is_once:
-            seeds += f", as far as seeds were measured (`{MORE_SEEDS}` trains more)"
+        numbers = f"{self.in_numbers()} nats per character"
+        lower = f"{self.best.name} has a lower loss than {self.other.name}, by {numbers}."
+        num_seeds = max(len(self.best.losses), len(self.other.losses))
+        seeds = f"seeds alone make differences of up to {self.by_seeds:.4f}"
+        if num_seeds == 1:
+            seeds += ", as far as seeds were measured"
         if self.is_real:
             return f"{lower} That is more than chance: {seeds}."
         text = "more of this text might say otherwise"
         if self.by_text is None:
             text = f"how much this text decides is unknown ({NO_INTERVAL})"
-        reasons = [*([] if self.is_beyond_text else [text]), *([] if self.is_beyond_seeds else [seeds])]
-        return f"{lower} That may be chance: {', and '.join(reasons)}."
+        more_seeds = f"{seeds}; the same sweep with --seeds {max(3, num_seeds + 1)} tells more"
+        reasons = [*([] if self.is_beyond_text else [text]), *([] if self.is_beyond_seeds else [more_seeds])]
+        return f"{lower} Not decided: {', and '.join(reasons)}."
 
 
 def compare(groups: Sequence[Trained]) -> list[Difference]:

@@ -23,6 +23,7 @@ from pipeline.sweep.results import OWN, Result, results_of
 from pipeline.sweep.run import run_all, seconds_of_training
 
 PICTURE = Path("sweep.png")
+CAPTION = "± of a loss: deviation of the seeds; ± of a difference: 95 % interval over the text, without seeds"
 MIN_GRID = 3  # values: of two, the better one always is at the edge
 
 
@@ -105,7 +106,7 @@ def show(results: list[Result], output: Path) -> None:
         name = row if row and is_name else " and ".join(one.name for one in group)
         trained.append(Trained(name, [one.loss for one in group], [one.blocks for one in group]))
     differences = compare_neighbors(trained)
-    table = Table("parameters", "seeds", HEADLINE, "above the row before", title=str(text[0]))
+    table = Table("parameters", "seeds", HEADLINE, "above the row before", title=str(text[0]), caption=CAPTION)
     for row, group, one, above in zip(rows, groups, trained, [None, *differences], strict=True):
         seeds = ", ".join(str(result.seed) for result in group)
         distance = above.in_numbers() if above else ""

@@ -92,7 +92,7 @@ def trace_of(match: Match) -> dict[str, Any]:
         "text SHA-256": tags.get("corpus_sha256"),
         "begun from": tags.get(INITIAL_TAG),
         "code": tags.get(COMMIT),
-        "uncommitted": tags.get(CHANGED) or tags.get(DIRTY),
+        "uncommitted then": tags.get(CHANGED) or tags.get(DIRTY),
         "experiment": tags.get(EXPERIMENT_TAG),
         "baseline": tags.get(BASELINE),
         "in git": [git("log", "-1", "--format=%H%d %s", commit) for commit in commits] or _why_in_no_commit(match),

@@ -68,16 +68,17 @@ def run_all(trials: Sequence[Trial], seconds: float | None) -> list[str]:
         about = f", about {max(1, round(seconds * len(left) / 60))} min" if seconds and left else ""
         console = plain_console(stderr=True)
         console.print(f"{len(trials)} trainings, {len(trials) - len(left)} done{about}", soft_wrap=True)
-        failures = []
+        failures: list[str] = []
         with tqdm(total=len(left), bar_format="{percentage:3.0f} % {bar} {desc}", disable=None, leave=False) as bar:
             for number, trial in enumerate(left):
                 try:
                     reason = _run_one(trial, bar, number)
                 except KeyboardInterrupt:
-                    raise Interrupted(f"{len(trials) - len(left) + number} of {len(trials)} are finished") from None
+                    num_done = len(trials) - len(left) + number - len(failures)
+                    raise Interrupted(f"{num_done} of {len(trials)} are finished") from None
                 if reason:
                     failures.append(f"{trial.name} failed: {reason}")
-                bar.write(failures[-1] if reason else f"{number + 1} of {len(left)}: {trial.name}", sys.stderr)
+                bar.write(failures[-1] if reason else f"done {number + 1} of {len(left)}: {trial.name}", sys.stderr)
     return failures
 
 

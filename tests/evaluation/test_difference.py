@@ -122,7 +122,7 @@ def test_without_blocks_nothing_is_real() -> None:
     assert found.by_text is None and found.is_beyond_seeds and not found.is_real
     assert "±" not in str(
         found
-    ) and "That may be chance: how much this text decides is unknown (it has fewer than " in str(found)
+    ) and "Not decided: how much this text decides is unknown (it has fewer than " in str(found)
     (other_text,) = compare([best._replace(blocks=[blocks([1.4] * 31)] * 2), other])
     assert other_text.by_text is None
 
@@ -132,6 +132,6 @@ def test_one_seed_each_is_enough_for_a_large_difference_alone() -> None:
         (found,) = compare([Trained("A", [1.4], [blocks([1.4] * 30)]), Trained("B", [loss], [blocks([loss] * 30)])])
         return str(found)
 
-    seeds = "other seeds explain up to 0.0554, as far as seeds were measured (`charlstm sweep --seeds 3` trains more)."
-    assert said(1.6634).endswith(f"That is more than chance: {seeds}")
-    assert said(1.41).endswith(f"That may be chance: {seeds}")
+    seeds = "seeds alone make differences of up to 0.0554, as far as seeds were measured"
+    assert said(1.6634).endswith(f"That is more than chance: {seeds}.")
+    assert said(1.41).endswith(f"Not decided: {seeds}; the same sweep with --seeds 3 tells more.")

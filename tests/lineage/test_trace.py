@@ -67,7 +67,7 @@ def test_a_trace_says_what_the_training_was_made_of(
 ) -> None:
     write_params(copy, {"train.epochs": 77})
     found, code = trace("HEAD"), dvc(copy, "git", "rev-parse", "HEAD~1").strip()
-    assert (found["code"], found["uncommitted"]) == (code, "no")
+    assert (found["code"], found["uncommitted then"]) == (code, "no")
     assert found["params"]["train.seed"] == "1" and len(found["params"]) > 40
     assert found["not as here"] == {"train.epochs": "1"}
     assert set(found["losses"]) == {"windowed_20", "stateful"}

@@ -40,8 +40,8 @@ def test_models_that_differ_in_the_seed_alone_are_one_recipe() -> None:
         ("rate 0.3", [1.60]),
     ]
     first, second = verdicts(models)
-    assert first.startswith("rate 0.1 (2 seeds) is lower than rate 0.2 (2 seeds) by 0.0950 ± 0.0000 nats")
-    assert second.startswith("rate 0.1 (2 seeds) is lower than rate 0.3 by 0.1900 ± 0.0000 nats")
+    assert first.startswith("rate 0.1 (2 seeds) has a lower loss than rate 0.2 (2 seeds), by 0.0950 ± 0.0000 nats")
+    assert second.startswith("rate 0.1 (2 seeds) has a lower loss than rate 0.3, by 0.1900 ± 0.0000 nats")
 
 
 def test_seeds_of_one_recipe_are_told_apart_by_nothing() -> None:
@@ -63,5 +63,5 @@ def test_nothing_is_said_of_different_texts_and_of_one_model() -> None:
 def test_the_page_begins_with_it() -> None:
     first, second = candidate(HOSTILE, 1.4, seed=1, rate=HOSTILE), candidate("b", 1.5, seed=1, rate=0.2)
     page = comparison_of([first, second])
-    assert "is lower than rate 0.2 by 0.1000" in page.partition("<nav>")[0]
+    assert "has a lower loss than rate 0.2, by 0.1000" in page.partition("<nav>")[0]
     assert page.count("<script") == 1 and "<img" not in page and "may be chance" not in comparison_of([first])
