@@ -15,16 +15,15 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, measure_baselines
 from charlstm.evaluation.difference import BLOCKS, blocks_of
 from charlstm.evaluation.plots import ORIGINAL_VAL_SHA256, plot_losses
-from charlstm.evaluation.protocols import stateful_nats, summed, text_sha256
 from charlstm.evaluation.results import HEADLINE, TEST_PREFIX, published_for, write_document
 from charlstm.files.atomic import SUMS, read_sums, write_text
 from charlstm.history import read_tables, write_csv
 from charlstm.interpretation.analysis import CELLS, CELLS_TABLE, analyse_cells, cells_table
-from charlstm.model.loss import LossSum, windowed
 from charlstm.model.model_folder import TrainedModel, load_model
+from charlstm.model.protocols import LossSum, stateful_nats, summed, windowed
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
-from charlstm.text.encoded import EncodedText, load_parts
+from charlstm.text.encoded import EncodedText, load_parts, text_sha256
 from charlstm.text.vocabulary import Ids, Vocab
 from pipeline.hardware import use_reproducible_kernels
 from pipeline.lineage.outputs import publish_outputs

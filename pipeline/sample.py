@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from charlstm.evaluation.baselines import BASELINES, read_baselines
-from charlstm.evaluation.protocols import text_sha256
 from charlstm.evaluation.results import published_for, write_document
 from charlstm.files.atomic import atomic_folder, read_sums, sums_of, write_text
 from charlstm.generation.quantized import quantize
@@ -23,7 +22,7 @@ from charlstm.report.collect import SampleRow, file_name, review_of
 from charlstm.report.document import DOCUMENT, PAGE, read_losses
 from charlstm.report.page import page_of, playground_of
 from charlstm.sampling import Sampling
-from charlstm.text.encoded import load_parts
+from charlstm.text.encoded import load_parts, text_sha256
 from pipeline.lineage.outputs import SAMPLES, publish_outputs
 from pipeline.run import stage
 from pipeline.run.dvc import Paths

@@ -10,9 +10,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from charlstm.evaluation.protocols import char_losses
 from charlstm.evaluation.results import TextFigures
-from charlstm.model.loss import LanguageModel, LossSum
+from charlstm.model.protocols import LanguageModel, LossSum, char_losses
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 

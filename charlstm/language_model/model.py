@@ -19,13 +19,12 @@ from safetensors.torch import save
 from torch.nn import functional
 
 from charlstm.errors import CharlstmError, TextRequestError
-from charlstm.evaluation.protocols import char_losses
 from charlstm.files.atomic import write_bytes
 from charlstm.generation.sampler import Reason, Request, Sampler
 from charlstm.language_model.scoring import Score
 from charlstm.model.gates import LSTMState
-from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel, load_model
+from charlstm.model.protocols import LossSum, char_losses
 from charlstm.prompts import check_stops, readable, replaced
 from charlstm.sampling import Sampling, SamplingOptions, Unknown, short, whole
 from charlstm.text.encoded import EncodedText, begins_character, num_chars_of

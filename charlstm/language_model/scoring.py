@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.model.loss import LossSum
+from charlstm.model.protocols import LossSum
 
 MAX_PIECE = 100  # characters; longer lines are cut, at a space if there is one
 MIN_CHARS = 8  # shorter pieces say too little

@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import DropoutMasks, FusedLayer, GatesLayer, Resets, read_with_resets
-from charlstm.model.loss import summed_nats_in_pieces
 from charlstm.model.shape import ModelShape
 
 # A feed-forward block between the LSTM and the head: the "deep output" of Pascanu et al. 2014, as a residual.
@@ -67,16 +66,28 @@ class CharLSTM(nn.Module):
         state: LSTMState | None = None,
         masks: DropoutMasks | None = None,
         resets: Resets | None = None,
-        targets_BT: Tensor | None = None,
     ) -> tuple[Tensor, LSTMState]:
-        """Logits (B, T, V) of the character after each of `ids_BT` (int64), and the state (L, B, H) after the last.
+        """Return logits (B, T, V) of the character after each of `ids_BT` (int64), and the state after the last.
 
-        `state` is the state before the first character, zero when None. `masks` is dropout; None means none. With
-        masks for S copies of the output, the logits are (S B, T, V): all rows of the first copy, then of the next.
-        `resets` is where rows begin a document, and read it from a zero state.
+        The arguments are those of `features`. With masks for S copies of the output, the logits are (S B, T, V): all
+        rows of the first copy, then of the next.
+        """
+        features_STBH, end = self.features(ids_BT, state, masks, resets)
+        return self.logits(features_STBH), end
 
-        With targets, the summed nats of them (`loss.summed_nats`) take the place of the logits, of which only a piece
-        is there at any time. The head belongs to this call then, too: DDP wants all weights to be used within it.
+    def features(
+        self,
+        ids_BT: Tensor,
+        state: LSTMState | None = None,
+        masks: DropoutMasks | None = None,
+        resets: Resets | None = None,
+    ) -> tuple[Tensor, LSTMState]:
+        """Return what the head reads (S, T, B, H), and the state (L, B, H) after the last character.
+
+        Args:
+            state: before the first character; zero when None.
+            masks: dropout; None means none.
+            resets: where rows begin a document, which is read from a zero state.
         """
         state = state or self.zero_state(ids_BT.shape[0])
         x_TBF = _mask(self.embedding(ids_BT.t()), masks.embedding if masks else None)
@@ -89,16 +100,14 @@ class CharLSTM(nn.Module):
             last_states.append(last_state)
         if masks and self.shape.feed_forward_size:
             x_TBF = _mask(x_TBF, masks.between_layers[-1])
-        x_STBF = _mask(self.feed_forward(x_TBF)[None], masks.output if masks else None)
+        features_STBH = _mask(self.feed_forward(x_TBF)[None], masks.output if masks else None)
         hidden, cell = zip(*last_states, strict=True)
-        end = LSTMState(torch.stack(hidden), torch.stack(cell))
-        if targets_BT is not None:
-            num_copies = len(x_STBF)
-            targets_N = targets_BT.t().flatten().repeat(num_copies)
-            nats = summed_nats_in_pieces(self.head, x_STBF.flatten(0, 2), targets_N, self.shape.vocab_size)
-            return nats / num_copies, end
-        logits_STBV = self.head(x_STBF)
-        return logits_STBV.transpose(1, 2).flatten(0, 1), end
+        return features_STBH, LSTMState(torch.stack(hidden), torch.stack(cell))
+
+    def logits(self, features_STBH: Tensor) -> Tensor:
+        """Return logits (S B, T, V) of features (S, T, B, H)."""
+        logits_STBV: Tensor = self.head(features_STBH)
+        return logits_STBV.transpose(1, 2).flatten(0, 1)
 
     def logits_after(self, state: LSTMState) -> Tensor:
         """Logits (B, V) of the character after all that `state` (L, B, H) has read; dropout is not for this."""

@@ -11,6 +11,7 @@ kept: that of a long text would not fit into memory.
 Shapes: N ids, B rows, T time steps.
 """
 
+import hashlib
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from charlstm.files.atomic import SUMS, verify, write_pieces
 from charlstm.text.vocabulary import VOCAB, Ids, Unit, Vocab, describe, load_vocab
 
 CHUNK = 2**24  # ids at a time
+HASHED_AT_ONCE = 1_000_000  # ids
 CHECKED_AT_ONCE = 2**22  # ids; more are checked as they are read, so that loading takes no time
 
 
@@ -222,3 +224,11 @@ def write_ids(path: Path, pieces: Iterable[str], vocab: Vocab, num_ids: int) -> 
             raise EncodedError(f"{path}: expected {num_ids} ids, found {num_written}: the text changed meanwhile")
 
     return write_pieces(path, npy())
+
+
+def text_sha256(ids: Ids, vocab: Vocab) -> str:
+    """The SHA-256 of the text that the ids stand for, as UTF-8."""
+    digest = hashlib.sha256()
+    for start in range(0, len(ids), HASHED_AT_ONCE):
+        digest.update(vocab.utf8_of(ids[start : start + HASHED_AT_ONCE]))
+    return digest.hexdigest()

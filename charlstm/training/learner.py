@@ -20,9 +20,8 @@ from charlstm.errors import TrainingError
 from charlstm.model.char_lstm import CharLSTM, initial_weights
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import DropoutMasks, DropoutRates, Resets, draw_masks
-from charlstm.model.loss import summed_nats
+from charlstm.model.loss import SummedLoss
 from charlstm.model.model_folder import InitialWeights
-from charlstm.model.shape import MAX_LOGITS
 from charlstm.optimization.optimizers import MovingAverage, learning_rate, make_optimizers
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
@@ -105,7 +104,7 @@ class Learner:
         self.model = fresh.to(processes.device, self.dtype)
         self.average = MovingAverage(self.model, params.ema_decay)
         optimizers = optimizers_of(self.model, params, processes)
-        self.distributed, self.optimizers = processes.distribute(self.model, optimizers)
+        self.loss, self.optimizers = processes.distribute(SummedLoss(self.model), optimizers)
         self.num_skipped = 0
         self.start_epoch()
         self._warm_up()
@@ -155,32 +154,14 @@ class Learner:
         for first in range(0, self.num_rows, size):
             rows = slice(first, min(first + size, self.num_rows))
             is_last = rows.stop == self.num_rows
-            with nullcontext() if is_last else self.processes.no_sync(self.distributed):
+            with nullcontext() if is_last else self.processes.no_sync(self.loss):
                 resets = Resets.of(None if starts_BT is None else starts_BT[rows], device)
-                part = (inputs_BT[rows], start.rows(rows), masks.rows(rows), resets)
-                nats, end = self.forward_loss(*part, targets_BT[rows])
+                nats, end = self.loss(inputs_BT[rows], start.rows(rows), masks.rows(rows), resets, targets_BT[rows])
                 self.processes.backward(nats * scale)
                 losses.append(nats.detach())
             ends.append(end.detach())
         self.state = LSTMState(*(torch.cat(parts, dim=1) for parts in zip(*ends, strict=True)))
         return torch.stack(losses).sum()
-
-    def forward_loss(
-        self,
-        inputs_BT: Tensor,
-        state: LSTMState,
-        masks: DropoutMasks | None,
-        resets: Resets | None,
-        targets_BT: Tensor,
-    ) -> tuple[Tensor, LSTMState]:
-        """The summed nats of the targets, and the state after the last. Above MAX_LOGITS the model computes the logits
-        in pieces."""
-        num_copies = 1 if masks is None or masks.output is None else len(masks.output)
-        if num_copies * targets_BT.numel() * self.shape.vocab_size > MAX_LOGITS:
-            nats, end = self.distributed(inputs_BT, state, masks, resets, targets_BT)
-            return nats, end
-        logits_BTV, end = self.distributed(inputs_BT, state, masks, resets)
-        return summed_nats(logits_BTV, targets_BT), end
 
     def skip_step(self, step: int, taken: Step) -> None:
         """Leave the weights as they are, with a warning. The gradient is global, so every process skips."""
@@ -246,6 +227,6 @@ class Learner:
         """
         if self.processes.world_size > 1:
             ids_BT = torch.zeros((1, self.params.context_len), dtype=torch.int64, device=self.processes.device)
-            nats, _ = self.forward_loss(ids_BT, self.state.rows(slice(1)), None, None, ids_BT)
+            nats, _ = self.loss(ids_BT, self.state.rows(slice(1)), None, None, ids_BT)
             self.processes.backward(nats * 0.0)
             self.model.zero_grad()

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.history import EpochRow, StepRow
-from charlstm.model.loss import LossSum, sliding, windowed
 from charlstm.model.model_folder import InitialWeights
+from charlstm.model.protocols import LossSum, sliding, windowed
 from charlstm.model.shape import ModelShape
 from charlstm.params import ModelParams, TrainParams
 from charlstm.text.encoded import EncodedText

@@ -17,7 +17,7 @@ from torch import Tensor
 from charlstm.errors import TrainingError
 from charlstm.history import EpochRow, StepRow
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.model.loss import LossSum
+from charlstm.model.protocols import LossSum
 from charlstm.text.vocabulary import Unit
 
 Gather = Callable[[Tensor], Tensor]  # this process's values (K,) -> all processes' (N, K), on the CPU

@@ -12,7 +12,6 @@ import pandas as pd
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
 from charlstm.evaluation.difference import BLOCKS
-from charlstm.evaluation.protocols import text_sha256
 from charlstm.evaluation.results import HEADLINE, TEST_PREFIX
 from charlstm.files.atomic import sha256
 from charlstm.files.documents import load_yaml
@@ -22,7 +21,7 @@ from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
 from charlstm.report.collect import SampleRow
 from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses
-from charlstm.text.encoded import load_encoded
+from charlstm.text.encoded import load_encoded, text_sha256
 from charlstm.text.vocabulary import VOCAB, load_vocab
 from charlstm.tracking.publish import TABLES_TAG
 from charlstm.tracking.registered_model import MODEL_TAG, LoggedModel

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from charlstm.errors import CharlstmError
 from charlstm.evaluation import difference
 from charlstm.evaluation.difference import blocks_of, parse_blocks
-from charlstm.evaluation.protocols import stateful_nats, summed
 from charlstm.model.model_folder import load_model
+from charlstm.model.protocols import stateful_nats, summed
 from charlstm.report.document import read_losses
 from charlstm.text.encoded import EncodedText, load_encoded
 

@@ -120,9 +120,9 @@ def test_without_blocks_nothing_is_real() -> None:
     best, other = Trained("A", [1.400, 1.401], [None, None]), Trained("B", [1.5, 1.501], [blocks([1.5] * 30)] * 2)
     (found,) = compare([best, other])
     assert found.by_text is None and found.is_beyond_seeds and not found.is_real
-    assert "±" not in str(
+    assert "±" not in str(found) and "Not decided: how much this text decides is unknown (it has fewer than " in str(
         found
-    ) and "Not decided: how much this text decides is unknown (it has fewer than " in str(found)
+    )
     (other_text,) = compare([best._replace(blocks=[blocks([1.4] * 31)] * 2), other])
     assert other_text.by_text is None
 

@@ -13,10 +13,9 @@ import pytest
 from stages import run_stages
 
 from benchmarks.projects import write_params
-from charlstm.evaluation.protocols import stateful
 from charlstm.files.atomic import SUMS, write_sums
-from charlstm.model.loss import windowed
 from charlstm.model.model_folder import load_model
+from charlstm.model.protocols import stateful, windowed
 from charlstm.report.document import read_review
 from charlstm.text.encoded import EncodedText, load_ids
 

@@ -6,7 +6,7 @@ from learning import learn
 
 import charlstm
 from charlstm.language_model.scoring import Score
-from charlstm.model.loss import LossSum
+from charlstm.model.protocols import LossSum
 
 FOREIGN = {
     "German": "Es war einmal ein armer Mann, der lebte mit seiner Frau\nin einem kleinen Haus am Rande des Landes.\n",

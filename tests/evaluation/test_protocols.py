@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from charlstm.evaluation import protocols
-from charlstm.evaluation.protocols import text_sha256
 from charlstm.evaluation.results import published_for
+from charlstm.model import protocols
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
-from charlstm.model.loss import IGNORE, LossSum, sliding, summed_nats, windowed
+from charlstm.model.loss import IGNORE, summed_nats
+from charlstm.model.protocols import LossSum, sliding, windowed
 from charlstm.model.shape import ModelShape
 from charlstm.params import PublishedLoss
-from charlstm.text.encoded import EncodedText
+from charlstm.text.encoded import EncodedText, text_sha256
 from charlstm.text.vocabulary import Vocab
 
 NUM_IDS = 307
@@ -51,7 +51,7 @@ def brute_force(
 
 @pytest.mark.parametrize("context_len", [1, 7, 100, 102, 306, 307, 1000])
 def test_windowed(model: CharLSTM, ids: np.ndarray, context_len: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("charlstm.model.loss.MAX_CHARS_PER_FORWARD", 500)
+    monkeypatch.setattr("charlstm.model.protocols.MAX_CHARS_PER_FORWARD", 500)
     loss = windowed(model, EncodedText(ids), context_len)
     expected = brute_force(model, ids, context_len)
     assert loss.num_chars == expected.num_chars == NUM_IDS - 1

@@ -18,7 +18,7 @@ from charlstm.evaluation.text_statistics import (
     words_of,
 )
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.model.loss import LossSum
+from charlstm.model.protocols import LossSum
 from charlstm.model.shape import ModelShape
 from charlstm.text.vocabulary import ByteVocab, Vocab
 

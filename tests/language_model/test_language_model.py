@@ -15,9 +15,9 @@ import torch
 import charlstm
 from benchmarks.projects import ROOT
 from charlstm.errors import TextRequestError
-from charlstm.evaluation.protocols import stateful
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import load_model, save_model
+from charlstm.model.protocols import stateful
 from charlstm.model.shape import ModelShape
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import UNSEEN, Vocab

@@ -6,7 +6,7 @@ from charlstm.model import loss
 from charlstm.model.char_lstm import CharLSTM, Implementation, initial_weights
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import DropoutMasks, FusedLayer
-from charlstm.model.loss import IGNORE, summed_nats
+from charlstm.model.loss import IGNORE, SummedLoss
 from charlstm.model.shape import ModelShape
 
 SHAPE = ModelShape(vocab_size=11, embedding_size=5, hidden_size=7, num_layers=3, feed_forward_size=6)
@@ -122,15 +122,9 @@ def test_uniform_initial_weights_are_those_of_linear_layers() -> None:
         assert abs(off.mean() / bound - 0.5) < 0.1, name  # uniform
 
 
-def loss_and_gradients(
-    model: CharLSTM, targets_BT: torch.Tensor, masks: DropoutMasks | None, *, in_pieces: bool
-) -> list[torch.Tensor]:
+def loss_and_gradients(model: CharLSTM, targets_BT: torch.Tensor, masks: DropoutMasks | None) -> list[torch.Tensor]:
     model.zero_grad()
-    if in_pieces:
-        nats, end = model(ids(), None, masks, targets_BT=targets_BT)
-    else:
-        logits_BTV, end = model(ids(), None, masks)
-        nats = summed_nats(logits_BTV, targets_BT)
+    nats, end = SummedLoss(model)(ids(), model.zero_state(4), masks, None, targets_BT)
     torch.autograd.backward(nats * 0.1 + end.cell.sum())
     return [
         nats.detach(),
@@ -145,14 +139,16 @@ def loss_and_gradients(
 def test_a_head_in_pieces_has_the_same_loss_and_gradients(
     implementation: Implementation, num_copies: int | None, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", at_once)
     model, targets_BT = with_opinions(make(implementation)), ids().roll(1, 1)
     targets_BT[1, 3:] = IGNORE
     masks = None
     if num_copies:
         generator = torch.Generator().manual_seed(3)
         masks = NO_MASKS._replace(output=torch.rand((num_copies, 1, 4, 7), generator=generator).double().round() * 2)
-    plain, pieces = (loss_and_gradients(model, targets_BT, masks, in_pieces=one) for one in (False, True))
+    plain = loss_and_gradients(model, targets_BT, masks)
+    monkeypatch.setattr(loss, "MAX_LOGITS", 0)
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", at_once)
+    pieces = loss_and_gradients(model, targets_BT, masks)
     assert len(plain) == len(pieces) > 10
     torch.testing.assert_close(pieces, plain, rtol=1e-12, atol=1e-12)
 

@@ -17,10 +17,10 @@ from stages import run_stages
 import charlstm
 from benchmarks.projects import make_project
 from charlstm.errors import VocabularyError
-from charlstm.evaluation.protocols import stateful, text_sha256
 from charlstm.model.model_folder import load_model
+from charlstm.model.protocols import stateful
 from charlstm.prompts import replaced
-from charlstm.text.encoded import EncodedText, load_ids
+from charlstm.text.encoded import EncodedText, load_ids, text_sha256
 from charlstm.text.vocabulary import ByteVocab, Decoder, Vocab, load_vocab
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

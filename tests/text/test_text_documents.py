@@ -12,9 +12,8 @@ from stages import run_here, run_stages
 
 from benchmarks.projects import make_project, write_params
 from charlstm.errors import VocabularyError
-from charlstm.evaluation.protocols import stateful
-from charlstm.model.loss import windowed
 from charlstm.model.model_folder import load_model
+from charlstm.model.protocols import stateful, windowed
 from charlstm.text.encoded import EncodedText, load_ids, separator_ids
 from charlstm.text.vocabulary import Vocab
 

@@ -9,10 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.evaluation.protocols import char_losses, stateful
 from charlstm.evaluation.text_statistics import PromptedText, loss_of
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.model.loss import sliding, windowed
+from charlstm.model.protocols import char_losses, sliding, stateful, windowed
 from charlstm.model.shape import ModelShape
 from charlstm.text.encoded import EncodedText, begins_character
 from charlstm.text.vocabulary import ByteVocab

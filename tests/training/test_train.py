@@ -12,11 +12,10 @@ from charlstm.errors import TrainingError
 from charlstm.history import EpochRow, StepRow
 from charlstm.model import loss
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.model.loss import windowed
+from charlstm.model.protocols import windowed
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
-from charlstm.training import learner
 from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes
 from charlstm.training.progress import Observer, Plan, Progress
@@ -94,7 +93,7 @@ def test_a_large_alphabet_trains_to_the_same_losses(run: Fit, monkeypatch: pytes
         "train.dropout.output": 0.2, "train.dropout.output_samples": 2,
     }  # fmt: skip
     whole = losses(run(override))
-    monkeypatch.setattr(learner, "MAX_LOGITS", 3000)
+    monkeypatch.setattr(loss, "MAX_LOGITS", 3000)
     monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 1000)
     pieces = losses(run(override))
     assert pieces == pytest.approx(whole, rel=1e-11) and len(whole) > 20

@@ -90,7 +90,7 @@ def test_imports_keep_the_rules(module: str) -> None:
         ("charlstm.errors", "def f():\n    import charlstm.seeds, charlstm.params"),
         ("charlstm.model.char_lstm", "from charlstm.params import ModelParams"),
         ("charlstm.model.char_lstm", "import os"),
-        ("charlstm.evaluation.protocols", "from accelerate import Accelerator"),
+        ("charlstm.model.protocols", "from accelerate import Accelerator"),
         ("charlstm.text.vocabulary", "from pipeline.run.dvc import Paths"),
         ("pipeline.sample", "from pipeline.train import run"),
         ("pipeline.run.stage", "from pipeline.train import run"),
