@@ -1,12 +1,12 @@
-"""What may be asked of a model that writes: the values that each option takes, and one line for any other.
+"""The options of a text that a model writes: type, default, help, and the values that are allowed.
 
-The Python interface, the shell and the model that MLflow serves have the same options. They are checked here, before
-torch is imported.
+The shell's options and the columns that MLflow serves are made from `SamplingOptions`, `DEFAULTS` and `HELP`. Options
+are checked here, before torch is imported.
 """
 
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any, Literal, NamedTuple, TypedDict, cast, get_args
+from typing import Any, Literal, NamedTuple, TypedDict, cast, get_args, get_type_hints
 
 from charlstm.errors import TextRequestError
 
@@ -94,7 +94,18 @@ class SamplingOptions(TypedDict, total=False):
     keep_stop: bool
 
 
-DEFAULTS = Sampling()
+TYPES: dict[str, Any] = get_type_hints(SamplingOptions) | {"stop": list[str] | None}  # as a shell or a server has them
+DEFAULTS: dict[str, Any] = Sampling._field_defaults
+HELP = {
+    "num_chars": "Characters of a text.",
+    "temperature": "Divides the logits: lower is safer, 0 takes the likeliest.",
+    "top_k": "Only the K likeliest characters.",
+    "top_p": "Only the likeliest with this probability together.",
+    "min_p": "Only characters with this share of the likeliest one's probability.",
+    "seed": "The same seed, the same text. Without, a fresh one each time.",
+    "stop": "End before this text. May be given several times.",
+    "keep_stop": "End after the text of --stop, not before it.",
+}
 
 
 def whole(name: str, value: object) -> int:

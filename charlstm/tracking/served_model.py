@@ -6,16 +6,17 @@ Rows are checked here: each mistake is one line that says in which row it is, wh
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
-from pydantic import BaseModel, ConfigDict, SkipValidation
+from pydantic import BaseModel, ConfigDict, SkipValidation, create_model
 
 from charlstm.errors import TextRequestError
 from charlstm.prompts import check_stops, readable
-from charlstm.sampling import Sampling, short
+from charlstm.sampling import TYPES, Sampling, short
 from charlstm.text.vocabulary import Vocab
 
 ARTIFACT = "model"  # the model folder's name among the artifacts
@@ -25,20 +26,19 @@ KEYS = ("prompt", "unknown", *Sampling._fields)
 
 
 class Row(BaseModel):
-    """The columns, for MLflow's signature only: MLflow would drop unknown keys and convert types without a word."""
+    """The columns, for MLflow's signature only: MLflow would drop unknown keys and convert types without a word.
+
+    `SampledRow` adds the options of `charlstm.sampling`.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     prompt: SkipValidation[str] = ""
     unknown: SkipValidation[str | None] = None
-    num_chars: SkipValidation[int | None] = None
-    temperature: SkipValidation[float | None] = None
-    top_k: SkipValidation[int | None] = None
-    top_p: SkipValidation[float | None] = None
-    min_p: SkipValidation[float | None] = None
-    seed: SkipValidation[int | None] = None
-    stop: SkipValidation[list[str] | None] = None
-    keep_stop: SkipValidation[bool | None] = None
+
+
+_OPTIONS: Any = {name: (SkipValidation[kind | None], None) for name, kind in TYPES.items()}  # type: ignore
+SampledRow = create_model("SampledRow", __base__=Row, **_OPTIONS)
 
 
 class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no annotations
@@ -52,11 +52,12 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no annotatio
         model, self.vocab, _ = load_model(Path(context.artifacts[ARTIFACT]), "fused")
         self.sampler = Sampler(model, self.vocab)
 
-    def predict(self, model_input: list[Row]) -> list[dict[str, str]]:
+    def predict(self, model_input: list[SampledRow]) -> list[dict[str, str]]:  # type: ignore[valid-type]
         """For each row its `text`, without the prompt, and the `reason` why it ended: `length` or `stop`."""
         from charlstm.generation.sampler import Request
 
-        rows = [{key: value for key, value in row if key in row.model_fields_set} for row in model_input]
+        given = cast(list[Row], model_input)
+        rows = [{key: value for key, value in row if key in row.model_fields_set} for row in given]
         try:
             requests = parse_requests(rows, self.vocab)
         except TextRequestError as error:

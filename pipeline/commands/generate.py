@@ -4,14 +4,15 @@ import json
 import re
 import secrets
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charlstm.errors import CorpusError, TextRequestError
-from charlstm.sampling import DEFAULTS, Sampling, unknown_rule, whole
+from charlstm.sampling import DEFAULTS, HELP, TYPES, Sampling, unknown_rule, whole
 from pipeline.command_io import (
     MODEL,
     STDIN,
@@ -41,52 +42,47 @@ PromptFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="A file with it; `-` is standard input.", show_default=False, callback=from_here),
 ]
-NumChars = Annotated[int, typer.Option("--num-chars", "-n", help="Characters of a text.")]
-Temperature = Annotated[float, typer.Option(help="Divides the logits: lower is safer, 0 takes the likeliest.")]
-TopK = Annotated[int | None, typer.Option(help="Only the K likeliest characters.", show_default=False)]
-TopP = Annotated[float, typer.Option(help="Only the likeliest with this probability together.")]
-MinP = Annotated[float, typer.Option(help="Only characters with this share of the likeliest one's probability.")]
-Seed = Annotated[int | None, typer.Option(help="The same seed, the same text. Without, a fresh one each time.")]
 NumTexts = Annotated[int, typer.Option(help="Several texts, with a line `---` between them.")]
-Stop = Annotated[
-    list[str] | None,
-    typer.Option(metavar="TEXT", help="End before this text. May be given several times.", show_default=False),
-]
-KeepStop = Annotated[bool, typer.Option("--keep-stop", help="End after the text of --stop, not before it.")]
 JSON_LINES = "A JSON object a line: prompt, text, why it ended, seed, options."
 Json = Annotated[bool, typer.Option("--json", metavar="", help=JSON_LINES)]
 
 
+FLAGS = {"num_chars": ("--num-chars", "-n"), "keep_stop": ("--keep-stop",)}
+METAVARS = {"stop": "TEXT", "keep_stop": ""}
+
+
+def with_sampling_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command an option for each field of `Sampling`. Typer reads them from its signature."""
+    prompt, file, *others, _ = signature(command).parameters.values()
+    options = map(_option, DEFAULTS)
+    command.__signature__ = Signature([prompt, file, *options, *others])  # type: ignore[attr-defined]
+    return command
+
+
+def _option(name: str) -> Parameter:
+    kind, default = TYPES[name], None if name in ("seed", "stop") else DEFAULTS[name]
+    flags, metavar = FLAGS.get(name, ()), METAVARS.get(name)
+    shown = typer.Option(*flags, help=HELP[name], metavar=metavar, show_default=default is not None)
+    return Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=Annotated[kind, shown])
+
+
+@with_sampling_options
 def generate(
     prompt: Prompt = None,
     prompt_file: PromptFile = None,
-    num_chars: NumChars = DEFAULTS.num_chars,
-    temperature: Temperature = DEFAULTS.temperature,
-    top_k: TopK = DEFAULTS.top_k,
-    top_p: TopP = DEFAULTS.top_p,
-    min_p: MinP = DEFAULTS.min_p,
-    seed: Seed = None,
     num_texts: NumTexts = 1,
-    stop: Stop = None,
-    keep_stop: KeepStop = False,
     unknown: UnknownOption = "error",
     is_json: Json = False,
     model: ModelOption = MODEL,
+    **given: Any,  # noqa: ANN401  # the sampling options
 ) -> int:
     """Write text with a trained model.
 
     The text alone goes to standard output. A terminal shows the prompt before it, and characters as they are drawn.
     """
-    options = Sampling.checked(
-        num_chars=num_chars,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        seed=secrets.randbits(SEED_BITS) if seed is None else seed,
-        stop=stop or (),
-        keep_stop=keep_stop,
-    )
+    if is_seed_shown := given["seed"] is None:
+        given["seed"] = secrets.randbits(SEED_BITS)
+    options = Sampling.checked(**given)
     whole("num_texts", num_texts)
     rule, text = unknown_rule(unknown), _prompt(prompt, prompt_file)
     trained = open_model(model)
@@ -95,7 +91,7 @@ def generate(
         if is_json:
             _write_json(trained, text, num_texts, options)
         else:
-            _write_texts(trained, text, num_texts, options, is_seed_shown=seed is None)
+            _write_texts(trained, text, num_texts, options, is_seed_shown=is_seed_shown)
     return 0
 
 
