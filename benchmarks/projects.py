@@ -19,7 +19,8 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from charlstm.errors import ParamsError
 from charlstm.files.documents import load_yaml, parse_yaml, validate
 from charlstm.generation.sampler import Request, Sampler
-from charlstm.model.char_lstm import CharLSTM, initial_weights
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.initialization import initial_weights
 from charlstm.model.model_folder import save_model
 from charlstm.model.shape import ModelShape
 from charlstm.params import NOTHING, Params, load_params

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from charlstm.errors import CharlstmError
-from charlstm.files.atomic import SUMS, atomic_file, verify, write_sums
+from charlstm.files.atomic import atomic_file
+from charlstm.files.checksums import SUMS, verify, write_sums
 
 EPOCHS, STEPS = "history.csv", "steps.csv"
 TEXT_COLUMNS = ("prompt", "text")  # of a table of samples

@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 
 from fsspec.core import url_to_fs
 
-from charlstm.files.atomic import SUMS, atomic_folder, read_sums, write_text
-from charlstm.files.lock import answer_within
-from charlstm.training.checkpoint import STATE, CheckpointFolder, read_checkpoint
+from charlstm.files.atomic import atomic_folder, write_text
+from charlstm.files.checksums import SUMS, read_sums
+from charlstm.files.deadline import answer_within
+from charlstm.training.checkpoint_folder import STATE, CheckpointFolder, read_checkpoint
 from pipeline.run.project import seconds
 from pipeline.run.terminal import shown_error
 from pipeline.run.unfinished import TRAINING_ID

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from charlstm.corpus.parts import PARTS, read_characters
-from charlstm.files.atomic import SUMS, read_pieces, read_sums, sha256, verify, write_digests
+from charlstm.files.checksums import SUMS, read_sums, sha256, verify, write_digests
+from charlstm.files.pieces import read_pieces
 from charlstm.params import Params
+from charlstm.text.alphabet import Alphabet, choose_alphabet, count_characters
 from charlstm.text.encoded import write_ids
-from charlstm.text.vocabulary import VOCAB, Alphabet, ByteVocab, Vocab, choose_alphabet, count_characters, describe
+from charlstm.text.vocabulary import VOCAB, ByteVocab, Vocab, describe
 from pipeline.run import stage
 from pipeline.run.dvc import Paths
 from pipeline.run.terminal import progress

@@ -16,7 +16,8 @@ from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, measure_baseline
 from charlstm.evaluation.difference import BLOCKS, blocks_of
 from charlstm.evaluation.plots import ORIGINAL_VAL_SHA256, plot_losses
 from charlstm.evaluation.results import HEADLINE, TEST_PREFIX, published_for, write_document
-from charlstm.files.atomic import SUMS, read_sums, write_text
+from charlstm.files.atomic import write_text
+from charlstm.files.checksums import SUMS, read_sums
 from charlstm.history import read_tables, write_csv
 from charlstm.interpretation.analysis import CELLS, CELLS_TABLE, analyse_cells, cells_table
 from charlstm.model.model_folder import TrainedModel, load_model

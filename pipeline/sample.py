@@ -9,7 +9,8 @@ import pandas as pd
 
 from charlstm.evaluation.baselines import BASELINES, read_baselines
 from charlstm.evaluation.results import published_for, write_document
-from charlstm.files.atomic import atomic_folder, read_sums, sums_of, write_text
+from charlstm.files.atomic import atomic_folder, write_text
+from charlstm.files.checksums import read_sums, sums_of
 from charlstm.generation.quantized import quantize
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.history import read_tables, write_csv

@@ -5,7 +5,8 @@ import sys
 
 from charlstm.corpus.parts import PARTS, Corpus
 from charlstm.errors import CorpusError
-from charlstm.files.atomic import SUMS, find, read_pieces, sums_of, verify, write_digests, write_pieces
+from charlstm.files.checksums import SUMS, sums_of, verify, write_digests
+from charlstm.files.pieces import find, read_pieces, write_pieces
 from charlstm.params import Params
 from pipeline.run import stage
 from pipeline.run.dvc import Paths

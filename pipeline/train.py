@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from charlstm.errors import CharlstmError, Interrupted, TrainingError
-from charlstm.files.atomic import SUMS, write_text
+from charlstm.files.atomic import write_text
+from charlstm.files.checksums import SUMS
 from charlstm.history import EpochRow, StepRow, Tables, table, write_tables
 from charlstm.model.model_folder import load_initial, save_model
 from charlstm.model.shape import WEIGHTS
@@ -18,7 +19,7 @@ from charlstm.text.encoded import load_parts
 from charlstm.text.vocabulary import Vocab
 from charlstm.tracking.sync import published_while_training
 from charlstm.tracking.training_record import TrainingRecord
-from charlstm.training.checkpoint import CheckpointFolder
+from charlstm.training.checkpoint_folder import CheckpointFolder
 from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes, is_out_of_memory
 from charlstm.training.progress import Observer

@@ -23,7 +23,7 @@ from charlstm.generation.kernels import (
 )
 from charlstm.generation.quantized import GATE_TABLE, GELU, TANH, Matrix, QuantizedModel
 from charlstm.generation.sampler import QuantizedState
-from charlstm.text.vocabulary import NEXT
+from charlstm.text.utf8 import NEXT
 
 
 def times(matrix: Matrix, rows_RK: NDArray[Any], factor_R1: Float | None = None) -> Float:

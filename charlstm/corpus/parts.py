@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import CorpusError
-from charlstm.files.atomic import find, read_pieces
+from charlstm.files.pieces import find, read_pieces
 
 
 class BadByteError(ValueError):

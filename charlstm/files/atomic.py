@@ -4,16 +4,13 @@ What a killed process left under a temporary name is removed when the same file 
 """
 
 import glob
-import hashlib
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from charlstm.errors import ChecksumError
 
 
 @contextmanager
@@ -64,12 +61,6 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def remove_leftovers(path: Path, seconds_kept: float = 0.0) -> None:
     """Remove what writers of `path` left when they were killed; what is younger may be in use."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.tmp"):
@@ -93,93 +84,3 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-# Read and written in pieces, so that a file's size does not matter.
-
-PIECE_BYTES = 1 << 20
-Advance = Callable[[int], object]  # told of each number of bytes that is done
-Check = Callable[[str], object]  # called with the SHA-256 of a file before it takes its place
-
-
-def read_pieces(path: Path, start: int = 0, end: int | None = None, advance: Advance | None = None) -> Iterator[bytes]:
-    """The bytes of a file from `start` to before `end`, in order; cuts fall anywhere."""
-    with path.open("rb") as file:
-        file.seek(start)
-        while piece := file.read(PIECE_BYTES if end is None else min(PIECE_BYTES, max(0, end - start))):
-            start += len(piece)
-            yield piece
-            if advance:
-                advance(len(piece))
-
-
-def write_pieces(path: Path, pieces: Iterable[bytes | memoryview], check: Check | None = None) -> str:
-    """Write a file, whole or not at all; its SHA-256. What `check` or `pieces` raises leaves nothing behind."""
-    found = hashlib.sha256()
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
-        for piece in pieces:
-            found.update(piece)
-            file.write(piece)
-        if check:
-            check(found.hexdigest())
-        return found.hexdigest()
-
-
-def find(path: Path, sought: bytes, start: int = 0) -> int:
-    """The first place from `start` on where `sought` begins, in bytes from the beginning; -1 if there is none."""
-    before = b""  # the end of the piece before, one byte too short to hold all of `sought`
-    for piece in read_pieces(path, start):
-        content = before + piece
-        if (place := content.find(sought)) >= 0:
-            return start - len(before) + place
-        start += len(piece)
-        before = content[max(0, len(content) - len(sought) + 1) :]
-    return -1
-
-
-# Checksums next to the data, in the format of `sha256sum`: what a stage wrote is what the next one reads.
-
-SUMS = "SHA256SUMS"  # the checksums of a folder
-ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)  # no other time will find a file
-
-
-def sums_of(file: Path) -> Path:
-    """The checksum file of a single file."""
-    return file.with_name(f"{file.name}.sha256")
-
-
-def write_sums(sums: Path, names: Iterable[str]) -> None:
-    """Write the checksums of files next to `sums`."""
-    write_digests(sums, {name: sha256(sums.parent / name) for name in names})
-
-
-def write_digests(sums: Path, digests: Mapping[str, str]) -> None:
-    """Write known SHA-256 digests of files, by name."""
-    write_bytes(sums, digest_lines(digests))
-
-
-def digest_lines(digests: Mapping[str, str]) -> bytes:
-    """Return the lines of a checksum file, in the format of `sha256sum`."""
-    return "".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()
-
-
-def read_sums(sums: Path) -> dict[str, str]:
-    """The SHA-256 of each file that `sums` names; a ChecksumError if `sums` is missing or damaged."""
-    try:
-        lines = [line.split("  ", 1) for line in sums.read_text(encoding="utf-8").splitlines()]
-        return {name: digest for digest, name in lines}
-    except (*ABSENT, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "expected a SHA-256, two spaces and a name in each line"
-        raise ChecksumError(f"{sums}: cannot read the checksums: {reason}; `dvc repro` writes them anew") from None
-
-
-def verify(sums: Path, names: Iterable[str]) -> None:
-    """Compare files with `sums`; a ChecksumError if one differs. Its reader says that one is missing."""
-    expected = read_sums(sums)
-    for name in names:
-        file = sums.parent / name
-        if file.is_file() and (found := sha256(file)) != expected.get(name):
-            raise ChecksumError(
-                f"{file}: damaged, or of another run: {sums.name} expects SHA-256 {expected.get(name)}, found {found}; "
-                f"`dvc repro` rewrites it"
-            )

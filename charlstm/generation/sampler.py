@@ -20,7 +20,8 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
 from charlstm.sampling import Sampling
 from charlstm.seeds import key_of, uniforms
-from charlstm.text.vocabulary import NEXT, Decoder, Vocab, utf8_state
+from charlstm.text.utf8 import NEXT, utf8_state
+from charlstm.text.vocabulary import Decoder, Vocab
 
 # A quantized model at work. Products of integers are exact, so what a row gives does not depend on the other rows.
 

@@ -4,37 +4,17 @@ It knows nothing of training or hardware.
 Shapes: B rows, T time steps, V vocabulary, E embedding features, L layers, H hidden units, S copies of the output.
 """
 
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from charlstm.model.dropout import DropoutMasks
+from charlstm.model.feed_forward import FeedForward
 from charlstm.model.gates import LSTMState
-from charlstm.model.layers import DropoutMasks, FusedLayer, GatesLayer, Resets, read_with_resets
+from charlstm.model.layers import FusedLayer, GatesLayer
+from charlstm.model.resets import Resets, read_with_resets
 from charlstm.model.shape import ModelShape
-
-# A feed-forward block between the LSTM and the head: the "deep output" of Pascanu et al. 2014, as a residual.
-#
-# An LSTM's state has two tasks: to remember, and to predict the next character. The block takes over part of the
-# second. Shapes: H hidden units, F inner features.
-
-
-class FeedForward(nn.Module):
-    """h + W_down gelu(W_up h): hidden states (..., H) to (..., H). GELU: Hendrycks & Gimpel 2016."""
-
-    def __init__(self, hidden_size: int, inner_size: int) -> None:
-        super().__init__()
-        self.up = nn.Linear(hidden_size, inner_size, bias=False)  # W_up
-        self.down = nn.Linear(inner_size, hidden_size, bias=False)  # W_down, zero in a fresh model
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """The hidden states with what the block adds to them."""
-        added: Tensor = self.down(functional.gelu(self.up(hidden)))
-        return torch.add(hidden, added)
-
-
-# The model.
 
 Implementation = Literal["gates", "fused"]
 LAYERS = {"gates": GatesLayer, "fused": FusedLayer}
@@ -122,49 +102,3 @@ class CharLSTM(nn.Module):
 
 def _mask(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask
-
-
-# The weights of a fresh model, the same for either implementation and on every device. Shapes: H hidden units.
-
-Initialization = Literal["orthogonal", "uniform"]
-
-
-@torch.no_grad()
-def initial_weights(
-    shape: ModelShape, initialization: Initialization, *, forget_gate_bias: float, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """A fresh `state_dict` in fp32.
-
-    `orthogonal`: recurrent weights orthogonal gate by gate (Saxe et al. 2014), the others uniform ±1/√H as in nn.LSTM,
-    biases 0. `uniform`: matrices and biases uniform ±1/√(inputs), as in an nn.Linear for each.
-    With both: embeddings standard normal as in nn.Embedding; the forget gate's bias has `forget_gate_bias` added, 1 in
-    Jozefowicz et al. 2015, so that a fresh cell remembers; the feed-forward block's second matrix is 0, so that a fresh
-    block adds nothing.
-    """
-    is_orthogonal = initialization == "orthogonal"
-
-    def draw(linear: nn.Linear) -> None:
-        bound: float = (shape.hidden_size if is_orthogonal else linear.in_features) ** -0.5
-        nn.init.uniform_(linear.weight, -bound, bound, generator=generator)
-        if linear.bias is not None and is_orthogonal:
-            nn.init.zeros_(linear.bias)
-        elif linear.bias is not None:
-            nn.init.uniform_(linear.bias, -bound, bound, generator=generator)
-
-    model = CharLSTM(shape, "gates")
-    if shape.embedding_size > 0:
-        nn.init.normal_(model.embedding.weight, generator=generator)
-    for layer in model.layers:
-        cell = cast(GatesLayer, layer).cell
-        for gate in (cell.forget_gate, cell.input_gate, cell.candidate, cell.output_gate):  # draws are in this order
-            draw(gate.from_input)
-            if is_orthogonal:
-                nn.init.orthogonal_(gate.from_hidden.weight, generator=generator)
-            else:
-                draw(gate.from_hidden)
-        cell.forget_gate.from_input.bias.add_(forget_gate_bias)
-    if isinstance(model.feed_forward, FeedForward):
-        draw(model.feed_forward.up)
-        nn.init.zeros_(model.feed_forward.down.weight)
-    draw(model.head)
-    return model.state_dict()

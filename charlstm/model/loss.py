@@ -9,8 +9,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.dropout import DropoutMasks
 from charlstm.model.gates import LSTMState
-from charlstm.model.layers import DropoutMasks, Resets
+from charlstm.model.resets import Resets
 from charlstm.model.shape import LOGITS_AT_ONCE, MAX_LOGITS
 
 IGNORE = -100  # a target that is not scored

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from charlstm.errors import CharlstmError
-from charlstm.files.atomic import atomic_folder, sha256
+from charlstm.files.atomic import atomic_folder
+from charlstm.files.checksums import sha256
 from charlstm.model.char_lstm import CharLSTM, Implementation
 from charlstm.model.shape import CONFIG, WEIGHTS, ModelShape, gate_weight_names
 from charlstm.text.vocabulary import VOCAB, Vocab, load_vocab

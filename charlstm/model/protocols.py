@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from charlstm.model.gates import LSTMState
-from charlstm.model.layers import Resets, read_with_resets
+from charlstm.model.resets import Resets, read_with_resets
 from charlstm.model.shape import ModelShape
 from charlstm.text.encoded import EncodedText, Windows, begins_character, check_fit, num_chars_of
 from charlstm.text.vocabulary import Unit

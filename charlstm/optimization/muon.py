@@ -7,71 +7,13 @@ train alike.
 Shapes: G gates, H hidden units, I input features.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-# Work that is sharded over processes: each piece is computed by one of them, and received by all.
-#
-# What a piece is does not depend on how many processes there are, nor on which computes it.
-# Shapes: N processes, P numbers in a message.
-
-
-class Peers(Protocol):
-    """The processes that train together, as far as an optimizer must know them."""
-
-    @property
-    def rank(self) -> int:
-        """This process's number, from 0."""
-
-    @property
-    def world_size(self) -> int:
-        """How many processes there are."""
-
-    def all_gather(self, own: Tensor, /) -> Tensor:
-        """The tensors of all processes, stacked by rank; all give the same shape and dtype. Collective."""
-
-
-def shares(costs: Sequence[float], num_processes: int) -> list[list[int]]:
-    """The pieces of each process: the costliest first, each to the process with the least so far (Graham 1969).
-
-    The busiest process has at most a third more to do than under the best sharing.
-    """
-    pieces: list[list[int]] = [[] for _ in range(num_processes)]
-    loads = [0.0] * num_processes
-    for piece in sorted(range(len(costs)), key=lambda piece: -costs[piece]):
-        least = loads.index(min(loads))
-        pieces[least].append(piece)
-        loads[least] += costs[piece]
-    return pieces
-
-
-def compute_sharded(
-    compute: Callable[[int], Tensor], like: Sequence[Tensor], dtype: torch.dtype, peers: Peers
-) -> list[Tensor]:
-    """`compute(piece)` of every piece, in order: matrices of the shapes and devices of `like`, in `dtype`.
-
-    One message of equal length from each process, so that every process has the same bits. One process sends nothing.
-    """
-    if peers.world_size == 1:
-        return [compute(piece) for piece in range(len(like))]
-    by_rank, end = shares([num_flops(*matrix.shape) for matrix in like], peers.world_size), 0
-    length = max(sum(like[piece].numel() for piece in share) for share in by_rank)
-    own_P = torch.zeros(length, dtype=dtype, device=like[0].device)
-    for piece in by_rank[peers.rank]:
-        start, end = end, end + like[piece].numel()
-        own_P[start:end] = compute(piece).flatten()
-    results: dict[int, Tensor] = {}
-    for share, message_P in zip(by_rank, peers.all_gather(own_P), strict=True):
-        for piece in share:
-            results[piece] = message_P[: like[piece].numel()].view(like[piece].shape)
-            message_P = message_P[like[piece].numel() :]
-    return [results[piece] for piece in range(len(like))]
-
-
-# The optimizer.
+from charlstm.optimization.sharding import Peers, compute_sharded
 
 # Odd quintics a x + b x^3 + c x^5, one a step, that together bring every singular value from SMALLEST to 1 as near to 1
 # as three of them can, within 0.515 (Amsel et al. 2025, Polar Express, algorithm 1); smaller ones grow a hundredfold.
@@ -176,9 +118,3 @@ def orthogonalize(matrix_HI: Tensor) -> Tensor:
         squared = x @ x.mT
         x = torch.addmm(x, torch.addmm(squared, squared, squared, beta=b, alpha=c), x, beta=a)
     return x.mT if is_tall else x
-
-
-def num_flops(num_rows: int, num_columns: int) -> int:
-    """Floating-point operations of the products that make one matrix orthogonal."""
-    small, large = sorted((num_rows, num_columns))
-    return len(QUINTICS) * 2 * small * small * (2 * large + small)

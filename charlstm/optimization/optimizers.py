@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.optimization.muon import Muon, Peers
+from charlstm.optimization.muon import Muon
+from charlstm.optimization.sharding import Peers
 
 NUM_UPDATES = "num_updates"  # in the state, next to the names of weights
 

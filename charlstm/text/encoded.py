@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import EncodedError, VocabularyError
-from charlstm.files.atomic import SUMS, verify, write_pieces
+from charlstm.files.checksums import SUMS, verify
+from charlstm.files.pieces import write_pieces
 from charlstm.text.vocabulary import VOCAB, Ids, Unit, Vocab, describe, load_vocab
 
 CHUNK = 2**24  # ids at a time

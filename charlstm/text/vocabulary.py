@@ -4,10 +4,10 @@ import codecs
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from functools import cached_property, reduce
+from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,100 +198,3 @@ def load_vocab(path: Path) -> Vocab:
             f'{path}: expected {{"characters": [...]}} with distinct single characters; '
             f"the file is damaged, `dvc repro --force --single-item encode` rewrites it"
         ) from None
-
-
-# Which characters have an id: those that the training part has often enough, and U+FFFD in place of all others.
-
-
-def count_characters(pieces: Iterable[str]) -> Counts:
-    """The occurrences of each code point.
-
-    ASCII is counted by pairs of bytes, of which there are half as many.
-    """
-    counts, pairs = np.zeros(NUM_CODE_POINTS, np.int64), np.zeros((256, 256), np.int64)
-    for piece in pieces:
-        if piece.isascii() and len(piece) % 2 == 0:
-            pairs += np.bincount(np.frombuffer(piece.encode(), np.uint16), minlength=256 * 256).reshape(256, 256)
-        else:
-            found = np.bincount(code_points(piece))
-            counts[: len(found)] += found
-    counts[:256] += pairs.sum(axis=0) + pairs.sum(axis=1)
-    return counts
-
-
-def named(counts: Counts, which: NDArray[np.bool_]) -> Counter[str]:
-    """The characters among `which` that occur, by name."""
-    return Counter({chr(code): int(counts[code]) for code in np.flatnonzero(which & (counts > 0))})
-
-
-class Alphabet(NamedTuple):
-    """The vocabulary, and what becomes U+FFFD: in all parts, since it is rare, and in each part, since it is unseen."""
-
-    vocab: Vocab
-    rare: Counter[str]
-    unseen: dict[str, Counter[str]]
-
-
-def choose_alphabet(
-    train: Counts, others: Mapping[str, Counts], *, min_count: int, may_replace: bool, never_rare: str = ""
-) -> Alphabet:
-    """The vocabulary for a training part and the `others`, which it does not decide, by name.
-
-    Characters of the training part that occur fewer than `min_count` times are rare: they become U+FFFD everywhere, but
-    for those of `never_rare`, e.g. what separates a few documents.
-    So do, if they may be replaced, those that only the others have. U+FFFD joins the vocabulary only where it stands
-    for something. It is scored like every other character: a model that never saw one pays for it.
-
-    Raises:
-        VocabularyError: the others have characters that may not be replaced, or every character is rare.
-    """
-    is_rare = (train > 0) & (train < min_count)
-    is_rare[[ord(one) for one in never_rare + UNSEEN]] = False
-    rare = named(train, is_rare)
-    is_known = (train > 0) & ~is_rare
-    if not is_known.any():
-        raise VocabularyError(
-            f"encode.min_count: every character of the training part occurs fewer than {min_count} times; lower it"
-        )
-    is_known[ord(UNSEEN)] |= bool(rare)
-    unseen = {name: named(counts, ~is_known & ~is_rare) for name, counts in others.items()}
-    if not may_replace and (lacking := sum(unseen.values(), Counter[str]())):
-        raise VocabularyError(f"the vocabulary of {is_known.sum()} characters lacks {describe(lacking)}")
-    is_known[ord(UNSEEN)] |= any(unseen.values())
-    return Alphabet(Vocab("".join(map(chr, np.flatnonzero(is_known)))), rare, unseen)
-
-
-# Which byte may follow in UTF-8, so that texts of bytes always decode: no surrogates, no overlong forms.
-#
-# An automaton over the well-formed byte sequences of the Unicode Standard (table 3-7). Its states say what is due:
-# nothing; 1, 2 or 3 continuation bytes; or a second byte after E0, ED, F0 or F4, which have narrower ranges.
-
-START, ONE, TWO, THREE, AFTER_E0, AFTER_ED, AFTER_F0, AFTER_F4 = range(8)
-# From a state, by a byte of the range (both ends included), to a state.
-TRANSITIONS = (
-    (START, 0x00, 0x7F, START),
-    (START, 0xC2, 0xDF, ONE),
-    (START, 0xE0, 0xE0, AFTER_E0),
-    (START, 0xE1, 0xEC, TWO),
-    (START, 0xED, 0xED, AFTER_ED),
-    (START, 0xEE, 0xEF, TWO),
-    (START, 0xF0, 0xF0, AFTER_F0),
-    (START, 0xF1, 0xF3, THREE),
-    (START, 0xF4, 0xF4, AFTER_F4),
-    (ONE, 0x80, 0xBF, START),
-    (TWO, 0x80, 0xBF, ONE),
-    (THREE, 0x80, 0xBF, TWO),
-    (AFTER_E0, 0xA0, 0xBF, ONE),
-    (AFTER_ED, 0x80, 0x9F, ONE),
-    (AFTER_F0, 0x90, 0xBF, TWO),
-    (AFTER_F4, 0x80, 0x8F, TWO),
-)
-
-NEXT = np.full((8, 256), -1)  # (states, bytes): the state after a byte; -1 where the byte is not allowed
-for _before, _first, _last, _after in TRANSITIONS:
-    NEXT[_before, _first : _last + 1] = _after
-
-
-def utf8_state(beginning: bytes) -> int:
-    """The state after the first bytes of a character, or after none."""
-    return reduce(lambda state, byte: int(NEXT[state, byte]), beginning, START)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from charlstm.errors import NoStoreError, TrackingError
 from charlstm.files.atomic import atomic_file
-from charlstm.files.lock import answer_within, exclusive
+from charlstm.files.deadline import answer_within
+from charlstm.files.lock import exclusive
 from charlstm.files.urls import hide_credentials, sqlite_file, sqlite_uri, without_credentials
 
 if TYPE_CHECKING:

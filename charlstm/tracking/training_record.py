@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from charlstm.errors import Interrupted
-from charlstm.files.atomic import sha256, write_text
+from charlstm.files.atomic import write_text
+from charlstm.files.checksums import sha256
 from charlstm.history import EpochRow, StepRow, now_ms
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import WEIGHTS

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 
 from charlstm.errors import TrainingError
-from charlstm.model.char_lstm import CharLSTM, initial_weights
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
-from charlstm.model.layers import DropoutMasks, DropoutRates, Resets, draw_masks
+from charlstm.model.initialization import initial_weights
 from charlstm.model.loss import SummedLoss
 from charlstm.model.model_folder import InitialWeights
+from charlstm.model.resets import Resets
 from charlstm.optimization.optimizers import MovingAverage, learning_rate, make_optimizers
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator

@@ -21,10 +21,12 @@ from charlstm.model.shape import ModelShape
 from charlstm.params import ModelParams, TrainParams
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.checkpoint import Checkpoint, CheckpointFolder, StepBoundary, restore_newest, to_checkpoint
+from charlstm.training.checkpoint import restore_newest, to_checkpoint
+from charlstm.training.checkpoint_folder import Checkpoint, CheckpointFolder
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, Observer, Plan, Progress, StepMeter, StepTotals
+from charlstm.training.step_boundary import StepBoundary
 
 log = logging.getLogger(__name__)
 

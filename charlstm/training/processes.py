@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from functools import cache
-from typing import NamedTuple, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
@@ -20,60 +19,10 @@ from accelerate.utils import DistributedType, GradientAccumulationPlugin, broadc
 from torch import Tensor, nn
 
 from charlstm.errors import Interrupted, TrainingError
+from charlstm.training.precision import choose_precision, kind_of_device
 
 T = TypeVar("T")
 
-# Which number format matrices are multiplied in, and why.
-
-
-@cache
-def has_bf16_lstm() -> bool:
-    """Whether oneDNN computes an LSTM in bf16 on this processor: else torch takes a hundred times longer."""
-    one = torch.zeros(1, 1, 1)
-    weights = [torch.zeros(4, 1), torch.zeros(4, 1), torch.zeros(4), torch.zeros(4)]
-    try:
-        with torch.autocast("cpu", torch.bfloat16):
-            torch.lstm(one, [one, one], weights, True, 1, 0.0, False, False, False)
-    except RuntimeError:
-        return False
-    return True
-
-
-def multiplies_bf16(device_type: str) -> bool:
-    """Whether bf16 is faster than fp32 on the devices that training uses: CUDA from sm80 on, CPUs with AMX or
-    AVX512-BF16."""
-    if device_type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device_type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return has_bf16_lstm() and bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
-    return False
-
-
-class Precision(NamedTuple):
-    """A number format, and why it is this one."""
-
-    name: str
-    reason: str
-
-
-def choose_precision(asked: str, device_type: str) -> Precision:
-    """What `train.precision` means on such a device: `auto` is bf16 where the hardware multiplies it, else fp32.
-
-    Raises:
-        TrainingError: this processor cannot compute in it.
-    """
-    if asked == "bf16" and device_type == "cpu" and not has_bf16_lstm():
-        raise TrainingError("train.precision is bf16, and this processor computes no LSTM in it: set auto or fp32")
-    if asked != "auto":
-        return Precision(asked, "as train.precision says")
-    hardware = "processor" if device_type == "cpu" else "GPU"
-    if multiplies_bf16(device_type):
-        return Precision("bf16", f"this {hardware} multiplies it")
-    return Precision("fp32", f"this {hardware} multiplies no bf16")
-
-
-# The processes.
 
 SECONDS_BETWEEN_LOOKS = 0.1
 # Until the first message has arrived: NCCL makes its communicator with it, which may take minutes on many machines.
@@ -245,12 +194,6 @@ def cuda_libraries() -> dict[str, str]:
     if torch.distributed.is_nccl_available():
         versions["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
     return {name: str(version) for name, version in versions.items() if version is not None}
-
-
-def kind_of_device() -> str:
-    """The kind of device that training will run on."""
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return "cpu" if accelerator is None else str(accelerator.type)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -16,9 +16,9 @@ from typing import Annotated
 import typer
 
 from charlstm.errors import CharlstmError, NoStoreError, TrackingError
-from charlstm.files.atomic import sha256
+from charlstm.files.checksums import sha256
+from charlstm.files.deadline import answer_within
 from charlstm.files.documents import load_yaml
-from charlstm.files.lock import answer_within
 from charlstm.params import NOTHING, Params
 from charlstm.tracking.client import Reader
 from pipeline.recipes import in_words
@@ -78,7 +78,7 @@ def findings(check: Callable[[], Iterable[str]]) -> list[str]:
 
 
 def _precision(params: Params) -> str:
-    from charlstm.training.processes import choose_precision, kind_of_device
+    from charlstm.training.precision import choose_precision, kind_of_device
 
     return "{}: {}".format(*choose_precision(params.train.precision, kind_of_device()))
 

@@ -10,7 +10,7 @@ import typer
 
 from charlstm.corpus.fetch import FALLBACKS
 from charlstm.errors import TrackingError
-from charlstm.files.atomic import sha256
+from charlstm.files.checksums import sha256
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG, Reader

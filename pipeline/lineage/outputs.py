@@ -13,7 +13,7 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
 from charlstm.evaluation.difference import BLOCKS
 from charlstm.evaluation.results import HEADLINE, TEST_PREFIX
-from charlstm.files.atomic import sha256
+from charlstm.files.checksums import sha256
 from charlstm.files.documents import load_yaml
 from charlstm.history import EpochRow, StepRow, read_csv, read_tables
 from charlstm.interpretation.analysis import CELLS, CELLS_TABLE

@@ -16,7 +16,7 @@ import psutil
 
 from charlstm.errors import ParamsError
 from charlstm.evaluation.results import HEADLINE
-from charlstm.files.atomic import SUMS, read_sums, sha256, sums_of
+from charlstm.files.checksums import SUMS, read_sums, sha256, sums_of
 from charlstm.files.documents import parse_yaml, validate
 from charlstm.files.urls import without_credentials
 from charlstm.model.shape import WEIGHTS

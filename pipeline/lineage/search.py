@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import CharlstmError, NoStoreError, TrackingError
-from charlstm.files.atomic import sha256
+from charlstm.files.checksums import sha256
 from charlstm.model.shape import WEIGHTS
 from charlstm.tracking.client import EXPERIMENT_TAG, Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG

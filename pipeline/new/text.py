@@ -14,7 +14,7 @@ import numpy as np
 from charlstm.corpus.encodings import Form, check_encoding, corpus_pieces, detect_encoding
 from charlstm.corpus.fetch import check_outside, fetch, files_of, local_path
 from charlstm.errors import CorpusError
-from charlstm.files.atomic import sha256
+from charlstm.files.checksums import sha256
 from charlstm.files.urls import without_credentials
 from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, code_points, describe
 from pipeline.proposal import MIN_CHARS

@@ -20,7 +20,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 from charlstm.errors import CharlstmError, ParamsError
-from charlstm.files.atomic import SUMS
+from charlstm.files.checksums import SUMS
 from charlstm.files.documents import load_yaml, parse_yaml, validate
 from charlstm.parameter_names import flatten
 from pipeline.run.interruption import sigterm_requester

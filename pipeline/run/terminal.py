@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from charlstm.files.atomic import Advance
+from charlstm.files.pieces import Advance
 from charlstm.files.urls import without_credentials
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from commands import Run
 
 from benchmarks.projects import LAUNCH, ROOT, write_params
 from charlstm.corpus.fetch import FALLBACKS, Fallback
-from charlstm.files.atomic import sha256
+from charlstm.files.checksums import sha256
 from pipeline.commands.doctor import check_gpu
 
 REQUIRED = """[project]

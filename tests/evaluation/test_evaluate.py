@@ -13,7 +13,7 @@ import pytest
 from stages import run_stages
 
 from benchmarks.projects import write_params
-from charlstm.files.atomic import SUMS, write_sums
+from charlstm.files.checksums import SUMS, write_sums
 from charlstm.model.model_folder import load_model
 from charlstm.model.protocols import stateful, windowed
 from charlstm.report.document import read_review

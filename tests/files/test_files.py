@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from charlstm.errors import ChecksumError
-from charlstm.files.atomic import SUMS, atomic_file, atomic_folder, verify, write_sums, write_text
+from charlstm.files.atomic import atomic_file, atomic_folder, write_text
+from charlstm.files.checksums import SUMS, verify, write_sums
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from disks import BYTES, needs_root, small_disk
 
 from charlstm.errors import LockedError
-from charlstm.files.lock import answer_within, exclusive
+from charlstm.files.deadline import answer_within
+from charlstm.files.lock import exclusive
 
 HOLDER = """
 import sys, time

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.files import atomic
-from charlstm.files.atomic import find, read_pieces, write_pieces
+from charlstm.files import pieces
+from charlstm.files.pieces import find, read_pieces, write_pieces
 
 
 @given(st.binary(max_size=50), st.integers(1, 60), st.integers(0, 55), st.none() | st.integers(0, 55))
@@ -16,7 +16,7 @@ def test_any_stretch_of_a_file(
     path = tmp_path_factory.getbasetemp() / "stretch"
     path.write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(atomic, "PIECE_BYTES", piece_bytes)
+        patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
         found = list(read_pieces(path, start, end))
     assert b"".join(found) == content[start:end]
     assert all(0 < len(piece) <= piece_bytes for piece in found)
@@ -29,7 +29,7 @@ def test_the_first_place_is_found(
     path = tmp_path_factory.getbasetemp() / "sought"
     path.write_text(text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(atomic, "PIECE_BYTES", piece_bytes)
+        patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
         assert find(path, sought.encode(), start) == text.find(sought, start)
 
 

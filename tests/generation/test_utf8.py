@@ -16,7 +16,8 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
 from charlstm.sampling import Sampling
 from charlstm.seeds import uniforms
-from charlstm.text.vocabulary import NEXT, START, ByteVocab, Decoder, utf8_state
+from charlstm.text.utf8 import NEXT, START, utf8_state
+from charlstm.text.vocabulary import ByteVocab, Decoder
 
 VOCAB = ByteVocab()
 RULES = [

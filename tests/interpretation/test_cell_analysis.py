@@ -24,8 +24,9 @@ from charlstm.interpretation.analysis import (
     weights,
 )
 from charlstm.interpretation.labels import labels_of
-from charlstm.model.char_lstm import CharLSTM, initial_weights
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMCell
+from charlstm.model.initialization import initial_weights
 from charlstm.model.layers import GatesLayer
 from charlstm.model.shape import ModelShape
 from charlstm.seeds import torch_generator

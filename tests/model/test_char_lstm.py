@@ -3,9 +3,11 @@ import torch
 from learning import needs_bf16
 
 from charlstm.model import loss
-from charlstm.model.char_lstm import CharLSTM, Implementation, initial_weights
+from charlstm.model.char_lstm import CharLSTM, Implementation
+from charlstm.model.dropout import DropoutMasks
 from charlstm.model.gates import LSTMState
-from charlstm.model.layers import DropoutMasks, FusedLayer
+from charlstm.model.initialization import initial_weights
+from charlstm.model.layers import FusedLayer
 from charlstm.model.loss import IGNORE, SummedLoss
 from charlstm.model.shape import ModelShape
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from charlstm.model.layers import DropoutMasks, DropoutRates, draw_masks
+from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.shape import ModelShape
 from charlstm.seeds import derive_seed, numpy_generator, torch_generator
 from charlstm.training.batches import rows_of

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from charlstm.errors import CharlstmError
-from charlstm.files.atomic import sha256
+from charlstm.files.checksums import sha256
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import load_model, save_model
 from charlstm.model.shape import CONFIG, WEIGHTS, ModelShape

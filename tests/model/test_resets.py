@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from charlstm.model.char_lstm import CharLSTM, Implementation
+from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
-from charlstm.model.layers import DropoutMasks, DropoutRates, Resets, draw_masks
+from charlstm.model.resets import Resets
 from charlstm.model.shape import ModelShape
 
 NUM_ROWS, NUM_STEPS, NUM_COPIES = 3, 12, 2

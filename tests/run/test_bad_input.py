@@ -11,7 +11,7 @@ import pytest
 from stages import run_stage
 
 from benchmarks.projects import write_params
-from charlstm.files.atomic import sums_of, write_sums
+from charlstm.files.checksums import sums_of, write_sums
 from pipeline.run.stage import run
 
 Spoil = Callable[[Path], object]

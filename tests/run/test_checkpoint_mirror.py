@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from charlstm.files.atomic import SUMS, write_sums
-from charlstm.training.checkpoint import STATE, Checkpoint, read_checkpoint
+from charlstm.files.checksums import SUMS, write_sums
+from charlstm.training.checkpoint_folder import STATE, Checkpoint, read_checkpoint
 from pipeline.checkpoint_mirror import CheckpointMirror
 from pipeline.run.terminal import shown_error
 from pipeline.run.unfinished import TRAINING_ID

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from charlstm.corpus.parts import Corpus, read_text
 from charlstm.errors import CorpusError
-from charlstm.files import atomic
+from charlstm.files import pieces
 from charlstm.files.atomic import write_text
 
 
@@ -27,10 +27,10 @@ def corpus_of(path: Path, content: str, piece_bytes: int, *options: float | str 
     """The bytes and the number of characters of each part."""
     path.write_bytes(content.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(atomic, "PIECE_BYTES", piece_bytes)
-        parts = Corpus(path, atomic.read_pieces(path)).parts(*options)  # type: ignore[arg-type]
+        patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
+        parts = Corpus(path, pieces.read_pieces(path)).parts(*options)  # type: ignore[arg-type]
         return {
-            name: (b"".join(atomic.read_pieces(path, part.start, part.end)), part.num_chars)
+            name: (b"".join(pieces.read_pieces(path, part.start, part.end)), part.num_chars)
             for name, part in parts.items()
         }
 
@@ -69,5 +69,5 @@ def test_tiny_shakespeare_splits_as_published(tmp_path: Path) -> None:
 def test_a_document_that_is_longer_than_a_part_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("# " + "a" * 28 + "# " + "b" * 63 + "# ccc")  # documents at 0, 30 and 95
-    parts = Corpus(path, atomic.read_pieces(path)).parts(0.1, 0.1, "# ")
+    parts = Corpus(path, pieces.read_pieces(path)).parts(0.1, 0.1, "# ")
     assert [part.start for part in parts.values()] == [0, 80, 95]

@@ -11,9 +11,10 @@ from stages import run_stages
 
 from benchmarks.projects import make_project, write_params
 from charlstm.errors import VocabularyError
-from charlstm.files import atomic
+from charlstm.files import pieces
 from charlstm.params import Params, load_params
-from charlstm.text.vocabulary import Vocab, choose_alphabet, count_characters
+from charlstm.text.alphabet import choose_alphabet, count_characters
+from charlstm.text.vocabulary import Vocab
 from pipeline import encode
 from pipeline.run.dvc import Paths, load_paths
 
@@ -47,7 +48,7 @@ def test_the_files_are_those_of_the_whole_text(
 ) -> None:
     parts = {"train": train, "val": val, **({"test": test} if test else {})}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(atomic, "PIECE_BYTES", piece_bytes)
+        patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
         if max(map(train.count, train)) < min_count and "\ufffd" not in train:
             with pytest.raises(VocabularyError, match="encode.min_count: every character"):
                 encoded(project, parts, min_count=min_count)

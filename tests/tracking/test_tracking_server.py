@@ -12,7 +12,7 @@ import requests
 from servers import DATABASE_PASSWORD, mlflow_server, postgres, postgres_programs
 from stages import run_stages
 
-from charlstm.files.atomic import sha256
+from charlstm.files.checksums import sha256
 from charlstm.model.shape import WEIGHTS
 
 PROGRAMS = postgres_programs()

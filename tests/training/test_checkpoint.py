@@ -8,14 +8,9 @@ import pytest
 import torch
 
 from charlstm.errors import CharlstmError
-from charlstm.files.atomic import SUMS
-from charlstm.training.checkpoint import (
-    MAX_STEPS_BETWEEN_AGREEMENTS,
-    STATE,
-    Checkpoint,
-    CheckpointFolder,
-    steps_until_next,
-)
+from charlstm.files.checksums import SUMS
+from charlstm.training.checkpoint_folder import STATE, Checkpoint, CheckpointFolder
+from charlstm.training.step_boundary import MAX_STEPS_BETWEEN_AGREEMENTS, steps_until_next
 
 
 def state(step: int) -> Checkpoint:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from benchmarks.projects import ROOT
-from charlstm.training.processes import Processes, multiplies_bf16
+from charlstm.training.precision import multiplies_bf16
+from charlstm.training.processes import Processes
 from pipeline.hardware import is_kept_on_cpu
 
 
@@ -31,7 +32,7 @@ def test_training_on_the_cpu_beside_a_gpu_does_not_ask_cuda(monkeypatch: pytest.
 ELSEWHERE = """
 import os, torch
 from charlstm.errors import TrainingError
-from charlstm.training.processes import choose_precision
+from charlstm.training.precision import choose_precision
 from pipeline.hardware import use_reproducible_kernels
 print(*choose_precision("auto", "cpu"), sep=": ")
 try:

@@ -13,7 +13,7 @@ from charlstm.errors import Interrupted
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, separator_ids
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.checkpoint import CheckpointFolder
+from charlstm.training.checkpoint_folder import CheckpointFolder
 from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes
 

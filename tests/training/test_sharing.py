@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from charlstm.optimization.muon import Muon, shares
+from charlstm.optimization.muon import Muon
+from charlstm.optimization.sharding import shares
 
 NUM_STEPS = 3
 SIZES = ((48, 8), (48, 12), (12, 12), (20, 12), (12, 20), (8, 8))  # of parameters; the first two have four matrices
