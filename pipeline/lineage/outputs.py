@@ -13,16 +13,15 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
 from charlstm.evaluation.difference import BLOCKS
 from charlstm.evaluation.results import HEADLINE, TEST_PREFIX
-from charlstm.files.checksums import sha256
 from charlstm.files.documents import load_yaml
 from charlstm.history import EpochRow, StepRow, read_csv, read_tables
 from charlstm.interpretation.analysis import CELLS, CELLS_TABLE
+from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
 from charlstm.report.collect import SampleRow
 from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses
 from charlstm.text.encoded import load_encoded, text_sha256
-from charlstm.text.vocabulary import VOCAB, load_vocab
 from charlstm.tracking.publish import TABLES_TAG
 from charlstm.tracking.registered_model import MODEL_TAG, LoggedModel
 from charlstm.tracking.snapshot import Row, Snapshot, epoch_metrics, step_metrics
@@ -69,19 +68,19 @@ def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> S
     Raises:
         CharlstmError: a file is missing or damaged.
     """
-    model_sha256 = sha256(paths.model / WEIGHTS)
+    trained = load_model(paths.model, params.model.implementation)
     losses = read_losses(paths.evaluate / "metrics.json")
-    num_parameters = int(json.loads((paths.train / "metrics.json").read_text())["num_parameters"])
+    num_parameters = trained.model.shape.num_parameters
     new_tags = {**provenance.tags(params, paths), **provenance.train_md5(paths), "made_from": "files"}
     summary = provenance.summary_of(params, new_tags)._replace(
         num_parameters=num_parameters,
         losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
-        model_sha256=model_sha256,
+        model_sha256=trained.sha256,
         baselines=read_baselines(paths.evaluate / BASELINES).in_words(),
     )
     measured = {f"{protocol}/{name}": value for protocol, loss in losses.items() for name, value in loss}
     tags, texts = provenance.page_tags(summary), dict[str, str]()
-    files = {f"evaluate/{name}": paths.evaluate / name for name in EVALUATE_FILES}
+    files = {f"evaluate/{name}": paths.evaluate / name for name in EVALUATE_FILES if (paths.evaluate / name).exists()}
     if has_samples:
         samples = _read_samples(paths.samples / SAMPLES)
         tags |= {TABLES_TAG: json.dumps([{"path": SIDE_BY_SIDE, "type": "table"}])}
@@ -91,7 +90,7 @@ def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> S
     rows = _read_rows(paths, time_ms)
     return Snapshot(
         MODEL_TAG,
-        model_sha256,
+        trained.sha256,
         time_ms,
         lambda step: [row for row in rows if row.step > step],
         params=params.flat(),
@@ -100,23 +99,23 @@ def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> S
         measured={"train/num_parameters": float(num_parameters), **measured},
         texts=texts,
         files=files,
-        model=_logged_model(params, paths, model_sha256, losses),
+        model=_logged_model(params, paths, trained, losses),
     )
 
 
-def _logged_model(params: Params, paths: Paths, model_sha256: str, losses: dict[str, Loss]) -> LoggedModel:
+def _logged_model(params: Params, paths: Paths, trained: TrainedModel, losses: dict[str, Loss]) -> LoggedModel:
     """Return the model for the registry, with the losses by which it chooses the champion.
 
     It gets no loss of the test part. It gets no windowed loss of a byte model, whose windows hold fewer characters.
     """
-    vocab = load_vocab(paths.encoded / VOCAB)
+    vocab = trained.vocab
     validation = load_encoded(paths.encoded / "val.npy", vocab).first(params.evaluate.max_chars)
     chosen_by = {
         protocol: loss.nats_per_char
         for protocol, loss in losses.items()
         if not protocol.startswith(TEST_PREFIX) and (vocab.unit == "character" or protocol == HEADLINE)
     }
-    return LoggedModel(paths.model, model_sha256, chosen_by, text_sha256(validation.ids, vocab))
+    return LoggedModel(paths.model, trained.sha256, chosen_by, text_sha256(validation.ids, vocab))
 
 
 def _read_rows(paths: Paths, time_ms: int) -> list[Row]:
