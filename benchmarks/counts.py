@@ -2,7 +2,8 @@
 
 Usage: python -m benchmarks.counts
 
-A token is one of Python's `tokenize`: a comment and a docstring are one each, and no layout changes the number.
+A token is one of Python's `tokenize`: a comment and a docstring are one each. Line breaks of layout (inside brackets,
+empty lines) do not count, so no layout changes the number.
 A code line is neither empty nor a comment nor part of a docstring. Its characters are counted without indentation. A
 function is as long as its lines from `def` to its end. A module has code lines: most `__init__.py` have none.
 """
@@ -61,13 +62,29 @@ def count(files: Iterable[Path]) -> Count:
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 functions.append(num_lines_of(node))
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
-                documented.update(range(node.body[0].lineno, node.body[0].lineno + num_lines_of(node.body[0])))
-        lines = (line.strip() for number, line in enumerate(text.splitlines(), 1) if number not in documented)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+                node
+            ):
+                documented.update(
+                    range(node.body[0].lineno, node.body[0].lineno + num_lines_of(node.body[0]))
+                )
+        lines = (
+            line.strip()
+            for number, line in enumerate(text.splitlines(), 1)
+            if number not in documented
+        )
         code_lines += (own := [line for line in lines if line and not line.startswith("#")])
         num_modules += bool(own)
-    num_tokens = sum(sum(1 for _ in tokenize.generate_tokens(io.StringIO(text).readline)) for text in texts)
-    return Count(num_modules, num_tokens, sum(text.count("\n") for text in texts), code_lines, functions)
+    num_tokens = sum(map(num_tokens_of, texts))
+    return Count(
+        num_modules, num_tokens, sum(text.count("\n") for text in texts), code_lines, functions
+    )
+
+
+def num_tokens_of(text: str) -> int:
+    """Return the number of tokens, without the line breaks of layout (inside brackets, empty lines)."""
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return sum(token.type != tokenize.NL for token in tokens)
 
 
 def num_lines_of(node: ast.stmt) -> int:
@@ -77,7 +94,11 @@ def num_lines_of(node: ast.stmt) -> int:
 
 def text_of(*patterns: str) -> str:
     """All files below the root that match."""
-    return "".join(file.read_text(encoding="utf-8") for pattern in patterns for file in sorted(ROOT.glob(pattern)))
+    return "".join(
+        file.read_text(encoding="utf-8")
+        for pattern in patterns
+        for file in sorted(ROOT.glob(pattern))
+    )
 
 
 def num_values(document: object) -> int:
@@ -99,16 +120,34 @@ def main() -> int:
     for file in sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py")):
         groups.setdefault(file.parent.relative_to(ROOT).as_posix(), []).append(file)
     total = count(file for files in groups.values() for file in files)
-    columns = ("package", "modules", "tokens", "lines", "code lines", "characters a line", "median function", "longest")
-    print_table(columns, [*(count(files).row(name) for name, files in groups.items()), total.row("together")])
-    templates = [f"{package}/**/*.{ending}" for package in PACKAGES for ending in ("html", "js", "css")]
+    columns = (
+        "package",
+        "modules",
+        "tokens",
+        "lines",
+        "code lines",
+        "characters a line",
+        "median function",
+        "longest",
+    )
+    print_table(
+        columns,
+        [*(count(files).row(name) for name, files in groups.items()), total.row("together")],
+    )
+    templates = [
+        f"{package}/**/*.{ending}" for package in PACKAGES for ending in ("html", "js", "css")
+    ]
     num_words = len(text_of("README.md", "CONTRIBUTING.md", "docs/*.md").split())
     console.print()
     rows = (
         ("tokens of `charlstm` and `pipeline`", total.num_tokens, "118,732"),
         ("tokens of tests", count((ROOT / "tests").rglob("*.py")).num_tokens, ""),
         ("lines of HTML, JavaScript and CSS", text_of(*templates).count("\n"), ""),
-        ("lines of benchmarks", text_of("benchmarks/**/*.py", "benchmarks/**/*.sh").count("\n"), ""),
+        (
+            "lines of benchmarks",
+            text_of("benchmarks/**/*.py", "benchmarks/**/*.sh").count("\n"),
+            "",
+        ),
         ("words of README, CONTRIBUTING and docs", num_words, "20,000"),
         ("parameters", num_values(YAML(typ="safe").load(ROOT / "params.yaml")), "62"),
         ("commands of `charlstm`", num_commands(), "13"),

@@ -23,11 +23,11 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.harness import console, new_parser
-from benchmarks.projects import LAUNCH, kill, make_encoded_project, run, start, training_command
 from benchmarks.tracking import expected_run, read_run
 from charlstm.errors import ParamsError, TrainingError
 from pipeline.run.project import CHECKPOINT_MIRROR
 from pipeline.run.stage import guarded
+from tests.support.projects import LAUNCH, kill, make_encoded_project, run, start, training_command
 
 PREFIX, BRIDGE, NETWORK = "charlstm-elastic", "charlstm-bridge", "10.78.0"
 ADDRESSES = {"a": f"{NETWORK}.1", "b": f"{NETWORK}.2", "c": f"{NETWORK}.3"}
@@ -54,7 +54,9 @@ def main() -> int:
         template, undisturbed = folder / "template", folder / "undisturbed"
         make_encoded_project(template, OVERRIDE)
         shutil.copytree(template, undisturbed)
-        assert run(undisturbed, training_command(1), folder / "log") == 0, (folder / "log").read_text()
+        assert run(undisturbed, training_command(1), folder / "log") == 0, (
+            folder / "log"
+        ).read_text()
         nodes = {name: start_node(folder, name) for name in ADDRESSES}
         try:
             is_right = lose_and_take_back(folder, nodes)
@@ -78,7 +80,18 @@ def network() -> Iterator[None]:
         for node, address in ADDRESSES.items():
             namespace = f"{PREFIX}-{node}"
             ip("netns", "add", namespace)
-            ip("link", "add", f"cable-{node}", "type", "veth", "peer", "name", "eth0", "netns", namespace)
+            ip(
+                "link",
+                "add",
+                f"cable-{node}",
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "eth0",
+                "netns",
+                namespace,
+            )
             ip("link", "set", f"cable-{node}", "master", BRIDGE, "up")
             ip("-n", namespace, "address", "add", f"{address}/24", "dev", "eth0")
             ip("-n", namespace, "link", "set", "lo", "up")
@@ -98,16 +111,43 @@ def start_node(folder: Path, name: str) -> "subprocess.Popen[bytes]":
         shutil.copytree(folder / "template", folder / name)
     conf = f"last_call_timeout=5,keep_alive_interval=2,keep_alive_max_attempt=3,is_host={int(name == 'a')}"
     command = [
-        *("ip", "netns", "exec", f"{PREFIX}-{name}", *LAUNCH, "torchrun", "--nnodes", f"1:{len(ADDRESSES)}"),
-        *("--nproc_per_node", "1", "--max-restarts", "9", "--rdzv-backend", "c10d", "--rdzv-id", "charlstm-elastic"),
-        *("--rdzv-endpoint", f"{ADDRESSES['a']}:{PORT}", "--rdzv-conf", conf, "--local-addr", ADDRESSES[name]),
+        *(
+            "ip",
+            "netns",
+            "exec",
+            f"{PREFIX}-{name}",
+            *LAUNCH,
+            "torchrun",
+            "--nnodes",
+            f"1:{len(ADDRESSES)}",
+        ),
+        *(
+            "--nproc_per_node",
+            "1",
+            "--max-restarts",
+            "9",
+            "--rdzv-backend",
+            "c10d",
+            "--rdzv-id",
+            "charlstm-elastic",
+        ),
+        *(
+            "--rdzv-endpoint",
+            f"{ADDRESSES['a']}:{PORT}",
+            "--rdzv-conf",
+            conf,
+            "--local-addr",
+            ADDRESSES[name],
+        ),
         *("-m", "pipeline.train"),
     ]
     variables = {
         "GLOO_SOCKET_IFNAME": "eth0", "CHARLSTM_TIMEOUT_SECONDS": "10", "CHARLSTM_CHECKPOINT_SECONDS": "2",
         CHECKPOINT_MIRROR: (folder / "mirror").as_uri(), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
     }  # fmt: skip
-    return start(folder / name, command, folder / f"{name}.log", **variables)  # a folder may vanish, its log stays
+    return start(
+        folder / name, command, folder / f"{name}.log", **variables
+    )  # a folder may vanish, its log stays
 
 
 def lose_and_take_back(folder: Path, nodes: dict[str, "subprocess.Popen[bytes]"]) -> bool:
@@ -129,16 +169,25 @@ def lose_and_take_back(folder: Path, nodes: dict[str, "subprocess.Popen[bytes]"]
     return max(seconds) <= LIMIT and set(codes.values()) == {0}
 
 
-def wait_for(folder: Path, nodes: dict[str, "subprocess.Popen[bytes]"], names: str, event: str) -> float:
+def wait_for(
+    folder: Path, nodes: dict[str, "subprocess.Popen[bytes]"], names: str, event: str
+) -> float:
     """Wait until these nodes train together, by what one of them says from now on; the seconds that took."""
-    trains = re.compile(rf"{len(names)} process\(es\)(?!.*process\(es\)).*epoch \d+/\d+ ", re.DOTALL)
+    trains = re.compile(
+        rf"{len(names)} process\(es\)(?!.*process\(es\)).*epoch \d+/\d+ ", re.DOTALL
+    )
     logs = {name: folder / f"{name}.log" for name in names}
     since = {name: len(log.read_text()) for name, log in logs.items()}
     started = time.monotonic()
     while not any(trains.search(log.read_text()[since[name] :]) for name, log in logs.items()):
-        if any(nodes[name].poll() is not None for name in names) or time.monotonic() - started > MAX_SECONDS:
+        if (
+            any(nodes[name].poll() is not None for name in names)
+            or time.monotonic() - started > MAX_SECONDS
+        ):
             raise TrainingError(
-                "\n".join([event, *(f"{name}: {log.read_text()[-3000:]}" for name, log in logs.items())])
+                "\n".join(
+                    [event, *(f"{name}: {log.read_text()[-3000:]}" for name, log in logs.items())]
+                )
             )
         time.sleep(0.1)
     console.print(f"{event}: {len(names)} train after {time.monotonic() - started:.0f} s")
@@ -147,11 +196,17 @@ def wait_for(folder: Path, nodes: dict[str, "subprocess.Popen[bytes]"], names: s
 
 def compare(folder: Path) -> bool:
     """The losses with those of one process, and the run with the tables."""
-    (project,) = (folder / name for name in ADDRESSES if (folder / name / "artifacts/train").exists())
-    tables = [pd.read_csv(one / "artifacts/train/steps.csv") for one in (project, folder / "undisturbed")]
+    (project,) = (
+        folder / name for name in ADDRESSES if (folder / name / "artifacts/train").exists()
+    )
+    tables = [
+        pd.read_csv(one / "artifacts/train/steps.csv") for one in (project, folder / "undisturbed")
+    ]
     found, expected = (table["train_nats_per_char"] for table in tables)
     difference = float(((found - expected).abs() / expected).max())
-    console.print(f"{len(found)} steps, largest relative difference {difference:.1e} (limit {MAX_DIFFERENCE:g})")
+    console.print(
+        f"{len(found)} steps, largest relative difference {difference:.1e} (limit {MAX_DIFFERENCE:g})"
+    )
     is_one = read_run(folder) == expected_run(project)
     console.print(f"MLflow: one complete run, no point twice: {is_one}")
     return len(found) == len(expected) and difference <= MAX_DIFFERENCE and is_one

@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.harness import console, new_parser, print_table
-from benchmarks.projects import PYTHON, kill, make_encoded_project, start, text, training_command
+from tests.support.projects import PYTHON, kill, make_encoded_project, start, text, training_command
 
 OVERRIDE = {"train.epochs": 2, "train.log_every_steps": 20, "sample.num_chars": 5}
 CHECKPOINTS = ".charlstm/*/step-*"
@@ -26,7 +26,10 @@ READS = {
     "split": ["Datasets/shakespear.txt", "Datasets/shakespear.txt.sha256"],
     "encode": ["Datasets/split/train.txt", "Datasets/split/val.txt", "Datasets/split/SHA256SUMS"],
     "train": [
-        *(f"Datasets/encoded/{name}" for name in ("train.npy", "val.npy", "vocab.json", "SHA256SUMS")),
+        *(
+            f"Datasets/encoded/{name}"
+            for name in ("train.npy", "val.npy", "vocab.json", "SHA256SUMS")
+        ),
         *(f"{CHECKPOINTS}/{name}" for name in ("state.safetensors", "SHA256SUMS")),
     ],
     "evaluate": [
@@ -34,7 +37,9 @@ READS = {
         *(f"artifacts/train/{name}" for name in ("history.csv", "steps.csv", "SHA256SUMS")),
         *(f"Datasets/encoded/{name}" for name in ("val.npy", "vocab.json")),
     ],
-    "sample": [f"artifacts/model/{name}" for name in ("model.safetensors", "config.json", "vocab.json")],
+    "sample": [
+        f"artifacts/model/{name}" for name in ("model.safetensors", "config.json", "vocab.json")
+    ],
 }
 WRITES = {
     "split": ["Datasets/split"],
@@ -79,8 +84,13 @@ def main() -> int:
         _make_run(others, text()[6000:12000])
         for index in range(arguments.count):
             stage, kind = generator.choice(list(READS)), generator.choice(DAMAGES)
-            file = generator.choice(sorted(path for pattern in READS[stage] for path in project.glob(pattern)))
-            name, other = "/".join(file.relative_to(project).parts[-2:]), others / file.relative_to(project)
+            file = generator.choice(
+                sorted(path for pattern in READS[stage] for path in project.glob(pattern))
+            )
+            name, other = (
+                "/".join(file.relative_to(project).parts[-2:]),
+                others / file.relative_to(project),
+            )
             if "step-" in name:  # two runs do not write theirs after the same steps
                 name, other = f"step-N/{file.name}", min(others.glob(f"{CHECKPOINTS}/{file.name}"))
             outcome, said = _run_damaged(project, stage, kind, file, other, generator)
@@ -88,9 +98,14 @@ def main() -> int:
             if outcome in WRONG:
                 console.print(f"case {index}: {stage}, {name}, {kind}: {outcome}\n{said}")
     names = sorted({name for name, _ in outcomes})
-    print_table(("file", *OUTCOMES), ((name, *(outcomes[name, outcome] for outcome in OUTCOMES)) for name in names))
+    print_table(
+        ("file", *OUTCOMES),
+        ((name, *(outcomes[name, outcome] for outcome in OUTCOMES)) for name in names),
+    )
     totals = {outcome: sum(outcomes[name, outcome] for name in names) for outcome in OUTCOMES}
-    console.print(f"{arguments.count} damaged files: {', '.join(f'{n} {outcome}' for outcome, n in totals.items())}")
+    console.print(
+        f"{arguments.count} damaged files: {', '.join(f'{n} {outcome}' for outcome, n in totals.items())}"
+    )
     return int(any(totals[outcome] for outcome in WRONG))
 
 
@@ -109,7 +124,9 @@ def _make_run(project: Path, text: str) -> None:
         assert done.returncode == 0, done.stderr
     shutil.rmtree(project / ".charlstm")
     shutil.copytree(kept, project / ".charlstm")
-    assert len(list(project.glob(CHECKPOINTS))) == 2, "not killed between its second checkpoint and its end"
+    assert len(list(project.glob(CHECKPOINTS))) == 2, (
+        "not killed between its second checkpoint and its end"
+    )
 
 
 def _run_damaged(
@@ -132,19 +149,28 @@ def _run_damaged(
     if done.returncode == 2 and num_errors == 1 and not outputs:
         return "error", done.stderr
     if done.returncode == 0 and num_errors == 0 and outputs == expected:
-        is_recovered = any("WARNING: " in line and "checkpoint" in line for line in done.stderr.splitlines())
+        is_recovered = any(
+            "WARNING: " in line and "checkpoint" in line for line in done.stderr.splitlines()
+        )
         return "recovered" if is_recovered else "identical", done.stderr
     return "wrong result", f"exit code {done.returncode}\n{done.stderr}"
 
 
 def _run(project: Path, stage: str) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    return subprocess.run([*PYTHON, f"pipeline.{stage}"], cwd=project, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [*PYTHON, f"pipeline.{stage}"], cwd=project, env=environment, capture_output=True, text=True
+    )
 
 
 def _contents(project: Path, stage: str) -> dict[str, str]:
-    files = [file for output in WRITES[stage] for file in (project / output).rglob("*") if file.is_file()]
-    return {str(file.relative_to(project)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    files = [
+        file for output in WRITES[stage] for file in (project / output).rglob("*") if file.is_file()
+    ]
+    return {
+        str(file.relative_to(project)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+    }
 
 
 if __name__ == "__main__":

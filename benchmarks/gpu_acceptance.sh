@@ -19,12 +19,12 @@ python -m benchmarks.training --device "$DEVICE"
 python -m benchmarks.kills --count "${KILLS:-20}" --seed 0
 python -c "
 from pathlib import Path
-from benchmarks.projects import make_encoded_project
+from tests.support.projects import make_encoded_project
 make_encoded_project(Path('$folder/project'), {'train.precision': 'bf16', 'train.epochs': 3})"
 cd "$folder/project"
 if [ "$DEVICE" = cpu ] || [ "$(python -c 'import torch; print(torch.cuda.device_count())')" -ge 2 ]; then
     code=0 SECONDS=0
-    FAULT=defect timeout 120 torchrun --nproc_per_node 2 "$checkout/tests/faulty.py" 1 20 2> "$folder/log" || code=$?
+    FAULT=defect timeout 120 torchrun --nproc_per_node 2 "$checkout/tests/support/faulty.py" 1 20 2> "$folder/log" || code=$?
     echo "one of two processes raised: exit code $code after $SECONDS s, with the start"
     grep -q "ValueError: in the middle of a step" "$folder/log" && [ "$code" != 0 ] && [ "$code" != 124 ] || { cat "$folder/log"; exit 1; }
 fi

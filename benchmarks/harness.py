@@ -12,7 +12,9 @@ console = Console(highlight=False, markup=False, soft_wrap=True)
 
 def new_parser(description: str | None) -> argparse.ArgumentParser:
     """A parser whose help shows a module's docstring as it is."""
-    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
@@ -29,7 +31,9 @@ def seconds_of(action: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def take_turns(actions: Mapping[str, Callable[[], object]], num_rounds: int, pause: float = 0.0) -> dict[str, float]:
+def take_turns(
+    actions: Mapping[str, Callable[[], object]], num_rounds: int, pause: float = 0.0
+) -> dict[str, float]:
     """The median seconds of each: a noisy machine disturbs all alike. `pause` seconds go before each call."""
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(num_rounds):

@@ -23,7 +23,7 @@ import psutil
 import torch
 
 from benchmarks.harness import console, new_parser
-from benchmarks.projects import (
+from tests.support.projects import (
     LAUNCH,
     PYTHON,
     family,
@@ -62,7 +62,9 @@ def main() -> int:
     arguments = parser.parse_args()
     generator, moments = random.Random(arguments.seed), Counter[str]()
     worlds = (*WORLDS, DVC)
-    kills_each = min(KILLS_PER_TRAINING, -(-arguments.count // len(worlds)))  # so that each number has its turn
+    kills_each = min(
+        KILLS_PER_TRAINING, -(-arguments.count // len(worlds))
+    )  # so that each number has its turn
     num_trainings = num_wrong = 0
     with tempfile.TemporaryDirectory(prefix="charlstm-kills-") as name:
         folder = Path(name)
@@ -77,9 +79,15 @@ def main() -> int:
             is_right = code == 0 and results(project) == expected[world or 1]
             num_wrong += not is_right
             num_trainings += 1
-            verdict = "identical" if is_right else f"DIFFERENT (exit code {code})\n{log.read_text()[-2000:]}"
+            verdict = (
+                "identical"
+                if is_right
+                else f"DIFFERENT (exit code {code})\n{log.read_text()[-2000:]}"
+            )
             kind = f"{world} process(es)" if world else "one process under dvc repro"
-            console.print(f"{moments.total():4d} kills, training {num_trainings} of {kind}: {verdict}")
+            console.print(
+                f"{moments.total():4d} kills, training {num_trainings} of {kind}: {verdict}"
+            )
     console.print(f"{in_words(moments)}; {num_trainings} trainings, {num_wrong} with other bytes")
     return int(num_wrong > 0)
 
@@ -88,7 +96,10 @@ def train_undisturbed(folder: Path) -> tuple[Path, dict[int, dict[str, str]]]:
     """A project with everything but a training, and what a training writes, by the number of processes."""
     template, log, expected = folder / "template", folder / "log", {}
     make_encoded_project(template, OVERRIDE)
-    for arguments in (["init", "--no-scm"], ["commit", "--force", "check", "download", "split", "encode"]):
+    for arguments in (
+        ["init", "--no-scm"],
+        ["commit", "--force", "check", "download", "split", "encode"],
+    ):
         assert run(template, [*PYTHON, "dvc", *arguments], log) == 0, log.read_text()
     for world in WORLDS:
         project = folder / f"undisturbed-{world}"
@@ -138,7 +149,11 @@ def start_and_kill(
         deadline = time.monotonic() + generator.uniform(0, seconds)
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
-        while moment == "saving" and process.poll() is None and not any(project.glob(".charlstm/*/.step-*")):
+        while (
+            moment == "saving"
+            and process.poll() is None
+            and not any(project.glob(".charlstm/*/.step-*"))
+        ):
             time.sleep(0.0005)
     moment = moment if process.poll() is None else FINISHED
     kill_one(process, generator.choice(victims))

@@ -22,9 +22,9 @@ from pathlib import Path
 from benchmarks.harness import console, new_parser
 from benchmarks.kills import WORLDS, in_words, start_and_kill, train_undisturbed
 from benchmarks.object_store import BUCKET, object_store
-from benchmarks.projects import PYTHON, results, run, training_command
 from benchmarks.tracking import expected_run, read_run
 from pipeline.run.project import CHECKPOINT_MIRROR
+from tests.support.projects import PYTHON, results, run, training_command
 
 VANISHING, DELAY = 2, 0.2
 
@@ -43,7 +43,11 @@ def main() -> int:
         template, expected = train_undisturbed(folder)
         database, machine = folder / "mlflow.db", folder / "machine"
         # A server is not made by the machines that vanish: half of a database could not be mended.
-        subprocess.run([*PYTHON, "mlflow", "db", "upgrade", f"sqlite:///{database}"], check=True, capture_output=True)
+        subprocess.run(
+            [*PYTHON, "mlflow", "db", "upgrade", f"sqlite:///{database}"],
+            check=True,
+            capture_output=True,
+        )
         while moments.total() < arguments.count:
             world = WORLDS[num_trainings % len(WORLDS)]
             store, log = folder / f"store-{num_trainings}", folder / f"log-{num_trainings}"
@@ -57,17 +61,32 @@ def main() -> int:
                     shutil.rmtree(machine)
                 shutil.copytree(template, machine)
                 code = run(machine, training_command(world), log, **variables)
-            faults = [] if code == 0 and results(machine) == expected[world] else [f"DIFFERENT (exit code {code})"]
+            faults = (
+                []
+                if code == 0 and results(machine) == expected[world]
+                else [f"DIFFERENT (exit code {code})"]
+            )
             run_there = read_run(store)
-            run_there["runs"] = [1, 1]  # a machine that vanished at once may have left another, which is not finished
+            run_there["runs"] = [
+                1,
+                1,
+            ]  # a machine that vanished at once may have left another, which is not finished
             if not faults and run_there != expected_run(machine):
                 faults.append(f"another run: {run_there}")
             num_wrong += bool(faults)
             num_trainings += 1
-            verdict = f"{'; '.join(faults)}\n{log.read_text()[-2000:]}" if faults else "identical, one run"
-            console.print(f"{moments.total():4d} gone, training {num_trainings} of {world} process(es): {verdict}")
+            verdict = (
+                f"{'; '.join(faults)}\n{log.read_text()[-2000:]}"
+                if faults
+                else "identical, one run"
+            )
+            console.print(
+                f"{moments.total():4d} gone, training {num_trainings} of {world} process(es): {verdict}"
+            )
             shutil.rmtree(machine)
-    console.print(f"{in_words(moments)}; {num_trainings} trainings, {num_wrong} with other bytes or another run")
+    console.print(
+        f"{in_words(moments)}; {num_trainings} trainings, {num_wrong} with other bytes or another run"
+    )
     return int(num_wrong > 0)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.projects import PYTHON
+from tests.support.projects import PYTHON
 
 BUCKET = "charlstm"
 LOW_PRIORITY = 15  # it stands for a machine of its own
@@ -21,7 +21,9 @@ LOW_PRIORITY = 15  # it stands for a machine of its own
 def object_store(delay: float = 0.0) -> Iterator[dict[str, str]]:
     """A server that takes `delay` seconds more for each request; the environment variables that name it."""
     command = [*PYTHON, "benchmarks.object_store", str(delay)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
         try:
             address = process.stdout.readline().strip() if process.stdout else ""
             assert address, "the server did not start"
@@ -33,7 +35,9 @@ def object_store(delay: float = 0.0) -> Iterator[dict[str, str]]:
 
 def main() -> int:
     """Serve."""
-    from moto.core.models import DEFAULT_ACCOUNT_ID  # seconds, which those who only start a server do not need
+    from moto.core.models import (
+        DEFAULT_ACCOUNT_ID,
+    )  # seconds, which those who only start a server do not need
     from moto.s3.models import s3_backends
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server

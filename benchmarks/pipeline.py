@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import new_parser, print_table, take_turns
-from benchmarks.projects import ACCELERATE, LAUNCH, ROOT, kill, make_project, start
+from tests.support.projects import ACCELERATE, LAUNCH, ROOT, kill, make_project, start
 
 STAGES = ("download", "split", "encode", "train", "evaluate", "sample")
 MAX_SECONDS_TO_FIRST_STEP = 5.0
@@ -47,7 +47,8 @@ def main() -> int:
         if arguments.gigabytes is None:
             return measure_overhead(folder / "project", arguments.rounds)
         print_table(
-            ("stage", "GB/s", "seconds", "of a core", "memory"), stages(folder / "project", arguments.gigabytes)
+            ("stage", "GB/s", "seconds", "of a core", "memory"),
+            stages(folder / "project", arguments.gigabytes),
         )
     return 0
 
@@ -62,10 +63,15 @@ def measure_overhead(project: Path, num_rounds: int) -> int:
 
     run("git", "init", "--quiet")
     run("dvc", "init", "--quiet")
-    commands = {f"import of `pipeline.{stage}`": [sys.executable, "-c", f"import pipeline.{stage}"] for stage in STAGES}
+    commands = {
+        f"import of `pipeline.{stage}`": [sys.executable, "-c", f"import pipeline.{stage}"]
+        for stage in STAGES
+    }
     commands["`dvc repro --force`, six stages"] = ["dvc", "repro", "--force"]
     commands["`dvc repro` with nothing to do"] = ["dvc", "repro"]
-    seconds = take_turns({what: partial(run, *command) for what, command in commands.items()}, num_rounds)
+    seconds = take_turns(
+        {what: partial(run, *command) for what, command in commands.items()}, num_rounds
+    )
     first_step = statistics.median(seconds_to_first_step(project) for _ in range(num_rounds))
     seconds["from the launcher's start to the first step"] = first_step
     print_table(("what", "seconds"), ((what, f"{value:.2f}") for what, value in seconds.items()))
@@ -95,8 +101,14 @@ def stages(project: Path, gigabytes: float) -> Iterator[tuple[str, ...]]:
         file.writelines(block for _ in range(int(gigabytes * GB / len(block))))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for stage in STAGES[:3]:
-        command = [sys.executable, "-c", f"from benchmarks.pipeline import be_stage; be_stage({stage!r})"]
-        seconds, processor, memory = json.loads(subprocess.check_output(command, cwd=project, env=environment))
+        command = [
+            sys.executable,
+            "-c",
+            f"from benchmarks.pipeline import be_stage; be_stage({stage!r})",
+        ]
+        seconds, processor, memory = json.loads(
+            subprocess.check_output(command, cwd=project, env=environment)
+        )
         figures = f"{gigabytes / seconds:.2f}", f"{seconds:.1f}", f"{processor / seconds:.0%}"
         yield stage, *figures, f"{memory / MB:.0f} MB"
 
@@ -104,9 +116,17 @@ def stages(project: Path, gigabytes: float) -> Iterator[tuple[str, ...]]:
 def be_stage(stage: str) -> None:
     """Run a stage in the current folder; its seconds, processor seconds and bytes of memory, as JSON."""
     module, load = import_module(f"pipeline.{stage}"), import_module("pipeline.run.stage").load
-    before, started, cpu_started = memory_of_process("VmRSS"), time.perf_counter(), time.process_time()
+    before, started, cpu_started = (
+        memory_of_process("VmRSS"),
+        time.perf_counter(),
+        time.process_time(),
+    )
     module.run(*load())
-    used = [time.perf_counter() - started, time.process_time() - cpu_started, memory_of_process("VmHWM") - before]
+    used = [
+        time.perf_counter() - started,
+        time.process_time() - cpu_started,
+        memory_of_process("VmHWM") - before,
+    ]
     sys.stdout.write(json.dumps(used))
 
 

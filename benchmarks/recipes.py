@@ -18,16 +18,22 @@ import dvc.api
 import pandas as pd
 
 from benchmarks.harness import console, new_parser, print_table
-from benchmarks.projects import ROOT
 from charlstm.evaluation.difference import mean_and_deviation
 from charlstm.evaluation.plots import ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.files.documents import load_yaml
 from pipeline.recipes import RECIPES, load, names
 from pipeline.run.stage import guarded
+from tests.support.projects import ROOT
 
 RECORDS = ROOT / "benchmarks/records/recipes.jsonl"
 ORIGINAL_TOLERANCE = 0.02  # nats/char, of each epoch's loss
-ORIGINAL_TRAIN_NATS_PER_CHAR = (1.6597, 1.3996, 1.3330, 1.2937, 1.2665)  # where the validation losses were published
+ORIGINAL_TRAIN_NATS_PER_CHAR = (
+    1.6597,
+    1.3996,
+    1.3330,
+    1.2937,
+    1.2665,
+)  # where the validation losses were published
 PROTOCOLS = ("windowed_100", "windowed_256", "stateful")
 Record = dict[str, Any]
 
@@ -36,8 +42,12 @@ def main() -> int:
     """Train what is missing and print Markdown tables; the exit code is 1 if an epoch of `original` is too far off."""
     available = names(RECIPES, ROOT)
     parser = new_parser(__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(available)}; all if none is given")
-    parser.add_argument("--seeds", type=int, default=1, help="trainings of each, with the seeds 1, 2, ...")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(available)}; all if none is given"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="trainings of each, with the seeds 1, 2, ..."
+    )
     parser.add_argument("--show", action="store_true", help="print what is recorded, train nothing")
     arguments = parser.parse_args()
     data = load_yaml(ROOT / "dvc.lock")["stages"]["encode"]["outs"][0]["md5"]
@@ -45,7 +55,9 @@ def main() -> int:
     for name in arguments.names or available:
         found = [record_of(name, seed, data) for seed in range(1, arguments.seeds + 1)]
         if not arguments.show:
-            found = [record or train(name, seed, data) for seed, record in enumerate(found, start=1)]
+            found = [
+                record or train(name, seed, data) for seed, record in enumerate(found, start=1)
+            ]
         kept[name] = [record for record in found if record]
     columns = ("recipe", "seeds", "parameters", "seconds of training", *PROTOCOLS)
     print_table(columns, (row(name, records) for name, records in kept.items() if records))
@@ -74,9 +86,13 @@ def train(name: str, seed: int, data: str) -> Record:
         SystemExit: DVC failed.
     """
     experiment, values, seconds = f"recipe-{name}-{seed}", values_of(name), ""
-    changes = [f"-S{key}={json.dumps(value)}" for key, value in {**values, "train.seed": seed}.items()]
+    changes = [
+        f"-S{key}={json.dumps(value)}" for key, value in {**values, "train.seed": seed}.items()
+    ]
     command = ["dvc", "exp", "run", "--temp", "--force", "--name", experiment, *changes, "evaluate"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
         for line in process.stdout or ():
             console.print(line.rstrip())
             if epoch := re.match(r"epoch \d+/.* ([\d.]+) s$", line.strip()):
@@ -87,8 +103,13 @@ def train(name: str, seed: int, data: str) -> Record:
     def read(path: str) -> str:
         return str(dvc.api.read(f"artifacts/{path}", str(ROOT), experiment))
 
-    losses, epochs = json.loads(read("evaluate/metrics.json")), pd.read_csv(io.StringIO(read("train/history.csv")))
-    commit = subprocess.check_output(["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True).strip()
+    losses, epochs = (
+        json.loads(read("evaluate/metrics.json")),
+        pd.read_csv(io.StringIO(read("train/history.csv"))),
+    )
+    commit = subprocess.check_output(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True
+    ).strip()
     record = {"recipe": name, "seed": seed, "data": data, "commit": commit, "values": values}
     record |= {protocol: round(losses[protocol]["nats_per_char"], 6) for protocol in PROTOCOLS} | {
         "num_parameters": json.loads(read("train/metrics.json"))["num_parameters"],
@@ -112,7 +133,12 @@ def row(name: str, records: list[Record]) -> list[str]:
 
 def against_the_original(record: Record) -> int:
     """Print the losses of each epoch; 1 if one is too far off, or missing."""
-    columns = (ORIGINAL_VAL_NATS_PER_CHAR, record["by_epoch"], ORIGINAL_TRAIN_NATS_PER_CHAR, record["train_by_epoch"])
+    columns = (
+        ORIGINAL_VAL_NATS_PER_CHAR,
+        record["by_epoch"],
+        ORIGINAL_TRAIN_NATS_PER_CHAR,
+        record["train_by_epoch"],
+    )
     rows = list(zip(*columns, strict=False))
     console.print()
     print_table(

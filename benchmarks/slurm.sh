@@ -69,7 +69,7 @@ export OMP_NUM_THREADS=1 MLFLOW_DISABLE_TELEMETRY=true DVC_NO_ANALYTICS=true CHA
 export CHARLSTM_HEAD=127.0.0.1 # only Slurm knows the nodes' names here
 python -c "
 from pathlib import Path
-from benchmarks.projects import make_project
+from tests.support.projects import make_project
 make_project(Path('$PROJECT'), {'train.epochs': 12, 'train.early_stopping_epochs': None})
 "
 cp -r cluster .gitignore .dvcignore "$PROJECT"

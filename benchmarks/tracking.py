@@ -24,7 +24,6 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.harness import console, new_parser
-from benchmarks.projects import PYTHON, kill, make_encoded_project, results, run, start, training_command
 from benchmarks.trials import fresh_processes, load_data
 from charlstm.errors import Interrupted
 from charlstm.files.lock import exclusive
@@ -38,11 +37,23 @@ from charlstm.training.loop import fit
 from charlstm.training.progress import Observer
 from pipeline.run.project import DEFAULT_SECONDS
 from pipeline.run.stage import guarded
+from tests.support.projects import (
+    PYTHON,
+    kill,
+    make_encoded_project,
+    results,
+    run,
+    start,
+    training_command,
+)
 
 OVERRIDE = {"model.hidden_size": 96, "train.epochs": 10, "train.early_stopping_epochs": None}
 MAX_SECONDS = 14.0  # from the start of the training to the kill; some come after its end
 PATIENCE = {"CHARLSTM_TRACKING_SECONDS": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-STEPS_PER_BLOCK, NUM_BLOCKS = 10, 20  # short, so that a change of the machine's speed meets all kinds
+STEPS_PER_BLOCK, NUM_BLOCKS = (
+    10,
+    20,
+)  # short, so that a change of the machine's speed meets all kinds
 TAGS = {"corpus": "tiny Shakespeare", "corpus_sha256": "0" * 64}
 LIMITS = {"store": 1.01, "hanging server": 1.02}  # of the median time without tracking
 MAX_END_SECONDS = 15.0  # of a training whose server hangs
@@ -81,12 +92,18 @@ class Server:
 def main() -> int:
     """Measure and print; the exit code is 1 if something was lost, or costs more than its limit."""
     parser = new_parser(__doc__)
-    parser.add_argument("--count", type=int, default=20, help="number of trainings whose server is killed")
+    parser.add_argument(
+        "--count", type=int, default=20, help="number of trainings whose server is killed"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--rounds", type=int, default=9, help="trainings of each kind whose time is taken; 0: none")
+    parser.add_argument(
+        "--rounds", type=int, default=9, help="trainings of each kind whose time is taken; 0: none"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="charlstm-tracking-") as name:
-        is_complete = not arguments.count or kill_servers(Path(name), arguments.count, random.Random(arguments.seed))
+        is_complete = not arguments.count or kill_servers(
+            Path(name), arguments.count, random.Random(arguments.seed)
+        )
         is_cheap = arguments.rounds == 0 or measure_cost(Path(name), arguments.rounds)
     return int(not (is_complete and is_cheap))
 
@@ -106,20 +123,32 @@ def kill_servers(folder: Path, count: int, generator: random.Random) -> bool:
         server.start()
         run(project, [*PYTHON, "pipeline.cli", "sync"], log, MLFLOW_TRACKING_URI=server.address)
         server.kill()
-        found, wanted, texts = read_run(server.folder), expected_run(project), list(server.folder.rglob("epoch-*.txt"))
+        found, wanted, texts = (
+            read_run(server.folder),
+            expected_run(project),
+            list(server.folder.rglob("epoch-*.txt")),
+        )
         is_good = results(project) == expected and found == wanted and len(texts) == 10
         num_good += is_good
-        console.print(f"{index:4d}  killed {when}: {'same bytes, complete' if is_good else f'WRONG: {found}'}")
+        console.print(
+            f"{index:4d}  killed {when}: {'same bytes, complete' if is_good else f'WRONG: {found}'}"
+        )
         shutil.rmtree(server.folder)
-    console.print(f"{num_good} of {count} with a model of the same bytes and, after `charlstm sync`, a complete run")
+    console.print(
+        f"{num_good} of {count} with a model of the same bytes and, after `charlstm sync`, a complete run"
+    )
     return num_good == count
 
 
-def _train_and_kill(project: Path, server: Server, log: Path, generator: random.Random, *, comes_back: bool) -> str:
+def _train_and_kill(
+    project: Path, server: Server, log: Path, generator: random.Random, *, comes_back: bool
+) -> str:
     """When the server was killed."""
     server.start()
     moment, pause = generator.uniform(0, MAX_SECONDS), generator.uniform(0.5, 5)
-    process = start(project, training_command(1), log, MLFLOW_TRACKING_URI=server.address, **PATIENCE)
+    process = start(
+        project, training_command(1), log, MLFLOW_TRACKING_URI=server.address, **PATIENCE
+    )
     time.sleep(moment)
     when = f"after {moment:4.1f} s{'' if process.poll() is None else ' (it had ended)'}"
     server.kill()
@@ -145,7 +174,9 @@ def read_run(folder: Path) -> dict[str, object]:
 
 def expected_run(project: Path) -> dict[str, object]:
     """The same from the tables that training wrote."""
-    steps, epochs = (len(pd.read_csv(project / f"artifacts/train/{name}.csv")) for name in ("steps", "history"))
+    steps, epochs = (
+        len(pd.read_csv(project / f"artifacts/train/{name}.csv")) for name in ("steps", "history")
+    )
     by_step = ("gradient_norm", "learning_rate", "chars_per_second", "chars_seen")
     points = {"loss/training": steps, **{f"train/{name}": steps for name in by_step}}
     points |= dict.fromkeys(("loss/validation", "loss/training_epoch"), epochs)
@@ -182,7 +213,11 @@ def measure_cost(folder: Path, num_rounds: int) -> bool:
         hanging.bind(("127.0.0.1", 0))
         hanging.listen(100)
         hanging_uri = f"http://127.0.0.1:{hanging.getsockname()[1]}"
-        uris = {"nothing": "", "store": f"sqlite:///{folder}/cost.db", "hanging server": hanging_uri}
+        uris = {
+            "nothing": "",
+            "store": f"sqlite:///{folder}/cost.db",
+            "hanging server": hanging_uri,
+        }
         seconds: dict[str, list[float]] = {kind: [] for kind in uris}
         end_seconds = dict.fromkeys(uris, 0.0)
         for number in range(num_rounds):
@@ -190,7 +225,9 @@ def measure_cost(folder: Path, num_rounds: int) -> bool:
                 steps, end = _train(folder / f"state-{number}" / kind, uri)
                 seconds[kind] += steps
                 end_seconds[kind] = max(end, end_seconds[kind])
-    median = {kind: 1000 * statistics.median(values) / STEPS_PER_BLOCK for kind, values in seconds.items()}
+    median = {
+        kind: 1000 * statistics.median(values) / STEPS_PER_BLOCK for kind, values in seconds.items()
+    }
     for kind, limit in LIMITS.items():
         console.print(
             f"{kind}: {median[kind]:.2f} ms a step, without tracking {median['nothing']:.2f}; ratio "
@@ -213,7 +250,10 @@ def _train(folder: Path, uri: str) -> tuple[list[float], float]:
         return timer.seconds, 0.0
     folder.mkdir(parents=True)
     record = TrainingRecord(folder, str(folder), params.flat(), TAGS)
-    with exclusive(folder, "a training"), published_while_training(Store(uri, "cost", None), folder, patience):
+    with (
+        exclusive(folder, "a training"),
+        published_while_training(Store(uri, "cost", None), folder, patience),
+    ):
         with suppress(Interrupted), record:
             fit(data, params.model, recipe, processes, [record, timer], None, timer.is_over)
         ended = time.perf_counter()

@@ -21,7 +21,9 @@ from pipeline.hardware import keep_freed_memory, set_num_threads
 from pipeline.run.stage import guarded
 
 NUM_ROUNDS = 9
-PAUSE_SECONDS = 0.01  # before a step that is timed, until threads of the one before have stopped to spin
+PAUSE_SECONDS = (
+    0.01  # before a step that is timed, until threads of the one before have stopped to spin
+)
 
 
 class Size(NamedTuple):
@@ -37,7 +39,12 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "cpu": [Size(2, 256, 64, 100), Size(1, 384, 32, 64), Size(1, 512, 32, 64), Size(2, 512, 32, 100)],
+    "cpu": [
+        Size(2, 256, 64, 100),
+        Size(1, 384, 32, 64),
+        Size(1, 512, 32, 64),
+        Size(2, 512, 32, 100),
+    ],
     "cuda": [Size(2, 256, 64, 100), Size(2, 256, 1024, 100), Size(1, 1024, 256, 100)],
 }
 EMBEDDING_SIZE = 128
@@ -46,14 +53,20 @@ EMBEDDING_SIZE = 128
 def main() -> int:
     """Measure and print a Markdown table."""
     parser = new_parser(__doc__)
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--device", choices=("cuda", "cpu"), default="cuda" if torch.cuda.is_available() else "cpu"
+    )
     device = parser.parse_args().device
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     set_num_threads()
     keep_freed_memory()
     formats = precisions(device)
-    name = torch.cuda.get_device_name() if device == "cuda" else f"processor, {torch.get_num_threads()} threads"
+    name = (
+        torch.cuda.get_device_name()
+        if device == "cuda"
+        else f"processor, {torch.get_num_threads()} threads"
+    )
     console.print(f"{name}, torch {torch.__version__}\n")
     columns = ("size", "variant", "characters a second", "against the plain loop")
     print_table(columns, (row for size in SIZES[device] for row in rows(size, device, formats)))
@@ -70,8 +83,14 @@ def precisions(device: str) -> list[str]:
 
 def rows(size: Size, device: str, formats: Sequence[str]) -> list[tuple[object, ...]]:
     """Of the table of steps."""
-    steps = {f"plain `nn.LSTM` loop, {precision}": plain_loop(size, device, precision) for precision in formats}
-    for implementation, precision in (("gates", "fp32"), *(("fused", precision) for precision in formats)):
+    steps = {
+        f"plain `nn.LSTM` loop, {precision}": plain_loop(size, device, precision)
+        for precision in formats
+    }
+    for implementation, precision in (
+        ("gates", "fp32"),
+        *(("fused", precision) for precision in formats),
+    ):
         learner = make_learner(
             "model.feed_forward_size=0", "train.optimizer=adamw", "train.warmup_steps=0",
             "train.dropout.between_layers=0.1", "train.dropout.output=0.2",
@@ -85,16 +104,24 @@ def rows(size: Size, device: str, formats: Sequence[str]) -> list[tuple[object, 
     seconds = take_turns(steps, NUM_ROUNDS, PAUSE_SECONDS)
     num_chars = size.batch_size * size.context_len
     plain, *_ = seconds.values()
-    return [(size, name, f"{num_chars / value:,.0f}", f"{plain / value:.2f}×") for name, value in seconds.items()]
+    return [
+        (size, name, f"{num_chars / value:,.0f}", f"{plain / value:.2f}×")
+        for name, value in seconds.items()
+    ]
 
 
 def plain_loop(size: Size, device: str, precision: str) -> Callable[[], None]:
     """What somebody would write in one file."""
     data = load_data()
     ids, vocab_size = torch.from_numpy(data.train.ids.astype("int64")).to(device), len(data.vocab)
-    embedding, head = nn.Embedding(vocab_size, EMBEDDING_SIZE), nn.Linear(size.hidden_size, vocab_size)
+    embedding, head = (
+        nn.Embedding(vocab_size, EMBEDDING_SIZE),
+        nn.Linear(size.hidden_size, vocab_size),
+    )
     dropout = 0.1 * (size.num_layers > 1)
-    lstm = nn.LSTM(EMBEDDING_SIZE, size.hidden_size, size.num_layers, batch_first=True, dropout=dropout)
+    lstm = nn.LSTM(
+        EMBEDDING_SIZE, size.hidden_size, size.num_layers, batch_first=True, dropout=dropout
+    )
     for part in (embedding, lstm, head):
         part.to(device)
     weights = [*embedding.parameters(), *lstm.parameters(), *head.parameters()]

@@ -6,14 +6,14 @@ from itertools import cycle
 import torch
 from accelerate.state import AcceleratorState
 
-from benchmarks.projects import ROOT, compose
 from charlstm.params import Params
-from charlstm.text.encoded import load_parts
+from charlstm.text.encoded_files import load_parts
 from charlstm.training.learner import Learner
 from charlstm.training.loop import Data
 from charlstm.training.processes import Processes
 from pipeline.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels, work_of
 from pipeline.run.dvc import load_paths
+from tests.support.projects import ROOT, compose
 
 
 def load_data() -> Data:
@@ -32,7 +32,7 @@ def fresh_processes(params: Params) -> Processes:
 
 
 def make_learner(*overrides: str) -> Learner:
-    """What trains the encoded corpus with these overrides (`benchmarks.projects.compose`)."""
+    """What trains the encoded corpus with these overrides (`tests.support.projects.compose`)."""
     params, data = compose(ROOT, overrides), load_data()
     return Learner(data.train, len(data.vocab), params.model, params.train, fresh_processes(params))
 

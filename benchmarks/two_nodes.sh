@@ -74,7 +74,7 @@ fail() { echo "FAILED: $1"; tail -n 30 "$FOLDER"/log-*; exit 1; }
 
 python -c "
 from pathlib import Path
-from benchmarks.projects import make_encoded_project
+from tests.support.projects import make_encoded_project
 override = {'train.precision': 'fp64', 'train.epochs': 6, 'train.early_stopping_epochs': None, 'train.batch_size': 5,
             'train.state_reset_probability': 0.1, 'train.muon.learning_rate': 0.01}
 make_encoded_project(Path('$PROJECT'), override)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from benchmarks.harness import console, new_parser, print_table
-from benchmarks.projects import make_encoded_project, start, text, training_command
+from tests.support.projects import make_encoded_project, start, text, training_command
 
 OVERRIDE = {
     "split.document_separator": "\n\n",
@@ -47,7 +47,15 @@ class Case(NamedTuple):
     micro_batch_size: int | None = None
 
 
-CASES = [Case((2,)), Case((3,)), Case((4,)), Case((4, 1)), Case((2, 3)), Case((1,), 3), Case((3,), 2)]
+CASES = [
+    Case((2,)),
+    Case((3,)),
+    Case((4,)),
+    Case((4, 1)),
+    Case((2, 3)),
+    Case((1,), 3),
+    Case((3,), 2),
+]
 SHORT_CASES = [Case((2, 3), 2)]
 
 
@@ -71,7 +79,14 @@ def main() -> int:
                     wrong.append((case, precision))
                 yield *case, precision, f"{largest:.1e}", f"{validation:.6f}", f"{difference:.1e}"
 
-    columns = ("processes", "micro-batch", "precision", "largest difference of a step", "validation", "difference")
+    columns = (
+        "processes",
+        "micro-batch",
+        "precision",
+        "largest difference of a step",
+        "validation",
+        "difference",
+    )
     print_table(columns, rows())
     console.print(f"{len(TOLERANCES) * len(cases)} trainings, {len(wrong)} outside the tolerances")
     return int(len(wrong) > 0)
@@ -81,14 +96,21 @@ def _train(case: Case, precision: str) -> tuple["pd.Series[float]", float]:
     """The losses of all steps, and the last validation loss."""
     with tempfile.TemporaryDirectory(prefix="charlstm-worlds-", ignore_cleanup_errors=True) as name:
         project, log = Path(name) / "project", Path(name) / "log"
-        override = OVERRIDE | {"train.precision": precision, "train.micro_batch_size": case.micro_batch_size}
+        override = OVERRIDE | {
+            "train.precision": precision,
+            "train.micro_batch_size": case.micro_batch_size,
+        }
         make_encoded_project(project, override, text()[:6000])
         for world in case.worlds[:-1]:
             _stop_in_the_middle(project, world, log)
         code = start(project, training_command(case.worlds[-1]), log).wait()
-        if code != 0 or (len(case.worlds) > 1 and "resuming from the checkpoint" not in log.read_text()):
+        if code != 0 or (
+            len(case.worlds) > 1 and "resuming from the checkpoint" not in log.read_text()
+        ):
             raise SystemExit(f"{case} {precision}: exit code {code}\n{log.read_text()[-3000:]}")
-        steps, epochs = (pd.read_csv(project / f"artifacts/train/{name}.csv") for name in ("steps", "history"))
+        steps, epochs = (
+            pd.read_csv(project / f"artifacts/train/{name}.csv") for name in ("steps", "history")
+        )
         return steps["train_nats_per_char"], epochs["val_nats_per_char"].iloc[-1]
 
 
@@ -99,7 +121,9 @@ def _stop_in_the_middle(project: Path, world: int, log: Path) -> None:
     process.send_signal(signal.SIGTERM)
     process.wait()
     if not list(project.glob(".charlstm/*/step-*")) or (project / "artifacts").exists():
-        raise SystemExit(f"{world} processes were not stopped in the middle\n{log.read_text()[-3000:]}")
+        raise SystemExit(
+            f"{world} processes were not stopped in the middle\n{log.read_text()[-3000:]}"
+        )
 
 
 if __name__ == "__main__":

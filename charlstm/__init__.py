@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from charlstm.errors import CharlstmError
-    from charlstm.language_model.model import Model, State, Text, load
+    from charlstm.language_model.loading import load
+    from charlstm.language_model.model import Model, Text
     from charlstm.language_model.scoring import Score
+    from charlstm.language_model.state import State
 
     __version__: str
 
@@ -27,9 +29,9 @@ _HOMES = {
     "CharlstmError": "charlstm.errors",
     "Model": "charlstm.language_model.model",
     "Score": "charlstm.language_model.scoring",
-    "State": "charlstm.language_model.model",
+    "State": "charlstm.language_model.state",
     "Text": "charlstm.language_model.model",
-    "load": "charlstm.language_model.model",
+    "load": "charlstm.language_model.loading",
 }
 
 
@@ -48,7 +50,10 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version  # takes longer than all the rest here
+    from importlib.metadata import (
+        PackageNotFoundError,
+        version,
+    )  # takes longer than all the rest here
 
     try:
         return version("charlstm")

@@ -75,11 +75,17 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=texts)
     except (OSError, ValueError) as error:
-        raise CharlstmError(f"{path}: cannot read the table: {' '.join(str(error).split())}") from None
+        raise CharlstmError(
+            f"{path}: cannot read the table: {' '.join(str(error).split())}"
+        ) from None
     if missing := [column for column in columns if column not in frame.columns]:
-        raise CharlstmError(f"{path}: expected the columns {', '.join(columns)}; missing: {', '.join(missing)}")
+        raise CharlstmError(
+            f"{path}: expected the columns {', '.join(columns)}; missing: {', '.join(missing)}"
+        )
     if frame.empty or frame[list(columns)].isna().any(axis=None):
-        raise CharlstmError(f"{path}: expected a value in every cell of at least one row; the file is damaged")
+        raise CharlstmError(
+            f"{path}: expected a value in every cell of at least one row; the file is damaged"
+        )
     return frame
 
 
@@ -98,7 +104,9 @@ def read_tables(folder: Path, weights: Path) -> Tables:
         CharlstmError: a table is missing.
     """
     verify(folder / SUMS, _summed(folder, weights))
-    return Tables(read_csv(folder / EPOCHS, EpochRow._fields), read_csv(folder / STEPS, StepRow._fields))
+    return Tables(
+        read_csv(folder / EPOCHS, EpochRow._fields), read_csv(folder / STEPS, StepRow._fields)
+    )
 
 
 def _summed(folder: Path, weights: Path) -> list[str]:

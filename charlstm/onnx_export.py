@@ -20,7 +20,12 @@ from charlstm.model.model_folder import TrainedModel
 OPSET = 20  # the first with Gelu; onnxruntime has it since 1.17 (January 2024)
 IR_VERSION = 9  # of the same time; the newest, which is the default, is refused by older runtimes
 SCHEMA = "1"  # of the names and shapes of inputs, outputs and metadata
-ONNX_GATES = ("input_gate", "output_gate", "forget_gate", "candidate")  # ONNX stacks the weights in this order: "iofc"
+ONNX_GATES = (
+    "input_gate",
+    "output_gate",
+    "forget_gate",
+    "candidate",
+)  # ONNX stacks the weights in this order: "iofc"
 NUM_COMPARED = 1_000  # characters
 
 
@@ -46,7 +51,11 @@ def onnx_bytes(trained: TrainedModel) -> bytes:
         ir_version=IR_VERSION,
         producer_name="charlstm",
     )
-    ids = {"unit": "byte"} if vocab.unit == "byte" else {"vocabulary": json.dumps(list(vocab.characters))}
+    ids = (
+        {"unit": "byte"}
+        if vocab.unit == "byte"
+        else {"vocabulary": json.dumps(list(vocab.characters))}
+    )
     helper.set_model_props(model, {"model_sha256": trained.sha256, "schema": SCHEMA, **ids})
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
@@ -62,7 +71,10 @@ def largest_difference(trained: TrainedModel, file: bytes) -> float:
     inputs = {"ids": ids_1T.numpy(), "hidden": state.hidden.numpy(), "cell": state.cell.numpy()}
     found = map(torch.from_numpy, session.run(["logits", "hidden_out", "cell_out"], inputs))
     logits_1TV, end = trained.model(ids_1T, state)
-    return max(float((mine - theirs).abs().max()) for mine, theirs in zip(found, (logits_1TV, *end), strict=True))
+    return max(
+        float((mine - theirs).abs().max())
+        for mine, theirs in zip(found, (logits_1TV, *end), strict=True)
+    )
 
 
 class _Graph:
@@ -77,13 +89,17 @@ class _Graph:
         self.constants.append(numpy_helper.from_array(array.copy(order="C"), name))
         return name
 
-    def add(self, operator: str, inputs: list[str], *outputs: str, **attributes: int | list[int]) -> str:
+    def add(
+        self, operator: str, inputs: list[str], *outputs: str, **attributes: int | list[int]
+    ) -> str:
         """Add a node, named after its first output; that name."""
         self.nodes.append(helper.make_node(operator, inputs, outputs, outputs[0], **attributes))  # type: ignore[arg-type]  # it has options of other types, too
         return outputs[0]
 
     def product(self, name: str, x: str, weight: torch.Tensor) -> str:
-        return self.add("MatMul", [x, self.constant(f"{name}.weight", weight.t())], f"{name}.product")
+        return self.add(
+            "MatMul", [x, self.constant(f"{name}.weight", weight.t())], f"{name}.product"
+        )
 
 
 def _add_model(graph: _Graph, model: CharLSTM) -> None:
@@ -91,20 +107,41 @@ def _add_model(graph: _Graph, model: CharLSTM) -> None:
     weights, shape = model.state_dict(), model.shape
     ids = graph.add("Transpose", ["ids"], "ids_by_time", perm=[1, 0])
     if shape.embedding_size:
-        x = graph.add("Gather", [graph.constant("embedding.weight", weights["embedding.weight"]), ids], "embedding")
+        x = graph.add(
+            "Gather",
+            [graph.constant("embedding.weight", weights["embedding.weight"]), ids],
+            "embedding",
+        )
     else:
         depth = graph.constant("vocab_size", np.array(shape.vocab_size, np.int64))
-        x = graph.add("OneHot", [ids, depth, graph.constant("off_on", np.array([0, 1], np.float32))], "one_hot")
+        x = graph.add(
+            "OneHot",
+            [ids, depth, graph.constant("off_on", np.array([0, 1], np.float32))],
+            "one_hot",
+        )
     layers = range(shape.num_layers)
     for state in ("hidden", "cell"):
-        graph.add("Split", [state], *(f"{state}.{layer}" for layer in layers), axis=0, num_outputs=shape.num_layers)
+        graph.add(
+            "Split",
+            [state],
+            *(f"{state}.{layer}" for layer in layers),
+            axis=0,
+            num_outputs=shape.num_layers,
+        )
     axis = graph.constant("directions", np.array([1], np.int64))
     for layer in layers:
         name, bias = f"layers.{layer}", stacked(weights, layer, "from_input.bias", ONNX_GATES)
         inputs = [
-            graph.constant(f"{name}.from_input", stacked(weights, layer, "from_input.weight", ONNX_GATES)[None]),
-            graph.constant(f"{name}.from_hidden", stacked(weights, layer, "from_hidden.weight", ONNX_GATES)[None]),
-            graph.constant(f"{name}.bias", torch.cat([bias, torch.zeros_like(bias)])[None]),  # ONNX adds a second one
+            graph.constant(
+                f"{name}.from_input", stacked(weights, layer, "from_input.weight", ONNX_GATES)[None]
+            ),
+            graph.constant(
+                f"{name}.from_hidden",
+                stacked(weights, layer, "from_hidden.weight", ONNX_GATES)[None],
+            ),
+            graph.constant(
+                f"{name}.bias", torch.cat([bias, torch.zeros_like(bias)])[None]
+            ),  # ONNX adds a second one
         ]
         inputs = [x, *inputs, "", f"hidden.{layer}", f"cell.{layer}"]
         outputs = [f"{name}.directions", f"hidden_out.{layer}", f"cell_out.{layer}"]
@@ -113,8 +150,14 @@ def _add_model(graph: _Graph, model: CharLSTM) -> None:
     for state in ("hidden_out", "cell_out"):
         graph.add("Concat", [f"{state}.{layer}" for layer in layers], state, axis=0)
     if shape.feed_forward_size:
-        inner = graph.add("Gelu", [graph.product("up", x, weights["feed_forward.up.weight"])], "gelu")
-        x = graph.add("Add", [x, graph.product("down", inner, weights["feed_forward.down.weight"])], "feed_forward")
+        inner = graph.add(
+            "Gelu", [graph.product("up", x, weights["feed_forward.up.weight"])], "gelu"
+        )
+        x = graph.add(
+            "Add",
+            [x, graph.product("down", inner, weights["feed_forward.down.weight"])],
+            "feed_forward",
+        )
     product = graph.product("head", x, weights["head.weight"])
     logits = graph.add("Add", [product, graph.constant("head.bias", weights["head.bias"])], "head")
     graph.add("Transpose", [logits], "logits", perm=[1, 0, 2])

@@ -36,11 +36,17 @@ def shown(value: object) -> str:
     if value is None:
         return "none"
     is_plain = isinstance(value, str) and value.isprintable()
-    line = str(value) if is_plain else json.dumps(value, ensure_ascii=False, default=str)  # YAML also has dates
+    line = (
+        str(value) if is_plain else json.dumps(value, ensure_ascii=False, default=str)
+    )  # YAML also has dates
     return line if len(line) <= MAX_SHOWN_CHARS else f"{line[: MAX_SHOWN_CHARS - 3]}..."
 
 
 def differing(several: Sequence[Mapping[str, object]]) -> list[str]:
     """Return the names of parameters that differ between mappings, or that some mappings lack."""
     names = dict.fromkeys(name for one in several for name in one)
-    return [name for name in names if len({(name in one, type(one.get(name)), one.get(name)) for one in several}) > 1]
+    return [
+        name
+        for name in names
+        if len({(name in one, type(one.get(name)), one.get(name)) for one in several}) > 1
+    ]

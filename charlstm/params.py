@@ -10,9 +10,17 @@ from operator import getitem
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WrapValidator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    WrapValidator,
+    model_validator,
+)
 
-from charlstm.corpus.fetch import FALLBACKS, Fallback
+from charlstm.corpus.fallbacks import FALLBACKS, Fallback
 from charlstm.files.documents import load_yaml, validate
 from charlstm.files.urls import fault_of_source
 from charlstm.parameter_names import flatten
@@ -25,7 +33,9 @@ AUTO: Literal["auto"] = "auto"  # prompts: beginnings of lines of the validation
 class Section(BaseModel):
     """A mapping whose keys are all required, all known, and never converted."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True
+    )
 
     @classmethod
     def names(cls) -> Iterator[str]:
@@ -51,7 +61,9 @@ class PublishedLoss(Section):
     nats_per_char: PositiveFloat
 
 
-NOTHING = "conf/corpus/nothing"  # a path that leads to nothing: DVC has no dependency that may be absent
+NOTHING = (
+    "conf/corpus/nothing"  # a path that leads to nothing: DVC has no dependency that may be absent
+)
 # Bounds are generous: what is beyond them is a typo that would fill the memory or never end.
 PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
@@ -61,7 +73,9 @@ Features = Annotated[int, Field(gt=0, le=65_536)]  # of a character, a hidden st
 FeaturesOrNone = Annotated[int, Field(ge=0, le=65_536)]  # 0: what has them is left out
 Rows = Annotated[int, Field(gt=0, le=1_000_000)]  # of a batch
 Length = Annotated[int, Field(gt=0, le=10_000_000)]  # characters
-ScoredLength = Annotated[int, Field(ge=10, le=10_000_000)]  # characters or bytes: of two, the second is scored
+ScoredLength = Annotated[
+    int, Field(ge=10, le=10_000_000)
+]  # characters or bytes: of two, the second is scored
 Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or a decay that 1 would make useless
 Fraction = Annotated[float, Field(ge=0, le=1)]
 AFewValues = Field(strict=False, max_length=1_000)
@@ -81,7 +95,9 @@ def _or_auto(value: object, check: object) -> object:
 FileOrFolder = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
 Source = Annotated[FileOrFolder, AfterValidator(_is_source)]  # a path or a URL
 Prompt = Annotated[str, Field(min_length=1, max_length=100_000)]  # characters
-_PROMPTS = TypeAdapter(Annotated[tuple[Prompt, ...], Field(strict=False, min_length=1, max_length=1_000)])
+_PROMPTS = TypeAdapter(
+    Annotated[tuple[Prompt, ...], Field(strict=False, min_length=1, max_length=1_000)]
+)
 Prompts = Annotated[tuple[Prompt, ...] | Literal["auto"], WrapValidator(_or_auto)]
 
 
@@ -181,7 +197,9 @@ class TrainParams(Section):
     validation: Literal["windowed", "sliding"]
     validation_context_len: Length
     validation_chars: ScoredLength | None
-    log_every_steps: Annotated[int, Field(gt=0, le=1_000_000)]  # a checkpoint has what each of them measured
+    log_every_steps: Annotated[
+        int, Field(gt=0, le=1_000_000)
+    ]  # a checkpoint has what each of them measured
 
 
 class PublishedParams(Section):
@@ -225,7 +243,9 @@ class Params(Section):
     def flat(self) -> dict[str, str | int | float]:
         """Dotted names -> values, for a table of parameters; lists and nulls as JSON."""
         return {
-            name: value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)
+            name: value
+            if isinstance(value, str | int | float)
+            else json.dumps(value, ensure_ascii=False)
             for name, value in flatten(self.model_dump(mode="json")).items()
         }
 

@@ -5,10 +5,8 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Literal
 
-from charlstm.errors import TextRequestError, VocabularyError
-from charlstm.sampling import short, unknown_rule
 from charlstm.text.encoded import EncodedText
-from charlstm.text.vocabulary import UNSEEN, Ids, Vocab, describe
+from charlstm.text.vocabulary import UNSEEN, Ids, Vocab
 
 NUM_BEGINNINGS = 3
 MAX_LEN = 12  # characters
@@ -16,7 +14,9 @@ MAX_READ = 100_000  # ids of the validation part, from its beginning
 LINE_END = "\n"
 
 
-def resolve_prompts(prompts: tuple[str, ...] | Literal["auto"], val_ids: Ids, vocab: Vocab) -> tuple[str, ...]:
+def resolve_prompts(
+    prompts: tuple[str, ...] | Literal["auto"], val_ids: Ids, vocab: Vocab
+) -> tuple[str, ...]:
     """`prompts` as they are; or, where they are `auto`, prompts from the validation part.
 
     Those are a line break, if the vocabulary has it, and the beginnings of three lines, at places that are spread over
@@ -41,7 +41,9 @@ def _beginnings(text: str) -> Sequence[str]:
     lines = _distinct(text.splitlines()[1:], 2)  # the part may begin in the middle of a line
     if len(lines) >= NUM_BEGINNINGS:
         return lines
-    words = _distinct((text[word.start() :][: 2 * MAX_LEN] for word in re.finditer(r"(?<=\s)\S", text)), 2)
+    words = _distinct(
+        (text[word.start() :][: 2 * MAX_LEN] for word in re.finditer(r"(?<=\s)\S", text)), 2
+    )
     if len(words) >= NUM_BEGINNINGS:
         return words
     pieces = _distinct((text[at : at + MAX_LEN] for at in range(0, len(text), MAX_LEN)), 1)
@@ -59,55 +61,3 @@ def _cut(line: str) -> str:
     if len(line) <= MAX_LEN:
         return line
     return line[: MAX_LEN + 1].rpartition(" ")[0].rstrip() or line[:MAX_LEN]
-
-
-# Whether prompts can be read by a model: checked before training, and before each text.
-
-
-def check_prompts(vocab: Vocab, prompts: Sequence[str], name: str) -> None:
-    """Check that all of `prompts`, which messages call `name`, can be read.
-
-    Raises:
-        VocabularyError: the first that is empty or has characters that the vocabulary lacks.
-    """
-    for index, prompt in enumerate(prompts):
-        where = f"{name}[{index}]"
-        if not prompt:
-            raise VocabularyError(f"{where}: a prompt is empty; give at least one character, e.g. a newline")
-        if unknown := vocab.unknown(prompt):
-            lacking = f"has characters that the model never saw: {describe(unknown)}"
-            raise VocabularyError(f"{where}: the prompt {prompt!r} {lacking}")
-
-
-def readable(name: str, text: object, vocab: Vocab, unknown: object = "error") -> str:
-    """Return `text` in characters that the model knows: by the rule `replace`, unknown ones are replaced.
-
-    Raises:
-        TextRequestError: it is not a text or not a rule, or the rule is `error` and a character is unknown. The message
-            begins with `name`.
-    """
-    rule = unknown_rule(unknown)
-    if not isinstance(text, str):
-        raise TextRequestError(f"{name}: expected a text, got {short(text)}")
-    if rule == "replace":
-        return replaced(text, vocab)
-    if found := vocab.unknown(text):
-        advice = "--unknown replace reads them as U+FFFD, or leaves them out (Python and HTTP: `unknown`)"
-        raise TextRequestError(f"{name}: the model never saw the characters {describe(found)}; {advice}")
-    return text
-
-
-def replaced(text: str, vocab: Vocab) -> str:
-    """Return `text` with U+FFFD for each unknown character, or without them if the model does not know U+FFFD."""
-    sign = "" if vocab.unknown(UNSEEN) else UNSEEN
-    return text.translate({ord(one): sign for one in vocab.unknown(text)})
-
-
-def check_stops(stops: Sequence[str], vocab: Vocab) -> None:
-    """Check that the model can write what a text is to stop at.
-
-    Raises:
-        TextRequestError: it cannot.
-    """
-    if never := vocab.unknown("".join(stops)):
-        raise TextRequestError(f"stop: the model never writes the characters {describe(never)}")

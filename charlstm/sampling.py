@@ -25,13 +25,21 @@ class Rule(NamedTuple):
 
 
 RULES = {
-    "num_chars": Rule("a whole number of at least 1", True, lambda value: 1 <= value <= MAX_INTEGER),
-    "num_texts": Rule("a whole number from 1 to 100,000", True, lambda value: 1 <= value <= MAX_TEXTS),
-    "temperature": Rule("a number from 0 to 1e38", False, lambda value: 0 <= value <= MAX_TEMPERATURE),
+    "num_chars": Rule(
+        "a whole number of at least 1", True, lambda value: 1 <= value <= MAX_INTEGER
+    ),
+    "num_texts": Rule(
+        "a whole number from 1 to 100,000", True, lambda value: 1 <= value <= MAX_TEXTS
+    ),
+    "temperature": Rule(
+        "a number from 0 to 1e38", False, lambda value: 0 <= value <= MAX_TEMPERATURE
+    ),
     "top_k": Rule("a whole number of at least 1", True, lambda value: 1 <= value <= MAX_INTEGER),
     "top_p": Rule("a number above 0 and at most 1", False, lambda value: 0 < value <= 1),
     "min_p": Rule("a number from 0 to 1", False, lambda value: 0 <= value <= 1),
-    "seed": Rule("a whole number of at least 0, below 2**63", True, lambda value: 0 <= value <= MAX_INTEGER),
+    "seed": Rule(
+        "a whole number of at least 0, below 2**63", True, lambda value: 0 <= value <= MAX_INTEGER
+    ),
 }
 
 
@@ -69,7 +77,11 @@ class Sampling(NamedTuple):
             checked[name] = value
             if name == "stop":
                 given = () if value is None else value
-                texts = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+                texts = (
+                    tuple(given)
+                    if isinstance(given, Sequence) and not isinstance(given, str)
+                    else (given,)
+                )
                 if wrong := [one for one in texts if not isinstance(one, str) or not one]:
                     expected = "a text of at least one character, or several"
                     raise TextRequestError(f"stop: expected {expected}, got {short(wrong[0])}")
@@ -94,7 +106,9 @@ class SamplingOptions(TypedDict, total=False):
     keep_stop: bool
 
 
-TYPES: dict[str, Any] = get_type_hints(SamplingOptions) | {"stop": list[str] | None}  # as a shell or a server has them
+TYPES: dict[str, Any] = get_type_hints(SamplingOptions) | {
+    "stop": list[str] | None
+}  # as a shell or a server has them
 DEFAULTS: dict[str, Any] = Sampling._field_defaults
 HELP = {
     "num_chars": "Characters of a text.",

@@ -43,7 +43,9 @@ class CheckpointMirror:
         self._seconds = seconds("CHARLSTM_CHECKPOINT_MIRROR_SECONDS")
         self._has_ended, self._has_warned = Event(), False
         self._copied = ""  # the newest checkpoint that the mirror has
-        self._thread = Thread(target=self._follow, daemon=True)  # for which the process's end does not wait
+        self._thread = Thread(
+            target=self._follow, daemon=True
+        )  # for which the process's end does not wait
 
     def __enter__(self) -> None:
         CheckpointFolder(self.folder, 0).newest()  # puts damaged ones aside
@@ -61,11 +63,17 @@ class CheckpointMirror:
         self._has_ended.set()
         self._thread.join(self._seconds)
         if (newest := self._newest()) > self._copied:
-            log.warning("the mirror has no copy of the last checkpoint, %s: it is on this machine only", newest)
+            log.warning(
+                "the mirror has no copy of the last checkpoint, %s: it is on this machine only",
+                newest,
+            )
 
     def put(self, checkpoint: Path) -> None:
         """Copy a checkpoint, and remove copies that are older than the one before it."""
-        sums, training_id = (checkpoint / SUMS).read_bytes(), (self.folder / TRAINING_ID).read_text().strip()
+        sums, training_id = (
+            (checkpoint / SUMS).read_bytes(),
+            (self.folder / TRAINING_ID).read_text().strip(),
+        )
         name = f"{checkpoint.name}.{training_id}.{read_sums(checkpoint / SUMS)[STATE]}"
         (fs, root), there = self._open(), self._files()
         if f"{name}.{SUMS}" not in there:
@@ -100,7 +108,9 @@ class CheckpointMirror:
             try:
                 with atomic_folder(self.folder / checkpoint) as temporary:
                     (temporary / SUMS).write_bytes(self._ask(fs.cat_file, f"{root}/{sums}"))
-                    state = self._ask(fs.open, f"{root}/{sums.removesuffix(SUMS)}{STATE}", "rb", PIECE)
+                    state = self._ask(
+                        fs.open, f"{root}/{sums.removesuffix(SUMS)}{STATE}", "rb", PIECE
+                    )
                     with state, (temporary / STATE).open("wb") as target:
                         while piece := self._ask(state.read, PIECE):
                             target.write(piece)
@@ -111,7 +121,11 @@ class CheckpointMirror:
             except TimeoutError:
                 raise
             except Exception as error:  # whatever a file system makes of an odd item
-                log.warning("cannot read %s from the mirror; skipped: %s", checkpoint, shown_error(error, self.url))
+                log.warning(
+                    "cannot read %s from the mirror; skipped: %s",
+                    checkpoint,
+                    shown_error(error, self.url),
+                )
 
     def _open(self) -> tuple[Any, str]:
         fs, root = url_to_fs(self.url, use_listings_cache=False)  # others write, too
@@ -120,13 +134,19 @@ class CheckpointMirror:
     def _files(self) -> list[str]:
         fs, root = self._open()
         with contextlib.suppress(FileNotFoundError):
-            return sorted(name for path in fs.ls(root, detail=False) if FILE.match(name := path.rpartition("/")[2]))
+            return sorted(
+                name
+                for path in fs.ls(root, detail=False)
+                if FILE.match(name := path.rpartition("/")[2])
+            )
         return []
 
     def _remove(self, files: Sequence[str]) -> None:
         fs, root = self._open()
         for file in files:  # the checksums first
-            with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # another machine has removed it
+            with contextlib.suppress(
+                FileNotFoundError, IsADirectoryError
+            ):  # another machine has removed it
                 fs.rm_file(f"{root}/{file}")
 
     def _ask(self, work: Callable[..., T], *arguments: object) -> T:
@@ -134,5 +154,8 @@ class CheckpointMirror:
 
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:
-            log.warning("the mirror of checkpoints fails: %s; training goes on", shown_error(error, self.url))
+            log.warning(
+                "the mirror of checkpoints fails: %s; training goes on",
+                shown_error(error, self.url),
+            )
         self._has_warned = True

@@ -66,8 +66,14 @@ def app_with(given: str) -> typer.Typer:
     app.callback()(_options)
     for group, commands in COMMANDS.items():
         for name, (module, summary) in commands.items():
-            function = getattr(import_module(f"pipeline.commands.{module}"), name) if name == given else lambda: None
-            app.command(name, help=None if name == given else summary, rich_help_panel=group)(function)
+            function = (
+                getattr(import_module(f"pipeline.commands.{module}"), name)
+                if name == given
+                else lambda: None
+            )
+            app.command(name, help=None if name == given else summary, rich_help_panel=group)(
+                function
+            )
     return app
 
 
@@ -77,7 +83,9 @@ def _show_version(is_asked: bool) -> None:
         raise typer.Exit
 
 
-Version = Annotated[bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)]
+Version = Annotated[
+    bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+]
 
 
 def _options(is_version_asked: Version = False) -> None:
@@ -85,8 +93,12 @@ def _options(is_version_asked: Version = False) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    if sys.stdout is None:  # the next file that is opened would take its number, and what is printed would go there
-        raise CharlstmError("standard output is closed (`>&-`): leave it open, or send it to a file or to /dev/null")
+    if (
+        sys.stdout is None
+    ):  # the next file that is opened would take its number, and what is printed would go there
+        raise CharlstmError(
+            "standard output is closed (`>&-`): leave it open, or send it to a file or to /dev/null"
+        )
     is_command = any(arguments[0] in commands for commands in COMMANDS.values())
     needs_project = is_command and arguments[0] not in NEED_NO_PROJECT and "--help" not in arguments
     if arguments[0] != "doctor" and "--help" not in arguments:  # the doctor says them all
@@ -98,7 +110,9 @@ def _run(arguments: list[str]) -> int:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "charlstm"
         message = error.format_message().removesuffix(".")
-        raise CharlstmError(f"{message}{'' if message.endswith('?') else '.'} See `{path} --help`") from None
+        raise CharlstmError(
+            f"{message}{'' if message.endswith('?') else '.'} See `{path} --help`"
+        ) from None
     if code == INTERRUPTED and arguments[0] not in USING:  # of those, nothing can resume
         raise KeyboardInterrupt
     return int(code or 0)

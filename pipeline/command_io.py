@@ -4,18 +4,16 @@ Importing torch takes a second, so it is imported when a model is opened: mistak
 """
 
 import gc
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from charlstm.errors import CharlstmError, CorpusError
-from charlstm.sampling import Unknown
+from charlstm.errors import CharlstmError
 from charlstm.tracking.registered_model import download_model, is_address
 from pipeline.run.project import PIPELINE, from_here, store
 from pipeline.run.terminal import printable
@@ -26,7 +24,9 @@ if TYPE_CHECKING:
 
 MODEL = "artifacts/model"
 MODEL_HELP = "A model folder, or `models:/NAME@ALIAS` or `runs:/RUN` of MLflow."
-ModelOption = Annotated[str, typer.Option("--model", metavar="MODEL", help=MODEL_HELP, callback=from_here)]
+ModelOption = Annotated[
+    str, typer.Option("--model", metavar="MODEL", help=MODEL_HELP, callback=from_here)
+]
 UnknownOption = Annotated[
     str,
     typer.Option(
@@ -35,10 +35,9 @@ UnknownOption = Annotated[
         help="Characters that the model never saw: `error`, or `replace` (by U+FFFD, or left out).",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", metavar="", help="One JSON object, with all that is known.")]
-STDIN = Path("-")
-CLOSED_PIPE = 141  # as the shell has it of a program that SIGPIPE ends
-MAX_TEXT_BYTES = 500_000_000  # it is held in memory
+JsonOption = Annotated[
+    bool, typer.Option("--json", metavar="", help="One JSON object, with all that is known.")
+]
 
 
 def open_model(where: str) -> "Model":
@@ -49,7 +48,7 @@ def open_model(where: str) -> "Model":
     """
     gc.disable()  # the import makes a million objects, which are all there to stay
     try:
-        from charlstm.language_model.model import load, load_from_store
+        from charlstm.language_model.loading import load, load_from_store
     finally:
         gc.freeze()
         gc.enable()
@@ -78,27 +77,12 @@ def _check_is_there(where: str) -> None:
     """Where the default model is missing, the error names the commands that make one."""
     if where == MODEL and not Path(where).exists():
         if PIPELINE.is_file():
-            raise CharlstmError(f"{where}: no model; `dvc repro` makes one, `dvc checkout` brings back the last one")
-        raise CharlstmError(f"{Path.cwd()}: this is no project, so it has no model; name the folder of one")
-
-
-def readable(model: "Model", text: str, unknown: Unknown) -> str:
-    """Return `text` with unknown characters replaced, if the rule says so. Standard error says which."""
-    from charlstm.prompts import replaced
-
-    if unknown == "error":
-        return text
-    vocab = vocab_of(model)
-    say_unseen(text, vocab)
-    return replaced(text, vocab)
-
-
-def vocab_of(model: "Model") -> "Vocab":
-    """The characters, or bytes, that the model knows."""
-    from charlstm.text.vocabulary import ByteVocab, Vocab
-
-    characters = model.info["characters"]
-    return ByteVocab() if characters is None else Vocab(characters)
+            raise CharlstmError(
+                f"{where}: no model; `dvc repro` makes one, `dvc checkout` brings back the last one"
+            )
+        raise CharlstmError(
+            f"{Path.cwd()}: this is no project, so it has no model; name the folder of one"
+        )
 
 
 def say_unseen(text: str, vocab: "Vocab") -> None:
@@ -113,52 +97,3 @@ def say_unseen(text: str, vocab: "Vocab") -> None:
 def _say(note: str) -> None:
     if sys.stderr is not None:  # it is None if it is closed (`2>&-`)
         typer.echo(printable(note, sys.stderr.encoding), err=True)
-
-
-# Standard input and output.
-
-
-def has_stdin() -> bool:
-    """Whether something other than a terminal is to be read."""
-    return sys.stdin is not None and not sys.stdin.isatty()
-
-
-def read_file(path: Path) -> str:
-    """The whole text of a file, or of standard input for `-`.
-
-    Raises:
-        CorpusError: it is not UTF-8 or has no end, or standard input is closed.
-        OSError: it cannot be read.
-    """
-    if path != STDIN:
-        if not path.exists():
-            raise CorpusError(f"{path}: no such file; `-` reads a text from standard input")
-        with path.open("rb") as file:
-            return _text_in(file, path)
-    if sys.stdin is None:
-        raise CorpusError("standard input: expected a text, found it closed (`<&-`)")
-    return _text_in(sys.stdin.buffer, "standard input")
-
-
-def _text_in(file: BinaryIO, name: object) -> str:
-    content = file.read(MAX_TEXT_BYTES + 1)
-    if len(content) > MAX_TEXT_BYTES:
-        raise CorpusError(f"{name}: expected a text of at most {MAX_TEXT_BYTES:,} bytes")
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{name}: expected UTF-8, found another byte at offset {error.start}") from None
-
-
-@contextmanager
-def to_the_end_of_a_pipe() -> Iterator[None]:
-    """A reader that stops reading, e.g. `| head -1`, ends the command without a word, as it ends `cat`."""
-    try:
-        yield
-        sys.stdout.flush()
-    except OSError as error:
-        with open(os.devnull, "wb") as nothing:  # noqa: PTH123  # else Python tries to write the rest when it exits
-            os.dup2(nothing.fileno(), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            raise typer.Exit(CLOSED_PIPE) from None
-        raise

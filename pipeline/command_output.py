@@ -20,9 +20,23 @@ from pipeline.run.project import (
 )
 
 # What no command may replace, besides corpora and the outputs of stages.
-OWN = (PIPELINE, PARAMS, LOCK, DATABASE, ARTIFACTS, STATE_FOLDER, ".dvc", ".git", "charlstm", "pipeline", "conf")
+OWN = (
+    PIPELINE,
+    PARAMS,
+    LOCK,
+    DATABASE,
+    ARTIFACTS,
+    STATE_FOLDER,
+    ".dvc",
+    ".git",
+    "charlstm",
+    "pipeline",
+    "conf",
+)
 # Eager, so that the callback of --output knows it.
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file of --output.", is_eager=True)]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace the file of --output.", is_eager=True)
+]
 
 
 def output_from_here(context: typer.Context, path: Path | None) -> Path | None:
@@ -46,12 +60,16 @@ def checked_output(path: Path, *, may_replace: bool = True) -> Path:
     """
     path = path.resolve() if path.is_symlink() else path
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise CharlstmError(f"{path}: expected the name of a file to write, found a device, a socket or a FIFO")
+        raise CharlstmError(
+            f"{path}: expected the name of a file to write, found a device, a socket or a FIFO"
+        )
     root = find_root(path.resolve().parent)
     if root is not None:
         _check_not_own(path, root)
     if path.is_file() and not may_replace:
-        raise CharlstmError(f"{path}: exists already: choose another name, or --force to replace it")
+        raise CharlstmError(
+            f"{path}: exists already: choose another name, or --force to replace it"
+        )
     return path
 
 
@@ -62,6 +80,10 @@ def _check_not_own(path: Path, root: Path) -> None:
     corpora = folders.pop("corpora", PIPELINE)
     for folder in folders.values():
         if path.resolve().is_relative_to((root / folder).resolve()):
-            raise CharlstmError(f"{path}: DVC removes {folder} before its stage runs: write elsewhere")
-    if path.exists() and any(path.resolve().is_relative_to((root / name).resolve()) for name in (*OWN, corpora)):
+            raise CharlstmError(
+                f"{path}: DVC removes {folder} before its stage runs: write elsewhere"
+            )
+    if path.exists() and any(
+        path.resolve().is_relative_to((root / name).resolve()) for name in (*OWN, corpora)
+    ):
         raise CharlstmError(f"{path}: belongs to the project: choose another name")

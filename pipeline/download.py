@@ -31,24 +31,35 @@ def run(params: Params, paths: Paths) -> None:
     if source := local_path(section.source):
         for output in (sums_of(corpus), *dict(paths).values()):
             check_outside(source, output)
-    form = Form(check_encoding(section.encoding), section.newlines, params.split.document_separator or "\n")
+    form = Form(
+        check_encoding(section.encoding), section.newlines, params.split.document_separator or "\n"
+    )
 
     before = inputs_of("download", params)
 
     def check_replaceable(new: str) -> None:
         stage.check_unchanged("download", before)  # while nothing is written yet
-        contents = {corpus: new, sums_of(corpus): hashlib.sha256(digest_lines({corpus.name: new})).hexdigest()}
+        contents = {
+            corpus: new,
+            sums_of(corpus): hashlib.sha256(digest_lines({corpus.name: new})).hexdigest(),
+        }
         for file, content in contents.items():
-            if file.exists() and sha256(file) != content and cached(md5(file)) is None:  # it may be the only copy
+            if (
+                file.exists() and sha256(file) != content and cached(md5(file)) is None
+            ):  # it may be the only copy
                 expected = "no file, or one that DVC has kept of this stage"
-                raise CorpusError(f"{file}: expected {expected}, found another, which is left as it is: move it away")
+                raise CorpusError(
+                    f"{file}: expected {expected}, found another, which is left as it is: move it away"
+                )
 
     if (kept := kept_text(section, corpus)) is not None:
         write_pieces(corpus, read_pieces(kept), check_replaceable)
         origin = str(kept)
     else:
         fallback = section.fallback if os.environ.get("CHARLSTM_FALLBACK") == "1" else None
-        origin = download(corpus, _sources(section, corpus), section.sha256, form, fallback, check_replaceable)
+        origin = download(
+            corpus, _sources(section, corpus), section.sha256, form, fallback, check_replaceable
+        )
     write_digests(sums_of(corpus), {corpus.name: sha256(corpus)})
     log.info("%s: %d bytes from %s", corpus, corpus.stat().st_size, without_credentials(origin))
 
@@ -79,7 +90,11 @@ def kept_text(section: DownloadParams, corpus: Path) -> Path | None:
 def _committed(corpus: Path) -> Iterator[str]:
     """The MD5 of what `dvc.lock` has under this name in any commit; git is asked when the first is wanted."""
     commits = (git("rev-list", "--all", "--", str(LOCK)) or "").split()
-    found = git("grep", "-h", "--fixed-strings", "-A2", f"path: {corpus}", *commits, "--", str(LOCK)) if commits else ""
+    found = (
+        git("grep", "-h", "--fixed-strings", "-A2", f"path: {corpus}", *commits, "--", str(LOCK))
+        if commits
+        else ""
+    )
     yield from re.findall(r"md5: ([0-9a-f]{32})$", found or "", re.MULTILINE)
 
 

@@ -10,8 +10,10 @@ from charlstm.files.checksums import SUMS, read_sums, sha256, verify, write_dige
 from charlstm.files.pieces import read_pieces
 from charlstm.params import Params
 from charlstm.text.alphabet import Alphabet, choose_alphabet, count_characters
-from charlstm.text.encoded import write_ids
-from charlstm.text.vocabulary import VOCAB, ByteVocab, Vocab, describe
+from charlstm.text.byte_vocabulary import ByteVocab
+from charlstm.text.encoded_files import write_ids
+from charlstm.text.vocabulary import Vocab, describe
+from charlstm.text.vocabulary_file import VOCAB
 from pipeline.run import stage
 from pipeline.run.dvc import Paths
 from pipeline.run.terminal import progress
@@ -22,10 +24,16 @@ log = logging.getLogger("charlstm")
 def run(params: Params, paths: Paths) -> None:
     """Write all parts as ids: of the training part's characters, by code point, or of the bytes of UTF-8."""
     known = read_sums(paths.split / SUMS)
-    parts = {name: paths.split / f"{name}.txt" for name in PARTS if name != "test" or f"{name}.txt" in known}
+    parts = {
+        name: paths.split / f"{name}.txt"
+        for name in PARTS
+        if name != "test" or f"{name}.txt" in known
+    }
     verify(paths.split / SUMS, [path.name for path in parts.values()])
     sizes = {name: _size(path) for name, path in parts.items()}
-    vocab, num_ids = (ByteVocab(), sizes) if params.encode.unit == "byte" else _characters(params, parts)
+    vocab, num_ids = (
+        (ByteVocab(), sizes) if params.encode.unit == "byte" else _characters(params, parts)
+    )
     digests = {}
     for name, path in parts.items():
         target = paths.encoded / f"{name}.npy"
@@ -44,7 +52,9 @@ def _characters(params: Params, parts: Mapping[str, Path]) -> tuple[Vocab, dict[
     counts = {}
     for name, path in parts.items():
         with progress(f"count {path.name}", _size(path)) as advance:
-            counts[name] = count_characters(read_characters(read_pieces(path, advance=advance), path))
+            counts[name] = count_characters(
+                read_characters(read_pieces(path, advance=advance), path)
+            )
     others = {name: counts[name] for name in list(parts)[1:]}
     alphabet = choose_alphabet(
         counts["train"],
@@ -70,7 +80,11 @@ def _warn(alphabet: Alphabet, min_count: int) -> None:
     for name, unseen in alphabet.unseen.items():
         if unseen:
             part = {"val": "validation"}.get(name, name)
-            log.warning("characters that training never sees became U+FFFD in the %s part: %s", part, describe(unseen))
+            log.warning(
+                "characters that training never sees became U+FFFD in the %s part: %s",
+                part,
+                describe(unseen),
+            )
 
 
 if __name__ == "__main__":

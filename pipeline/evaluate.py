@@ -24,7 +24,8 @@ from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.protocols import LossSum, stateful_nats, summed, windowed
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
-from charlstm.text.encoded import EncodedText, load_parts, text_sha256
+from charlstm.text.encoded import EncodedText, text_sha256
+from charlstm.text.encoded_files import load_parts
 from charlstm.text.vocabulary import Ids, Vocab
 from pipeline.hardware import use_reproducible_kernels
 from pipeline.lineage.outputs import publish_outputs
@@ -57,10 +58,15 @@ def run(params: Params, paths: Paths) -> None:
         losses |= _measure(trained, beginning, params.evaluate.window_lens, paths, TEST_PREFIX)[0]
 
     metrics = {
-        protocol: {name: getattr(loss, name) for name in ("nats_per_char", "bits_per_char", "perplexity", "num_chars")}
+        protocol: {
+            name: getattr(loss, name)
+            for name in ("nats_per_char", "bits_per_char", "perplexity", "num_chars")
+        }
         for protocol, loss in losses.items()
     }
-    write_text(paths.evaluate / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    write_text(
+        paths.evaluate / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n"
+    )
     # Of the epochs: training may have validated on a part of this text.
     is_all = len(val) <= (params.train.validation_chars or len(val))
     validation_sha256 = text_sha256(text.ids, trained.vocab)
@@ -68,9 +74,19 @@ def run(params: Params, paths: Paths) -> None:
         validation_sha256, params.evaluate.model_dump(mode="json")["published"], trained.vocab.unit
     ):
         if other.protocol in losses:
-            log.info("%-13s %.4f nats/char  published: %s", other.protocol, other.nats_per_char, other.system)
+            log.info(
+                "%-13s %.4f nats/char  published: %s",
+                other.protocol,
+                other.nats_per_char,
+                other.system,
+            )
     has_original = is_all and validation_sha256 == ORIGINAL_VAL_SHA256
-    plot_losses(paths.evaluate / "loss_curve.png", tables.steps, tables.epochs, compare_with_original=has_original)
+    plot_losses(
+        paths.evaluate / "loss_curve.png",
+        tables.steps,
+        tables.epochs,
+        compare_with_original=has_original,
+    )
     publish_outputs(params, paths, has_samples=False)
 
 
@@ -83,13 +99,21 @@ def _beginning(text: EncodedText, max_chars: int | None, part: str) -> EncodedTe
 
 
 def _measure(
-    trained: TrainedModel, text: EncodedText, window_lens: Iterable[int], paths: Paths, prefix: str = ""
+    trained: TrainedModel,
+    text: EncodedText,
+    window_lens: Iterable[int],
+    paths: Paths,
+    prefix: str = "",
 ) -> tuple[dict[str, LossSum], NDArray[np.float64]]:
     """The loss by each protocol, and the nats (N - 1,) of each id but the first under `stateful`."""
     model = trained.model
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     lengths = {f"{prefix}windowed_{length}": length for length in window_lens}
-    log.info("measuring %s%s, which may take a minute", "".join(f"{name}, " for name in lengths), f"{prefix}stateful")
+    log.info(
+        "measuring %s%s, which may take a minute",
+        "".join(f"{name}, " for name in lengths),
+        f"{prefix}stateful",
+    )
     losses = {name: windowed(model, text, size) for name, size in lengths.items()}
     nats_N = stateful_nats(model, text)
     losses[f"{prefix}stateful"] = summed(nats_N, text)
@@ -99,13 +123,19 @@ def _measure(
                 f"{paths.model}: expected a model that was trained, found a loss of {loss.nats_per_char:.4g} nats/char "
                 f"under {protocol}, whose perplexity is not finite; train again with a lower train.learning_rate"
             )
-        log.info("%-13s %.4f nats/char  %.4f bits/char", protocol, loss.nats_per_char, loss.bits_per_char)
+        log.info(
+            "%-13s %.4f nats/char  %.4f bits/char", protocol, loss.nats_per_char, loss.bits_per_char
+        )
     return losses, nats_N
 
 
-def _compare(paths: Paths, loss: LossSum, train: EncodedText, text: EncodedText, vocab: Vocab) -> None:
+def _compare(
+    paths: Paths, loss: LossSum, train: EncodedText, text: EncodedText, vocab: Vocab
+) -> None:
     """Measure n-grams and xz on the same text. Warn if one of them is as good as the model."""
-    baselines = measure_baselines(vocab.decode(train.last(MAX_CHARS).ids), vocab.decode(text.first(MAX_CHARS).ids))
+    baselines = measure_baselines(
+        vocab.decode(train.last(MAX_CHARS).ids), vocab.decode(text.first(MAX_CHARS).ids)
+    )
     write_document(paths.evaluate / BASELINES, baselines, indent=2)
     ours = loss.bits_per_char
     log.info("%-13s %.4f bits/char; %s", "the model", ours, baselines.in_words())

@@ -96,9 +96,16 @@ def num_cores(root: Path = ROOT) -> int:
 
     `root` has `proc` and `sys`. Of a quota of 2.5 cores, 2 count.
     """
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    allowed = (
+        sorted(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else range(os.cpu_count() or 1)
+    )
     try:
-        topology = (root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list" for cpu in allowed)
+        topology = (
+            root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+            for cpu in allowed
+        )
         cores = len({file.read_text() for file in topology})
     except OSError:
         cores = min(len(allowed), psutil.cpu_count(logical=False) or len(allowed))
@@ -118,4 +125,8 @@ def _control_groups(root: Path) -> Iterator[Path]:
     with contextlib.suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             own = top / line.removeprefix("0::/")
-            yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(top) and folder.is_dir())
+            yield from (
+                folder
+                for folder in (own, *own.parents)
+                if folder.is_relative_to(top) and folder.is_dir()
+            )

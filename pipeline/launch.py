@@ -12,9 +12,9 @@ from contextlib import suppress
 import numpy as np
 
 from charlstm.params import AUTO
-from charlstm.prompts import check_prompts
-from charlstm.text.vocabulary import VOCAB, load_vocab
+from charlstm.text.vocabulary_file import VOCAB, load_vocab
 from charlstm.training.sizes import check_warmup, steps_per_epoch
+from charlstm.unknown_characters import check_prompts
 from pipeline.run.interruption import LAUNCHER, SIGNALS, stop_with_parent, without_ignored
 from pipeline.run.project import check_settings
 from pipeline.run.stage import EXIT_BAD_INPUT, guarded, load, with_removed_outputs_named

@@ -78,18 +78,26 @@ def load(kind: Kind, name: str, root: Path = Path()) -> Preset:
     path = root / path_of(kind, name)
     if name not in (existing := names(kind, root)):
         near = did_you_mean(name, existing)
-        raise ParamsError(f"there is no {kind.name} {name!r}{near}; there are {', '.join(existing)}")
+        raise ParamsError(
+            f"there is no {kind.name} {name!r}{near}; there are {', '.join(existing)}"
+        )
     values = _load(path)
     if name != kind.root:
         base = load(kind, kind.root, root).values
         if unknown := [key for key in values if key not in base]:
-            raise ParamsError(f"{path}: {', '.join(unknown)}: expected only what {path_of(kind, kind.root)} has")
+            raise ParamsError(
+                f"{path}: {', '.join(unknown)}: expected only what {path_of(kind, kind.root)} has"
+            )
         values = {**base, **values}
-    lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    lines = takewhile(
+        lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines()
+    )
     return Preset(" ".join(line.removeprefix("#").strip() for line in lines), values)
 
 
-def nearest(kind: Kind, values: Mapping[str, object], root: Path = Path(), without: str | None = None) -> Recipe:
+def nearest(
+    kind: Kind, values: Mapping[str, object], root: Path = Path(), without: str | None = None
+) -> Recipe:
     """The preset that differs least from `values`; not the one named `without`, nor a damaged one."""
     matches = []
     for name in names(kind, root):
@@ -98,9 +106,17 @@ def nearest(kind: Kind, values: Mapping[str, object], root: Path = Path(), witho
         except ParamsError:
             continue
         if name != without:
-            changes = {key: values.get(key) for key, value in preset.values.items() if values.get(key) != value}
+            changes = {
+                key: values.get(key)
+                for key, value in preset.values.items()
+                if values.get(key) != value
+            }
             matches.append(Recipe(name, changes))
-    return min(matches, key=lambda match: (len(match.changes), match.name != kind.root), default=Recipe(None, {}))
+    return min(
+        matches,
+        key=lambda match: (len(match.changes), match.name != kind.root),
+        default=Recipe(None, {}),
+    )
 
 
 def recognized(kind: Kind, values: Mapping[str, object], root: Path = Path()) -> Recipe:
@@ -117,7 +133,9 @@ def recipe_of(params: Params, root: Path = Path()) -> Recipe:
 def in_words(values: Mapping[str, object]) -> str:
     """`text tiny-shakespeare, recipe quick · epochs 3, seed 1`, or `text of its own, ...`."""
     known = [("text", recognized(CORPORA, values)), ("recipe", recognized(RECIPES, values))]
-    presets = ", ".join(f"{kind} {found.label if found.name else 'of its own'}" for kind, found in known)
+    presets = ", ".join(
+        f"{kind} {found.label if found.name else 'of its own'}" for kind, found in known
+    )
     return f"{presets}, seed {values.get(SEED)}"
 
 
@@ -130,7 +148,11 @@ def check_kept(kind: Kind, target: Mapping[str, object]) -> None:
     """Raise ParamsError if `target`, written over `params.yaml`, would replace a choice that no preset has."""
     match = nearest(kind, current_values())
     if lost := {name: value for name, value in match.changes.items() if target[name] != value}:
-        keep = "`charlstm recipe save NAME` keeps it" if kind == RECIPES else "keep it in a file of conf/corpus/"
+        keep = (
+            "`charlstm recipe save NAME` keeps it"
+            if kind == RECIPES
+            else "keep it in a file of conf/corpus/"
+        )
         raise ParamsError(
             f"{PARAMS} is {match.name} with {values_in_words(lost)}: no {kind.name} has that, and it would be lost: "
             f"{keep}, --force gives it up"
@@ -140,7 +162,9 @@ def check_kept(kind: Kind, target: Mapping[str, object]) -> None:
 def check_idle() -> None:
     """Raise ParamsError if a training is under way: when it ends, DVC records what `params.yaml` says then."""
     if (holder := holder_of(CHECKOUT)) is not None:
-        raise ParamsError(f"a training in this checkout is under way, {holder}: wait until it ends, or stop it")
+        raise ParamsError(
+            f"a training in this checkout is under way, {holder}: wait until it ends, or stop it"
+        )
 
 
 def params_with(values: Mapping[str, object]) -> tuple[str, Params]:

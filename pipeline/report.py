@@ -12,7 +12,7 @@ from charlstm.params import Params
 from charlstm.report.document import DOCUMENT, ReviewDocument, in_order, read_review
 from charlstm.tracking.client import Reader
 from charlstm.tracking.registered_model import MODEL_TAG
-from pipeline.proposal import remedy
+from pipeline.new.proposal import remedy
 from pipeline.recipes import in_words
 from pipeline.run import stage
 from pipeline.run.dvc import Paths
@@ -31,9 +31,14 @@ def run(params: Params, paths: Paths) -> None:
     console.print(f"params.yaml: {in_words(params.values())}", soft_wrap=True)
     fallback = params.download.fallback
     if fallback is not None and review.corpus_sha256 == fallback.sha256:
-        console.print(f"THE TEXT IS A SUBSTITUTE, {fallback.requirement}, since no source gave the one that is named.")
+        console.print(
+            f"THE TEXT IS A SUBSTITUTE, {fallback.requirement}, since no source gave the one that is named."
+        )
     console.print(_losses(review))
-    baselines, ours = read_baselines(paths.evaluate / BASELINES), review.losses[HEADLINE].bits_per_char
+    baselines, ours = (
+        read_baselines(paths.evaluate / BASELINES),
+        review.losses[HEADLINE].bits_per_char,
+    )
     console.print(f"For comparison: {baselines.in_words()} bits/char, by the same training text.")
     helps = ""
     if baselines.is_of_repetitions:
@@ -48,22 +53,33 @@ def run(params: Params, paths: Paths) -> None:
             num_parameters=review.num_parameters,
         )
     verdict = baselines.verdict(ours)
-    console.print(f"{verdict[0].upper()}{verdict[1:]}.{f' {helps[0].upper()}{helps[1:]}.' if helps else ''}")
+    console.print(
+        f"{verdict[0].upper()}{verdict[1:]}.{f' {helps[0].upper()}{helps[1:]}.' if helps else ''}"
+    )
     reported = params.evaluate.published
     if reported is not None and reported.validation_sha256 != review.validation_sha256:
-        console.print("Another validation text than that of the published losses: they do not apply.")
-    planned = f" ({params.train.epochs} were planned)" if review.num_epochs < params.train.epochs else ""
+        console.print(
+            "Another validation text than that of the published losses: they do not apply."
+        )
+    planned = (
+        f" ({params.train.epochs} were planned)" if review.num_epochs < params.train.epochs else ""
+    )
     epochs = f"best epoch {review.best_epoch} of {review.num_epochs}{planned}"
     console.print(f"{review.num_parameters:,} parameters, {epochs}")
     metrics = _metrics(review.model_sha256)
     if "train/speed" in metrics:
         speed, seconds = metrics["train/speed"], metrics["train/seconds"]
         console.print(f"{speed:,.0f} characters a second, {seconds:.0f} s of training")
-    sample = min(reversed(review.samples), key=lambda sample: abs(sample.temperature - SHOWN_TEMPERATURE))
+    sample = min(
+        reversed(review.samples), key=lambda sample: abs(sample.temperature - SHOWN_TEMPERATURE)
+    )
     title = f"\nA sample, prompt {sample.prompt!r}, temperature {sample.temperature}:\n"
     excerpt = "\n".join((sample.prompt + sample.text).split("\n")[:EXCERPT_LINES])
     console.print(printable(title + excerpt, console.encoding), soft_wrap=True)
-    console.print(f"\nRead first: {paths.samples}/review.html, in a browser   all runs: make ui", soft_wrap=True)
+    console.print(
+        f"\nRead first: {paths.samples}/review.html, in a browser   all runs: make ui",
+        soft_wrap=True,
+    )
 
 
 def _metrics(model_sha256: str) -> dict[str, float]:
@@ -78,14 +94,24 @@ def _metrics(model_sha256: str) -> dict[str, float]:
 
 def _losses(review: ReviewDocument) -> Table:
     """The headline first; published losses stand in the line of their own protocol."""
-    part = "validation and test part" if f"{TEST_PREFIX}{HEADLINE}" in review.losses else "validation part"
+    part = (
+        "validation and test part"
+        if f"{TEST_PREFIX}{HEADLINE}" in review.losses
+        else "validation part"
+    )
     head = ("protocol", "this model", "bits/char", *(("others", "who") if review.published else ()))
     table = Table(*head, title=f"Loss on the {part} (nats per character; lower is better)")
     for protocol in in_order(review.losses):
-        loss, others = review.losses[protocol], [one for one in review.published if one.protocol == protocol]
+        loss, others = (
+            review.losses[protocol],
+            [one for one in review.published if one.protocol == protocol],
+        )
         row = [protocol, f"{loss.nats_per_char:.4f}", f"{loss.bits_per_char:.4f}"]
         if review.published:
-            row += ["\n".join(f"{one.nats_per_char:.4f}" for one in others), "\n".join(one.system for one in others)]
+            row += [
+                "\n".join(f"{one.nats_per_char:.4f}" for one in others),
+                "\n".join(one.system for one in others),
+            ]
         table.add_row(*row)
     return table
 

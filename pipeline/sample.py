@@ -18,15 +18,19 @@ from charlstm.interpretation.analysis import CELLS, read_cells
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params, SampleParams, Section
-from charlstm.prompts import check_prompts, resolve_prompts
-from charlstm.report.collect import SampleRow, file_name, review_of
+from charlstm.prompts import resolve_prompts
+from charlstm.report.collect import SampleRow, review_of
 from charlstm.report.document import DOCUMENT, PAGE, read_losses
-from charlstm.report.page import page_of, playground_of
+from charlstm.report.page import page_of
+from charlstm.report.playground import playground_of
 from charlstm.sampling import Sampling
-from charlstm.text.encoded import load_parts, text_sha256
+from charlstm.text.encoded import text_sha256
+from charlstm.text.encoded_files import load_parts
+from charlstm.unknown_characters import check_prompts
 from pipeline.lineage.outputs import SAMPLES, publish_outputs
 from pipeline.run import stage
 from pipeline.run.dvc import Paths
+from pipeline.sample_names import file_name
 
 
 def run(params: Params, paths: Paths) -> None:
@@ -48,7 +52,9 @@ def run(params: Params, paths: Paths) -> None:
     texts = _generate(params.sample, prompts, trained)
     samples = pd.DataFrame(texts)
     validation_sha256 = text_sha256(val.first(params.evaluate.max_chars).ids, trained.vocab)
-    published = published_for(validation_sha256, parameters["evaluate"]["published"], trained.vocab.unit)
+    published = published_for(
+        validation_sha256, parameters["evaluate"]["published"], trained.vocab.unit
+    )
     corpus_sha256 = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
     fallback = params.download.fallback
     is_fallback = fallback is not None and corpus_sha256 == fallback.sha256
@@ -69,10 +75,14 @@ def run(params: Params, paths: Paths) -> None:
     with atomic_folder(paths.samples) as folder:
         write_csv(folder / SAMPLES, samples)
         for index, row in enumerate(texts):
-            (folder / file_name(index, row)).write_text(f"{row.prompt}{row.text}\n", "utf-8", newline="")
+            (folder / file_name(index, row)).write_text(
+                f"{row.prompt}{row.text}\n", "utf-8", newline=""
+            )
         write_document(folder / DOCUMENT, review, indent=1)
         playground = playground_of(quantize(trained.model), trained.vocab)
-        write_text(folder / PAGE, page_of(review, playground=playground, cells=cells, baselines=baselines))
+        write_text(
+            folder / PAGE, page_of(review, playground=playground, cells=cells, baselines=baselines)
+        )
     publish_outputs(params, paths, has_samples=True)
 
 
@@ -91,11 +101,16 @@ def _by_section(params: Params, prompts: Sequence[str]) -> dict[str, dict[str, A
     return shown
 
 
-def _generate(section: SampleParams, prompts: Sequence[str], trained: TrainedModel) -> list[SampleRow]:
+def _generate(
+    section: SampleParams, prompts: Sequence[str], trained: TrainedModel
+) -> list[SampleRow]:
     asked = itertools.product(prompts, section.temperatures, section.seeds)
-    common = Sampling(section.num_chars, top_k=section.top_k, top_p=section.top_p, min_p=section.min_p)
+    common = Sampling(
+        section.num_chars, top_k=section.top_k, top_p=section.top_p, min_p=section.min_p
+    )
     requests = [
-        Request(prompt, common._replace(temperature=temperature, seed=seed)) for prompt, temperature, seed in asked
+        Request(prompt, common._replace(temperature=temperature, seed=seed))
+        for prompt, temperature, seed in asked
     ]
     texts = Sampler(trained.model, trained.vocab).generate(requests)
     return [

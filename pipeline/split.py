@@ -32,7 +32,9 @@ def run(params: Params, paths: Paths) -> None:
         )
     with progress("write", num_bytes) as advance:
         digests = {
-            f"{name}.txt": write_pieces(paths.split / f"{name}.txt", read_pieces(source, part.start, part.end, advance))
+            f"{name}.txt": write_pieces(
+                paths.split / f"{name}.txt", read_pieces(source, part.start, part.end, advance)
+            )
             for name, part in parts.items()
         }
     for name in PARTS.keys() - parts.keys():  # of a run with other parameters

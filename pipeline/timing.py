@@ -24,7 +24,9 @@ def step_seconds(params: Params, vocab_size: int) -> float:
     hardware.keep_freed_memory()
     hardware.use_reproducible_kernels()
     hardware.set_num_threads(hardware.work_of(params))
-    train = params.train.model_copy(update={"warmup_steps": 0})  # the text is too short to warm up the rate
+    train = params.train.model_copy(
+        update={"warmup_steps": 0}
+    )  # the text is too short to warm up the rate
     length = STEPS_PER_EPOCH * train.batch_size * train.context_len + 1
     text = EncodedText(np.random.default_rng(0).integers(vocab_size, size=length, dtype=np.uint32))
     processes = Processes(train.precision, on_cpu=hardware.is_kept_on_cpu())

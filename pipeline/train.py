@@ -12,10 +12,11 @@ from charlstm.errors import CharlstmError, Interrupted, TrainingError
 from charlstm.files.atomic import write_text
 from charlstm.files.checksums import SUMS
 from charlstm.history import EpochRow, StepRow, Tables, table, write_tables
-from charlstm.model.model_folder import load_initial, save_model
+from charlstm.model.initial_model import load_initial
+from charlstm.model.model_folder import save_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING, Params, TrainParams
-from charlstm.text.encoded import load_parts
+from charlstm.text.encoded_files import load_parts
 from charlstm.text.vocabulary import Vocab
 from charlstm.tracking.sync import published_while_training
 from charlstm.tracking.training_record import TrainingRecord
@@ -25,7 +26,13 @@ from charlstm.training.processes import Processes, is_out_of_memory
 from charlstm.training.progress import Observer
 from charlstm.training.sizes import shape_of
 from pipeline.checkpoint_mirror import CheckpointMirror
-from pipeline.hardware import is_kept_on_cpu, keep_freed_memory, set_num_threads, use_reproducible_kernels, work_of
+from pipeline.hardware import (
+    is_kept_on_cpu,
+    keep_freed_memory,
+    set_num_threads,
+    use_reproducible_kernels,
+    work_of,
+)
 from pipeline.lineage import provenance
 from pipeline.lineage.provenance import page_tags, summary_of
 from pipeline.run import stage, unfinished
@@ -38,9 +45,7 @@ log = logging.getLogger("charlstm")
 
 FAILURE = "failure.txt"
 FINGERPRINT_TAG = "fingerprint"
-OUT_OF_MEMORY = (
-    "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, or start more processes"
-)
+OUT_OF_MEMORY = "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, or start more processes"
 
 
 def run(params: Params, paths: Paths) -> None:
@@ -70,30 +75,50 @@ def run(params: Params, paths: Paths) -> None:
             observers: list[Observer] = []
             if processes.is_main:
                 record = TrainingRecord(
-                    folder, training.training_id, params.flat(), _run_tags(params, tags, fingerprint)
+                    folder,
+                    training.training_id,
+                    params.flat(),
+                    _run_tags(params, tags, fingerprint),
                 )
                 patience = seconds("CHARLSTM_TRACKING_SECONDS")
                 opened.enter_context(published_while_training(store(), folder, patience))
                 console = opened.enter_context(TrainingConsole())
                 opened.enter_context(record)
                 shows = [console.show_texts, record.log_texts]
-                observers = [console, record, EpochTexts(prompts, data.vocab, params.train.seed, shows)]
+                observers = [
+                    console,
+                    record,
+                    EpochTexts(prompts, data.vocab, params.train.seed, shows),
+                ]
 
             with _failure_shared(processes, folder / FAILURE):
-                result = fit(data, params.model, params.train, processes, observers, checkpoints, interruption.poll)
+                result = fit(
+                    data,
+                    params.model,
+                    params.train,
+                    processes,
+                    observers,
+                    checkpoints,
+                    interruption.poll,
+                )
 
             if processes.is_main:
                 _write(paths, result, data.vocab)
                 _say_how_it_ended(result, params.train)
                 training.finish(paths.train / SUMS)
                 record.finish(
-                    paths.model, len(result.epochs), result.train_seconds, _final_tags(params, paths, tags, result)
+                    paths.model,
+                    len(result.epochs),
+                    result.train_seconds,
+                    _final_tags(params, paths, tags, result),
                 )
         processes.close()  # not after a failure: NCCL would wait for processes that are in a collective call
 
 
 def _load(params: Params, paths: Paths) -> Data:
-    vocab, (train, val) = load_parts(paths.encoded, ("train", "val"), separator=params.split.document_separator)
+    vocab, (train, val) = load_parts(
+        paths.encoded, ("train", "val"), separator=params.split.document_separator
+    )
     initial = None
     if str(paths.initial) != NOTHING:
         initial = load_initial(paths.initial, vocab, shape_of(params.model, len(vocab)))
@@ -107,7 +132,9 @@ def _check_same_training(processes: Processes, fingerprint: str) -> None:
             "`dvc pull download split encode`"
         )
     if not processes.all_equal(str(processes.is_bf16)):
-        raise CharlstmError("not every process's hardware multiplies bf16: set train.precision to fp32")
+        raise CharlstmError(
+            "not every process's hardware multiplies bf16: set train.precision to fp32"
+        )
 
 
 def _open(fingerprint: str, opened: ExitStack) -> unfinished.Unfinished:
@@ -123,7 +150,9 @@ def _run_tags(params: Params, tags: dict[str, str], fingerprint: str) -> dict[st
     return {**tags, **page_tags(summary_of(params, tags)), FINGERPRINT_TAG: fingerprint}
 
 
-def _final_tags(params: Params, paths: Paths, tags: dict[str, str], result: Result) -> dict[str, str]:
+def _final_tags(
+    params: Params, paths: Paths, tags: dict[str, str], result: Result
+) -> dict[str, str]:
     """Return the tags of the MLflow run that are known at the end."""
     summary = summary_of(params, tags)._replace(
         num_parameters=result.num_parameters, val_nats_per_char=result.best.val_nats_per_char
@@ -179,7 +208,11 @@ def _write(paths: Paths, result: Result, vocab: Vocab) -> None:
         "num_parameters": result.num_parameters,
         "train_nats_per_char": result.best.train_nats_per_char,
         "val_nats_per_char": result.best.val_nats_per_char,
-        **({"initial_val_nats_per_char": began} if (began := result.initial_nats_per_char) is not None else {}),
+        **(
+            {"initial_val_nats_per_char": began}
+            if (began := result.initial_nats_per_char) is not None
+            else {}
+        ),
     }
     write_text(paths.train / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     tables = Tables(table(result.epochs, EpochRow._fields), table(result.steps, StepRow._fields))

@@ -10,22 +10,24 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from commands import Run
 from filelock import FileLock
 from hypothesis import settings
-from learning import learn
-from stages import SHORT, dvc, run_stages, start_dvc
 
-from benchmarks import projects
-from benchmarks.projects import Override, make_project, training_command, write_params
 from charlstm.params import Params, load_params
 from pipeline.run.project import CHECKPOINT_MIRROR, MLFLOW_DEFAULTS
+from tests.support import projects
+from tests.support.commands import Run
+from tests.support.learning import learn
+from tests.support.projects import Override, make_project, training_command, write_params
+from tests.support.stages import SHORT, dvc, run_stages, start_dvc
 
 # A busy machine or disk is no failure.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
-os.environ.update(MLFLOW_DEFAULTS)  # else a test that asks a dead server waits for minutes, if it comes first
+os.environ.update(
+    MLFLOW_DEFAULTS
+)  # else a test that asks a dead server waits for minutes, if it comes first
 
 # Under nohup, processes would inherit that SIGHUP is ignored, and in the background of a shell's script that SIGINT is:
 # tests that send it would wait in vain. A handler is not inherited, and keeps these processes as alive as before.
@@ -96,7 +98,9 @@ def trained_by_two(prepare: Prepare, encoded: Path) -> Path:
     def build(folder: Path) -> None:
         shutil.copytree(encoded, folder)
         write_params(folder, SHORT)
-        assert projects.run(folder, training_command(2), folder / "log") == 0, (folder / "log").read_text()
+        assert projects.run(folder, training_command(2), folder / "log") == 0, (
+            folder / "log"
+        ).read_text()
 
     return prepare("trained-by-two", build)
 
@@ -138,7 +142,13 @@ def recorded(prepare: Prepare, encoded: Path) -> Path:
         dvc(folder, "git", "commit", "-qm", "results")
         dvc(folder, "git", "branch", "results")
         baseline = dvc(folder, "git", "rev-parse", "HEAD~1").strip()
-        dvc(folder, "git", "update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/an-experiment", "HEAD")
+        dvc(
+            folder,
+            "git",
+            "update-ref",
+            f"refs/exps/{baseline[:2]}/{baseline[2:]}/an-experiment",
+            "HEAD",
+        )
 
     return prepare("recorded", build)
 
@@ -165,7 +175,9 @@ def params() -> Callable[[Path, Override], Params]:
 
 @pytest.fixture
 def run(
-    capfdbinary: pytest.CaptureFixture[bytes], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    capfdbinary: pytest.CaptureFixture[bytes],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Run:
     return Run(capfdbinary, caplog, monkeypatch)
 

@@ -86,7 +86,9 @@ def explain(error: BadByteError, path: Path) -> str:
     """One line for a user: which byte of the file is bad, where, and what to do."""
     start = max(0, error.offset - SAMPLE_BYTES)
     around = b"".join(read_pieces(path, start, error.offset + SAMPLE_BYTES))
-    word = 1 + max(around.rfind(space, 0, error.offset - start) for space in (b" ", b"\n"))  # where it begins
+    word = 1 + max(
+        around.rfind(space, 0, error.offset - start) for space in (b" ", b"\n")
+    )  # where it begins
     as_utf8 = around.decode("utf-8", "replace")
     if sum(one > "\x7f" for one in as_utf8) > 10 * as_utf8.count("\ufffd"):
         advice = "the text around it is UTF-8: mend that line, or set download.encoding: utf-8"
@@ -103,7 +105,9 @@ def likeliest(sample: bytes) -> tuple[str, str] | None:
 
     whole = sample.rpartition(b"\n")[0] or sample  # which may end in the middle of a character
     for asked_for in (["cp1252"], None):  # among all, cp1252 is passed over where others read alike
-        best = charset_normalizer.from_bytes(whole, cp_isolation=asked_for, enable_fallback=False).best()
+        best = charset_normalizer.from_bytes(
+            whole, cp_isolation=asked_for, enable_fallback=False
+        ).best()
         if best is not None:
             return best.encoding.replace("_", "-"), " ".join(str(best)[:PREVIEW_CHARS].split())
     return None

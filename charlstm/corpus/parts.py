@@ -24,7 +24,9 @@ class TextReader:
     def __init__(self, encoding: str = "utf-8") -> None:
         self._encoding, self._decoder = encoding, codecs.getincrementaldecoder(encoding)()
         self._num_read = 0
-        self.num_bytes = 0  # of the characters so far: the first bytes of another may have been read
+        self.num_bytes = (
+            0  # of the characters so far: the first bytes of another may have been read
+        )
 
     def read(self, piece: bytes, *, is_end: bool = False) -> str:
         """The characters that end in `piece`, which may be the last.
@@ -44,7 +46,9 @@ class TextReader:
         return text
 
 
-def read_characters(pieces: Iterable[bytes], path: Path, reader: TextReader | None = None) -> Iterator[str]:
+def read_characters(
+    pieces: Iterable[bytes], path: Path, reader: TextReader | None = None
+) -> Iterator[str]:
     """All characters of UTF-8 in pieces of `path`; none of the results is empty. `reader` knows how far they reach.
 
     Raises:
@@ -58,7 +62,9 @@ def read_characters(pieces: Iterable[bytes], path: Path, reader: TextReader | No
         reader.read(b"", is_end=True)
     except BadByteError as error:
         line = line_of(path, error.offset)
-        raise CorpusError(f"{path}: {error} (line {line}); `dvc repro --force download` makes it anew") from None
+        raise CorpusError(
+            f"{path}: {error} (line {line}); `dvc repro --force download` makes it anew"
+        ) from None
     if not reader.num_bytes:
         raise CorpusError(f"{path}: expected a text, found an empty file")
 
@@ -67,8 +73,6 @@ def line_of(path: Path, offset: int) -> int:
     """The line, from 1, of the byte at `offset`."""
     return 1 + sum(piece.count(b"\n") for piece in read_pieces(path, 0, offset))
 
-
-# The corpus, and its parts.
 
 PARTS = {"train": "for training", "val": "for validation", "test": "for the test"}
 MIN_PART_CHARS = 2  # one to read, one to guess
@@ -109,7 +113,9 @@ class Corpus:
             self._chars.append(self._chars[-1] + len(piece))
         self.num_chars = self._chars[-1]
 
-    def parts(self, val_fraction: float, test_fraction: float, separator: str | None) -> dict[str, Part]:
+    def parts(
+        self, val_fraction: float, test_fraction: float, separator: str | None
+    ) -> dict[str, Part]:
         """The parts by name: "train", "val", and "test" if there is any.
 
         The test part is the last `test_fraction` of the characters, validation the `val_fraction` before it.
@@ -129,9 +135,12 @@ class Corpus:
                 if start >= 0 and 2 * (end - start) >= end - cuts[index]:
                     cuts[index] = start
         chars = [self._char_of(cut) for cut in cuts]
-        bounds = zip([0, *cuts], [*cuts, self._bytes[-1]], [0, *chars], [*chars, self.num_chars], strict=True)
+        bounds = zip(
+            [0, *cuts], [*cuts, self._bytes[-1]], [0, *chars], [*chars, self.num_chars], strict=True
+        )
         parts = {
-            name: Part(start, end, last - first) for name, (start, end, first, last) in zip(PARTS, bounds, strict=False)
+            name: Part(start, end, last - first)
+            for name, (start, end, first, last) in zip(PARTS, bounds, strict=False)
         }
         if min(part.num_chars for part in parts.values()) < MIN_PART_CHARS:
             advice = "another split.val_fraction" if len(parts) == 2 else "other fractions"
@@ -146,7 +155,10 @@ class Corpus:
         """The byte offset at which a character begins."""
         index = bisect_right(self._chars, char) - 1
         start, num_chars = self._bytes[index], char - self._chars[index]
-        reader, pieces = TextReader(), read_pieces(self._path, start, start + MAX_CHARACTER_BYTES * num_chars)
+        reader, pieces = (
+            TextReader(),
+            read_pieces(self._path, start, start + MAX_CHARACTER_BYTES * num_chars),
+        )
         text = "".join(map(reader.read, pieces))
         return start + len(text[:num_chars].encode())
 

@@ -32,17 +32,25 @@ def ngram_nats(train: Ids, text: Ids, vocab_size: int, max_order: int = 6) -> Fl
     """Nats of each character of a text (K, N), a row for each order from 1; the first ones have shorter contexts."""
     # A k-gram's number is the rank of its context times V plus its last character: 64 bits for any alphabet.
     ids_M = np.concatenate([train, text]).astype(np.int64)
-    numbers_G, ranks_M = np.unique(ids_M, return_inverse=True)  # ranks of the k-grams that start at each place
+    numbers_G, ranks_M = np.unique(
+        ids_M, return_inverse=True
+    )  # ranks of the k-grams that start at each place
     lower_N = np.full(len(text), 1 / vocab_size)  # p_{k-1} of each character
     rows = []
     for k in range(1, min(max_order, len(train) - 1) + 1):
         counts_G = np.bincount(ranks_M[: len(train) - k + 1], minlength=len(numbers_G))
-        longer_G, longer_ranks_M = np.unique(ranks_M[:-1] * vocab_size + ids_M[k:], return_inverse=True)
-        place_G = np.full(len(longer_G), -1)  # in training; what precedes a k-gram is known from the longer ones
+        longer_G, longer_ranks_M = np.unique(
+            ranks_M[:-1] * vocab_size + ids_M[k:], return_inverse=True
+        )
+        place_G = np.full(
+            len(longer_G), -1
+        )  # in training; what precedes a k-gram is known from the longer ones
         place_G[longer_ranks_M[: len(train) - k]] = np.arange(len(train) - k)
         preceding_G = np.bincount(ranks_M[place_G[place_G >= 0] + 1], minlength=len(numbers_G))
         contexts_G, grams_N = numbers_G // vocab_size, ranks_M[len(train) :]
-        highest_N = np.append(lower_N[: k - 1], _interpolated(counts_G, contexts_G, grams_N, lower_N[k - 1 :]))
+        highest_N = np.append(
+            lower_N[: k - 1], _interpolated(counts_G, contexts_G, grams_N, lower_N[k - 1 :])
+        )
         lower_N[k - 1 :] = _interpolated(preceding_G, contexts_G, grams_N, lower_N[k - 1 :])
         rows.append(-np.log(highest_N))
         numbers_G, ranks_M = longer_G, longer_ranks_M
@@ -54,8 +62,12 @@ def _interpolated(counts_G: Ints, contexts_G: Ints, grams_N: Ints, lower_N: Floa
     discount_G = discounts(counts_G)[np.minimum(counts_G, 3)]
     contexts_N = contexts_G[grams_N]
     total_N = np.bincount(contexts_G, counts_G)[contexts_N]
-    freed_N = np.bincount(contexts_G, discount_G)[contexts_N]  # what the discounts leave to the order below
-    probabilities_N = ((counts_G - discount_G)[grams_N] + freed_N * lower_N) / np.maximum(total_N, 1)
+    freed_N = np.bincount(contexts_G, discount_G)[
+        contexts_N
+    ]  # what the discounts leave to the order below
+    probabilities_N = ((counts_G - discount_G)[grams_N] + freed_N * lower_N) / np.maximum(
+        total_N, 1
+    )
     return np.where(total_N > 0, probabilities_N, lower_N)
 
 
@@ -65,13 +77,19 @@ def discounts(counts_G: Ints) -> Floats:
     if not n[1:5].all():
         return np.array([0.0, 0.5, 0.5, 0.5])  # too few k-grams have small counts to estimate it
     y = n[1] / (n[1] + 2 * n[2])
-    return np.array([0.0, *(min(max(MIN_DISCOUNT, c - (c + 1) * y * n[c + 1] / n[c]), c) for c in (1, 2, 3))])
+    return np.array(
+        [0.0, *(min(max(MIN_DISCOUNT, c - (c + 1) * y * n[c + 1] / n[c]), c) for c in (1, 2, 3))]
+    )
 
 
 def xz_bits(train: bytes, text: bytes) -> int:
     """Bits by which the LZMA2 stream of xz grows when `text` follows the training text."""
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": max(4096, len(train) + len(text))}]
-    before, after = (len(lzma.compress(one, lzma.FORMAT_RAW, filters=filters)) for one in (train, train + text))
+    filters = [
+        {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": max(4096, len(train) + len(text))}
+    ]
+    before, after = (
+        len(lzma.compress(one, lzma.FORMAT_RAW, filters=filters)) for one in (train, train + text)
+    )
     return 8 * (after - before)
 
 
@@ -138,4 +156,6 @@ def measure_baselines(train: str, text: str) -> Baselines:
     )
 
 
-read_baselines = partial(read_document, kind=Baselines, what="baselines in bits a character", stage="evaluate")
+read_baselines = partial(
+    read_document, kind=Baselines, what="baselines in bits a character", stage="evaluate"
+)

@@ -37,7 +37,9 @@ BLOCK_LEN = 500  # characters; docs/review.md says why
 MAX_BLOCKS = 10_000  # of a longer text, a block has twice as many characters, or four times, ...
 LEVEL = 0.05
 MIN_BLOCKS = 20  # of fewer, an interval would be too narrow
-NO_INTERVAL = "it has fewer than 10,000 characters, or `dvc repro evaluate` has to measure it by blocks"
+NO_INTERVAL = (
+    "it has fewer than 10,000 characters, or `dvc repro evaluate` has to measure it by blocks"
+)
 SEED_DEVIATION = 0.02  # nats per character: the largest of the recipes and texts that were measured (docs/review.md)
 
 Model = TypeVar("Model")
@@ -55,12 +57,16 @@ class Blocks(NamedTuple):
 
     def are_those_of(self, other: "Blocks") -> bool:
         """Whether both have the same blocks."""
-        return np.array_equal(self.start, other.start) and np.array_equal(self.num_chars, other.num_chars)
+        return np.array_equal(self.start, other.start) and np.array_equal(
+            self.num_chars, other.num_chars
+        )
 
 
 def blocks_of(nats_N: NDArray[np.float64], text: EncodedText) -> Blocks:
     """The blocks of a text, from the nats of each of its ids but the first."""
-    begins = np.flatnonzero(begins_character(np.asarray(text.ids), text.unit))  # the ids with which a character begins
+    begins = np.flatnonzero(
+        begins_character(np.asarray(text.ids), text.unit)
+    )  # the ids with which a character begins
     length = BLOCK_LEN
     while len(begins) > length * MAX_BLOCKS:
         length *= 2
@@ -82,7 +88,9 @@ def parse_blocks(table: str, where: object) -> Blocks:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # that it has no rows
-            start, num_chars, nats = np.loadtxt(io.StringIO(rows), delimiter=",", ndmin=2, unpack=True)
+            start, num_chars, nats = np.loadtxt(
+                io.StringIO(rows), delimiter=",", ndmin=2, unpack=True
+            )
         if head != ",".join(Blocks._fields) or not (np.isfinite(nats).all() and num_chars.all()):
             raise ValueError
     except (ValueError, UserWarning):
@@ -115,7 +123,7 @@ def mean_and_deviation(losses: Sequence[float]) -> str:
     return f"{statistics.fmean(losses):.4f}{deviation}"
 
 
-class Trained(NamedTuple):
+class RecipeLosses(NamedTuple):
     """The trainings of one recipe: a name for them, and of each its loss and its blocks, None where there are none."""
 
     name: str
@@ -138,8 +146,8 @@ class Trained(NamedTuple):
 class Difference(NamedTuple):
     """How much higher the loss of `other` is than the loss of `best`, in nats per character."""
 
-    best: Trained
-    other: Trained
+    best: RecipeLosses
+    other: RecipeLosses
     nats_per_char: float
     by_text: float | None
     """Half of the 95 % interval by blocks; None where blocks are missing or too few."""
@@ -182,22 +190,27 @@ class Difference(NamedTuple):
         if self.by_text is None:
             text = f"how much this text decides is unknown ({NO_INTERVAL})"
         more_seeds = f"{seeds}; the same sweep with --seeds {max(3, num_seeds + 1)} tells more"
-        reasons = [*([] if self.is_beyond_text else [text]), *([] if self.is_beyond_seeds else [more_seeds])]
+        reasons = [
+            *([] if self.is_beyond_text else [text]),
+            *([] if self.is_beyond_seeds else [more_seeds]),
+        ]
         return f"{lower} Not decided: {', and '.join(reasons)}."
 
 
-def compare(groups: Sequence[Trained]) -> list[Difference]:
+def compare(groups: Sequence[RecipeLosses]) -> list[Difference]:
     """Compare the recipe with the lowest loss with each other one; all were measured on the same text."""
     best = min(groups, key=lambda one: one.loss)
     return [difference(best, other, groups) for other in groups if other is not best]
 
 
-def compare_neighbors(groups: Sequence[Trained]) -> list[Difference]:
+def compare_neighbors(groups: Sequence[RecipeLosses]) -> list[Difference]:
     """Compare each recipe with the next one. `groups` are in the order of their losses, the lowest first."""
     return [difference(better, other, groups) for better, other in pairwise(groups)]
 
 
-def difference(best: Trained, other: Trained, groups: Sequence[Trained]) -> Difference:
+def difference(
+    best: RecipeLosses, other: RecipeLosses, groups: Sequence[RecipeLosses]
+) -> Difference:
     """Compare two of `groups`, whose seeds all tell how much seeds matter.
 
     The pair was found by looking, so the level is shared out over all pairs (Bonferroni).
@@ -227,14 +240,18 @@ def half_interval(first: Blocks, second: Blocks) -> float | None:
     return float(stdtrit(num_runs - 1, 1 - LEVEL / 2) * error)
 
 
-def explained_by_seeds(sizes: tuple[int, int], groups: Sequence[Sequence[float]], level: float = LEVEL) -> float:
+def explained_by_seeds(
+    sizes: tuple[int, int], groups: Sequence[Sequence[float]], level: float = LEVEL
+) -> float:
     """Return the largest difference of two means of losses that is no surprise at this level if only seeds differ.
 
     Student's test, with the variance within all `groups`. Few seeds say little about it. So where the deviation is no
     larger than what was measured elsewhere, that value is taken as known, if the result is smaller.
     """
     freedom = sum(len(losses) - 1 for losses in groups)
-    squares = sum((len(losses) - 1) * statistics.variance(losses) for losses in groups if len(losses) > 1)
+    squares = sum(
+        (len(losses) - 1) * statistics.variance(losses) for losses in groups if len(losses) > 1
+    )
     scale = math.sqrt(1 / sizes[0] + 1 / sizes[1])
     known = statistics.NormalDist().inv_cdf(1 - level / 2) * SEED_DEVIATION * scale
     if freedom == 0:

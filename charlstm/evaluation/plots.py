@@ -27,17 +27,29 @@ COLORS = (
 )  # fmt: skip
 MAX_PANELS = 9
 INK = "#010203"  # stands for the color of the page's text, whatever it is
-default_style = matplotlib.style.context("default", after_reset=True)  # whatever style a user has set: the same bytes
+default_style = matplotlib.style.context(
+    "default", after_reset=True
+)  # whatever style a user has set: the same bytes
 
 
 @default_style
-def plot_losses(path: Path, steps: pd.DataFrame, epochs: pd.DataFrame, *, compare_with_original: bool) -> None:
+def plot_losses(
+    path: Path, steps: pd.DataFrame, epochs: pd.DataFrame, *, compare_with_original: bool
+) -> None:
     """The loss curves as a PNG: training by step, validation by epoch, and the original's published validation."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     steps_per_epoch = epochs["step"].iloc[0]
-    axes.plot(steps["step"] / steps_per_epoch, steps["train_nats_per_char"], color="tab:blue", lw=1, label="training")
-    axes.plot(epochs["epoch"], epochs["val_nats_per_char"], "o-", color="tab:orange", label="validation")
+    axes.plot(
+        steps["step"] / steps_per_epoch,
+        steps["train_nats_per_char"],
+        color="tab:blue",
+        lw=1,
+        label="training",
+    )
+    axes.plot(
+        epochs["epoch"], epochs["val_nats_per_char"], "o-", color="tab:orange", label="validation"
+    )
     if compare_with_original:
         published = range(1, len(ORIGINAL_VAL_NATS_PER_CHAR) + 1)
         label = "validation, the original's published 2×256\n(sliding_100; its epochs read the text 100 times)"
@@ -66,7 +78,9 @@ def plot_sweep(
     """
     names = list(values[0])[:MAX_PANELS] or ["seeds"]
     columns = min(3, len(names))
-    figure = Figure(figsize=(1.5 + 3.5 * columns, 3.2 * -(-len(names) // columns)), layout="constrained")
+    figure = Figure(
+        figsize=(1.5 + 3.5 * columns, 3.2 * -(-len(names) // columns)), layout="constrained"
+    )
     for number, name in enumerate(names, 1):
         axes = figure.add_subplot(-(-len(names) // columns), columns, number)
         found = [one.get(name, "") for one in values]
@@ -74,13 +88,21 @@ def plot_sweep(
         for value, several, half in zip(found, losses, halves, strict=True):
             x = float(str(value)) if is_numeric else str(value)
             axes.scatter([x] * len(several), several, color=COLORS[0], alpha=0.6)
-            axes.errorbar([x], [fmean(several)], half, color=COLORS[1], marker="_", ms=12, capsize=4)
+            axes.errorbar(
+                [x], [fmean(several)], half, color=COLORS[1], marker="_", ms=12, capsize=4
+            )
         numbers = [float(str(one)) for one in found] if is_numeric else [0.0]
         if min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
             axes.set_xscale("log")
-        axes.set(xlabel=short_name(name), ylabel="nats per character" if number % columns == 1 or columns == 1 else "")
+        axes.set(
+            xlabel=short_name(name),
+            ylabel="nats per character" if number % columns == 1 or columns == 1 else "",
+        )
         axes.grid(alpha=0.3)
-    figure.suptitle("dots: seeds; orange: mean and, by this text, 95 % interval of its distance from the best", size=8)
+    figure.suptitle(
+        "dots: seeds; orange: mean and, by this text, 95 % interval of its distance from the best",
+        size=8,
+    )
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png", metadata={"Software": None})
 
@@ -91,12 +113,26 @@ def losses_svg(curves: Sequence[LossCurves]) -> Markup:
 
     It takes over the page's text color, has no legend and no text but numbers and the names of the axes.
     """
-    with matplotlib.rc_context({"svg.hashsalt": "charlstm", "svg.fonttype": "none"}):  # the fonts of the page
+    with matplotlib.rc_context(
+        {"svg.hashsalt": "charlstm", "svg.fonttype": "none"}
+    ):  # the fonts of the page
         figure = Figure(figsize=(8, 3.6), layout="constrained")
         axes = figure.add_subplot()
         for color, curve in zip(COLORS, curves, strict=False):
-            axes.plot([x for x, _ in curve.training], [y for _, y in curve.training], color=color, lw=1, alpha=0.5)
-            axes.plot([x for x, _ in curve.validation], [y for _, y in curve.validation], "o-", color=color, ms=4)
+            axes.plot(
+                [x for x, _ in curve.training],
+                [y for _, y in curve.training],
+                color=color,
+                lw=1,
+                alpha=0.5,
+            )
+            axes.plot(
+                [x for x, _ in curve.validation],
+                [y for _, y in curve.validation],
+                "o-",
+                color=color,
+                ms=4,
+            )
         lows = [y for curve in curves for _, y in (*curve.training, *curve.validation)]
         if lows:
             axes.set_ylim(min(lows) - 0.05, min(lows) + 1.0)
@@ -107,8 +143,12 @@ def losses_svg(curves: Sequence[LossCurves]) -> Markup:
         axes.spines[:].set_color(INK)
         axes.spines[["top", "right"]].set_visible(False)
         written = io.StringIO()
-        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            written, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
     svg = written.getvalue()
     # Without what belongs to a file of its own, or would change the page around it.
     foreign = r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->"
-    return Markup(re.sub(foreign, "", svg[svg.index("<svg") :], flags=re.DOTALL).replace(INK, "currentColor"))
+    return Markup(
+        re.sub(foreign, "", svg[svg.index("<svg") :], flags=re.DOTALL).replace(INK, "currentColor")
+    )

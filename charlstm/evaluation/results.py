@@ -15,7 +15,9 @@ from charlstm.files.atomic import write_text
 from charlstm.params import PublishedLoss
 
 HEADLINE = "stateful"  # the protocol whose loss names, orders and compares models
-TEST_PREFIX = "test_"  # of the test part, which no choice may see: what compares models leaves it out
+TEST_PREFIX = (
+    "test_"  # of the test part, which no choice may see: what compares models leaves it out
+)
 Kind = TypeVar("Kind")
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
@@ -62,7 +64,9 @@ class TextFigures(Document):
 def write_document(path: Path, document: Document, *, indent: int | None = None) -> None:
     """Write a document, compact unless it is indented."""
     separators = (",", ":") if indent is None else None
-    content = json.dumps(document.model_dump(mode="json"), allow_nan=False, indent=indent, separators=separators)
+    content = json.dumps(
+        document.model_dump(mode="json"), allow_nan=False, indent=indent, separators=separators
+    )
     write_text(path, content + "\n")
 
 
@@ -75,17 +79,23 @@ def read_document(path: Path, kind: type[Kind], what: str, stage: str) -> Kind:
     try:
         return TypeAdapter(kind).validate_python(json.loads(path.read_bytes()))
     except OSError as error:
-        raise CharlstmError(f"{path}: cannot read {what}: {error.strerror}; `dvc repro {stage}` writes it") from None
+        raise CharlstmError(
+            f"{path}: cannot read {what}: {error.strerror}; `dvc repro {stage}` writes it"
+        ) from None
     except (ValueError, RecursionError) as error:
         found = str(error)
         if isinstance(error, ValidationError):
             first = error.errors()[0]
             found = ": ".join(filter(None, [".".join(map(str, first["loc"]))[:100], first["msg"]]))
         advice = f"`dvc repro --force --single-item {stage}` rewrites it"
-        raise CharlstmError(f"{path}: expected {what}, found something else ({found}); {advice}") from None
+        raise CharlstmError(
+            f"{path}: expected {what}, found something else ({found}); {advice}"
+        ) from None
 
 
-def published_for(validation_sha256: str, reported: Mapping[str, Any] | None, unit: str) -> tuple[PublishedLoss, ...]:
+def published_for(
+    validation_sha256: str, reported: Mapping[str, Any] | None, unit: str
+) -> tuple[PublishedLoss, ...]:
     """The reported losses if this is the text that they were measured on, to the byte; else none.
 
     A model of bytes is compared by `stateful` alone: windows of bytes are shorter than those of characters.

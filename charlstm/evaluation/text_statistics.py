@@ -11,11 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from charlstm.evaluation.results import TextFigures
-from charlstm.model.protocols import LanguageModel, LossSum, char_losses
+from charlstm.model.protocols import LossSum, ScorableModel, char_losses
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 
-MAX_SEARCHED = 100_000_000  # characters of the training text, for copies and words: half a minute on one core
+MAX_SEARCHED = (
+    100_000_000  # characters of the training text, for copies and words: half a minute on one core
+)
 MIN_SPAN = 12  # characters; shorter ones are everywhere, and say nothing
 # A span that stands in the training text once or twice is a copy from 30 characters on. The last tenths of
 # Shakespeare, War and Peace and Dickens are no copies of the rest, and less than 1 % of them is in such spans. In
@@ -73,13 +75,17 @@ def held_out(val: str, like: Sequence[PromptedText]) -> list[PromptedText]:
     return passages
 
 
-def measure(passages: Sequence[PromptedText], train: str, model: LanguageModel, vocab: Vocab) -> list[Measured]:
+def measure(
+    passages: Sequence[PromptedText], train: str, model: ScorableModel, vocab: Vocab
+) -> list[Measured]:
     """Count in the text of each passage; `train` is the beginning of the training text, at most MAX_SEARCHED."""
     known = {one[0].casefold() for one in _words_in(train)}
     words = [words_of(*one) for one in passages]
     spans = copied_spans(train, [one.text for one in passages])
     return [
-        Measured(of_text, sum(word in known for word in of_text), copies, loss_of(one, model, vocab))
+        Measured(
+            of_text, sum(word in known for word in of_text), copies, loss_of(one, model, vocab)
+        )
         for one, of_text, copies in zip(passages, words, spans, strict=True)
     ]
 
@@ -93,16 +99,26 @@ def figures(measured: Sequence[Measured], temperature: float | None) -> TextFigu
         temperature=temperature,
         num_texts=len(measured),
         num_chars=num_chars,
-        known_words=_share(sum(one.num_known for one in measured), sum(len(one.words) for one in measured)),
+        known_words=_share(
+            sum(one.num_known for one in measured), sum(len(one.words) for one in measured)
+        ),
         distinct_bigrams=_share(sum(len(set(pairs)) for pairs in bigrams), sum(map(len, bigrams))),
-        longest_copied=max((span.length for span in spans if span.num_times <= MAX_TIMES), default=0),
-        copied=_share(sum(covered(span for span in one.spans if span.is_copied) for one in measured), num_chars),
-        phrases=_share(sum(covered(span for span in one.spans if span.is_phrase) for one in measured), num_chars),
+        longest_copied=max(
+            (span.length for span in spans if span.num_times <= MAX_TIMES), default=0
+        ),
+        copied=_share(
+            sum(covered(span for span in one.spans if span.is_copied) for one in measured),
+            num_chars,
+        ),
+        phrases=_share(
+            sum(covered(span for span in one.spans if span.is_phrase) for one in measured),
+            num_chars,
+        ),
         nats_per_char=_share(sum(one.loss.nats for one in measured), num_chars),
     )
 
 
-def loss_of(passage: PromptedText, model: LanguageModel, vocab: Vocab) -> LossSum:
+def loss_of(passage: PromptedText, model: ScorableModel, vocab: Vocab) -> LossSum:
     """The loss of the text, character by character after its prompt, which is read from a zero state, unscored."""
     nats_N, _ = char_losses(model, EncodedText(vocab.encode("".join(passage))), model.zero_state(1))
     return LossSum(math.fsum(nats_N[vocab.num_ids(passage.prompt) - 1 :]), len(passage.text))
@@ -111,12 +127,18 @@ def loss_of(passage: PromptedText, model: LanguageModel, vocab: Vocab) -> LossSu
 def words_of(prompt: str, text: str) -> list[str]:
     """The words, without regard to case, that begin in `text` after `prompt` and end before its end, which cuts one."""
     found = _words_in(prompt + text)
-    return [one[0].casefold() for one in found if len(prompt) <= one.start() and one.end() < len(prompt + text)]
+    return [
+        one[0].casefold()
+        for one in found
+        if len(prompt) <= one.start() and one.end() < len(prompt + text)
+    ]
 
 
 def _words_in(text: str) -> Iterator[re.Match[str]]:
     """Runs of letters, digits and underscores of any script, and their marks, which are no letters for `re`."""
-    marks = {one for one in set(text) if one in JOINERS or unicodedata.category(one).startswith("M")}
+    marks = {
+        one for one in set(text) if one in JOINERS or unicodedata.category(one).startswith("M")
+    }
     return re.finditer(rf"[\w{re.escape(''.join(sorted(marks)))}]+", text)
 
 
@@ -127,7 +149,9 @@ def copied_spans(train: str, texts: Sequence[str], min_len: int = MIN_SPAN) -> l
     """
     # The places in the training text of each window of the texts: spans grow from there.
     places: dict[str, list[int]] = {
-        text[start : start + min_len]: [] for text in texts for start in range(len(text) - min_len + 1)
+        text[start : start + min_len]: []
+        for text in texts
+        for start in range(len(text) - min_len + 1)
     }
     for start in range(len(train) - min_len + 1 if places else 0):
         if (window := train[start : start + min_len]) in places:
@@ -143,7 +167,9 @@ def _spans_of(text: str, train: str, places: dict[str, list[int]], min_len: int)
         if window + min_len <= end or not found:
             continue
         start, end = window, window + min_len
-        while start > 0 and (longer := _going_on(text[start - 1], train, found, start - 1 - window)):
+        while start > 0 and (
+            longer := _going_on(text[start - 1], train, found, start - 1 - window)
+        ):
             start, found = start - 1, longer
         while end < len(text) and (longer := _going_on(text[end], train, found, end - window)):
             end, found = end + 1, longer
@@ -153,7 +179,9 @@ def _spans_of(text: str, train: str, places: dict[str, list[int]], min_len: int)
 
 def _going_on(character: str, train: str, places: list[int], offset: int) -> list[int]:
     """The places that have the character at that offset."""
-    return [one for one in places if 0 <= one + offset < len(train) and train[one + offset] == character]
+    return [
+        one for one in places if 0 <= one + offset < len(train) and train[one + offset] == character
+    ]
 
 
 def covered(spans: Iterable[Span]) -> int:

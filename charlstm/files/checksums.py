@@ -15,7 +15,11 @@ def sha256(path: Path) -> str:
 
 
 SUMS = "SHA256SUMS"  # the checksums of a folder
-ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)  # no other time will find a file
+ABSENT = (
+    FileNotFoundError,
+    NotADirectoryError,
+    IsADirectoryError,
+)  # no other time will find a file
 
 
 def sums_of(file: Path) -> Path:
@@ -44,8 +48,13 @@ def read_sums(sums: Path) -> dict[str, str]:
         lines = [line.split("  ", 1) for line in sums.read_text(encoding="utf-8").splitlines()]
         return {name: digest for digest, name in lines}
     except (*ABSENT, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "expected a SHA-256, two spaces and a name in each line"
-        raise ChecksumError(f"{sums}: cannot read the checksums: {reason}; `dvc repro` writes them anew") from None
+        reason = (
+            getattr(error, "strerror", None)
+            or "expected a SHA-256, two spaces and a name in each line"
+        )
+        raise ChecksumError(
+            f"{sums}: cannot read the checksums: {reason}; `dvc repro` writes them anew"
+        ) from None
 
 
 def verify(sums: Path, names: Iterable[str]) -> None:

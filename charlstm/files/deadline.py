@@ -29,7 +29,10 @@ def answer_within(seconds: float, call: Callable[[], T]) -> T:
         if time.process_time() - worked > WORK_SECONDS:
             worked = time.process_time()
             since = time.monotonic()
-        if time.monotonic() - since >= seconds or time.monotonic() - began >= MOST_EXTENSION * seconds:
+        if (
+            time.monotonic() - since >= seconds
+            or time.monotonic() - began >= MOST_EXTENSION * seconds
+        ):
             raise TimeoutError(f"no answer within {seconds:g} s")
     return answer.result()
 

@@ -60,7 +60,12 @@ def _describe(error: Any, kind: "type[BaseModel]") -> str:  # noqa: ANN401  # py
         case "extra_forbidden":
             return f"{name} is not a parameter{did_you_mean(name, _names(kind))}"
         case _:
-            message = error["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("valid tuple", "list")
+            message = (
+                error["msg"]
+                .removeprefix("Value error, ")
+                .removeprefix("Input ")
+                .replace("valid tuple", "list")
+            )
             return f"{name} {message}, got {without_credentials(json.dumps(error['input'], default=str))[:60]}"
 
 

@@ -27,9 +27,13 @@ def exclusive(path: Path, what: str, waits: Callable[[], bool] = lambda: False) 
     holder, lock = Path(f"{path}.holder"), _lock(path)
     try:
         # Endless would be refused to a thread that holds it already, as a deadlock.
-        lock.acquire(timeout=threading.TIMEOUT_MAX, poll_interval=1, cancel_check=lambda: not waits())
+        lock.acquire(
+            timeout=threading.TIMEOUT_MAX, poll_interval=1, cancel_check=lambda: not waits()
+        )
     except Timeout:
-        raise LockedError(f"{what} is under way already, {_read(holder)}: wait for it, or stop it") from None
+        raise LockedError(
+            f"{what} is under way already, {_read(holder)}: wait for it, or stop it"
+        ) from None
     try:
         write_text(holder, f"in process {os.getpid()} on {socket.gethostname()}")
         yield

@@ -11,18 +11,24 @@ Advance = Callable[[int], object]  # told of each number of bytes that is done
 Check = Callable[[str], object]  # called with the SHA-256 of a file before it takes its place
 
 
-def read_pieces(path: Path, start: int = 0, end: int | None = None, advance: Advance | None = None) -> Iterator[bytes]:
+def read_pieces(
+    path: Path, start: int = 0, end: int | None = None, advance: Advance | None = None
+) -> Iterator[bytes]:
     """The bytes of a file from `start` to before `end`, in order; cuts fall anywhere."""
     with path.open("rb") as file:
         file.seek(start)
-        while piece := file.read(PIECE_BYTES if end is None else min(PIECE_BYTES, max(0, end - start))):
+        while piece := file.read(
+            PIECE_BYTES if end is None else min(PIECE_BYTES, max(0, end - start))
+        ):
             start += len(piece)
             yield piece
             if advance:
                 advance(len(piece))
 
 
-def write_pieces(path: Path, pieces: Iterable[bytes | memoryview], check: Check | None = None) -> str:
+def write_pieces(
+    path: Path, pieces: Iterable[bytes | memoryview], check: Check | None = None
+) -> str:
     """Write a file, whole or not at all; its SHA-256. What `check` or `pieces` raises leaves nothing behind."""
     found = hashlib.sha256()
     with atomic_file(path) as temporary, temporary.open("wb") as file:

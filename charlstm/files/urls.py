@@ -1,10 +1,7 @@
 """URLs as they may be shown: without the user, password, token or signature that they hold. Those of SQLite files."""
 
 import logging
-import os
 import re
-from pathlib import Path
-from urllib.parse import quote, unquote
 
 # After `//`: what holds a `:` or an `@` before the path, up to the last `@`, since an unencoded password may hold any
 # character. So `//host:80/a@b` counts as a password.
@@ -35,22 +32,3 @@ def hide_credentials(record: logging.LogRecord) -> bool:
     """A filter for the logger of a library that does not hide them itself."""
     record.msg, record.args = without_credentials(record.getMessage()), ()
     return True
-
-
-# As it is in a URI: what is printed, but for `?`, which begins a query, and `%`, which SQLAlchemy decodes.
-_PLAIN = "".join(chr(code) for code in range(32, 127) if chr(code) not in "%?")
-
-
-def sqlite_uri(file: Path) -> str:
-    """The URI of the database in `file`, whatever characters its path has."""
-    path = quote(os.fsencode(file), safe=_PLAIN)
-    # Of what begins with `sqlite:///`, MLflow makes the folder, under the name as it is in the URI.
-    return f"sqlite:///{path}" if path == str(file) else f"sqlite+pysqlite:///{path}"
-
-
-def sqlite_file(uri: str) -> Path | None:
-    """The file of a database, as SQLAlchemy reads its URI; None if the URI is of something else."""
-    match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
-    if match is None or match[1].startswith((":memory:", "file:")):
-        return None
-    return Path(unquote(match[1], errors="surrogateescape"))

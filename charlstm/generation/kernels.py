@@ -32,12 +32,18 @@ LEVELS: Final = 127  # of a weight or an activation, on either side of 0
 FRACTION_BITS: Final = 12  # of the argument of a table of 2^x
 LOWEST: Final = -1000  # binary logarithm of the smallest probability, relative to the largest
 PER_NAT: Final = math.log2(math.e) * 2**FRACTION_BITS
-MAX_FACTOR: Final = 1e60  # brings any difference of two float32 numbers below the smallest probability
+MAX_FACTOR: Final = (
+    1e60  # brings any difference of two float32 numbers below the smallest probability
+)
 # e^x has no one way of rounding, so probabilities come from a table of 2^x: each is within 0.01 % of the exact one.
 # It has 30 binary places, so that the last bit of a mathematical library decides nothing.
-FRACTIONS: Final = np.floor(np.exp2(np.arange(2**FRACTION_BITS) / 2**FRACTION_BITS) * 2**30 + 0.5) / 2**30
+FRACTIONS: Final = (
+    np.floor(np.exp2(np.arange(2**FRACTION_BITS) / 2**FRACTION_BITS) * 2**30 + 0.5) / 2**30
+)
 POWERS: Final = np.ldexp(1.0, np.arange(LOWEST, 1))
-FIRST_STEP: Final = 0.5 - LOWEST * 2**FRACTION_BITS  # that of the largest logit; 0.5 is for rounding
+FIRST_STEP: Final = (
+    0.5 - LOWEST * 2**FRACTION_BITS
+)  # that of the largest logit; 0.5 is for rounding
 TILE: Final = 4  # rows and columns of a product at once
 MAX_EXACT_COLUMNS: Final = 2**24 // LEVELS**2  # float32 has all whole numbers up to 2^24
 
@@ -104,7 +110,12 @@ class Rules(NamedTuple):
     def of(cls, rules: Sequence[Sampling], vocab_size: int) -> "Rules":
         """The rules of several rows, one for each of `rules`."""
         return cls(
-            np.array([min(PER_NAT / rule.temperature, MAX_FACTOR) if rule.temperature else 0.0 for rule in rules]),
+            np.array(
+                [
+                    min(PER_NAT / rule.temperature, MAX_FACTOR) if rule.temperature else 0.0
+                    for rule in rules
+                ]
+            ),
             np.array([rule.min_p for rule in rules], np.float64),
             np.array([min(rule.top_k or vocab_size, vocab_size) for rule in rules], np.int64),
             np.array([rule.top_p if rule.top_p < 1 else math.inf for rule in rules]),
@@ -118,7 +129,9 @@ class Rules(NamedTuple):
 
 # Functions that only compiled code calls; the sums of the second kind are exact, so the compiler may order them.
 part = numba.njit(error_model="numpy", no_cpython_wrapper=True)
-any_order = numba.njit(error_model="numpy", fastmath={"contract", "reassoc"}, no_cpython_wrapper=True)
+any_order = numba.njit(
+    error_model="numpy", fastmath={"contract", "reassoc"}, no_cpython_wrapper=True
+)
 
 
 def entry(function: Callable[..., None]) -> Callable[..., None]:
@@ -135,7 +148,11 @@ def entry(function: Callable[..., None]) -> Callable[..., None]:
 @part
 def multiply(model: PackedModel, number: int, inputs_RQ: Int16) -> Float:
     """Matrix `number` times each row of inputs, as exact sums (R, N)."""
-    num_rows, num_outputs, num_columns = len(inputs_RQ), model.sizes_M2[number, 0], model.sizes_M2[number, 1]
+    num_rows, num_outputs, num_columns = (
+        len(inputs_RQ),
+        model.sizes_M2[number, 0],
+        model.sizes_M2[number, 1],
+    )
     sums_RN, num_tiled = np.zeros((num_rows, num_outputs), np.float32), 0
     if num_rows >= TILE and num_columns <= MAX_EXACT_COLUMNS:
         floats_RQ, num_tiled = inputs_RQ.astype(np.float32), num_rows - num_rows % TILE
@@ -202,7 +219,9 @@ def eight_bits(values_K: Float, inputs_Q: Int16) -> np.float32:
 
 
 @part
-def read_one(model: PackedModel, ids_RT: Ids, position: int, hidden_RLH: Int8, cell_RLH: Float) -> None:
+def read_one(
+    model: PackedModel, ids_RT: Ids, position: int, hidden_RLH: Int8, cell_RLH: Float
+) -> None:
     """Read one character in each row."""
     num_rows, num_layers, size = hidden_RLH.shape
     inputs_RQ = np.zeros((num_rows, model.by_row_MPQ.shape[2]), np.int16)
@@ -215,18 +234,37 @@ def read_one(model: PackedModel, ids_RT: Ids, position: int, hidden_RLH: Int8, c
         sums_RG = multiply(model, layer, inputs_RQ)
         for row in range(num_rows):
             base_G = model.upper_LG[below] if layer > 0 else model.first_VG[ids_RT[row, position]]
-            gate(model, sums_RG[row], model.scales_MP[layer], base_G, hidden_RLH[row, layer], cell_RLH[row, layer])
+            gate(
+                model,
+                sums_RG[row],
+                model.scales_MP[layer],
+                base_G,
+                hidden_RLH[row, layer],
+                cell_RLH[row, layer],
+            )
 
 
 @part
-def gate(model: PackedModel, gates_G: Float, scales_P: Float, base_G: Float, hidden_H: Int8, cell_H: Float) -> None:
+def gate(
+    model: PackedModel,
+    gates_G: Float,
+    scales_P: Float,
+    base_G: Float,
+    hidden_H: Int8,
+    cell_H: Float,
+) -> None:
     """Update one layer of one row: c = f c + i g, h = o tanh(c)."""
     size = len(hidden_H)
     for index in range(4 * size):
         gates_G[index] = gates_G[index] * scales_P[index] + base_G[index]
     look_up(model.gate_table, gates_G[: 3 * size], ZERO)
     look_up(model.gate_table, gates_G[3 * size :], FIRST_OF_TANH)
-    input_H, forget_H, output_H, candidate_H = gates_G[:size], gates_G[size:], gates_G[2 * size :], gates_G[3 * size :]
+    input_H, forget_H, output_H, candidate_H = (
+        gates_G[:size],
+        gates_G[size:],
+        gates_G[2 * size :],
+        gates_G[3 * size :],
+    )
     levels_H = np.empty(size, np.float32)
     for unit in range(size):
         cell_H[unit] = forget_H[unit] * cell_H[unit] + input_H[unit] * candidate_H[unit]
@@ -249,7 +287,9 @@ def predict(model: PackedModel, hidden_RLH: Int8) -> Float:
         inner_RF = multiply(model, head - 2, inputs_RQ)
         for row in range(num_rows):
             for unit in range(inner_RF.shape[1]):
-                inner_RF[row, unit] = inner_RF[row, unit] * model.scales_MP[head - 2, unit] + MIDDLE_F32
+                inner_RF[row, unit] = (
+                    inner_RF[row, unit] * model.scales_MP[head - 2, unit] + MIDDLE_F32
+                )
             look_up(model.gelu_table, inner_RF[row], ZERO)
             factors_R[row] = eight_bits(inner_RF[row], inputs_RQ[row])
         outer_RH = multiply(model, head - 1, inputs_RQ)
@@ -270,7 +310,9 @@ def predict(model: PackedModel, hidden_RLH: Int8) -> Float:
 
 
 @part
-def draw(model: PackedModel, logits_V: Float, rules: Rules, row: int, uniform: float, utf8_R: Ids) -> int:
+def draw(
+    model: PackedModel, logits_V: Float, rules: Rules, row: int, uniform: float, utf8_R: Ids
+) -> int:
     """The id of one character, by the rule of `row`.
 
     Where the row's text is of bytes, only those are drawn from that keep it valid UTF-8, as if there were no others.
@@ -283,7 +325,10 @@ def draw(model: PackedModel, logits_V: Float, rules: Rules, row: int, uniform: f
             likeliest = index
     drawn, total, sum_so_far = likeliest, 0.0, 0.0
     if not rules.is_greedy_R[row]:
-        drawn, probable_V = 0, relative_probabilities(model, logits_V, logits_V[likeliest], rules, row)
+        drawn, probable_V = (
+            0,
+            relative_probabilities(model, logits_V, logits_V[likeliest], rules, row),
+        )
         for probable in probable_V:
             total += probable
         for probable in probable_V:
@@ -295,7 +340,9 @@ def draw(model: PackedModel, logits_V: Float, rules: Rules, row: int, uniform: f
 
 
 @part
-def relative_probabilities(model: PackedModel, logits_V: Float, largest: np.float32, rules: Rules, row: int) -> Double:
+def relative_probabilities(
+    model: PackedModel, logits_V: Float, largest: np.float32, rules: Rules, row: int
+) -> Double:
     """Probabilities relative to the likeliest one, 2^x from tables; 0 for what the rule leaves out."""
     probable_V, top_k = np.zeros(len(logits_V), np.float64), min(rules.top_k_R[row], len(logits_V))
     for index in range(len(logits_V)):
@@ -369,7 +416,9 @@ def advance(
 
 
 @entry
-def score(model: PackedModel, ids_RT: Ids, hidden_RLH: Int8, cell_RLH: Float, logits_RTV: Float) -> None:
+def score(
+    model: PackedModel, ids_RT: Ids, hidden_RLH: Int8, cell_RLH: Float, logits_RTV: Float
+) -> None:
     """Read all ids, and write the logits after each into `logits_RTV`."""
     for position in range(ids_RT.shape[1]):
         read_one(model, ids_RT, position, hidden_RLH, cell_RLH)

@@ -27,7 +27,12 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.layers import stacked
 
 FINEST: Final = 2.0**-8  # of a step; float32 adds such parts to an index without rounding
-TABLE_GATES: Final = ("input_gate", "forget_gate", "output_gate", "candidate")  # those of one function together
+TABLE_GATES: Final = (
+    "input_gate",
+    "forget_gate",
+    "output_gate",
+    "candidate",
+)  # those of one function together
 
 
 class Matrix(NamedTuple):
@@ -87,7 +92,10 @@ def quantize(model: CharLSTM) -> QuantizedModel:
         from_input, from_hidden, bias = (part.numpy() for part in parts)
         base_VG, columns = bias[None].astype(np.float64), [from_input, from_hidden]
         if not layers:  # what a character adds is computed once for all
-            base_VG, columns = base_VG + _product(weights["embedding.weight"].numpy(), from_input), [from_hidden]
+            base_VG, columns = (
+                base_VG + _product(weights["embedding.weight"].numpy(), from_input),
+                [from_hidden],
+            )
         matrix = _rounded(np.concatenate(columns, 1), STEPS_PER_UNIT / LEVELS)
         layers.append(Layer(matrix, *_fixed_point(base_VG * STEPS_PER_UNIT)))
     up = down = None
@@ -95,7 +103,9 @@ def quantize(model: CharLSTM) -> QuantizedModel:
         up = _rounded(weights["feed_forward.up.weight"].numpy(), STEPS_PER_UNIT / LEVELS)
         down = _rounded(weights["feed_forward.down.weight"].numpy(), 1 / LEVELS)
     head = _rounded(weights["head.weight"].numpy(), 1 / LEVELS)
-    return QuantizedModel(layers, up, down, head, weights["head.bias"].numpy().copy(), model.shape.hidden_size)
+    return QuantizedModel(
+        layers, up, down, head, weights["head.bias"].numpy().copy(), model.shape.hidden_size
+    )
 
 
 def _rounded(weight_NK: Float, factor: float) -> Matrix:
@@ -115,7 +125,9 @@ def _fixed_point(steps_VG: NDArray[np.float64]) -> tuple[NDArray[np.int16], floa
 
 def _product(rows_VE: Float, weight_GE: Float) -> NDArray[np.float64]:
     """`rows @ weight.T` in float64, in which products of float32 are exact; always added in the same order."""
-    rows_EV, weight_EG = (torch.from_numpy(matrix).double().t().contiguous() for matrix in (rows_VE, weight_GE))
+    rows_EV, weight_EG = (
+        torch.from_numpy(matrix).double().t().contiguous() for matrix in (rows_VE, weight_GE)
+    )
     total_VG = torch.zeros(len(rows_VE), len(weight_GE), dtype=torch.float64)
     for row_V, row_G in zip(rows_EV, weight_EG, strict=True):
         total_VG.addr_(row_V, row_G)
@@ -129,5 +141,7 @@ def _table(values: NDArray[np.float64]) -> Float:
 
 ARGUMENTS: Final = (np.arange(TABLE_LEN) - TABLE_LEN // 2) / STEPS_PER_UNIT
 TANH: Final = _table(np.tanh(ARGUMENTS))
-GATE_TABLE: Final = np.concatenate([_table(1 / (1 + np.exp(-ARGUMENTS))), TANH])  # sigmoid, and tanh for the candidate
+GATE_TABLE: Final = np.concatenate(
+    [_table(1 / (1 + np.exp(-ARGUMENTS))), TANH]
+)  # sigmoid, and tanh for the candidate
 GELU: Final = _table(np.array([x * 0.5 * (1 + math.erf(x / math.sqrt(2))) for x in ARGUMENTS]))

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator
 
 from charlstm.evaluation.results import Count, Document, read_document
-from charlstm.interpretation.labels import Floats, Label, labels_of
+from charlstm.interpretation.correlation import Cells, effect_and_p, ranks, weights
+from charlstm.interpretation.excerpt import EXCERPT_LEN, excerpt_start, levels
+from charlstm.interpretation.labels import Label, labels_of
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.text.vocabulary import Ids, Vocab
 
@@ -27,11 +29,11 @@ MIN_HALF, MAX_HALF = 2_000, 50_000  # characters
 MIN_CHARS = WARM_UP + 2 * MIN_HALF
 MAX_CELL_STATES = 2**26  # of both halves, two bytes each: bounds memory
 MIN_FALLS = 5  # from yes to no, or to a smaller number
-MIN_SHIFT = 500  # characters
 SIGNIFICANT = 0.05  # for all labels together
 CELLS, CELLS_TABLE = "cells.json", "cells.csv"
-Cells = NDArray[np.float16]
-Rounded = Annotated[float, AfterValidator(lambda value: float(f"{value:.4g}"))]  # more would depend on the machine
+Rounded = Annotated[
+    float, AfterValidator(lambda value: float(f"{value:.4g}"))
+]  # more would depend on the machine
 
 
 class Tracked(Document):
@@ -74,8 +76,12 @@ read_cells = partial(read_document, kind=CellsDocument, what="what cells track",
 
 def cells_table(document: CellsDocument) -> pd.DataFrame:
     """A row for each label."""
-    columns = [name for name in Tracked.model_fields if name not in ("meaning", "excerpt", "levels")]
-    return pd.DataFrame([one.model_dump(include=set(columns)) for one in document.tested], columns=columns)
+    columns = [
+        name for name in Tracked.model_fields if name not in ("meaning", "excerpt", "levels")
+    ]
+    return pd.DataFrame(
+        [one.model_dump(include=set(columns)) for one in document.tested], columns=columns
+    )
 
 
 def analyse_cells(model: CharLSTM, vocab: Vocab, ids: Ids) -> CellsDocument:
@@ -101,7 +107,9 @@ def analyse_cells(model: CharLSTM, vocab: Vocab, ids: Ids) -> CellsDocument:
         return nothing("no label varies enough in both halves of the text")
     cells_UN = cell_states(model, read)
     tested = find(cells_UN, labels, vocab.decode(read[-half:].tolist()), model.shape.hidden_size)
-    return CellsDocument(schema_version=2, reason=None, num_cells=num_cells, num_chars=half, tested=tested)
+    return CellsDocument(
+        schema_version=2, reason=None, num_cells=num_cells, num_chars=half, tested=tested
+    )
 
 
 def varies(values_N: NDArray[np.generic]) -> bool:
@@ -116,7 +124,9 @@ def cell_states(model: CharLSTM, ids: Ids) -> Cells:
     The text is read as rows of ROW_LEN, side by side, each after the WARM_UP characters before it.
     """
     starts_B = np.arange(0, len(ids) - WARM_UP, ROW_LEN)
-    rows_BT = torch.from_numpy(ids[starts_B[:, None] + np.arange(WARM_UP + ROW_LEN)].astype(np.int64))
+    rows_BT = torch.from_numpy(
+        ids[starts_B[:, None] + np.arange(WARM_UP + ROW_LEN)].astype(np.int64)
+    )
     rows_BT = rows_BT.to(model.head.weight.device)
     state = model.zero_state(len(rows_BT))
     cells_TLBH = torch.empty((ROW_LEN, *state.cell.shape), dtype=torch.float16)
@@ -144,7 +154,9 @@ def find(cells_UN: Cells, labels: list[Label], second_half: str, hidden_size: in
         cell = int(np.abs(found_U).argmax())
         cell_N, values_N = cells_UN[cell, half:], label.values_N[half:]
         effect, p_value = effect_and_p(cell_N, values_N)
-        is_confirmed = found_U[cell] * effect > 0 and p_value <= SIGNIFICANT / len(labels)  # after Bonferroni
+        is_confirmed = found_U[cell] * effect > 0 and p_value <= SIGNIFICANT / len(
+            labels
+        )  # after Bonferroni
         start = excerpt_start(values_N, line_starts)
         shown = slice(start, start + EXCERPT_LEN if is_confirmed else start)
         tested.append(
@@ -163,65 +175,3 @@ def find(cells_UN: Cells, labels: list[Label], second_half: str, hidden_size: in
             )
         )
     return sorted(tested, key=lambda one: (not one.is_confirmed, -abs(one.effect_again)))
-
-
-# How strongly a cell goes with a label: a rank correlation, which asks for no unit and no shape of the relation.
-#
-# For a number it is Spearman's, in which ties of the cell count against it. For yes or no it is 2 AUC - 1 (the
-# rank-biserial correlation, Cureton 1956): how much oftener the cell is higher where the label holds than lower.
-
-
-def ranks(values_N: NDArray[np.generic]) -> Floats:
-    """Ranks of numbers, less their mean; equal numbers share one."""
-    ranks_N = pd.Series(values_N.astype(np.float32)).rank().to_numpy(np.float64)
-    centered_N: Floats = ranks_N - ranks_N.mean()
-    return centered_N
-
-
-def weights(values_N: NDArray[np.generic]) -> Floats:
-    """What gives the effect of a label that varies, multiplied with the `ranks` of a cell."""
-    num_chars = len(values_N)
-    if values_N.dtype == np.bool_:
-        share = np.count_nonzero(values_N) / num_chars
-        weights_N: Floats = np.where(values_N, 1 / share, -1 / (1 - share)) * 2 / num_chars**2
-    else:
-        weights_N = ranks(values_N)
-        weights_N /= np.linalg.norm(weights_N) * np.linalg.norm(ranks(np.arange(num_chars)))
-    return weights_N
-
-
-def effect_and_p(cell_N: Cells, values_N: NDArray[np.generic]) -> tuple[float, float]:
-    """A cell's effect, and how often it is as large with the label moved along the text, round from end to start.
-
-    Neighboring characters are alike, so labels that are shuffled one by one would make anything significant. Moved
-    ones are as alike as before, and only their relation to the cell is lost.
-    """
-    spectrum = np.fft.rfft(ranks(cell_N)) * np.conj(np.fft.rfft(weights(values_N)))
-    moved_N = np.fft.irfft(spectrum, len(cell_N))  # by 0, 1, ... characters
-    moved_S = np.abs(moved_N[MIN_SHIFT : len(moved_N) - MIN_SHIFT + 1])
-    return float(moved_N[0]), (1 + int((moved_S >= abs(moved_N[0])).sum())) / (1 + len(moved_S))
-
-
-# A text colored by what a cell did in it. States are c, not tanh(c): a counter may count on where tanh has long been 1.
-
-EXCERPT_LEN = 1_000  # characters
-FULL = 100  # the level of an extreme state
-
-
-def excerpt_start(values_N: NDArray[np.generic], line_starts: list[int]) -> int:
-    """The first line whose EXCERPT_LEN characters show a label: it varies half as much as where it varies most.
-
-    The choice knows nothing of any cell.
-    """
-    ranks_N = ranks(values_N)
-    starts = [start for start in line_starts if start + EXCERPT_LEN <= len(ranks_N)]
-    variances = np.array([ranks_N[start : start + EXCERPT_LEN].var() for start in starts])
-    return starts[int(np.argmax(variances >= variances.max() / 2))]
-
-
-def levels(cell_N: Cells, shown: slice) -> list[int]:
-    """States from -FULL to FULL: 0 is the median of all, FULL as far from it as the 1st or the 99th percentile."""
-    states_N = cell_N.astype(np.float32)
-    low, median, high = np.quantile(states_N, (0.01, 0.5, 0.99))
-    scale = max(high - median, median - low, np.finfo(np.float32).tiny)
-    return [int(one) for one in np.rint((states_N[shown] - median) / scale * FULL).clip(-FULL, FULL)]

@@ -54,10 +54,16 @@ def labels_of(ids_N: Ids, vocab: Vocab) -> list[Label]:
     line_position = _since(is_newline)
     is_speaker_line = _on_lines_that_end_with(at(lambda one: one == ":"), is_newline)
     return [
-        Label("inside quotes", "within quotation marks", is_in_straight | _inside(at, "Pi", "Pf", is_blank_line)),
+        Label(
+            "inside quotes",
+            "within quotation marks",
+            is_in_straight | _inside(at, "Pi", "Pf", is_blank_line),
+        ),
         Label("inside brackets", "within (, [ or {", _inside(at, "Ps", "Pe", is_blank_line)),
         Label("line position", "characters since the line began", line_position),
-        Label("lines since a blank line", "counted from 0", _count_since(is_newline, is_blank_line)),
+        Label(
+            "lines since a blank line", "counted from 0", _count_since(is_newline, is_blank_line)
+        ),
         Label("speaker line", "on a line that ends with a colon", is_speaker_line),
         Label(
             "position in the name",
@@ -74,7 +80,9 @@ def labels_of(ids_N: Ids, vocab: Vocab) -> list[Label]:
         Label("word length", "characters of the word so far, 0 between words", word_length),
         Label("letter", "a letter of any script", is_letter),
         Label("digit", "a decimal digit", at(str.isdecimal)),
-        Label("indentation", "blanks that the line began with so far", _indentation(at, is_newline)),
+        Label(
+            "indentation", "blanks that the line began with so far", _indentation(at, is_newline)
+        ),
         Label("sentence end", "a full stop, or another mark that ends a sentence", is_stop),
         Label("sentence position", "characters since a sentence ended", _since(is_stop)),
     ]
@@ -109,9 +117,17 @@ def _inside(at: Property, opening: str, closing: str, starts_N: Flags) -> Flags:
     What closes nothing counts for nothing. The right single quote is an apostrophe far more often than it closes
     anything, so it and its twin do not count.
     """
-    opened = at(lambda one: unicodedata.category(one) == opening and one != "\N{LEFT SINGLE QUOTATION MARK}")
-    closed = at(lambda one: unicodedata.category(one) == closing and one != "\N{RIGHT SINGLE QUOTATION MARK}")
-    grounds_N = np.cumsum(starts_N) * -(len(starts_N) + 1)  # a part's, deeper than any depth of the part before
+    opened = at(
+        lambda one: unicodedata.category(one) == opening and one != "\N{LEFT SINGLE QUOTATION MARK}"
+    )
+    closed = at(
+        lambda one: (
+            unicodedata.category(one) == closing and one != "\N{RIGHT SINGLE QUOTATION MARK}"
+        )
+    )
+    grounds_N = np.cumsum(starts_N) * -(
+        len(starts_N) + 1
+    )  # a part's, deeper than any depth of the part before
     depths_N = _reset(np.cumsum(opened.astype(np.int64) - closed), starts_N) + grounds_N
     is_inside: Flags = depths_N > np.minimum.accumulate(np.minimum(depths_N, grounds_N))
     return is_inside

@@ -37,7 +37,9 @@ class Score:
         self.text, self.char_nats, self._total = text, char_nats, total
 
     def __repr__(self) -> str:
-        return f"<charlstm.Score of {self.num_chars:,} characters: {self.nats_per_char:.4f} nats/char>"
+        return (
+            f"<charlstm.Score of {self.num_chars:,} characters: {self.nats_per_char:.4f} nats/char>"
+        )
 
     def __iter__(self) -> Iterator[tuple[str, float]]:
         """Each character with its nats."""
@@ -74,8 +76,12 @@ class Score:
         starts_U = np.array([start for start, _ in bounds])
         is_scored_N = np.isfinite(self.char_nats)
         counts_U = np.add.reduceat(is_scored_N.astype(np.int64), starts_U)
-        means_U = np.add.reduceat(np.where(is_scored_N, self.char_nats, 0.0), starts_U) / np.maximum(counts_U, 1)
-        order = [index for index in np.argsort(-means_U, kind="stable") if counts_U[index] >= MIN_CHARS]
+        means_U = np.add.reduceat(
+            np.where(is_scored_N, self.char_nats, 0.0), starts_U
+        ) / np.maximum(counts_U, 1)
+        order = [
+            index for index in np.argsort(-means_U, kind="stable") if counts_U[index] >= MIN_CHARS
+        ]
         passages = []
         for index in order[:num_passages]:
             start, end = bounds[index]

@@ -34,9 +34,13 @@ class CharLSTM(nn.Module):
         if shape.embedding_size == 0:  # one-hot: the identity, never trained
             nn.init.eye_(self.embedding.weight).requires_grad_(False)
         input_sizes = [shape.input_size] + [shape.hidden_size] * (shape.num_layers - 1)
-        self.layers = nn.ModuleList(LAYERS[implementation](size, shape.hidden_size) for size in input_sizes)
+        self.layers = nn.ModuleList(
+            LAYERS[implementation](size, shape.hidden_size) for size in input_sizes
+        )
         self.feed_forward = (
-            FeedForward(shape.hidden_size, shape.feed_forward_size) if shape.feed_forward_size else nn.Identity()
+            FeedForward(shape.hidden_size, shape.feed_forward_size)
+            if shape.feed_forward_size
+            else nn.Identity()
         )
         self.head = nn.Linear(shape.hidden_size, shape.vocab_size)
 
@@ -96,7 +100,9 @@ class CharLSTM(nn.Module):
 
     def zero_state(self, num_rows: int) -> LSTMState:
         """The state (L, B, H) before anything was read, on the model's device and in its dtype."""
-        zeros_LBH = self.head.weight.new_zeros((self.shape.num_layers, num_rows, self.shape.hidden_size))
+        zeros_LBH = self.head.weight.new_zeros(
+            (self.shape.num_layers, num_rows, self.shape.hidden_size)
+        )
         return LSTMState(zeros_LBH, zeros_LBH)
 
 

@@ -40,7 +40,8 @@ class DropoutMasks(NamedTuple):
     def rows(self, rows: slice) -> "DropoutMasks":
         """The masks of some of the rows."""
         embedding, *between, output = (
-            None if mask is None else mask[..., rows, :] for mask in (self.embedding, *self.between_layers, self.output)
+            None if mask is None else mask[..., rows, :]
+            for mask in (self.embedding, *self.between_layers, self.output)
         )
         return DropoutMasks(embedding, tuple(between), output)
 

@@ -18,7 +18,11 @@ Initialization = Literal["orthogonal", "uniform"]
 
 @torch.no_grad()
 def initial_weights(
-    shape: ModelShape, initialization: Initialization, *, forget_gate_bias: float, generator: torch.Generator
+    shape: ModelShape,
+    initialization: Initialization,
+    *,
+    forget_gate_bias: float,
+    generator: torch.Generator,
 ) -> dict[str, Tensor]:
     """A fresh `state_dict` in fp32.
 
@@ -43,7 +47,12 @@ def initial_weights(
         nn.init.normal_(model.embedding.weight, generator=generator)
     for layer in model.layers:
         cell = cast(GatesLayer, layer).cell
-        for gate in (cell.forget_gate, cell.input_gate, cell.candidate, cell.output_gate):  # draws are in this order
+        for gate in (
+            cell.forget_gate,
+            cell.input_gate,
+            cell.candidate,
+            cell.output_gate,
+        ):  # draws are in this order
             draw(gate.from_input)
             if is_orthogonal:
                 nn.init.orthogonal_(gate.from_hidden.weight, generator=generator)

@@ -62,7 +62,9 @@ class FusedLayer(nn.Module):
             hidden_TBH, (hidden_1BH, cell_1BH) = self.lstm(x_TBI, start)
         return hidden_TBH, LSTMState(hidden_1BH[0], cell_1BH[0])
 
-    def _in(self, dtype: torch.dtype, x_TBI: Tensor, start: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def _in(
+        self, dtype: torch.dtype, x_TBI: Tensor, start: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The call that `nn.LSTM` makes, in another dtype."""
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         weights = [self.lstm.get_parameter(name) for name in names]
@@ -82,7 +84,9 @@ class FusedLayer(nn.Module):
         )
 
 
-def _split_into_gates(layer: nn.Module, weights: dict[str, Tensor], prefix: str, _: Mapping[str, Any]) -> None:
+def _split_into_gates(
+    layer: nn.Module, weights: dict[str, Tensor], prefix: str, _: Mapping[str, Any]
+) -> None:
     """After `state_dict()`: nn.LSTM's stacked weights become the gates' names."""
     del weights[f"{prefix}lstm.bias_hh_l0"]
     of_all_gates = {
@@ -99,7 +103,9 @@ def _join_gates(layer: nn.Module, weights: dict[str, Tensor], prefix: str, *_: o
     """Before `load_state_dict()`: the gates' names become nn.LSTM's stacked weights."""
 
     def stack(name: str) -> Tensor:
-        return torch.cat([weights.pop(f"{prefix}{gate_name}") for gate_name in gate_weight_names(name)])
+        return torch.cat(
+            [weights.pop(f"{prefix}{gate_name}") for gate_name in gate_weight_names(name)]
+        )
 
     weights[f"{prefix}lstm.weight_ih_l0"] = stack("from_input.weight")
     weights[f"{prefix}lstm.weight_hh_l0"] = stack("from_hidden.weight")

@@ -52,7 +52,11 @@ class SummedLoss(nn.Module):
         pieces = [slice(start, start + size) for start in range(0, len(targets_N), size)]
         nats = [
             checkpoint(
-                self._nats_of, features_NH[piece], targets_N[piece], use_reentrant=False, preserve_rng_state=False
+                self._nats_of,
+                features_NH[piece],
+                targets_N[piece],
+                use_reentrant=False,
+                preserve_rng_state=False,
             )
             for piece in pieces
         ]
@@ -68,7 +72,10 @@ def summed_nats(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
     Logits may be S copies (S B, T, V) of the targets' rows. The result is then the mean of the copies.
     """
     num_copies = len(logits_BTV) // len(targets_BT)
-    return _cross_entropy(logits_BTV.flatten(0, 1), targets_BT.repeat(num_copies, 1).flatten()) / num_copies
+    return (
+        _cross_entropy(logits_BTV.flatten(0, 1), targets_BT.repeat(num_copies, 1).flatten())
+        / num_copies
+    )
 
 
 def _cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ noticed before a weight is used.
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +17,13 @@ from charlstm.errors import CharlstmError
 from charlstm.files.atomic import atomic_folder
 from charlstm.files.checksums import sha256
 from charlstm.model.char_lstm import CharLSTM, Implementation
-from charlstm.model.shape import CONFIG, WEIGHTS, ModelShape, gate_weight_names
-from charlstm.text.vocabulary import VOCAB, Vocab, load_vocab
+from charlstm.model.shape import CONFIG, WEIGHTS, ModelShape
+from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary_file import VOCAB, load_vocab
 
-MAX_WEIGHT = 1e9  # on either side of 0, far above what training makes; sums of products of two stay in fp32
+MAX_WEIGHT = (
+    1e9  # on either side of 0, far above what training makes; sums of products of two stay in fp32
+)
 
 
 class TrainedModel(NamedTuple):
@@ -35,12 +37,21 @@ class TrainedModel(NamedTuple):
 def save_model(folder: Path, weights: dict[str, Tensor], shape: ModelShape, vocab: Vocab) -> None:
     """Write the folder; weights in fp32 under the gates' names (see `layers.py`)."""
     with atomic_folder(folder) as temporary:
-        on_disk = {name: weight.detach().to("cpu", torch.float32).contiguous() for name, weight in weights.items()}
-        (temporary / WEIGHTS).write_bytes(save(on_disk))  # safetensors' own error for a full disk is no OSError
+        on_disk = {
+            name: weight.detach().to("cpu", torch.float32).contiguous()
+            for name, weight in weights.items()
+        }
+        (temporary / WEIGHTS).write_bytes(
+            save(on_disk)
+        )  # safetensors' own error for a full disk is no OSError
         vocab.save(temporary / VOCAB)
         hashes = {name: sha256(temporary / name) for name in (WEIGHTS, VOCAB)}
         # A size that models had not always is written only where it is used: others keep their bytes.
-        sizes = {name: size for name, size in shape._asdict().items() if size != shape._field_defaults.get(name)}
+        sizes = {
+            name: size
+            for name, size in shape._asdict().items()
+            if size != shape._field_defaults.get(name)
+        }
         config = {**sizes, "sha256": hashes}
         (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
@@ -60,10 +71,16 @@ def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
         found = {name: sha256(folder / name) for name in (WEIGHTS, VOCAB)}
     except OSError as error:
         if not any((folder / name).exists() for name in (CONFIG, WEIGHTS, VOCAB)):
-            near = [f"; did you mean {one}?" for one in (folder / "model", folder.parent) if (one / CONFIG).exists()]
+            near = [
+                f"; did you mean {one}?"
+                for one in (folder / "model", folder.parent)
+                if (one / CONFIG).exists()
+            ]
             expected = f"expected a model, which is a folder with {CONFIG}, {WEIGHTS} and {VOCAB}"
             raise CharlstmError(f"{folder}: {expected}, found none{''.join(near[:1])}") from None
-        raise CharlstmError(f"{error.filename or folder}: cannot read the model: {error.strerror}") from None
+        raise CharlstmError(
+            f"{error.filename or folder}: cannot read the model: {error.strerror}"
+        ) from None
     for name in (WEIGHTS, VOCAB):
         if found[name] != hashes[name]:
             raise CharlstmError(
@@ -79,7 +96,9 @@ def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
     _check_header(folder / WEIGHTS, shape)
     weights = load_file(folder / WEIGHTS)
     _check_range(folder / WEIGHTS, weights)
-    with torch.random.fork_rng(devices=[]):  # on the device "meta", torch imports its compiler, which takes a second
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # on the device "meta", torch imports its compiler, which takes a second
         model = CharLSTM(shape, implementation)
     model.load_state_dict(weights, assign=True)
     return TrainedModel(model.requires_grad_(False).eval(), vocab, hashes[WEIGHTS])
@@ -94,7 +113,9 @@ def _read_config(path: Path) -> tuple[ModelShape, dict[str, str]]:
         if not is_count or 0 in shape._replace(embedding_size=1, feed_forward_size=1):
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise CharlstmError(f"{path}: expected the sizes and hashes of a model; the file is damaged") from None
+        raise CharlstmError(
+            f"{path}: expected the sizes and hashes of a model; the file is damaged"
+        ) from None
     return shape, hashes
 
 
@@ -103,81 +124,34 @@ def _check_header(path: Path, shape: ModelShape) -> None:
     try:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-            found = {name: f"{one.get_dtype()} {tuple(one.get_shape())}" for name, one in slices.items()}
+            found = {
+                name: f"{one.get_dtype()} {tuple(one.get_shape())}" for name, one in slices.items()
+            }
     except (SafetensorError, OSError) as error:
         raise CharlstmError(f"{path}: not a whole safetensors file ({error})") from None
     if shape.num_layers > len(found):
-        raise CharlstmError(f"{path}: does not fit {CONFIG}: {shape.num_layers} layers in {len(found)} weights")
+        raise CharlstmError(
+            f"{path}: does not fit {CONFIG}: {shape.num_layers} layers in {len(found)} weights"
+        )
     expected = {name: f"F32 {size}" for name, size in shape.weights.items()}
-    pairs = [(name, expected.get(name), found.get(name)) for name in sorted(found.keys() | expected.keys())]
+    pairs = [
+        (name, expected.get(name), found.get(name))
+        for name in sorted(found.keys() | expected.keys())
+    ]
     wrong = [
-        f"{name}: expected {want or 'nothing'}, found {have or 'nothing'}" for name, want, have in pairs if want != have
+        f"{name}: expected {want or 'nothing'}, found {have or 'nothing'}"
+        for name, want, have in pairs
+        if want != have
     ]
     if wrong:
         raise CharlstmError(f"{path}: does not fit {CONFIG}: {'; '.join(wrong[:5])}")
 
 
 def _check_range(path: Path, weights: dict[str, Tensor]) -> None:
-    if wrong := [name for name, weight in weights.items() if not (weight.abs() <= MAX_WEIGHT).all()]:
+    if wrong := [
+        name for name, weight in weights.items() if not (weight.abs() <= MAX_WEIGHT).all()
+    ]:
         raise CharlstmError(
             f"{path}: expected weights from -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}, found larger ones, NaN or infinity in "
             f"{', '.join(sorted(wrong)[:5])}; train again with a lower train.learning_rate"
         )
-
-
-# The weights of a trained model to begin from, for the vocabulary of another text.
-#
-# The weights of the layers and of the block stay as they are. What belongs to a character (its row of the embedding,
-# its row and bias of the head) goes to the same character of the new vocabulary. A character that the model never saw
-# keeps the fresh weights that it would have without the model. One that the new text lacks falls away.
-
-
-class InitialWeights(NamedTuple):
-    """What a training begins with, where it begins from a trained model."""
-
-    weights: Mapping[str, Tensor]  # of the model
-    new_ids: Tensor  # of the characters that both vocabularies have, in the new one ...
-    old_ids: Tensor  # ... and in the model's
-
-    def over(self, fresh: Mapping[str, Tensor], shape: ModelShape) -> dict[str, Tensor]:
-        """A `state_dict`: the model's weights, and `fresh` ones for the characters that it lacks."""
-        is_one_hot = shape.embedding_size == 0
-        rows = {"head.weight", "head.bias"} | (set() if is_one_hot else {"embedding.weight"})
-        columns = {f"layers.0.{name}" for name in gate_weight_names("from_input.weight")} if is_one_hot else set()
-        found = {**fresh, **self.weights}
-        for name in rows:
-            found[name] = fresh[name].index_copy(0, self.new_ids, self.weights[name][self.old_ids])
-        for name in columns:  # one-hot: the first layer has a column for each character
-            found[name] = fresh[name].index_copy(1, self.new_ids, self.weights[name][:, self.old_ids])
-        if is_one_hot:  # the identity, of this vocabulary's size
-            found["embedding.weight"] = fresh["embedding.weight"]
-        return found
-
-
-def load_initial(folder: Path, vocab: Vocab, shape: ModelShape) -> InitialWeights:
-    """The weights of the model in `folder`, for a model of `shape` that reads `vocab`.
-
-    Raises:
-        CharlstmError: there is no whole model, or it has other sizes, or reads another unit.
-    """
-    trained = load_model(folder, "gates")
-    _check_fits(folder, trained, vocab, shape)
-    if vocab.unit == "byte":
-        pairs = [(byte, byte) for byte in range(len(vocab))]
-    else:
-        known = trained.vocab.characters
-        pairs = [(new, known.index(one)) for new, one in enumerate(vocab.characters) if one in known]
-    new_ids, old_ids = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
-    return InitialWeights(trained.model.state_dict(), new_ids, old_ids)
-
-
-def _check_fits(folder: Path, trained: TrainedModel, vocab: Vocab, shape: ModelShape) -> None:
-    if trained.vocab.unit != vocab.unit:
-        raise CharlstmError(
-            f"{folder}: the model reads {trained.vocab.unit}s, this text is encoded as {vocab.unit}s: set encode.unit "
-            f"to {trained.vocab.unit}, or begin from another model (train.initial)"
-        )
-    own = trained.model.shape._replace(vocab_size=shape.vocab_size)
-    if other := [name for name, size in own._asdict().items() if size != getattr(shape, name)]:
-        sizes = ", ".join(f"model.{name} {getattr(own, name)} (not {getattr(shape, name)})" for name in other)
-        raise CharlstmError(f"{folder}: a training that begins from this model has its sizes: set {sizes}")

@@ -30,7 +30,8 @@ from torch.nn import functional
 from charlstm.model.gates import LSTMState
 from charlstm.model.resets import Resets, read_with_resets
 from charlstm.model.shape import ModelShape
-from charlstm.text.encoded import EncodedText, Windows, begins_character, check_fit, num_chars_of
+from charlstm.text.encoded import EncodedText, Windows, begins_character, num_chars_of
+from charlstm.text.encoded_files import check_fit
 from charlstm.text.vocabulary import Unit
 
 STATEFUL_CHUNK = 2_000  # ids at a time
@@ -68,7 +69,7 @@ class LossSum(NamedTuple):
             return math.inf
 
 
-class LanguageModel(Protocol):
+class ScorableModel(Protocol):
     """A model that can be scored: `CharLSTM`, or anything else that gives logits (B, T, V) and a state."""
 
     @property
@@ -84,7 +85,7 @@ class LanguageModel(Protocol):
 
 @torch.no_grad()
 def windowed(
-    model: LanguageModel, text: EncodedText, context_len: int, *, rank: int = 0, world_size: int = 1
+    model: ScorableModel, text: EncodedText, context_len: int, *, rank: int = 0, world_size: int = 1
 ) -> LossSum:
     """`windowed_C` of the windows that process `rank` of `world_size` holds; the processes' sums make the whole."""
     before = text.first_input
@@ -105,7 +106,9 @@ def windowed(
 
 
 @torch.no_grad()
-def sliding(model: LanguageModel, text: EncodedText, context_len: int, batch_size: int, rows: slice) -> LossSum:
+def sliding(
+    model: ScorableModel, text: EncodedText, context_len: int, batch_size: int, rows: slice
+) -> LossSum:
     """`sliding_C`: a window at every character, `batch_size` at a time, of which this process holds `rows`.
 
     Each window starts from the state in which the window `batch_size` characters before it ended, the first ones from
@@ -122,12 +125,12 @@ def sliding(model: LanguageModel, text: EncodedText, context_len: int, batch_siz
     return total
 
 
-def stateful(model: LanguageModel, text: EncodedText) -> LossSum:
+def stateful(model: ScorableModel, text: EncodedText) -> LossSum:
     """`stateful`: the text read once from beginning to end."""
     return summed(stateful_nats(model, text), text)
 
 
-def stateful_nats(model: LanguageModel, text: EncodedText) -> NDArray[np.float64]:
+def stateful_nats(model: ScorableModel, text: EncodedText) -> NDArray[np.float64]:
     """The nats (N - 1,) of each id but the first under `stateful`."""
     return char_losses(model, text, model.zero_state(1))[0]
 
@@ -139,7 +142,9 @@ def summed(nats_N: NDArray[np.float64], text: EncodedText) -> LossSum:
 
 
 @torch.no_grad()
-def char_losses(model: LanguageModel, text: EncodedText, state: LSTMState) -> tuple[NDArray[np.float64], LSTMState]:
+def char_losses(
+    model: ScorableModel, text: EncodedText, state: LSTMState
+) -> tuple[NDArray[np.float64], LSTMState]:
     """Nats of each id but the first, (N - 1,), and the state after all but the last, which is not read.
 
     `state` (L, 1, H) is the state before the first.
@@ -159,13 +164,15 @@ def windows_from(text: EncodedText, starts_B: np.ndarray, num_steps: int) -> Win
     return text.windows(starts_B[:, None] + np.arange(num_steps))
 
 
-def logits_of(model: LanguageModel, windows: Windows, state: LSTMState) -> tuple[Tensor, LSTMState]:
+def logits_of(model: ScorableModel, windows: Windows, state: LSTMState) -> tuple[Tensor, LSTMState]:
     """Logits (B, T, V) after each id that is read, and the state after the last."""
     for ids_BT in (windows.inputs_BT, windows.targets_BT):
         check_fit(ids_BT, model.shape.vocab_size)
     device, starts_BT = state.hidden.device, windows.starts_BT
     resets = Resets.of(None if starts_BT is None else torch.from_numpy(starts_BT), device)
-    return read_with_resets(model, torch.from_numpy(windows.inputs_BT).to(device), state, resets, time_dim=1)
+    return read_with_resets(
+        model, torch.from_numpy(windows.inputs_BT).to(device), state, resets, time_dim=1
+    )
 
 
 def exact_loss(logits_BTV: Tensor, targets_BT: Tensor, unit: Unit = "character") -> LossSum:
@@ -173,13 +180,19 @@ def exact_loss(logits_BTV: Tensor, targets_BT: Tensor, unit: Unit = "character")
 
     Where targets are bytes, the nats of all of them are shared out over the characters that begin among them.
     """
-    nats_N = functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="none")
-    num_chars = targets_BT.numel() if unit == "character" else int(begins_character(targets_BT, unit).sum())
+    nats_N = functional.cross_entropy(
+        logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="none"
+    )
+    num_chars = (
+        targets_BT.numel() if unit == "character" else int(begins_character(targets_BT, unit).sum())
+    )
     return LossSum(nats_N.cpu().double().sum().item(), num_chars)
 
 
 def _loss_of(logits_BTV: Tensor, text: EncodedText, windows: Windows) -> LossSum:
-    return exact_loss(logits_BTV, torch.from_numpy(windows.targets_BT).to(logits_BTV.device), text.unit)
+    return exact_loss(
+        logits_BTV, torch.from_numpy(windows.targets_BT).to(logits_BTV.device), text.unit
+    )
 
 
 def _chunks(whole: range, size: int) -> Iterator[np.ndarray]:

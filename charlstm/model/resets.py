@@ -27,7 +27,9 @@ class Resets(NamedTuple):
         if starts_BT is None or not starts_BT.any():
             return None
         times = starts_BT.any(dim=0).nonzero()[:, 0]
-        return cls(tuple(times.tolist()), starts_BT[:, times].t()[..., None].to(device, non_blocking=True))
+        return cls(
+            tuple(times.tolist()), starts_BT[:, times].t()[..., None].to(device, non_blocking=True)
+        )
 
 
 def read_with_resets(
@@ -42,9 +44,13 @@ def read_with_resets(
     ends = (*resets.times, x.shape[time_dim])
     sizes = [end - start for start, end in zip((0, *resets.times), ends, strict=True)]
     outputs = []
-    for piece, is_reset_B1 in zip(torch.split(x, sizes, time_dim), (None, *resets.is_reset_NB1), strict=True):
+    for piece, is_reset_B1 in zip(
+        torch.split(x, sizes, time_dim), (None, *resets.is_reset_NB1), strict=True
+    ):
         if is_reset_B1 is not None:
-            state = LSTMState(state.hidden.masked_fill(is_reset_B1, 0), state.cell.masked_fill(is_reset_B1, 0))
+            state = LSTMState(
+                state.hidden.masked_fill(is_reset_B1, 0), state.cell.masked_fill(is_reset_B1, 0)
+            )
         if piece.shape[time_dim] > 0:  # the first piece is empty where a row begins with a document
             output, state = read(piece, state)
             outputs.append(output)

@@ -49,7 +49,9 @@ class ModelShape(NamedTuple):
                 "from_input.bias": (hidden,),
                 "from_hidden.weight": (hidden, hidden),
             }.items():
-                found |= dict.fromkeys((f"layers.{layer}.{name}" for name in gate_weight_names(part)), size)
+                found |= dict.fromkeys(
+                    (f"layers.{layer}.{name}" for name in gate_weight_names(part)), size
+                )
         if self.feed_forward_size:
             found["feed_forward.up.weight"] = (self.feed_forward_size, hidden)
             found["feed_forward.down.weight"] = (hidden, self.feed_forward_size)
@@ -58,9 +60,17 @@ class ModelShape(NamedTuple):
     @property
     def num_parameters(self) -> int:
         """Trained numbers: neither a one-hot embedding nor `nn.LSTM`'s unused second bias."""
-        return sum(math.prod(size) for name, size in self.weights.items() if name != EMBEDDING or self.embedding_size)
+        return sum(
+            math.prod(size)
+            for name, size in self.weights.items()
+            if name != EMBEDDING or self.embedding_size
+        )
 
     @property
     def num_multiplied(self) -> int:
         """Weights that each character is multiplied with: all matrices but the embedding, of which it takes a row."""
-        return sum(math.prod(size) for name, size in self.weights.items() if len(size) == 2 and name != EMBEDDING)
+        return sum(
+            math.prod(size)
+            for name, size in self.weights.items()
+            if len(size) == 2 and name != EMBEDDING
+        )

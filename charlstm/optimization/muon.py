@@ -82,7 +82,9 @@ class Muon(torch.optim.Optimizer):
         if "mean" not in state:
             state["mean"] = torch.zeros_like(gradient)
         mean = state["mean"].lerp_(gradient, 1 - group["momentum"])
-        weights, gradients, means = (x.unflatten(0, (-1, group["num_rows"])) for x in (weight, gradient, mean))
+        weights, gradients, means = (
+            x.unflatten(0, (-1, group["num_rows"])) for x in (weight, gradient, mean)
+        )
         return [_Matrix(*parts, group) for parts in zip(weights, gradients, means, strict=True)]
 
 
@@ -102,7 +104,9 @@ class _Matrix(NamedTuple):
         """Shrink the weight, and subtract the update."""
         num_rows, num_columns = self.weight_HI.shape
         self.weight_HI.mul_(1 - self.group["lr"] * self.group["weight_decay"])
-        self.weight_HI.add_(update_HI, alpha=-self.group["lr"] * max(1, num_rows / num_columns) ** 0.5)
+        self.weight_HI.add_(
+            update_HI, alpha=-self.group["lr"] * max(1, num_rows / num_columns) ** 0.5
+        )
 
 
 def orthogonalize(matrix_HI: Tensor) -> Tensor:

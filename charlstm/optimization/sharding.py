@@ -49,7 +49,10 @@ def compute_sharded(
     """
     if peers.world_size == 1:
         return [compute(piece) for piece in range(len(like))]
-    by_rank, end = shares([orthogonalization_cost(*matrix.shape) for matrix in like], peers.world_size), 0
+    by_rank, end = (
+        shares([orthogonalization_cost(*matrix.shape) for matrix in like], peers.world_size),
+        0,
+    )
     length = max(sum(like[piece].numel() for piece in share) for share in by_rank)
     own_P = torch.zeros(length, dtype=dtype, device=like[0].device)
     for piece in by_rank[peers.rank]:

@@ -1,8 +1,6 @@
 """Makes the document that the review page shows, from a model, its texts and its tables."""
 
 import json
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +9,15 @@ import numpy as np
 import pandas as pd
 
 from charlstm.evaluation.results import LossCurves, Point
-from charlstm.evaluation.text_statistics import MAX_SEARCHED, Measured, PromptedText, Span, figures, held_out, measure
+from charlstm.evaluation.text_statistics import (
+    MAX_SEARCHED,
+    Measured,
+    PromptedText,
+    Span,
+    figures,
+    held_out,
+    measure,
+)
 from charlstm.history import Tables
 from charlstm.model.model_folder import TrainedModel
 from charlstm.parameter_names import flatten
@@ -57,9 +63,15 @@ def review_of(
         parameters: by section, as `params.yaml` has them.
         corpus: its name.
     """
-    train, val = (trained.vocab.decode(text.first(MAX_SEARCHED).ids) for text in (train_text, val_text))
+    train, val = (
+        trained.vocab.decode(text.first(MAX_SEARCHED).ids) for text in (train_text, val_text)
+    )
     passages = [PromptedText(one.prompt, one.text) for one in generated]
-    alike = [one for one, row in zip(passages, generated, strict=True) if row.temperature == generated[0].temperature]
+    alike = [
+        one
+        for one, row in zip(passages, generated, strict=True)
+        if row.temperature == generated[0].temperature
+    ]
     measured = measure([*passages, *held_out(val, alike)], train, trained.model, trained.vocab)
     ours, theirs = measured[: len(passages)], measured[len(passages) :]
     by_temperature: dict[float | None, list[Measured]] = defaultdict(list)
@@ -113,22 +125,30 @@ def _curves(tables: Tables) -> LossCurves:
         return thinned(list(zip(x.astype(float), y.astype(float), strict=True)))
 
     return LossCurves(
-        training=points(tables.steps["step"] / steps_per_epoch, tables.steps["train_nats_per_char"]),
+        training=points(
+            tables.steps["step"] / steps_per_epoch, tables.steps["train_nats_per_char"]
+        ),
         validation=points(tables.epochs["epoch"], tables.epochs["val_nats_per_char"]),
     )
 
 
-def _samples(generated: Sequence[SampleRow], measured: Sequence[Measured], train: str) -> list[Sample]:
+def _samples(
+    generated: Sequence[SampleRow], measured: Sequence[Measured], train: str
+) -> list[Sample]:
     kept = list(zip(generated, measured, strict=True))[:MAX_SAMPLES]
     size = MAX_CHARS // max(1, len(kept))
     return [
         Sample(
-            **{name: value for name, value in one._asdict().items() if name != "min_p"}  # which the parameters have
+            **{
+                name: value for name, value in one._asdict().items() if name != "min_p"
+            }  # which the parameters have
             | {"text": one.text[:size]},
             num_chars=len(one.text),
             nats_per_char=figures([counted], one.temperature).nats_per_char,
             copies=[
-                copy_of(span, train) for span in counted.spans if span.is_copied and span.start + span.length <= size
+                copy_of(span, train)
+                for span in counted.spans
+                if span.is_copied and span.start + span.length <= size
             ],
         )
         for one, counted in kept
@@ -139,18 +159,6 @@ def copy_of(span: Span, train: str) -> Copy:
     """A span with its line and column in the training text, both from 1; a line ends with its newline."""
     line = train.count("\n", 0, span.train_start) + 1
     column = span.train_start - train.rfind("\n", 0, span.train_start)
-    return Copy(start=span.start, length=span.length, num_times=span.num_times, line=line, column=column)
-
-
-# Names for the files of generated texts, in ASCII, which every system can write.
-
-
-def file_name(index: int, row: SampleRow) -> str:
-    """E.g. `02-romeo-temperature-0.8-seed-1.txt`: in the table's order, readable in a list."""
-    return f"{index:02d}-{_words(row.prompt)}-temperature-{row.temperature}-seed-{row.seed}.txt"
-
-
-def _words(prompt: str) -> str:
-    """Return a prompt as part of a file name, in ASCII: its letters without accents, if it has any."""
-    plain = unicodedata.normalize("NFKD", prompt.lower()).encode("ascii", "ignore").decode()
-    return re.sub(r"\W+", "-", plain).strip("-")[:20] or ("newline" if prompt.isspace() else "text")
+    return Copy(
+        start=span.start, length=span.length, num_times=span.num_times, line=line, column=column
+    )

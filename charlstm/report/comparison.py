@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from charlstm.evaluation.difference import Trained, by_recipe, compare
+from charlstm.evaluation.difference import RecipeLosses, by_recipe, compare
 from charlstm.evaluation.plots import losses_svg
 from charlstm.evaluation.results import HEADLINE
 from charlstm.parameter_names import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, values_in_words
@@ -33,7 +33,9 @@ class Group(NamedTuple):
 def comparison_of(candidates: Sequence[ReviewedModel]) -> str:
     """The page of at most MAX_RUNS models as text, each called by what differs."""
     documents = [one.document for one in candidates]
-    temperatures = {row.temperature for one in documents for row in one.figures if row.temperature is not None}
+    temperatures = {
+        row.temperature for one in documents for row in one.figures if row.temperature is not None
+    }
     page = environment().get_template("comparison.html")
     return page.render(
         labels=labels_of(candidates),
@@ -73,7 +75,9 @@ def differences(documents: Sequence[ReviewDocument], recipes: Sequence[str | Non
     has_corpus = len({one.corpus_sha256 for one in documents}) > 1
     words = []
     for document, recipe in zip(documents, recipes, strict=True):
-        named = values_in_words({name: document.parameters[name] for name in names if name in document.parameters})
+        named = values_in_words(
+            {name: document.parameters[name] for name in names if name in document.parameters}
+        )
         own = named if len(names) <= MAX_NAMED else "" if None in recipes else recipe
         words.append(", ".join(filter(None, [document.corpus if has_corpus else "", own])))
     return words
@@ -82,9 +86,16 @@ def differences(documents: Sequence[ReviewDocument], recipes: Sequence[str | Non
 def verdicts(candidates: Sequence[ReviewedModel]) -> list[str]:
     """What can be said, a line each; nothing where losses cannot be compared."""
     is_one_text = len({one.document.validation_sha256 for one in candidates}) == 1
-    if len(candidates) < 2 or not is_one_text or not all(HEADLINE in one.document.losses for one in candidates):
+    if (
+        len(candidates) < 2
+        or not is_one_text
+        or not all(HEADLINE in one.document.losses for one in candidates)
+    ):
         return []
-    candidates = [one._replace(label=label) for one, label in zip(candidates, labels_of(candidates), strict=True)]
+    candidates = [
+        one._replace(label=label)
+        for one, label in zip(candidates, labels_of(candidates), strict=True)
+    ]
     groups = recipes_of(candidates)
     if len(groups) > 1:
         return list(map(str, compare(groups)))
@@ -93,24 +104,39 @@ def verdicts(candidates: Sequence[ReviewedModel]) -> list[str]:
     return [f"{len(losses)} seeds of one recipe: {spread}. Nothing but the seed tells them apart."]
 
 
-def recipes_of(models: Sequence[ReviewedModel]) -> list[Trained]:
+def recipes_of(models: Sequence[ReviewedModel]) -> list[RecipeLosses]:
     """Different models by recipe, with a name for each."""
-    groups = by_recipe(models, lambda one: _recipe(one.document), lambda one: one.document.parameters.get(SEED))
+    groups = by_recipe(
+        models, lambda one: _recipe(one.document), lambda one: one.document.parameters.get(SEED)
+    )
     firsts = [group[0].document for group in groups]
-    without_seed = [one.model_copy(update={"parameters": {**one.parameters, SEED: None}}) for one in firsts]
+    without_seed = [
+        one.model_copy(update={"parameters": {**one.parameters, SEED: None}}) for one in firsts
+    ]
     words = differences(without_seed, [group[0].recipe for group in groups])
     trained = []
     for group, word in zip(groups, words, strict=True):
         name = word if word and words.count(word) == 1 else " and ".join(one.label for one in group)
         seeds = f" ({len(group)} seeds)" if len(group) > 1 else ""
-        trained.append(Trained(name + seeds, [one.loss for one in group], [one.blocks for one in group]))
+        trained.append(
+            RecipeLosses(name + seeds, [one.loss for one in group], [one.blocks for one in group])
+        )
     return trained
 
 
 def _recipe(document: ReviewDocument) -> str:
     """What makes a model besides the seed."""
-    made = {name: value for name, value in document.parameters.items() if not name.startswith(NOT_OF_A_MODEL)}
-    return repr((document.corpus_sha256, sorted((name, value) for name, value in made.items() if name != SEED)))
+    made = {
+        name: value
+        for name, value in document.parameters.items()
+        if not name.startswith(NOT_OF_A_MODEL)
+    }
+    return repr(
+        (
+            document.corpus_sha256,
+            sorted((name, value) for name, value in made.items() if name != SEED),
+        )
+    )
 
 
 def parameter_rows(documents: Sequence[ReviewDocument]) -> list[TableRow]:
@@ -121,15 +147,23 @@ def parameter_rows(documents: Sequence[ReviewDocument]) -> list[TableRow]:
 
 def loss_rows(documents: Sequence[ReviewDocument]) -> list[TableRow]:
     """Nats per character by protocol, the headline first."""
-    protocols = dict.fromkeys([HEADLINE, *(protocol for one in documents for protocol in one.losses)])
+    protocols = dict.fromkeys(
+        [HEADLINE, *(protocol for one in documents for protocol in one.losses)]
+    )
     return [
-        TableRow(name, [one.losses[name].nats_per_char if name in one.losses else None for one in documents])
+        TableRow(
+            name,
+            [one.losses[name].nats_per_char if name in one.losses else None for one in documents],
+        )
         for name in protocols
     ]
 
 
 def groups_of(documents: Sequence[ReviewDocument]) -> list[Group]:
     """Texts by prompt, temperature and seed, in the order in which they come up."""
-    columns = [{(one.prompt, one.temperature, one.seed): one for one in document.samples} for document in documents]
+    columns = [
+        {(one.prompt, one.temperature, one.seed): one for one in document.samples}
+        for document in documents
+    ]
     keys = dict.fromkeys(key for column in columns for key in column)
     return [Group(*key, [column.get(key) for column in columns]) for key in keys]

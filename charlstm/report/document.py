@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from charlstm.evaluation.results import HEADLINE, Count, Document, LossCurves, Nats, Number, TextFigures, read_document
+from charlstm.evaluation.results import (
+    HEADLINE,
+    Count,
+    Document,
+    LossCurves,
+    Nats,
+    Number,
+    TextFigures,
+    read_document,
+)
 from charlstm.params import PublishedLoss
 
 if TYPE_CHECKING:
@@ -105,5 +114,9 @@ class ReviewedModel(NamedTuple):
         return self.document.losses[HEADLINE].nats_per_char
 
 
-read_review = partial(read_document, kind=ReviewDocument, what="the review of a model", stage="sample")
-read_losses = partial(read_document, kind=dict[str, Loss], what="losses by protocol", stage="evaluate")
+read_review = partial(
+    read_document, kind=ReviewDocument, what="the review of a model", stage="sample"
+)
+read_losses = partial(
+    read_document, kind=dict[str, Loss], what="losses by protocol", stage="evaluate"
+)

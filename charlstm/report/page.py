@@ -11,11 +11,9 @@ import hashlib
 import itertools
 import json
 import unicodedata
-from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
@@ -23,13 +21,14 @@ from charlstm.evaluation.baselines import Baselines
 from charlstm.evaluation.plots import COLORS, losses_svg
 from charlstm.evaluation.results import HEADLINE
 from charlstm.evaluation.text_statistics import MAX_SEARCHED, MIN_COPIED, MIN_PHRASE
-from charlstm.generation.quantized import Matrix, QuantizedModel
 from charlstm.interpretation.analysis import CellsDocument, Tracked
 from charlstm.parameter_names import SEED
 from charlstm.report.document import Copy, ReviewDocument, Sample, in_order
-from charlstm.text.vocabulary import Vocab
+from charlstm.report.playground import Playground, start_of
 
-SHOWN = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"  # layout, and parts of emoji and of words
+SHOWN = (
+    "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"  # layout, and parts of emoji and of words
+)
 HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 RETURN, TAB = "\N{RETURN SYMBOL}", "\N{RIGHTWARDS ARROW TO BAR}"
@@ -37,7 +36,11 @@ RETURN, TAB = "\N{RETURN SYMBOL}", "\N{RIGHTWARDS ARROW TO BAR}"
 
 def visible(text: str) -> Markup:
     """`text` as HTML; line breaks stay line breaks, for an element that keeps them."""
-    names = {ord(one): f'<span class="control">{symbol(one)}</span>' for one in set(text) if is_hidden(one)}
+    names = {
+        ord(one): f'<span class="control">{symbol(one)}</span>'
+        for one in set(text)
+        if is_hidden(one)
+    }
     return Markup(str(escape(text)).translate(names))
 
 
@@ -96,7 +99,6 @@ def runs_of(tracked: Tracked) -> list[Run]:
 
 
 MAX_PROMPT = 300  # characters of it next to a text
-MAX_BYTES = 8_000_000  # of a model on a page
 
 
 class Piece(NamedTuple):
@@ -104,13 +106,6 @@ class Piece(NamedTuple):
 
     text: str
     copy: Copy | None
-
-
-class Playground(NamedTuple):
-    """A model as ASCII that no HTML parser takes for more than text; None where there is a `reason` to leave it out."""
-
-    model: Markup | None
-    reason: str = ""
 
 
 def page_of(
@@ -161,14 +156,22 @@ def pieces_of(sample: Sample) -> list[Piece]:
 def environment() -> Environment:
     """Templates that escape whatever they are given; with what every page needs."""
     loader = PackageLoader("charlstm.report", "templates")
-    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
     def source(name: str) -> Markup:
         return Markup(loader.get_source(made, name)[0])
 
     made.globals |= {
         "source": source,
-        "hash_of": lambda name: base64.b64encode(hashlib.sha256(source(name).encode()).digest()).decode(),
+        "hash_of": lambda name: base64.b64encode(
+            hashlib.sha256(source(name).encode()).digest()
+        ).decode(),
         "json_of": json.dumps,
         "colors": COLORS,
         "min_copied": MIN_COPIED,
@@ -186,48 +189,3 @@ def environment() -> Environment:
         "shown_number": shown_number,
     }
     return made
-
-
-# A model as the page has it, to be tried out there: 8-bit integers, in base64. `templates/playground.js` reads it, and
-# with `playground_draw.js` computes what `charlstm/generation/` does, to the bit.
-
-
-def start_of(samples: Sequence[Sample]) -> Sample | None:
-    """The sample whose settings the form has at first: best one whose prompt can be seen, of a middle temperature."""
-    return min(samples, key=lambda one: (not one.prompt.strip(), abs(one.temperature - 0.8)), default=None)
-
-
-def playground_of(model: QuantizedModel, vocab: Vocab) -> Playground:
-    """The model with its vocabulary as JSON."""
-    if vocab.unit == "byte":
-        return Playground(None, "The playground is for models of characters, and this is one of bytes.")
-    arrays: list[np.ndarray] = [array for matrix in model.matrices for array in matrix]
-    arrays += [*(layer.fixed_VG for layer in model.layers), model.bias_V]
-    num_bytes = sum(-(-array.nbytes // 3) * 4 for array in arrays)  # in base64
-    if num_bytes > MAX_BYTES:
-        size, most = f"{num_bytes / 1e6:.1f} MB", f"{MAX_BYTES / 1e6:.0f} MB"
-        return Playground(None, f"This model takes {size}, which is too large for a page (at most {most}).")
-    fields = {
-        "characters": [ord(one) for one in vocab.characters],
-        "hidden_size": model.hidden_size,
-        "layers": [
-            {"matrix": _matrix(layer.matrix), "base": _base64(layer.fixed_VG), "unit": layer.unit}
-            for layer in model.layers
-        ],
-        "up": _matrix(model.up) if model.up else None,
-        "down": _matrix(model.down) if model.down else None,
-        "head": _matrix(model.head),
-        "bias": _base64(model.bias_V),
-    }
-    # JSON that may stand in a script element: ASCII, and no tag begins or ends in it.
-    return Playground(Markup(json.dumps(fields, separators=(",", ":")).replace("<", "\\u003c")))
-
-
-def _matrix(matrix: Matrix) -> dict[str, str]:
-    return {"weights": _base64(matrix.values_NK), "scale": _base64(matrix.scale_N)}
-
-
-def _base64(array: np.ndarray) -> str:
-    """An array in base64: little-endian, row by row."""
-    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    return base64.b64encode(little.tobytes()).decode("ascii")

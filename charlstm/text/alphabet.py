@@ -19,7 +19,9 @@ def count_characters(pieces: Iterable[str]) -> Counts:
     counts, pairs = np.zeros(NUM_CODE_POINTS, np.int64), np.zeros((256, 256), np.int64)
     for piece in pieces:
         if piece.isascii() and len(piece) % 2 == 0:
-            pairs += np.bincount(np.frombuffer(piece.encode(), np.uint16), minlength=256 * 256).reshape(256, 256)
+            pairs += np.bincount(
+                np.frombuffer(piece.encode(), np.uint16), minlength=256 * 256
+            ).reshape(256, 256)
         else:
             found = np.bincount(code_points(piece))
             counts[: len(found)] += found
@@ -41,7 +43,12 @@ class Alphabet(NamedTuple):
 
 
 def choose_alphabet(
-    train: Counts, others: Mapping[str, Counts], *, min_count: int, may_replace: bool, never_rare: str = ""
+    train: Counts,
+    others: Mapping[str, Counts],
+    *,
+    min_count: int,
+    may_replace: bool,
+    never_rare: str = "",
 ) -> Alphabet:
     """The vocabulary for a training part and the `others`, which it does not decide, by name.
 
@@ -64,6 +71,8 @@ def choose_alphabet(
     is_known[ord(UNSEEN)] |= bool(rare)
     unseen = {name: named(counts, ~is_known & ~is_rare) for name, counts in others.items()}
     if not may_replace and (lacking := sum(unseen.values(), Counter[str]())):
-        raise VocabularyError(f"the vocabulary of {is_known.sum()} characters lacks {describe(lacking)}")
+        raise VocabularyError(
+            f"the vocabulary of {is_known.sum()} characters lacks {describe(lacking)}"
+        )
     is_known[ord(UNSEEN)] |= any(unseen.values())
     return Alphabet(Vocab("".join(map(chr, np.flatnonzero(is_known)))), rare, unseen)

@@ -29,7 +29,9 @@ TRANSITIONS = (
     (AFTER_F0, 0x90, 0xBF, TWO),
     (AFTER_F4, 0x80, 0x8F, TWO),
 )
-NEXT = np.full((8, 256), -1)  # (states, bytes): the state after a byte; -1 where the byte is not allowed
+NEXT = np.full(
+    (8, 256), -1
+)  # (states, bytes): the state after a byte; -1 where the byte is not allowed
 for _before, _first, _last, _after in TRANSITIONS:
     NEXT[_before, _first : _last + 1] = _after
 

@@ -2,7 +2,6 @@
 
 import codecs
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
@@ -41,7 +40,10 @@ class Vocab:
         return len(self.characters)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocab) and (self.unit, self.characters) == (other.unit, other.characters)
+        return isinstance(other, Vocab) and (self.unit, self.characters) == (
+            other.unit,
+            other.characters,
+        )
 
     __hash__ = None  # type: ignore[assignment]  # a set of vocabularies has no use here
 
@@ -57,14 +59,18 @@ class Vocab:
             VocabularyError: a character is unknown; names all of them.
         """
         if unknown := self.unknown(text):
-            raise VocabularyError(f"the vocabulary of {len(self)} {self.unit}s lacks {describe(unknown)}")
+            raise VocabularyError(
+                f"the vocabulary of {len(self)} {self.unit}s lacks {describe(unknown)}"
+            )
         return self.ids_of(text)
 
     def ids_of(self, text: str) -> Ids:
         """Ids (N,); characters that the vocabulary lacks have the id of U+FFFD, which it must have then."""
         if text.isascii() and self.dtype.itemsize == 1:  # faster
             return np.frombuffer(text.encode().translate(self._id_of[:256].tobytes()), np.uint8)
-        return np.take(self._id_of, code_points(text), mode="clip")  # "clip" is faster than to raise
+        return np.take(
+            self._id_of, code_points(text), mode="clip"
+        )  # "clip" is faster than to raise
 
     @cached_property
     def _id_of(self) -> Ids:
@@ -89,7 +95,10 @@ class Vocab:
 
     def save(self, path: Path) -> None:
         """Write the characters as a JSON list: the id is the index."""
-        write_text(path, json.dumps({"characters": list(self.characters)}, ensure_ascii=True, indent=1) + "\n")
+        write_text(
+            path,
+            json.dumps({"characters": list(self.characters)}, ensure_ascii=True, indent=1) + "\n",
+        )
 
 
 class Decoder:
@@ -121,80 +130,3 @@ def describe(characters: Counter[str]) -> str:
 def code_points(text: str) -> NDArray[np.uint32]:
     """The code point of each character (N,)."""
     return np.frombuffer(text.encode("utf-32-le"), np.uint32)
-
-
-# Text <-> the bytes of its UTF-8 form: a vocabulary of 256 ids for any text, however large its alphabet.
-
-NUM_BYTES = 256  # 13 of them are in no UTF-8 text. They have ids, too, so that an id is its byte
-
-
-class ByteVocab(Vocab):
-    """All bytes; a byte's id is its value. No character is unknown, but for what is none: half a surrogate pair."""
-
-    unit = "byte"
-
-    def __init__(self) -> None:
-        super().__init__("")
-        self.dtype = np.dtype(np.uint8)
-
-    def __len__(self) -> int:
-        return NUM_BYTES
-
-    def unknown(self, text: str) -> Counter[str]:
-        """Surrogates, which UTF-8 does not have. Python has them for bytes of an argument that are no UTF-8."""
-        return Counter(re.findall("[\ud800-\udfff]", text))
-
-    def ids_of(self, text: str) -> Ids:
-        """The bytes (N,)."""
-        return np.frombuffer(text.encode(), np.uint8)
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`.
-
-        Raises:
-            VocabularyError: they are not UTF-8, e.g. because a character is cut.
-        """
-        content = self.utf8_of(ids)
-        try:
-            return content.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise VocabularyError(f"expected UTF-8, found {error.reason} at byte {error.start}") from None
-
-    def utf8_of(self, ids: Iterable[int]) -> bytes:
-        """The bytes themselves."""
-        return ids.tobytes() if isinstance(ids, np.ndarray) and ids.dtype == np.uint8 else bytes(map(int, ids))
-
-    def num_ids(self, text: str) -> int:
-        """The number of bytes of `text`."""
-        return len(text.encode())
-
-    def save(self, path: Path) -> None:
-        """Write the unit: it is all there is to know."""
-        write_text(path, json.dumps({"unit": self.unit}) + "\n")
-
-
-VOCAB = "vocab.json"  # in the folders of encoded text and of models
-
-
-def load_vocab(path: Path) -> Vocab:
-    """The vocabulary that `save` wrote, of bytes or of characters. A file that names no unit is of characters.
-
-    Raises:
-        VocabularyError: missing, not JSON, or not a list of distinct single characters.
-    """
-    try:
-        document = json.loads(path.read_bytes())
-        if document.get("unit") == ByteVocab.unit:
-            return ByteVocab()
-        characters = document["characters"]
-        is_list = isinstance(characters, list) and len(characters) > 0
-        if not is_list or len(set(characters)) < len(characters) or any(len(one) != 1 for one in characters):
-            raise ValueError
-        return Vocab("".join(characters))
-    except OSError as error:
-        raise VocabularyError(f"{path}: cannot read the vocabulary: {error.strerror}") from None
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise VocabularyError(
-            f'{path}: expected {{"characters": [...]}} with distinct single characters; '
-            f"the file is damaged, `dvc repro --force --single-item encode` rewrites it"
-        ) from None

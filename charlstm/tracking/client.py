@@ -12,7 +12,8 @@ from charlstm.errors import NoStoreError, TrackingError
 from charlstm.files.atomic import atomic_file
 from charlstm.files.deadline import answer_within
 from charlstm.files.lock import exclusive
-from charlstm.files.urls import hide_credentials, sqlite_file, sqlite_uri, without_credentials
+from charlstm.files.sqlite_uri import sqlite_file, sqlite_uri
+from charlstm.files.urls import hide_credentials, without_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,11 +25,17 @@ SECONDS_FOR_AN_ANSWER, SECONDS_FOR_FILES = 60.0, 600.0
 SECONDS_FOR_VERSION = 3.0
 MAX_VERSION_BYTES = 1_000_000
 EXPERIMENT = "charlstm"  # of our runs, where nothing else is said
-CORPUS_TAG, RECIPE_TAG, EXPERIMENT_TAG = "corpus_name", "recipe", "dvc_exp_name"  # the last: DVC's, not MLflow's
+CORPUS_TAG, RECIPE_TAG, EXPERIMENT_TAG = (
+    "corpus_name",
+    "recipe",
+    "dvc_exp_name",
+)  # the last: DVC's, not MLflow's
 COMMON_REASONS = {
     "Connection refused": "it refuses the connection: is the server up?",
     "database is locked": "the database is locked by another process",
-    **dict.fromkeys(("Read timed out", "ConnectTimeout", "TimeoutError"), "it does not answer in time"),
+    **dict.fromkeys(
+        ("Read timed out", "ConnectTimeout", "TimeoutError"), "it does not answer in time"
+    ),
 }
 
 
@@ -38,7 +45,9 @@ class Store(NamedTuple):
     uri: str
     experiment: str = EXPERIMENT
     artifact_root: str | None = None
-    is_by_corpus: bool = False  # an experiment `NAME/CORPUS` for each: losses of different texts cannot be compared
+    is_by_corpus: bool = (
+        False  # an experiment `NAME/CORPUS` for each: losses of different texts cannot be compared
+    )
 
     def experiment_of(self, corpus: str) -> str:
         """The name of the experiment for models of that corpus, which may be unknown (empty)."""
@@ -51,10 +60,15 @@ def connect(store: Store) -> "MlflowClient":
 
     for noisy in ("mlflow", "alembic"):  # both announce every table of a fresh database
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a traceback of what is raised anyway
+    logging.getLogger("mlflow.store.db.utils").setLevel(
+        logging.CRITICAL
+    )  # a traceback of what is raised anyway
     logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)  # what it lacks is no news
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it announces every try
-    for source in (logging.getLogger("urllib3.connectionpool"), *logging.getLogger("mlflow").handlers):
+    for source in (
+        logging.getLogger("urllib3.connectionpool"),
+        *logging.getLogger("mlflow").handlers,
+    ):
         source.addFilter(hide_credentials)
     if (database := sqlite_file(store.uri)) and not database.exists():
         # MLflow makes it in many steps, and goes on with none that a killed process has begun.
@@ -71,19 +85,31 @@ def _check_server(uri: str) -> None:
     """Raise a TrackingError if an answer of the server has no end, since MLflow would read it into memory."""
     import requests
 
-    with suppress(requests.RequestException):  # MLflow, which has all settings for TLS, says what is wrong
-        answer = requests.get(f"{uri.rstrip('/')}/version", stream=True, timeout=SECONDS_FOR_VERSION)
+    with suppress(
+        requests.RequestException
+    ):  # MLflow, which has all settings for TLS, says what is wrong
+        answer = requests.get(
+            f"{uri.rstrip('/')}/version", stream=True, timeout=SECONDS_FOR_VERSION
+        )
         with answer:
             if len(next(answer.iter_content(MAX_VERSION_BYTES), b"")) == MAX_VERSION_BYTES:
-                raise TrackingError(f"{without_credentials(uri)}: expected an MLflow server, got an answer without end")
+                raise TrackingError(
+                    f"{without_credentials(uri)}: expected an MLflow server, got an answer without end"
+                )
 
 
 def describe(error: Exception, store: Store) -> str:
     """What went wrong, in one line, in a few words where it is a common thing; without what a URI has of secrets."""
     text = f"{type(error).__name__}: {error}"
-    reason = next((why for words, why in COMMON_REASONS.items() if words in text), without_credentials(text))
-    reason = "".join(character if character.isprintable() else " " for character in reason)  # an answer may be binary
-    return textwrap.shorten(f"MLflow at {without_credentials(store.uri)}: {reason}", 300, placeholder=" ...")
+    reason = next(
+        (why for words, why in COMMON_REASONS.items() if words in text), without_credentials(text)
+    )
+    reason = "".join(
+        character if character.isprintable() else " " for character in reason
+    )  # an answer may be binary
+    return textwrap.shorten(
+        f"MLflow at {without_credentials(store.uri)}: {reason}", 300, placeholder=" ..."
+    )
 
 
 def ask(store: Store, call: Callable[[], Value], seconds: float = SECONDS_FOR_AN_ANSWER) -> Value:
@@ -99,7 +125,9 @@ def ask(store: Store, call: Callable[[], Value], seconds: float = SECONDS_FOR_AN
 def check_exists(store: Store) -> None:
     """NoStoreError if the store is a database in a file that is not there: MLflow would make it."""
     if (database := sqlite_file(store.uri)) and not database.is_file():
-        raise NoStoreError(f"{database}: no run was made here yet; if yours are elsewhere, set MLFLOW_TRACKING_URI")
+        raise NoStoreError(
+            f"{database}: no run was made here yet; if yours are elsewhere, set MLFLOW_TRACKING_URI"
+        )
 
 
 def start_monitor(store: Store, run_id: str) -> Any:  # noqa: ANN401  # mlflow's SystemMetricsMonitor
@@ -114,7 +142,10 @@ def start_monitor(store: Store, run_id: str) -> Any:  # noqa: ANN401  # mlflow's
 def shown(values: Mapping[str, str | int | float]) -> dict[str, str]:
     """Values as texts, without the passwords of URLs."""
     # Of a name that is not UTF-8, Python makes characters that MLflow cannot take.
-    return {name: without_credentials(str(value)).encode(errors="replace").decode() for name, value in values.items()}
+    return {
+        name: without_credentials(str(value)).encode(errors="replace").decode()
+        for name, value in values.items()
+    }
 
 
 class TrackedRun(NamedTuple):
@@ -163,7 +194,10 @@ class Reader:
         """The artifact `path` as text; None if the run has none."""
 
         def download() -> str | None:
-            if path not in [info.path for info in self._client.list_artifacts(run.run_id, path.rpartition("/")[0])]:
+            if path not in [
+                info.path
+                for info in self._client.list_artifacts(run.run_id, path.rpartition("/")[0])
+            ]:
                 return None
             with tempfile.TemporaryDirectory() as target:
                 file = Path(self._client.download_artifacts(run.run_id, path, target))
@@ -173,7 +207,9 @@ class Reader:
 
     def _search(self, condition: str) -> list[TrackedRun]:
         search = self._client.search_runs
-        found = ask(self._store, lambda: search(self._experiments, condition, max_results=MAX_RESULTS))
+        found = ask(
+            self._store, lambda: search(self._experiments, condition, max_results=MAX_RESULTS)
+        )
         return [
             TrackedRun(
                 run.info.run_id, run.info.run_name or "", run.info.status, run.info.start_time,

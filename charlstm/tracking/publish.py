@@ -26,7 +26,9 @@ TABLES_TAG = "mlflow.loggedArtifacts"  # JSON: the tables that the UI lays side 
 def publish(client: "MlflowClient", store: Store, snapshot: Snapshot) -> str:
     """Create or update the run to match a snapshot. Return its id."""
     corpus = {**snapshot.new_tags, **snapshot.tags}.get(CORPUS_TAG, "")
-    run = find_run(client, snapshot.tag, snapshot.value) or _create_run(client, store, corpus, snapshot)
+    run = find_run(client, snapshot.tag, snapshot.value) or _create_run(
+        client, store, corpus, snapshot
+    )
     run_id = str(run.info.run_id)
     _log_params(client, run, snapshot)
     _log_metrics(client, run, snapshot)
@@ -41,8 +43,12 @@ def publish(client: "MlflowClient", store: Store, snapshot: Snapshot) -> str:
 
 def find_run(client: "MlflowClient", tag: str, value: str) -> "Run | None":
     """Return the newest run with that tag, in any experiment. Return None if there is none."""
-    experiment_ids = [one.experiment_id for one in client.search_experiments(max_results=MAX_RESULTS)]
-    newest = client.search_runs(experiment_ids, f"tags.{tag} = '{value}'", max_results=1, order_by=["start_time DESC"])
+    experiment_ids = [
+        one.experiment_id for one in client.search_experiments(max_results=MAX_RESULTS)
+    ]
+    newest = client.search_runs(
+        experiment_ids, f"tags.{tag} = '{value}'", max_results=1, order_by=["start_time DESC"]
+    )
     return newest[0] if newest else None
 
 
@@ -52,9 +58,13 @@ def find_or_create_experiment(client: "MlflowClient", store: Store, corpus: str)
     if known := client.get_experiment_by_name(name):
         if known.lifecycle_stage == "deleted":
             restore = f"mlflow experiments restore --experiment-id {known.experiment_id}"
-            raise TrackingError(f"the experiment {name} was deleted in MLflow: `{restore}` brings it back")
+            raise TrackingError(
+                f"the experiment {name} was deleted in MLflow: `{restore}` brings it back"
+            )
         return str(known.experiment_id)
-    kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows loss curves, not model traces
+    kind = {
+        "mlflow.experimentKind": "custom_model_development"
+    }  # the UI shows loss curves, not model traces
     return str(client.create_experiment(name, store.artifact_root, kind))
 
 
@@ -104,7 +114,11 @@ def _new_metrics(run: "Run", snapshot: Snapshot) -> Iterator["Metric"]:
 
 def _upload(client: "MlflowClient", run_id: str, snapshot: Snapshot) -> None:
     """Upload texts and files. The texts of an epoch never change, so those that the run has are left out."""
-    is_known = {info.path for info in client.list_artifacts(run_id, EPOCH_TEXTS)} if snapshot.files else set()
+    is_known = (
+        {info.path for info in client.list_artifacts(run_id, EPOCH_TEXTS)}
+        if snapshot.files
+        else set()
+    )
     for path, text in snapshot.texts.items():
         client.log_text(run_id, text.encode(errors="replace").decode(), path)
     for path, file in snapshot.files.items():
@@ -117,7 +131,9 @@ def _log_tags(client: "MlflowClient", run: "Run", snapshot: Snapshot) -> None:
     from mlflow.entities import RunTag
 
     values = {name: value[:MAX_TAG_LENGTH] for name, value in shown(snapshot.tags).items()}
-    if new := [RunTag(name, value) for name, value in values.items() if run.data.tags.get(name) != value]:
+    if new := [
+        RunTag(name, value) for name, value in values.items() if run.data.tags.get(name) != value
+    ]:
         client.log_batch(run.info.run_id, tags=new, synchronous=True)
 
 
@@ -131,5 +147,7 @@ def _set_status(client: "MlflowClient", run: "Run", snapshot: Snapshot) -> None:
         return
     if snapshot.reason:
         client.set_tag(run_id, "ended", snapshot.reason[:MAX_TAG_LENGTH], synchronous=True)
-    end_ms = max(snapshot.end_ms or snapshot.start_ms, run.info.start_time)  # a clock may have been set back
+    end_ms = max(
+        snapshot.end_ms or snapshot.start_ms, run.info.start_time
+    )  # a clock may have been set back
     client.set_terminated(run_id, snapshot.status, end_ms)

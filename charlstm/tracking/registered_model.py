@@ -24,7 +24,16 @@ NAME = "charlstm"  # of logged models, and begins that of registered ones
 MODEL_TAG = "model_sha256"
 INITIAL_TAG = "initial_model_sha256"  # of the model that the training began from
 # What loading and predicting import.
-REQUIREMENTS = ("mlflow", "numba", "numpy", "pandas", "pydantic", "ruamel.yaml", "safetensors", "torch")
+REQUIREMENTS = (
+    "mlflow",
+    "numba",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "ruamel.yaml",
+    "safetensors",
+    "torch",
+)
 PACKAGE = Path(__file__).resolve().parents[1]
 CHAMPION = "champion"  # the alias; as a tag with the value "no", a version never gets it
 VALIDATION_TAG = "validation_sha256"
@@ -51,7 +60,9 @@ def log_model(client: "MlflowClient", run_id: str, model: LoggedModel) -> str:
         logged = client.create_logged_model(experiment_id, NAME, run_id, {MODEL_TAG: model.sha256})
     model_id = str(logged.model_id)
     is_ready = logged.status == "READY"
-    if not is_ready or not client.list_logged_model_artifacts(model_id, "artifacts/model"):  # someone deleted them
+    if not is_ready or not client.list_logged_model_artifacts(
+        model_id, "artifacts/model"
+    ):  # someone deleted them
         with tempfile.TemporaryDirectory() as temporary:
             save_pyfunc(Path(temporary) / "model", model.folder, model_id, run_id)
             client.log_model_artifacts(model_id, str(Path(temporary) / "model"))
@@ -90,39 +101,57 @@ def requirements() -> list[str]:
     return [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
 
 
-def register(client: "MlflowClient", run_id: str, model_id: str, corpus: str, model: LoggedModel) -> str:
+def register(
+    client: "MlflowClient", run_id: str, model_id: str, corpus: str, model: LoggedModel
+) -> str:
     """Register a logged model, and make it champion if it is better; its version, of which each model has one."""
     tags = {MODEL_TAG: model.sha256, VALIDATION_TAG: model.validation_sha256}
-    tags |= {f"{protocol}{LOSS_SUFFIX}": repr(float(loss)) for protocol, loss in model.losses.items()}
+    tags |= {
+        f"{protocol}{LOSS_SUFFIX}": repr(float(loss)) for protocol, loss in model.losses.items()
+    }
     name = f"{NAME}-{corpus}" if corpus else NAME  # MLflow takes no slash there
     if not client.search_registered_models(f"name = '{name}'"):
         about = f"Character-level LSTMs of the corpus {corpus}. models:/{name}@{CHAMPION} has the lowest loss"
-        client.create_registered_model(name, description=f"{about} of all that were measured on the same text.")
-    versions = client.search_model_versions(f"name = '{name}' AND tags.{MODEL_TAG} = '{model.sha256}'")
+        client.create_registered_model(
+            name, description=f"{about} of all that were measured on the same text."
+        )
+    versions = client.search_model_versions(
+        f"name = '{name}' AND tags.{MODEL_TAG} = '{model.sha256}'"
+    )
     version = versions[0] if versions else None
     if version is None:
-        source = client.get_logged_model(model_id).artifact_location  # of `models:/ID`, MLflow asks its global store
+        source = client.get_logged_model(
+            model_id
+        ).artifact_location  # of `models:/ID`, MLflow asks its global store
         version = client.create_model_version(name, source, run_id, tags, model_id=model_id)
     number = str(version.version)
     for tag, value in tags.items():
         if version.tags.get(tag) != value:
             client.set_model_version_tag(name, number, tag, value)
-    losses = ", ".join(f"{loss:.4f} ({protocol})" for protocol, loss in sorted(model.losses.items()))
+    losses = ", ".join(
+        f"{loss:.4f} ({protocol})" for protocol, loss in sorted(model.losses.items())
+    )
     client.update_model_version(name, number, f"{losses} nats per character of the validation part")
     holder = client.get_registered_model(name).aliases.get(CHAMPION)
     former = client.get_model_version(name, str(holder)).tags if holder else {CHAMPION: "no"}
-    if version.tags.get(CHAMPION) != "no" and (former.get(CHAMPION) == "no" or is_better(tags, former)):
+    if version.tags.get(CHAMPION) != "no" and (
+        former.get(CHAMPION) == "no" or is_better(tags, former)
+    ):
         client.set_registered_model_alias(name, CHAMPION, number)
     return number
 
 
 def is_better(challenger: Mapping[str, str], champion: Mapping[str, str]) -> bool:
     """Whether, by the tags of two versions, the challenger's headline loss is lower on the same bytes of text."""
-    from charlstm.evaluation.results import HEADLINE  # with pydantic, which a model is loaded without
+    from charlstm.evaluation.results import (
+        HEADLINE,
+    )  # with pydantic, which a model is loaded without
 
     if challenger.get(VALIDATION_TAG) != champion.get(VALIDATION_TAG):
         return False
-    loss, former = (float(tags.get(f"{HEADLINE}{LOSS_SUFFIX}", "inf")) for tags in (challenger, champion))
+    loss, former = (
+        float(tags.get(f"{HEADLINE}{LOSS_SUFFIX}", "inf")) for tags in (challenger, champion)
+    )
     return loss < former
 
 
@@ -134,7 +163,9 @@ def is_address(where: str) -> bool:
 def download_model(address: str, target: Path, store: Store | None) -> Path:
     """The model folder, below `target`, or TrackingError. Without a store, MLflow says where."""
     if importlib.util.find_spec("mlflow") is None:
-        raise TrackingError("MLflow is not installed: `pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings it")
+        raise TrackingError(
+            "MLflow is not installed: `pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings it"
+        )
     from mlflow import artifacts, get_tracking_uri
 
     store = store or Store(str(get_tracking_uri()))
@@ -142,12 +173,18 @@ def download_model(address: str, target: Path, store: Store | None) -> Path:
     try:
         location = ask(store, lambda: _location(connect(store), address))
         copy = {"dst_path": str(target), "tracking_uri": store.uri}
-        ask(store, lambda: artifacts.download_artifacts(f"{location}/artifacts", **copy), SECONDS_FOR_FILES)
+        ask(
+            store,
+            lambda: artifacts.download_artifacts(f"{location}/artifacts", **copy),
+            SECONDS_FOR_FILES,
+        )
     except TrackingError as error:
         raise TrackingError(f"{address}: {error}") from None
     folders = [file.parent for file in target.rglob(WEIGHTS)]
     if len(folders) != 1:
-        raise TrackingError(f"{address}: expected a model of charlstm, found {len(folders)} files {WEIGHTS} in it")
+        raise TrackingError(
+            f"{address}: expected a model of charlstm, found {len(folders)} files {WEIGHTS} in it"
+        )
     return folders[0]
 
 
@@ -162,7 +199,9 @@ def _location(client: "MlflowClient", address: str) -> str:
         return str(client.get_logged_model(name).artifact_location)
     model, at, version = name.partition("@" if "@" in name else "/")
     if at != "@" and not version.isdecimal():
-        raise TrackingError("expected models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID or runs:/ID")
+        raise TrackingError(
+            "expected models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID or runs:/ID"
+        )
     known = [one.name for one in client.search_registered_models()]
     if model not in known:
         raise TrackingError(f"there is no registered model {model}{did_you_mean(model, known)}")

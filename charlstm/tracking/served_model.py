@@ -15,9 +15,9 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from pydantic import BaseModel, ConfigDict, SkipValidation, create_model
 
 from charlstm.errors import TextRequestError
-from charlstm.prompts import check_stops, readable
 from charlstm.sampling import TYPES, Sampling, short
 from charlstm.text.vocabulary import Vocab
+from charlstm.unknown_characters import check_stops, readable
 
 ARTIFACT = "model"  # the model folder's name among the artifacts
 MAX_ROWS = 100
@@ -62,11 +62,15 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no annotatio
             requests = parse_requests(rows, self.vocab)
         except TextRequestError as error:
             raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
-        written = self.sampler.generate([Request(prompt, sampling) for prompt, sampling in requests])
+        written = self.sampler.generate(
+            [Request(prompt, sampling) for prompt, sampling in requests]
+        )
         return [{"text": one.text, "reason": one.reason} for one in written]
 
 
-def parse_requests(rows: Sequence[Mapping[str, object]], vocab: Vocab) -> list[tuple[str, Sampling]]:
+def parse_requests(
+    rows: Sequence[Mapping[str, object]], vocab: Vocab
+) -> list[tuple[str, Sampling]]:
     """Prompts, and how to go on from each, checked. None counts as not given, as an empty cell of a table does.
 
     Raises:
@@ -80,8 +84,12 @@ def parse_requests(rows: Sequence[Mapping[str, object]], vocab: Vocab) -> list[t
             requests.append(_parse(row, vocab))
         except TextRequestError as error:
             raise TextRequestError(f"row {number}: {error}") from None
-    if (total := sum(len(prompt) + sampling.num_chars for prompt, sampling in requests)) > MAX_CHARS:
-        raise TextRequestError(f"expected at most {MAX_CHARS:,} characters in all rows together, got {total:,}")
+    if (
+        total := sum(len(prompt) + sampling.num_chars for prompt, sampling in requests)
+    ) > MAX_CHARS:
+        raise TextRequestError(
+            f"expected at most {MAX_CHARS:,} characters in all rows together, got {total:,}"
+        )
     return requests
 
 

@@ -45,11 +45,16 @@ def share_view(client: "MlflowClient", experiment_id: str) -> bool | None:
 
 def page(server: str, experiment_id: str, *, is_shared: bool) -> str:
     """The address of the experiment's runs. Without `workflowType`, MLflow opens its view for language models."""
-    query = {"workflowType": "machine_learning", **({"viewStateShareKey": NAME} if is_shared else {})}
+    query = {
+        "workflowType": "machine_learning",
+        **({"viewStateShareKey": NAME} if is_shared else {}),
+    }
     return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?{urlencode(query)}"
 
 
-def view_state(metrics: Sequence[Mapping[str, float]], params: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+def view_state(
+    metrics: Sequence[Mapping[str, float]], params: Sequence[Mapping[str, str]]
+) -> dict[str, Any]:
     """Columns for losses by protocol, the recipe, the cost, and parameters that differ.
 
     Sorted by the headline loss, the best first. `metrics` and `params` have a mapping for each run.
@@ -63,16 +68,37 @@ def view_state(metrics: Sequence[Mapping[str, float]], params: Sequence[Mapping[
     losses = sorted(measured, key=lambda name: (name != headline, name))
     recipe = f"tags.`{RECIPE_TAG}`"
     varied = [f"params.`{name}`" for name in differing(params) if not name.startswith(NOT_VARIED)]
-    columns = [*losses, recipe, *COST, *[name for name in varied if name not in COST][:MAX_PARAMETERS]]
-    widths = {RUN_NAME: NAME_WIDTH, **dict.fromkeys(columns, WIDTH), **dict.fromkeys(losses, LOSS_WIDTH)}
+    columns = [
+        *losses,
+        recipe,
+        *COST,
+        *[name for name in varied if name not in COST][:MAX_PARAMETERS],
+    ]
+    widths = {
+        RUN_NAME: NAME_WIDTH,
+        **dict.fromkeys(columns, WIDTH),
+        **dict.fromkeys(losses, LOSS_WIDTH),
+    }
     widths[recipe] = RECIPE_WIDTH
-    state: dict[str, Any] = {"selectedColumns": columns, "columnOrder": [RUN_NAME, *columns], "columnWidths": widths}
+    state: dict[str, Any] = {
+        "selectedColumns": columns,
+        "columnOrder": [RUN_NAME, *columns],
+        "columnWidths": widths,
+    }
     if losses:
         state |= {"orderByKey": losses[0], "orderByAsc": True}
     if "train/chars_seen" in names:
-        axis = {"xAxisKey": "metric", "selectedXAxisMetricKey": "train/chars_seen", "lineSmoothness": 0}
+        axis = {
+            "xAxisKey": "metric",
+            "selectedXAxisMetricKey": "train/chars_seen",
+            "lineSmoothness": 0,
+        }
         state["globalLineChartConfig"] = axis
-    return state | {"compareRunCharts": [], "compareRunSections": _sections(names), "isAccordionReordered": True}
+    return state | {
+        "compareRunCharts": [],
+        "compareRunSections": _sections(names),
+        "isAccordionReordered": True,
+    }
 
 
 def _sections(names: Sequence[str]) -> list[dict[str, Any]]:
@@ -87,5 +113,10 @@ def _sections(names: Sequence[str]) -> list[dict[str, Any]]:
             "deleted": False,
             "isGenerated": False,
         }
-        for name in (*OPENED, *others, "Model metrics", "System metrics")  # the last two as MLflow names them
+        for name in (
+            *OPENED,
+            *others,
+            "Model metrics",
+            "System metrics",
+        )  # the last two as MLflow names them
     ]

@@ -57,4 +57,7 @@ def step_metrics(row: StepRow) -> dict[str, float]:
 
 def epoch_metrics(row: EpochRow) -> dict[str, float]:
     """Return the metrics of an epoch."""
-    return {"loss/validation": row.val_nats_per_char, "loss/training_epoch": row.train_nats_per_char}
+    return {
+        "loss/validation": row.val_nats_per_char,
+        "loss/training_epoch": row.train_nats_per_char,
+    }

@@ -28,12 +28,17 @@ def publish_all(store: Store, root: Path, outputs: Snapshot | None = None) -> li
     errors = []
     with exclusive(root / "sending", TURN, lambda: True):
         for folder in sorted(file.parent for file in root.glob(f"*/{ORIGIN}")):
-            if (folder / PUBLISHED).exists() or (holder_of(folder) is not None and not (folder / ENDING).exists()):
+            if (folder / PUBLISHED).exists() or (
+                holder_of(folder) is not None and not (folder / ENDING).exists()
+            ):
                 continue
             try:
                 snapshot = read_training(folder)
             except ValueError:
-                log.warning("%s: a file of its run is damaged: delete the folder; `evaluate` makes a run", folder)
+                log.warning(
+                    "%s: a file of its run is damaged: delete the folder; `evaluate` makes a run",
+                    folder,
+                )
                 continue
             if snapshot is not None:
                 errors.append(_error_of(store, snapshot))
@@ -45,7 +50,11 @@ def publish_all(store: Store, root: Path, outputs: Snapshot | None = None) -> li
 
 
 def publish_at_end(
-    store: Store, root: Path, seconds: float, outputs: Snapshot | None = None, thread: Thread | None = None
+    store: Store,
+    root: Path,
+    seconds: float,
+    outputs: Snapshot | None = None,
+    thread: Thread | None = None,
 ) -> None:
     """Publish everything at the end of a stage. Log one warning if MLflow fails, or says nothing for `seconds`.
 
@@ -98,11 +107,15 @@ def _publish_repeatedly(store: Store, folder: Path, has_ended: Event) -> None:
             pause = SECONDS_BETWEEN_CALLS
             client = client or connect(store)
             run_id = publish(client, store, snapshot)
-            if monitor is None or not monitor._process.is_alive():  # its thread ends for good after one failed call
+            if (
+                monitor is None or not monitor._process.is_alive()
+            ):  # its thread ends for good after one failed call
                 monitor = start_monitor(store, run_id)
         except Exception as error:  # whatever a server, a driver or a disk can raise
             if not has_warned:
-                log.warning("%s; training goes on, and the rest is sent later", describe(error, store))
+                log.warning(
+                    "%s; training goes on, and the rest is sent later", describe(error, store)
+                )
             has_warned = True
     if monitor is not None:
         monitor._shutdown_event.set()  # `finish()` would wait for the store

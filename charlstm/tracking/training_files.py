@@ -19,7 +19,15 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from charlstm.files.lock import holder_of
-from charlstm.tracking.snapshot import EPOCH_TEXTS, KILLED, RUNNING, TRAINING_TAG, Params, Row, Snapshot
+from charlstm.tracking.snapshot import (
+    EPOCH_TEXTS,
+    KILLED,
+    RUNNING,
+    TRAINING_TAG,
+    Params,
+    Row,
+    Snapshot,
+)
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +87,10 @@ def read_training(folder: Path) -> Snapshot | None:
         tags={**origin.tags, **ending.tags},
         new_tags=origin.tags,
         measured={**origin.measured, **ending.measured},
-        files={f"{EPOCH_TEXTS}/{file.name}": file for file in sorted((folder / EPOCH_TEXTS).glob("epoch-*.txt"))},
+        files={
+            f"{EPOCH_TEXTS}/{file.name}": file
+            for file in sorted((folder / EPOCH_TEXTS).glob("epoch-*.txt"))
+        },
         status=ending.status,
         reason=ending.reason,
         end_ms=ending.end_ms,
@@ -94,7 +105,10 @@ def read_rows(file: Path, after_step: int = -1, max_rows: int | None = None) -> 
     rows: list[Row] = []
     if not file.exists() or file.stat().st_size == 0:
         return rows
-    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with (
+        file.open("rb") as opened,
+        mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
         end = content.rfind(b"\n")
         while end > 0 and len(rows) != max_rows:
             start = content.rfind(b"\n", 0, end) + 1

@@ -14,8 +14,25 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import WEIGHTS
 from charlstm.tracking import training_files
 from charlstm.tracking.registered_model import MODEL_TAG
-from charlstm.tracking.snapshot import EPOCH_TEXTS, FAILED, FINISHED, KILLED, Params, Row, epoch_metrics, step_metrics
-from charlstm.tracking.training_files import ENDING, METRICS, ORIGIN, PUBLISHED, Ending, Origin, read_rows
+from charlstm.tracking.snapshot import (
+    EPOCH_TEXTS,
+    FAILED,
+    FINISHED,
+    KILLED,
+    Params,
+    Row,
+    epoch_metrics,
+    step_metrics,
+)
+from charlstm.tracking.training_files import (
+    ENDING,
+    METRICS,
+    ORIGIN,
+    PUBLISHED,
+    Ending,
+    Origin,
+    read_rows,
+)
 from charlstm.training.progress import Observer, Plan, Progress
 
 log = logging.getLogger(__name__)
@@ -31,7 +48,9 @@ class TrainingRecord(Observer):
         tags: what is known before the start, the name and the description of the run included.
     """
 
-    def __init__(self, folder: Path, training_id: str, params: Params, tags: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, training_id: str, params: Params, tags: Mapping[str, str]
+    ) -> None:
         self._folder, self._training_id = folder, training_id
         self._params, self._tags = params, tags
         self._plan: Plan | None = None
@@ -47,9 +66,13 @@ class TrainingRecord(Observer):
         with _full_disk_tolerated(self._folder):
             start_ms = min([now_ms(), *self._start_before()])
             measured = {"train/num_parameters": float(plan.num_parameters)}
-            origin = Origin(self._training_id, start_ms, self._params, {**self._tags, **hardware}, measured)
+            origin = Origin(
+                self._training_id, start_ms, self._params, {**self._tags, **hardware}, measured
+            )
             self._write_metrics(progress)
-            _write_json(self._folder / ORIGIN, training_files.ORIGIN_JSON.dump_python(origin, mode="json"))
+            _write_json(
+                self._folder / ORIGIN, training_files.ORIGIN_JSON.dump_python(origin, mode="json")
+            )
             for file in (ENDING, PUBLISHED):
                 (self._folder / file).unlink(missing_ok=True)
 
@@ -70,12 +93,18 @@ class TrainingRecord(Observer):
         with _full_disk_tolerated(self._folder):
             write_text(self._folder / EPOCH_TEXTS / f"epoch-{epoch:03d}.txt", content + "\n")
 
-    def finish(self, model: Path, num_epochs: int, train_seconds: float, tags: Mapping[str, str]) -> None:
+    def finish(
+        self, model: Path, num_epochs: int, train_seconds: float, tags: Mapping[str, str]
+    ) -> None:
         """Record the model folder that the training made. `train_seconds` counts all starts together."""
         if self._plan is not None:
             speed = self._plan.chars_per_epoch * num_epochs / train_seconds
             measured = {"train/seconds": train_seconds, "train/speed": speed}
-            self._end(Ending(FINISHED, "", now_ms(), {**tags, MODEL_TAG: sha256(model / WEIGHTS)}, measured))
+            self._end(
+                Ending(
+                    FINISHED, "", now_ms(), {**tags, MODEL_TAG: sha256(model / WEIGHTS)}, measured
+                )
+            )
 
     def __enter__(self) -> "TrainingRecord":
         return self
@@ -84,12 +113,16 @@ class TrainingRecord(Observer):
         """Record why a training that has started ends without a model."""
         if self._plan is not None and error is not None:
             is_killed = isinstance(error, KeyboardInterrupt | Interrupted)
-            reason = str(error) or "interrupted" if is_killed else f"{type(error).__name__}: {error}"
+            reason = (
+                str(error) or "interrupted" if is_killed else f"{type(error).__name__}: {error}"
+            )
             self._end(Ending(KILLED if is_killed else FAILED, reason, now_ms()))
 
     def _end(self, ending: Ending) -> None:
         with _full_disk_tolerated(self._folder):
-            _write_json(self._folder / ENDING, training_files.ENDING_JSON.dump_python(ending, mode="json"))
+            _write_json(
+                self._folder / ENDING, training_files.ENDING_JSON.dump_python(ending, mode="json")
+            )
 
     def _start_before(self) -> list[int]:
         """Return when an earlier process started this training, if one did."""

@@ -57,7 +57,13 @@ class StreamBatches:
     carries_state = True
 
     def __init__(
-        self, text: EncodedText, *, batch_size: int, context_len: int, seed: int, rows: slice = slice(None)
+        self,
+        text: EncodedText,
+        *,
+        batch_size: int,
+        context_len: int,
+        seed: int,
+        rows: slice = slice(None),
     ) -> None:
         self.text, self.rows, self._context_len, self._seed = text, rows, context_len, seed
         self._num_pairs = self.ids_per_epoch = len(text) - 1
@@ -73,7 +79,9 @@ class StreamBatches:
     def positions(self, epoch: int, step: int, rows: slice) -> np.ndarray:
         """The places (B, T) in the text of the characters that `rows` read."""
         offset = numpy_generator(self._seed, "stream offset", epoch).integers(self._num_pairs)
-        positions: np.ndarray = (offset + self._starts[rows, None] + self._columns(step)) % self._num_pairs
+        positions: np.ndarray = (
+            offset + self._starts[rows, None] + self._columns(step)
+        ) % self._num_pairs
         return positions
 
     def num_chars(self, epoch: int, step: int) -> int:
@@ -114,8 +122,16 @@ class WindowBatches:
         rows: slice = slice(None),
     ) -> None:
         self.carries_state, self.rows = is_sliding, rows
-        self.text, self._context_len, self._seed, self._batch_size = text, context_len, seed, batch_size
-        self._stride, self._num_windows = stride, num_windows(len(text), batch_size, context_len, stride, text.unit)
+        self.text, self._context_len, self._seed, self._batch_size = (
+            text,
+            context_len,
+            seed,
+            batch_size,
+        )
+        self._stride, self._num_windows = (
+            stride,
+            num_windows(len(text), batch_size, context_len, stride, text.unit),
+        )
         self.steps_per_epoch = -(-self._num_windows // batch_size)
         self.ids_per_epoch = self._num_windows * context_len
 
@@ -131,7 +147,10 @@ class WindowBatches:
     def num_chars(self, epoch: int, step: int) -> int:
         """Scored characters of the global batch at `step`."""
         if self.text.unit == "character":
-            return min(self._batch_size, self._num_windows - step * self._batch_size) * self._context_len
+            return (
+                min(self._batch_size, self._num_windows - step * self._batch_size)
+                * self._context_len
+            )
         return self._num_chars_after(self._starts_at(epoch, step))
 
     @property
@@ -140,7 +159,9 @@ class WindowBatches:
         if self.text.unit == "character":
             return self.ids_per_epoch
         firsts = range(0, self._num_windows, self._batch_size)
-        return sum(self._num_chars_after(self._windows_from(first) * self._stride) for first in firsts)
+        return sum(
+            self._num_chars_after(self._windows_from(first) * self._stride) for first in firsts
+        )
 
     def _num_chars_after(self, starts: np.ndarray) -> int:
         positions = starts[:, None] + np.arange(1, self._context_len + 1)
@@ -168,7 +189,9 @@ def read_batch(text: EncodedText, positions: np.ndarray, is_scored: np.ndarray) 
     inputs, targets, starts = text.windows(positions)
     targets = np.where(is_scored, targets, IGNORE)
     return Batch(
-        torch.from_numpy(inputs), torch.from_numpy(targets), None if starts is None else torch.from_numpy(starts)
+        torch.from_numpy(inputs),
+        torch.from_numpy(targets),
+        None if starts is None else torch.from_numpy(starts),
     )
 
 

@@ -25,7 +25,9 @@ log = logging.getLogger(__name__)
 PROGRESS = TypeAdapter(Progress)
 
 
-def to_checkpoint(learner: Learner, progress: Progress, best_weights: Mapping[str, Tensor]) -> Checkpoint:
+def to_checkpoint(
+    learner: Learner, progress: Progress, best_weights: Mapping[str, Tensor]
+) -> Checkpoint:
     """All that a later start needs, as copies on the CPU. Collective: each process holds some rows of the state."""
     moments = {
         f"{place}.{index}.{name}": value
@@ -37,11 +39,15 @@ def to_checkpoint(learner: Learner, progress: Progress, best_weights: Mapping[st
         "model": learner.model.state_dict(),
         "average": learner.average.state_dict(),
         "optimizers": moments,
-        "state": {name: _gather_rows(learner, part) for name, part in learner.state._asdict().items()},
+        "state": {
+            name: _gather_rows(learner, part) for name, part in learner.state._asdict().items()
+        },
         "best": best_weights,
         # Numbers, since there may be millions of them, and text in a safetensors file may have 100 MB at most.
         "progress": {
-            "steps": torch.tensor(progress.steps, dtype=torch.float64).reshape(-1, len(StepRow._fields)),
+            "steps": torch.tensor(progress.steps, dtype=torch.float64).reshape(
+                -1, len(StepRow._fields)
+            ),
         },
     }
     tensors = {
@@ -57,7 +63,9 @@ def to_checkpoint(learner: Learner, progress: Progress, best_weights: Mapping[st
     return Checkpoint(tensors, metadata)
 
 
-def restore_newest(learner: Learner, folder: CheckpointFolder | None) -> tuple[Progress, dict[str, Tensor]] | None:
+def restore_newest(
+    learner: Learner, folder: CheckpointFolder | None
+) -> tuple[Progress, dict[str, Tensor]] | None:
     """Make of a fresh learner, of any number of processes, the one of the newest checkpoint that process 0 has.
 
     Collective. The progress and the best weights; None if there is no checkpoint.
@@ -111,12 +119,18 @@ def _restore(learner: Learner, checkpoint: Checkpoint) -> tuple[Progress, dict[s
 
 def _progress_in(checkpoint: Checkpoint) -> Progress:
     tables = _section(checkpoint.tensors, "progress")
-    steps = [StepRow(int(step), int(epoch), *others) for step, epoch, *others in tables["steps"].tolist()]
+    steps = [
+        StepRow(int(step), int(epoch), *others) for step, epoch, *others in tables["steps"].tolist()
+    ]
     return replace(PROGRESS.validate_python(checkpoint.metadata["progress"]), steps=steps)
 
 
 def _section(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+    return {
+        key.removeprefix(f"{name}."): value
+        for key, value in tensors.items()
+        if key.startswith(f"{name}.")
+    }
 
 
 def _gather_rows(learner: Learner, mine_LBH: Tensor) -> Tensor:
@@ -124,7 +138,9 @@ def _gather_rows(learner: Learner, mine_LBH: Tensor) -> Tensor:
     world_size, batch_size = learner.processes.world_size, learner.params.batch_size
     shares = [rows_of(rank, world_size, batch_size) for rank in range(world_size)]
     counts = [share.stop - share.start for share in shares]
-    padding_LBH = mine_LBH.new_zeros((mine_LBH.shape[0], max(counts) - mine_LBH.shape[1], mine_LBH.shape[2]))
+    padding_LBH = mine_LBH.new_zeros(
+        (mine_LBH.shape[0], max(counts) - mine_LBH.shape[1], mine_LBH.shape[2])
+    )
     all_NLBH = learner.processes.gather(torch.cat([mine_LBH, padding_LBH], dim=1))
     return torch.cat([part[:, :count] for part, count in zip(all_NLBH, counts, strict=True)], dim=1)
 

@@ -40,7 +40,9 @@ class Checkpoint(NamedTuple):
     @classmethod
     def from_bytes(cls, content: bytes) -> "Checkpoint":
         """The checkpoint that `to_bytes` gave, read back."""
-        header_len = int.from_bytes(content[:8], "little")  # the format: length, JSON header, numbers
+        header_len = int.from_bytes(
+            content[:8], "little"
+        )  # the format: length, JSON header, numbers
         metadata = json.loads(json.loads(content[8 : 8 + header_len])["__metadata__"]["metadata"])
         return cls(safetensors.torch.load(content), metadata)
 
@@ -96,8 +98,14 @@ class CheckpointFolder:
                     f"the checkpoint {path} cannot be read ({error.strerror}), but may be whole: the same command "
                     "resumes from it once it can be read; move it away to resume from the one before it"
                 ) from None
-            log.warning("the checkpoint %s is damaged (%s); the one before it is taken, if any", path, reason)
-            aside = path.with_name(f"damaged-{path.name}")  # out of the way of new ones, but there for inspection
+            log.warning(
+                "the checkpoint %s is damaged (%s); the one before it is taken, if any",
+                path,
+                reason,
+            )
+            aside = path.with_name(
+                f"damaged-{path.name}"
+            )  # out of the way of new ones, but there for inspection
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
         if found:

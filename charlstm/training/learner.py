@@ -20,53 +20,24 @@ from charlstm.errors import TrainingError
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
+from charlstm.model.initial_model import InitialWeights
 from charlstm.model.initialization import initial_weights
 from charlstm.model.loss import SummedLoss
-from charlstm.model.model_folder import InitialWeights
 from charlstm.model.resets import Resets
-from charlstm.optimization.optimizers import MovingAverage, learning_rate, make_optimizers
+from charlstm.optimization.moving_average import MovingAverage
+from charlstm.optimization.schedule import learning_rate
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
-from charlstm.text.encoded import EncodedText, check_fit
-from charlstm.training.batches import Batch, Batches, StreamBatches, WindowBatches, rows_of
+from charlstm.text.encoded import EncodedText
+from charlstm.text.encoded_files import check_fit
+from charlstm.training.batches import Batch, rows_of
+from charlstm.training.factories import batches_of, optimizers_of
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, describe_nonfinite
 from charlstm.training.sizes import check_warmup, shape_of
 
 log = logging.getLogger(__name__)
 
-# What a learner is made of, from the parameters: batches, a fresh model, optimizers.
-
-
-def batches_of(text: EncodedText, params: TrainParams, rows: slice) -> Batches:
-    """The batch source that `params.batching` names, for the process that holds these rows.
-
-    Raises:
-        TrainingError: the text is too short.
-    """
-    sizes = {"batch_size": params.batch_size, "context_len": params.context_len, "seed": params.seed}
-    if params.batching == "streams":
-        return StreamBatches(text, **sizes, rows=rows)
-    is_sliding = params.batching == "sliding_windows"
-    return WindowBatches(text, **sizes, rows=rows, stride=params.window_stride, is_sliding=is_sliding)
-
-
-def optimizers_of(model: CharLSTM, params: TrainParams, processes: Processes) -> list[torch.optim.Optimizer]:
-    """One optimizer for each group of weights, whose work the processes share."""
-    return make_optimizers(
-        model,
-        has_muon=params.optimizer == "muon",
-        learning_rate=params.learning_rate,
-        betas=(params.adam_beta1, params.adam_beta2),
-        weight_decay=params.weight_decay,
-        muon_learning_rate=params.muon.learning_rate,
-        muon_momentum=params.muon.momentum,
-        muon_dtype=torch.bfloat16 if processes.is_bf16 else model.head.weight.dtype,
-        peers=processes,
-    )
-
-
-# The learner.
 
 MAX_SKIPPED_STEPS = 10  # in a row
 
@@ -101,7 +72,9 @@ class Learner:
         fresh = CharLSTM(self.shape, model.implementation)
         draws = torch_generator(params.seed, "initial weights")
         bias = model.forget_gate_bias
-        weights = initial_weights(self.shape, model.initialization, forget_gate_bias=bias, generator=draws)
+        weights = initial_weights(
+            self.shape, model.initialization, forget_gate_bias=bias, generator=draws
+        )
         fresh.load_state_dict(initial.over(weights, self.shape) if initial else weights)
         self.model = fresh.to(processes.device, self.dtype)
         self.average = MovingAverage(self.model, params.ema_decay)
@@ -132,9 +105,15 @@ class Learner:
             check_fit(ids_BT.numpy(), self.shape.vocab_size)
         rate = self.set_learning_rate(step)
         nats = self.add_gradients(step, batch)
-        limit = self.params.gradient_clip_norm if self.params.gradient_clip_norm is not None else math.inf
+        limit = (
+            self.params.gradient_clip_norm
+            if self.params.gradient_clip_norm is not None
+            else math.inf
+        )
         taken = Step(rate, nats, self.processes.clip_gradients(self.model, limit))
-        if is_skipped := self.params.on_nonfinite == "skip" and not math.isfinite(taken.gradient_norm):
+        if is_skipped := self.params.on_nonfinite == "skip" and not math.isfinite(
+            taken.gradient_norm
+        ):
             self.skip_step(step, taken)
         else:
             self.num_skipped = 0
@@ -147,7 +126,9 @@ class Learner:
     def add_gradients(self, step: int, batch: Batch) -> Tensor:
         """Forward and backward, some rows at a time; this process's summed loss in nats."""
         device, starts_BT = self.processes.device, batch.starts_BT
-        inputs_BT, targets_BT = (ids.to(device, non_blocking=True) for ids in (batch.inputs_BT, batch.targets_BT))
+        inputs_BT, targets_BT = (
+            ids.to(device, non_blocking=True) for ids in (batch.inputs_BT, batch.targets_BT)
+        )
         # DDP averages over processes, but the loss is a sum over all of them that is divided once.
         scale = self.processes.world_size / (self.params.batch_size * self.params.context_len)
         start, masks = self.start_state(step), self.masks(step, inputs_BT.shape[1])
@@ -158,7 +139,9 @@ class Learner:
             is_last = rows.stop == self.num_rows
             with nullcontext() if is_last else self.processes.no_sync(self.loss):
                 resets = Resets.of(None if starts_BT is None else starts_BT[rows], device)
-                nats, end = self.loss(inputs_BT[rows], start.rows(rows), masks.rows(rows), resets, targets_BT[rows])
+                nats, end = self.loss(
+                    inputs_BT[rows], start.rows(rows), masks.rows(rows), resets, targets_BT[rows]
+                )
                 self.processes.backward(nats * scale)
                 losses.append(nats.detach())
             ends.append(end.detach())
@@ -171,7 +154,9 @@ class Learner:
         trouble = describe_nonfinite(step + 1, taken.rate, nats_N, float(taken.gradient_norm))
         self.num_skipped += 1
         if self.num_skipped > MAX_SKIPPED_STEPS:
-            raise TrainingError(f"{trouble}, after {MAX_SKIPPED_STEPS} skipped steps in a row; {ADVICE}")
+            raise TrainingError(
+                f"{trouble}, after {MAX_SKIPPED_STEPS} skipped steps in a row; {ADVICE}"
+            )
         if self.processes.is_main:
             log.warning("%s; the step is skipped", trouble)
         self.state = LSTMState(*(part.nan_to_num(0.0, 0.0, 0.0) for part in self.state))
@@ -228,7 +213,9 @@ class Learner:
         added first. A resumed training must add in the same order as one that was never interrupted.
         """
         if self.processes.world_size > 1:
-            ids_BT = torch.zeros((1, self.params.context_len), dtype=torch.int64, device=self.processes.device)
+            ids_BT = torch.zeros(
+                (1, self.params.context_len), dtype=torch.int64, device=self.processes.device
+            )
             nats, _ = self.loss(ids_BT, self.state.rows(slice(1)), None, None, ids_BT)
             self.processes.backward(nats * 0.0)
             self.model.zero_grad()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.history import EpochRow, StepRow
-from charlstm.model.model_folder import InitialWeights
+from charlstm.model.initial_model import InitialWeights
 from charlstm.model.protocols import LossSum, sliding, windowed
 from charlstm.model.shape import ModelShape
 from charlstm.params import ModelParams, TrainParams
@@ -82,7 +82,9 @@ def fit(
 class _Training:
     """One training run, from its start or its newest checkpoint to its end."""
 
-    def __init__(self, data: Data, params: TrainParams, learner: Learner, boundary: StepBoundary) -> None:
+    def __init__(
+        self, data: Data, params: TrainParams, learner: Learner, boundary: StepBoundary
+    ) -> None:
         self.data, self.params, self.learner, self.boundary = data, params, learner, boundary
         self.processes = learner.processes
         restored = restore_newest(learner, boundary.checkpoints)
@@ -148,11 +150,16 @@ class _Training:
                 num_chars = batches.num_chars(now.epoch, now.step_in_epoch)
                 self.meter.add(now.step + 1, taken.rate, num_chars, taken.nats, taken.gradient_norm)
             now.step, now.step_in_epoch = now.step + 1, now.step_in_epoch + 1
-            if now.step % self.params.log_every_steps == 0 or now.step_in_epoch == batches.steps_per_epoch:
+            if (
+                now.step % self.params.log_every_steps == 0
+                or now.step_in_epoch == batches.steps_per_epoch
+            ):
                 self.read_meter(observers)
             now.epoch_seconds = before + time.perf_counter() - started
             if self.boundary.check(now.step, self.checkpoint):
-                raise Interrupted(f"stopped as asked, after step {now.step} of {self.learner.num_steps}")
+                raise Interrupted(
+                    f"stopped as asked, after step {now.step} of {self.learner.num_steps}"
+                )
 
     def read_meter(self, observers: Sequence[Observer]) -> None:
         """Record the mean of the last steps."""
@@ -161,7 +168,9 @@ class _Training:
         now.loss = now.loss.plus(loss)
         if row is not None:
             speed, batches = self.meter.chars_per_second(), self.learner.batches
-            in_epoch = now.step_in_epoch * self.params.batch_size * self.params.context_len  # but for its last step
+            in_epoch = (
+                now.step_in_epoch * self.params.batch_size * self.params.context_len
+            )  # but for its last step
             seen = (now.epoch - 1) * batches.ids_per_epoch + min(in_epoch, batches.ids_per_epoch)
             now.steps.append(row)
             for observer in observers:
@@ -207,7 +216,11 @@ class _Training:
 
     def validate(self) -> LossSum:
         """`windowed_C` or `sliding_C` of the averaged weights, over all processes, of `validation_chars` characters."""
-        model, text, length = self.learner.averaged, self.validation_text(), self.params.validation_context_len
+        model, text, length = (
+            self.learner.averaged,
+            self.validation_text(),
+            self.params.validation_context_len,
+        )
         if self.params.validation == "sliding":
             mine = sliding(model, text, length, self.params.batch_size, self.learner.batches.rows)
         else:

@@ -28,7 +28,9 @@ def multiplies_bf16(device_type: str) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device_type == "cpu":
         capabilities = torch.cpu.get_capabilities()
-        return has_bf16_lstm() and bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+        return has_bf16_lstm() and bool(
+            capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+        )
     return False
 
 
@@ -46,7 +48,9 @@ def choose_precision(asked: str, device_type: str) -> Precision:
         TrainingError: this processor cannot compute in it.
     """
     if asked == "bf16" and device_type == "cpu" and not has_bf16_lstm():
-        raise TrainingError("train.precision is bf16, and this processor computes no LSTM in it: set auto or fp32")
+        raise TrainingError(
+            "train.precision is bf16, and this processor computes no LSTM in it: set auto or fp32"
+        )
     if asked != "auto":
         return Precision(asked, "as train.precision says")
     hardware = "processor" if device_type == "cpu" else "GPU"

@@ -44,7 +44,9 @@ class Processes:
             would share out the weights, too.
     """
 
-    def __init__(self, precision: str, *, timeout_seconds: float = 60.0, on_cpu: bool = False) -> None:
+    def __init__(
+        self, precision: str, *, timeout_seconds: float = 60.0, on_cpu: bool = False
+    ) -> None:
         device_type = "cpu" if on_cpu else kind_of_device()
         self.precision = choose_precision(precision, device_type)
         to_meet = SECONDS_TO_MEET.get(device_type, 0.0)
@@ -57,14 +59,20 @@ class Processes:
                 dynamo_backend="no",
                 gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
                 kwargs_handlers=[
-                    InitProcessGroupKwargs(timeout=timedelta(seconds=max(timeout_seconds, to_meet))),
-                    DistributedDataParallelKwargs(bucket_cap_mb=BUCKET_MIB, gradient_as_bucket_view=True),
+                    InitProcessGroupKwargs(
+                        timeout=timedelta(seconds=max(timeout_seconds, to_meet))
+                    ),
+                    DistributedDataParallelKwargs(
+                        bucket_cap_mb=BUCKET_MIB, gradient_as_bucket_view=True
+                    ),
                 ],
             )
         except RuntimeError as error:
             if not _is_of_communication(error):
                 raise
-            raise Interrupted(f"the other processes did not come ({' '.join(str(error).split())[:200]})") from None
+            raise Interrupted(
+                f"the other processes did not come ({' '.join(str(error).split())[:200]})"
+            ) from None
         kind = self._accelerator.distributed_type
         if kind != DistributedType.NO and not kind.value.startswith("MULTI_"):
             raise TrainingError(
@@ -102,7 +110,9 @@ class Processes:
             libraries = (f"{name} {version}" for name, version in cuda_libraries().items())
             return ", ".join([torch.cuda.get_device_name(self.device), *libraries])
         if self.device.type == "cpu":
-            return f"cpu {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+            return (
+                f"cpu {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+            )
         return self.device.type
 
     @property
@@ -131,14 +141,20 @@ class Processes:
 
     def gather(self, mine: Tensor) -> Tensor:
         """The tensors of all processes, stacked by rank, on the CPU; all give the same shape and dtype."""
-        return mine[None].cpu() if self.world_size == 1 else self.all_gather(mine.to(self.device)).cpu()
+        return (
+            mine[None].cpu()
+            if self.world_size == 1
+            else self.all_gather(mine.to(self.device)).cpu()
+        )
 
     def all_gather(self, mine: Tensor, /) -> Tensor:
         """The tensors of all processes, stacked by rank, on their device; all give the same shape and dtype."""
         if self.world_size == 1:
             return mine[None]
         everyones = mine.new_empty((self.world_size, *mine.shape))
-        torch.distributed.all_gather(list(everyones), mine.contiguous())  # Accelerate's `gather` copies them once more
+        torch.distributed.all_gather(
+            list(everyones), mine.contiguous()
+        )  # Accelerate's `gather` copies them once more
         return everyones
 
     def all_reduce_sum(self, mine: Tensor) -> Tensor:
@@ -147,7 +163,9 @@ class Processes:
 
     def all_reduce_max(self, mine: Sequence[float]) -> list[float]:
         """The largest of each value over all processes."""
-        return cast(list[float], self.gather(torch.tensor(mine, dtype=torch.float32)).amax(0).tolist())
+        return cast(
+            list[float], self.gather(torch.tensor(mine, dtype=torch.float32)).amax(0).tolist()
+        )
 
     def all_equal(self, what: str) -> bool:
         """Whether every process gave the same string."""
@@ -198,8 +216,15 @@ def cuda_libraries() -> dict[str, str]:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether it was raised for want of memory. Much of torch has a plain RuntimeError for it."""
-    words = ("out of memory", "allocate memory", "bad_alloc", "STATUS_ALLOC_FAILED")  # the last is of CUDA's libraries
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
+    words = (
+        "out of memory",
+        "allocate memory",
+        "bad_alloc",
+        "STATUS_ALLOC_FAILED",
+    )  # the last is of CUDA's libraries
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        word in str(error) for word in words
+    )
 
 
 def _is_of_communication(error: RuntimeError) -> bool:

@@ -20,7 +20,9 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.protocols import LossSum
 from charlstm.text.vocabulary import Unit
 
-Gather = Callable[[Tensor], Tensor]  # this process's values (K,) -> all processes' (N, K), on the CPU
+Gather = Callable[
+    [Tensor], Tensor
+]  # this process's values (K,) -> all processes' (N, K), on the CPU
 
 
 @dataclass
@@ -45,7 +47,9 @@ class Progress:
     steps: list[StepRow] = field(default_factory=list)
     epochs: list[EpochRow] = field(default_factory=list)
     best: EpochRow | None = None
-    initial_nats_per_char: float | None = None  # validation, of the model that training begins from, if there is one
+    initial_nats_per_char: float | None = (
+        None  # validation, of the model that training begins from, if there is one
+    )
     totals: StepTotals = field(default_factory=StepTotals)
 
     @property
@@ -96,7 +100,9 @@ class StepMeter:
         """Measure speed from here on: what came before (validation, texts, a restart) is no step."""
         self._num_timed_chars, self._started = 0, time.perf_counter()
 
-    def add(self, step: int, rate: float, num_chars: int, nats: Tensor, gradient_norm: Tensor) -> None:
+    def add(
+        self, step: int, rate: float, num_chars: int, nats: Tensor, gradient_norm: Tensor
+    ) -> None:
         """Add a step: its number, the learning rate, the global number of characters; this process's summed loss and
         the global gradient norm, scalars that may still lie on the device."""
         self._pending.append((step, rate, nats, gradient_norm))

@@ -8,7 +8,13 @@ from charlstm.text.vocabulary import Unit
 
 def shape_of(model: ModelParams, vocab_size: int) -> ModelShape:
     """The sizes of a model with these parameters."""
-    return ModelShape(vocab_size, model.embedding_size, model.hidden_size, model.num_layers, model.feed_forward_size)
+    return ModelShape(
+        vocab_size,
+        model.embedding_size,
+        model.hidden_size,
+        model.num_layers,
+        model.feed_forward_size,
+    )
 
 
 def steps_per_epoch(num_ids: int, train: TrainParams, unit: Unit) -> int:
@@ -20,7 +26,9 @@ def steps_per_epoch(num_ids: int, train: TrainParams, unit: Unit) -> int:
     num_rows = train.batch_size
     if train.batching == "streams":
         return stream_steps(num_ids, num_rows, train.context_len, unit)
-    return -(-num_windows(num_ids, num_rows, train.context_len, train.window_stride, unit) // num_rows)
+    return -(
+        -num_windows(num_ids, num_rows, train.context_len, train.window_stride, unit) // num_rows
+    )
 
 
 def stream_steps(num_ids: int, batch_size: int, context_len: int, unit: Unit = "character") -> int:
@@ -40,7 +48,9 @@ def stream_steps(num_ids: int, batch_size: int, context_len: int, unit: Unit = "
     return -(-longest // context_len)
 
 
-def num_windows(num_ids: int, batch_size: int, context_len: int, stride: int, unit: Unit = "character") -> int:
+def num_windows(
+    num_ids: int, batch_size: int, context_len: int, stride: int, unit: Unit = "character"
+) -> int:
     """Windows of `context_len` characters and the one to guess, at every `stride` characters.
 
     Raises:

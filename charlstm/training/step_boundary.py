@@ -22,7 +22,10 @@ class StepBoundary:
     """
 
     def __init__(
-        self, processes: Processes, checkpoints: CheckpointFolder | None, should_stop: Callable[[], bool]
+        self,
+        processes: Processes,
+        checkpoints: CheckpointFolder | None,
+        should_stop: Callable[[], bool],
     ) -> None:
         self.processes, self.checkpoints, self._should_stop = processes, checkpoints, should_stop
 
@@ -75,7 +78,9 @@ class StepBoundary:
         )
         due, stop = float(is_due), float(self._should_stop())
         if self.processes.world_size > 1:
-            due, stop, seconds_per_step = self.processes.all_reduce_max([due, stop, seconds_per_step])
+            due, stop, seconds_per_step = self.processes.all_reduce_max(
+                [due, stop, seconds_per_step]
+            )
             self._next_step = step + steps_until_next(seconds_per_step)
         self._agreed, self._agreed_step = now, step
         return due > 0, stop > 0

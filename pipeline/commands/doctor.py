@@ -28,7 +28,9 @@ from pipeline.run.stage import EXIT_BAD_INPUT, load
 from pipeline.run.terminal import printable
 
 PROJECT = Path("pyproject.toml")
-INSTALL = "`pip install --constraint constraints.txt --editable '.[pipeline]'` installs what is needed"
+INSTALL = (
+    "`pip install --constraint constraints.txt --editable '.[pipeline]'` installs what is needed"
+)
 DEVICES = Path("/dev")
 SECONDS_TO_ANSWER = 5.0
 MIN_FREE_BYTES = 2e9  # checkpoints, DVC's cache, and what `make repro` makes of a small text
@@ -36,7 +38,10 @@ MIN_FREE_BYTES = 2e9  # checkpoints, DVC's cache, and what `make repro` makes of
 
 def doctor(
     is_cleaned: Annotated[
-        bool, typer.Option("--clean", help="First remove all unfinished trainings: they cannot be resumed.")
+        bool,
+        typer.Option(
+            "--clean", help="First remove all unfinished trainings: they cannot be resumed."
+        ),
     ] = False,
 ) -> int:
     """Check versions, `PATH`, git, DVC, disk, processor and stores.
@@ -46,7 +51,16 @@ def doctor(
 
     Exit code: 0, also with warnings; 2 if there is an error.
     """
-    checks = [check_settings, check_packages, check_python, check_git, check_dvc, check_disk, check_tracker, check_gpu]
+    checks = [
+        check_settings,
+        check_packages,
+        check_python,
+        check_git,
+        check_dvc,
+        check_disk,
+        check_tracker,
+        check_gpu,
+    ]
     found = []
     if is_cleaned:
         from pipeline.run.unfinished import remove_others
@@ -92,7 +106,9 @@ def check_packages() -> Iterator[str]:
     """Packages that are missing, or of another version than `pyproject.toml` asks for."""
     from packaging.requirements import Requirement
 
-    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"] if PROJECT.is_file() else {}
+    project = (
+        tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"] if PROJECT.is_file() else {}
+    )
     extra = project.get("optional-dependencies", {}).get("pipeline", [])
     for requirement in map(Requirement, [*project.get("dependencies", []), *extra]):
         if requirement.marker is not None and not requirement.marker.evaluate():
@@ -109,11 +125,17 @@ def check_packages() -> Iterator[str]:
 def check_python() -> Iterator[str]:
     """Whether `python`, which `dvc.yaml` runs, is of this environment."""
     python, activate = shutil.which("python"), Path(sys.prefix) / "bin/activate"
-    advice = f"`source {activate}` first" if activate.is_file() else f"put {Path(sys.executable).parent} first in PATH"
+    advice = (
+        f"`source {activate}` first"
+        if activate.is_file()
+        else f"put {Path(sys.executable).parent} first in PATH"
+    )
     if python is None:
         yield f"ERROR: python: expected a `python` in PATH for DVC's stages, found none: {advice}"
         return
-    done = subprocess.run([python, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True)
+    done = subprocess.run(
+        [python, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True
+    )
     if done.stdout.strip() != sys.prefix:
         yield f"WARNING: python: DVC's stages run {python}, which is not of this environment: {advice}"
 
@@ -171,7 +193,9 @@ def check_tracker() -> Iterator[str]:
 
 def check_gpu(devices: Path = DEVICES) -> Iterator[str]:
     """Whether torch can use a GPU that is there: training would take the processor, and not say so."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not any(devices.glob("nvidia[0-9]*")):
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not any(
+        devices.glob("nvidia[0-9]*")
+    ):
         return
     import torch
 

@@ -20,12 +20,20 @@ TOLERANCE = 1e-4  # of logits and states in fp32, between torch and onnxruntime
 def export(
     kind: Annotated[
         Literal["onnx", "folder"],
-        typer.Argument(metavar="FORMAT", help="`onnx`, or `folder`: a copy with its card.", show_default=False),
+        typer.Argument(
+            metavar="FORMAT", help="`onnx`, or `folder`: a copy with its card.", show_default=False
+        ),
     ],
     model: ModelOption = MODEL,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="`model.onnx` or `model`.", show_default=False, callback=output_from_here),
+        typer.Option(
+            "--output",
+            "-o",
+            help="`model.onnx` or `model`.",
+            show_default=False,
+            callback=output_from_here,
+        ),
     ] = None,
     is_forced: ForceOption = False,
 ) -> int:
@@ -36,7 +44,9 @@ def export(
     """
     output = output or checked_output(from_here(Path("model.onnx" if kind == "onnx" else "model")))
     if not output.parent.is_dir():
-        raise CharlstmError(f"{output}: there is no folder {output.parent}; make it first, or choose another --output")
+        raise CharlstmError(
+            f"{output}: there is no folder {output.parent}; make it first, or choose another --output"
+        )
     if kind == "folder":
         _copy(model, output)
         typer.echo(output)
@@ -50,16 +60,20 @@ def export(
 def _copy(where: str, target: Path) -> None:
     """Write a folder with the model and its card, whole or not at all."""
     from charlstm.model.shape import CONFIG, WEIGHTS
-    from charlstm.text.vocabulary import VOCAB
+    from charlstm.text.vocabulary_file import VOCAB
 
     if target.exists():
         raise CharlstmError(f"{target}: exists already; choose another --output")
     with model_folder(where) as folder:
-        card = read_card(where, str(open_model(str(folder)).info["model_sha256"])).model_dump(exclude={"recorded_in"})
+        card = read_card(where, str(open_model(str(folder)).info["model_sha256"])).model_dump(
+            exclude={"recorded_in"}
+        )
         with atomic_folder(target) as temporary:
             for name in (WEIGHTS, CONFIG, VOCAB):
                 shutil.copyfile(folder / name, temporary / name)
-            (temporary / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", "utf-8")
+            (temporary / CARD).write_text(
+                json.dumps(card, indent=2, ensure_ascii=False) + "\n", "utf-8"
+            )
 
 
 def _export(where: str, output: Path) -> None:
@@ -74,6 +88,8 @@ def _export(where: str, output: Path) -> None:
         trained = load_model(folder, "fused")
     file = onnx_bytes(trained)
     if not (difference := largest_difference(trained, file)) <= TOLERANCE:
-        raise CharlstmError(f"expected results within {TOLERANCE} of torch's, found a difference of {difference:.1e}")
+        raise CharlstmError(
+            f"expected results within {TOLERANCE} of torch's, found a difference of {difference:.1e}"
+        )
     write_bytes(output, file)
     typer.echo(f"{output}: {len(file):,} bytes, results within {difference:.1e} of torch's")

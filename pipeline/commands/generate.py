@@ -13,19 +13,10 @@ import typer
 
 from charlstm.errors import CorpusError, TextRequestError
 from charlstm.sampling import DEFAULTS, HELP, TYPES, Sampling, unknown_rule, whole
-from pipeline.command_io import (
-    MODEL,
-    STDIN,
-    ModelOption,
-    UnknownOption,
-    has_stdin,
-    open_model,
-    read_file,
-    readable,
-    to_the_end_of_a_pipe,
-)
+from pipeline.command_io import MODEL, ModelOption, UnknownOption, open_model, say_unseen
 from pipeline.run.project import from_here
 from pipeline.run.terminal import plain_console, printable
+from pipeline.streams import STDIN, has_stdin, read_file, to_the_end_of_a_pipe
 
 if TYPE_CHECKING:
     from charlstm.language_model.model import Model
@@ -35,12 +26,18 @@ SEPARATOR = "---"  # a line between texts
 Prompt = Annotated[
     str | None,
     typer.Argument(
-        help="What the text follows. Without, standard input if it is no terminal, else a newline.", show_default=False
+        help="What the text follows. Without, standard input if it is no terminal, else a newline.",
+        show_default=False,
     ),
 ]
 PromptFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="A file with it; `-` is standard input.", show_default=False, callback=from_here),
+    typer.Option(
+        metavar="FILE",
+        help="A file with it; `-` is standard input.",
+        show_default=False,
+        callback=from_here,
+    ),
 ]
 NumTexts = Annotated[int, typer.Option(help="Several texts, with a line `---` between them.")]
 JSON_LINES = "A JSON object a line: prompt, text, why it ended, seed, options."
@@ -63,7 +60,9 @@ def _option(name: str) -> Parameter:
     kind, default = TYPES[name], None if name in ("seed", "stop") else DEFAULTS[name]
     flags, metavar = FLAGS.get(name, ()), METAVARS.get(name)
     shown = typer.Option(*flags, help=HELP[name], metavar=metavar, show_default=default is not None)
-    return Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=Annotated[kind, shown])
+    return Parameter(
+        name, Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=Annotated[kind, shown]
+    )
 
 
 @with_sampling_options
@@ -86,7 +85,12 @@ def generate(
     whole("num_texts", num_texts)
     rule, text = unknown_rule(unknown), _prompt(prompt, prompt_file)
     trained = open_model(model)
-    text = readable(trained, _beginning(trained) if text is None else text, rule)
+    from charlstm.unknown_characters import replaced  # numpy
+
+    text = _beginning(trained) if text is None else text
+    if rule == "replace":
+        say_unseen(text, trained.vocab)
+        text = replaced(text, trained.vocab)
     with to_the_end_of_a_pipe():
         if is_json:
             _write_json(trained, text, num_texts, options)
@@ -106,7 +110,9 @@ def _prompt(prompt: str | None, file: Path | None) -> str | None:
     if prompt is not None and file is not None:
         raise TextRequestError("expected either a PROMPT or --prompt-file FILE, got both")
     if prompt is not None:
-        if any("\ud800" <= character <= "\udfff" for character in prompt):  # as Python has bytes that are not UTF-8
+        if any(
+            "\ud800" <= character <= "\udfff" for character in prompt
+        ):  # as Python has bytes that are not UTF-8
             raise CorpusError(f"prompt: expected UTF-8, got {prompt!r}")
         return prompt
     if file is None and not has_stdin():
@@ -123,10 +129,16 @@ def _write_json(model: "Model", prompt: str, num_texts: int, options: Sampling) 
         typer.echo(json.dumps(line, ensure_ascii=False).encode())
 
 
-def _write_texts(model: "Model", prompt: str, num_texts: int, options: Sampling, *, is_seed_shown: bool) -> None:
+def _write_texts(
+    model: "Model", prompt: str, num_texts: int, options: Sampling, *, is_seed_shown: bool
+) -> None:
     """Write one text as it is drawn, several when they are done. A terminal shows the prompt and the seed as well."""
     is_terminal, is_one, values = sys.stdout.isatty(), num_texts == 1, options._asdict()
-    texts = [model.stream(prompt, **values)] if is_one else model.generate(prompt, num_texts=num_texts, **values)
+    texts = (
+        [model.stream(prompt, **values)]
+        if is_one
+        else model.generate(prompt, num_texts=num_texts, **values)
+    )
     try:
         for index, text in enumerate(texts):
             if index:

@@ -20,9 +20,10 @@ from pydantic import BaseModel
 
 from charlstm.errors import CharlstmError
 from charlstm.tracking.registered_model import MODEL_TAG, is_address
-from pipeline.command_io import MODEL, MODEL_HELP, JsonOption, ModelOption, open_model, to_the_end_of_a_pipe
+from pipeline.command_io import MODEL, MODEL_HELP, JsonOption, ModelOption, open_model
 from pipeline.run.project import declared_paths, find_root, from_here, store
 from pipeline.run.terminal import printable
+from pipeline.streams import to_the_end_of_a_pipe
 
 CARD = "card.json"
 
@@ -41,7 +42,9 @@ class Card(BaseModel):
 
 
 def info(
-    argument: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP, callback=from_here)] = None,
+    argument: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP, callback=from_here)
+    ] = None,
     model: ModelOption = MODEL,
     is_json: JsonOption = False,
 ) -> int:
@@ -63,7 +66,9 @@ def info(
 
 def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
     """The lines of a card, for people."""
-    block = f", feed-forward block of {card['feed_forward_size']}" if card["feed_forward_size"] else ""
+    block = (
+        f", feed-forward block of {card['feed_forward_size']}" if card["feed_forward_size"] else ""
+    )
     if (characters := card["characters"]) is None:
         vocabulary = f"{card['vocab_size']} bytes of UTF-8: any character"
     else:
@@ -79,7 +84,10 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
         "its SHA-256": card["corpus_sha256"],
         "recipe": card["recipe"],
         "commit": card["commit"],
-        "nats/char": ", ".join(f"{name} {loss:.4f}" for name, loss in (card["losses"] or {}).items()) or None,
+        "nats/char": ", ".join(
+            f"{name} {loss:.4f}" for name, loss in (card["losses"] or {}).items()
+        )
+        or None,
         "recorded in": card["recorded_in"] or "no record found that names this model",
     }
     for name, value in shown.items():
@@ -94,8 +102,12 @@ def read_card(where: str, sha256: str) -> Card:
     elif (root := find_root(folder.parent)) is not None:
         with contextlib.chdir(root), contextlib.suppress(CharlstmError):
             record = _card_of_project(folder)
-    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):  # somebody else's file
-        card = Card.model_validate(record or json.loads((folder / CARD).read_bytes()) | {"recorded_in": CARD})
+    with contextlib.suppress(
+        OSError, ValueError, TypeError, RecursionError
+    ):  # somebody else's file
+        card = Card.model_validate(
+            record or json.loads((folder / CARD).read_bytes()) | {"recorded_in": CARD}
+        )
         if card.model_sha256 == sha256:
             return card
     return Card(model_sha256=sha256)
@@ -108,7 +120,11 @@ def _card_of_run(sha256: str) -> dict[str, Any] | None:
 
     for run in Reader(store()).by_tag(MODEL_TAG, sha256):
         tags = {name: run.tags.get(name) for name in ("corpus", "corpus_sha256", "recipe")}
-        found = {"losses": losses_of(run.metrics), "params": run.params, "recorded_in": f"run {run.run_id}"}
+        found = {
+            "losses": losses_of(run.metrics),
+            "params": run.params,
+            "recorded_in": f"run {run.run_id}",
+        }
         return {"model_sha256": sha256, "commit": run.tags.get(COMMIT), **tags, **found}
     return None
 

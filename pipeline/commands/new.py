@@ -36,8 +36,12 @@ def new(
     text: Annotated[str, typer.Argument(help=TEXT, show_default=False)],
     name: Annotated[str | None, option(help=NAME)] = None,
     encoding: Annotated[str | None, option(help=ENCODING)] = None,
-    initial: Annotated[str | None, option("--from", metavar="MODEL", help=FROM, callback=from_here)] = None,
-    minutes: Annotated[float | None, option(metavar="N", help=MINUTES, min=0.01, max=10_000)] = None,
+    initial: Annotated[
+        str | None, option("--from", metavar="MODEL", help=FROM, callback=from_here)
+    ] = None,
+    minutes: Annotated[
+        float | None, option(metavar="N", help=MINUTES, min=0.01, max=10_000)
+    ] = None,
     is_documents: Annotated[bool, option("--documents", help=DOCUMENTS)] = False,
     is_forced: Annotated[bool, option("--force", help=FORCE)] = False,
     is_run: Annotated[bool, option("--run", help=RUN)] = False,
@@ -52,20 +56,29 @@ def new(
     if text in names(CORPORA) and not Path(path_from_here(text)).exists():
         if any((name, encoding, initial, minutes, is_documents)):
             source = load(CORPORA, text).values["download.source"]
-            raise ParamsError(f"expected the name {text} alone: options are for a text, as its source, {source}")
+            raise ParamsError(
+                f"expected the name {text} alone: options are for a text, as its source, {source}"
+            )
         typer.echo(f"params.yaml: text {text}, recipe {switch(text, is_forced)}")
     else:
         text = path_from_here(str(path)) if (path := local_path(text)) else text
         seconds = None if minutes is None else 60 * minutes
-        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # as for stage train; read when torch is loaded
+        os.environ.setdefault(
+            "GOMP_SPINCOUNT", SPIN_COUNT
+        )  # as for stage train; read when torch is loaded
         with model_folder(initial) if initial else nullcontext() as folder:
             model = InitialModel.load(initial, folder) if initial and folder else None
-            planned = plan(text, name, encoding, model, seconds, is_documents=is_documents, is_forced=is_forced)
+            planned = plan(
+                text, name, encoding, model, seconds, is_documents=is_documents, is_forced=is_forced
+            )
             for line in planned.lines:
                 typer.echo(printable(line, sys.stdout.encoding or "utf-8"))
             planned.write()
         typer.echo(f"written: {' '.join(map(str, planned.files))}")
     if is_run:
-        return run_dvc("repro") or subprocess.run([sys.executable, "-m", "pipeline.report"], check=False).returncode
+        return (
+            run_dvc("repro")
+            or subprocess.run([sys.executable, "-m", "pipeline.report"], check=False).returncode
+        )
     typer.echo("next: dvc repro")
     return 0

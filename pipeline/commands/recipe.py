@@ -20,10 +20,17 @@ SAVE = "save"
 def recipe(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME | save NAME]", help="Its name; or `save`, and a new name.", show_default=False),
+        typer.Argument(
+            metavar="[NAME | save NAME]",
+            help="Its name; or `save`, and a new name.",
+            show_default=False,
+        ),
     ] = None,
     is_forced: Annotated[
-        bool, typer.Option("--force", help="Give up changes that would be lost; write over a saved file.")
+        bool,
+        typer.Option(
+            "--force", help="Give up changes that would be lost; write over a saved file."
+        ),
     ] = False,
 ) -> int:
     """List recipes, write one into `params.yaml`, or keep one.
@@ -48,7 +55,9 @@ def _show() -> None:
     for name in recipes.names(RECIPES):
         preset = load(RECIPES, name)
         is_current = all(values.get(key) == value for key, value in preset.values.items())
-        typer.echo(f"{'*' if is_current else ' '} {name}: {re.split('[.:;] ', preset.about)[0].rstrip('.')}")
+        typer.echo(
+            f"{'*' if is_current else ' '} {name}: {re.split('[.:;] ', preset.about)[0].rstrip('.')}"
+        )
 
 
 def _write(name: str, is_forced: bool) -> None:
@@ -68,11 +77,19 @@ def _write(name: str, is_forced: bool) -> None:
 def _save(name: str, is_forced: bool) -> None:
     values, path = load_params(PARAMS).values(), recipes.path_of(RECIPES, name)
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name) or name in (SAVE, RECIPES.root):
-        raise ParamsError(f"expected a name of small letters, digits, - and _, but save and quick, got {name!r}")
+        raise ParamsError(
+            f"expected a name of small letters, digits, - and _, but save and quick, got {name!r}"
+        )
     if os.path.lexists(path) and not is_forced:
-        raise ParamsError(f"{path} is there already: take another name, or --force to write over it")
+        raise ParamsError(
+            f"{path} is there already: take another name, or --force to write over it"
+        )
     near = recipes.nearest(RECIPES, values, without=name)
-    about = f"{near.name} with {values_in_words(near.changes)}" if near.changes else f"the same as {near.name}"
+    about = (
+        f"{near.name} with {values_in_words(near.changes)}"
+        if near.changes
+        else f"the same as {near.name}"
+    )
     root = load(RECIPES, RECIPES.root).values
     changes = {key: values[key] for key, value in root.items() if values[key] != value}
     write_text(path, recipes.preset_text(f"{about}.", changes))

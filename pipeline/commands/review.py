@@ -40,7 +40,8 @@ def review(
         ),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", dir_okay=False, callback=output_from_here, help="The page.")
+        Path,
+        typer.Option("--output", "-o", dir_okay=False, callback=output_from_here, help="The page."),
     ] = Path("review.html"),
     is_forced: ForceOption = False,
 ) -> int:
@@ -56,12 +57,21 @@ def review(
     if not models:
         models = _of_sweep()[:MAX_RUNS]
     if len(models) > MAX_RUNS:
-        raise CharlstmError(f"expected 1 to {MAX_RUNS} models to review side by side, found {len(models)}")
+        raise CharlstmError(
+            f"expected 1 to {MAX_RUNS} models to review side by side, found {len(models)}"
+        )
     reviewed = [_find(name) for name in models]
     if len({model.document.validation_sha256 for model in reviewed}) > 1:
-        typer.echo("their losses cannot be compared: they were not measured on the same validation text", err=True)
+        typer.echo(
+            "their losses cannot be compared: they were not measured on the same validation text",
+            err=True,
+        )
     is_one = len(reviewed) == 1
-    page = page_of(reviewed[0].document, recipe=reviewed[0].recipe) if is_one else comparison_of(reviewed)
+    page = (
+        page_of(reviewed[0].document, recipe=reviewed[0].recipe)
+        if is_one
+        else comparison_of(reviewed)
+    )
     write_text(output, page)
     typer.echo(output)
     for line in verdicts(reviewed):
@@ -74,7 +84,9 @@ def _of_sweep() -> list[str]:
     last = last_sweep()
     finished = {name for name, _ in experiments().values()}
     if last is None or not (names := [name for name in last.names if name in finished]):
-        raise CharlstmError("expected the names of models: there is no sweep here; see `charlstm review --help`")
+        raise CharlstmError(
+            "expected the names of models: there is no sweep here; see `charlstm review --help`"
+        )
     return names
 
 
@@ -92,7 +104,10 @@ def _find(model: str) -> ReviewedModel:
     project = find_root(folder)
     document, tables, recipe = read_review(file), [folder / BLOCKS], None
     if project:
-        with contextlib.suppress(ParamsError), contextlib.chdir(project):  # a `dvc.yaml` of something else
+        with (
+            contextlib.suppress(ParamsError),
+            contextlib.chdir(project),
+        ):  # a `dvc.yaml` of something else
             tables.append(project / load_paths().evaluate / BLOCKS)
             recipe = recipe_in(document.parameters)
     blocks = next((_read_blocks(table) for table in tables if table.is_file()), None)
@@ -106,7 +121,9 @@ def _read_blocks(file: Path) -> Blocks:
 def _of_run(model: str) -> ReviewedModel:
     """The review of the newest run that has one, of those that the name stands for; else of a commit or experiment."""
     if not PIPELINE.is_file():
-        raise CharlstmError(f"{model}: there is no such file or folder; runs and revisions need a project")
+        raise CharlstmError(
+            f"{model}: there is no such file or folder; runs and revisions need a project"
+        )
     paths, (reader, trainings) = load_paths(), find(model)
     runs = [match.run for match in trainings if match.run]
     for run in runs:
@@ -121,7 +138,9 @@ def _of_run(model: str) -> ReviewedModel:
         label = _name(model if trainings[0].commit else run.tags.get(EXPERIMENT_TAG, model))
         return ReviewedModel(label, document, blocks, run.tags.get(RECIPE_TAG))
     is_experiment = any(run.tags.get(EXPERIMENT_TAG) == model for run in runs)
-    for commit in [match.commit for match in trainings] + ([find_commit(model)] if is_experiment else []):
+    for commit in [match.commit for match in trainings] + (
+        [find_commit(model)] if is_experiment else []
+    ):
         if commit and (found := _of_commit(model, commit, paths)):
             return found
     raise CharlstmError(
@@ -138,7 +157,9 @@ def _of_commit(model: str, commit: str, paths: Paths) -> ReviewedModel | None:
     if file is None:
         return None
     table = cached(outs.get(str(paths.evaluate / BLOCKS), ""))
-    return ReviewedModel(model, read_review(file), _read_blocks(table) if table else None, recipe_at(commit))
+    return ReviewedModel(
+        model, read_review(file), _read_blocks(table) if table else None, recipe_at(commit)
+    )
 
 
 def _name(name: str) -> str:

@@ -14,20 +14,15 @@ from charlstm.errors import CorpusError, TextRequestError
 from charlstm.sampling import unknown_rule
 from pipeline.command_io import (
     MODEL,
-    STDIN,
     JsonOption,
     ModelOption,
     UnknownOption,
-    has_stdin,
     open_model,
-    read_file,
-    readable,
     say_unseen,
-    to_the_end_of_a_pipe,
-    vocab_of,
 )
 from pipeline.run.project import from_here
 from pipeline.run.terminal import plain_console, printable
+from pipeline.streams import STDIN, has_stdin, read_file, to_the_end_of_a_pipe
 
 if TYPE_CHECKING:
     from charlstm.language_model.scoring import Passage, Score
@@ -41,9 +36,16 @@ EXCERPT = 60  # characters of a line in a table
 def score(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", help="UTF-8; `-` is standard input.", show_default=False, callback=from_here),
+        typer.Argument(
+            metavar="FILE",
+            help="UTF-8; `-` is standard input.",
+            show_default=False,
+            callback=from_here,
+        ),
     ] = None,
-    lines: Annotated[int, typer.Option(min=0, help="How many of the most surprising lines to show.")] = 5,
+    lines: Annotated[
+        int, typer.Option(min=0, help="How many of the most surprising lines to show.")
+    ] = 5,
     unknown: UnknownOption = "error",
     is_json: JsonOption = False,
     model: ModelOption = MODEL,
@@ -54,17 +56,18 @@ def score(
     """
     rule = unknown_rule(unknown)
     if file is None and not has_stdin():
-        raise TextRequestError("expected a FILE, or a text on standard input; see `charlstm score --help`")
+        raise TextRequestError(
+            "expected a FILE, or a text on standard input; see `charlstm score --help`"
+        )
     text = read_file(file or STDIN)
     if not text:
         raise CorpusError("expected a text to score, found an empty one")
     trained = open_model(model)
     from charlstm.text.vocabulary import UNSEEN  # numpy
 
-    vocab = vocab_of(trained)
-    if rule == "error" and not vocab.unknown(UNSEEN):
-        say_unseen(text, vocab)
-    result = trained.score(readable(trained, text, rule))
+    if rule == "replace" or not trained.vocab.unknown(UNSEEN):
+        say_unseen(text, trained.vocab)
+    result = trained.score(text, unknown=rule)
     passages = result.most_surprising(lines)
     with to_the_end_of_a_pipe():
         if is_json:
@@ -114,7 +117,9 @@ def _show_colored(score: "Score") -> None:
     pairs = zip(score.text, score.char_nats.tolist(), strict=True)
     shown = Text()
     for style, run in groupby((pair for pair in pairs if pair[0] != "\r"), _style_of):
-        shown.append(printable("".join(character for character, _ in run), sys.stdout.encoding), style)
+        shown.append(
+            printable("".join(character for character, _ in run), sys.stdout.encoding), style
+        )
     console.print(shown, end="\n\n")
 
 

@@ -8,7 +8,12 @@ import typer
 from rich.table import Table
 
 from charlstm.errors import CharlstmError
-from charlstm.evaluation.difference import Trained, by_recipe, compare_neighbors, mean_and_deviation
+from charlstm.evaluation.difference import (
+    RecipeLosses,
+    by_recipe,
+    compare_neighbors,
+    mean_and_deviation,
+)
 from charlstm.evaluation.results import HEADLINE
 from charlstm.files.documents import did_you_mean
 from charlstm.parameter_names import MAX_NAMED, differing, short_name, values_in_words
@@ -36,11 +41,16 @@ def sweep(
             show_default=False,
         ),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, max=1000, help="Train each with the seeds 1 to this.")] = None,
-    keep: Annotated[
-        str | None, typer.Option("--keep", metavar="NAME", help="Put an experiment into the working tree.")
+    seeds: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Train each with the seeds 1 to this.")
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", callback=output_from_here, help="The picture.")] = PICTURE,
+    keep: Annotated[
+        str | None,
+        typer.Option("--keep", metavar="NAME", help="Put an experiment into the working tree."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", callback=output_from_here, help="The picture.")
+    ] = PICTURE,
     is_forced: ForceOption = False,
 ) -> int:
     """Train several values of parameters, compare them, keep the best.
@@ -69,7 +79,9 @@ def _keep(name: str) -> int:
     """Apply an experiment. Say how to commit it."""
     names = [known for known, _ in experiments().values()]
     if name not in names:
-        raise CharlstmError(f"{name}: there is no experiment of this name{did_you_mean(name, names)}")
+        raise CharlstmError(
+            f"{name}: there is no experiment of this name{did_you_mean(name, names)}"
+        )
     if code := run_dvc("exp", "apply", name):
         return code
     typer.echo(f"to commit it: git add params.yaml dvc.lock artifacts; git commit -m '{name}'")
@@ -104,9 +116,13 @@ def show(results: list[Result], output: Path) -> None:
     for row, group in zip(rows, groups, strict=True):
         is_name = rows.count(row) == 1 and len(values[0]) <= MAX_NAMED
         name = row if row and is_name else " and ".join(one.name for one in group)
-        trained.append(Trained(name, [one.loss for one in group], [one.blocks for one in group]))
+        trained.append(
+            RecipeLosses(name, [one.loss for one in group], [one.blocks for one in group])
+        )
     differences = compare_neighbors(trained)
-    table = Table("parameters", "seeds", HEADLINE, "above the row before", title=str(text[0]), caption=CAPTION)
+    table = Table(
+        "parameters", "seeds", HEADLINE, "above the row before", title=str(text[0]), caption=CAPTION
+    )
     for row, group, one, above in zip(rows, groups, trained, [None, *differences], strict=True):
         seeds = ", ".join(str(result.seed) for result in group)
         distance = above.in_numbers() if above else ""
@@ -115,8 +131,17 @@ def show(results: list[Result], output: Path) -> None:
     for line in [*map(str, differences[:3]), *at_the_edge(values)]:
         typer.echo(line)
     best = min(groups[0], key=lambda one: (one.name == OWN, one.loss)).name
-    typer.echo("the best is in this checkout" if best == OWN else f"keep the best: charlstm sweep --keep {best}")
-    plot_sweep(output, values, [one.losses for one in trained], [None, *(one.by_text for one in differences)])
+    typer.echo(
+        "the best is in this checkout"
+        if best == OWN
+        else f"keep the best: charlstm sweep --keep {best}"
+    )
+    plot_sweep(
+        output,
+        values,
+        [one.losses for one in trained],
+        [None, *(one.by_text for one in differences)],
+    )
     typer.echo(f"the loss over each parameter: {output}")
 
 
@@ -131,5 +156,7 @@ def at_the_edge(values: list[dict[str, Any]]) -> list[str]:
         tried = {one[name] for one in values if isinstance(one[name], int | float)}
         edges = {max(tried): "larger", min(tried): "smaller"} if len(tried) >= MIN_GRID else {}
         if best in edges and best != 0:
-            lines.append(f"{short_name(name)}: the best value, {best}, is at the grid's edge; try {edges[best]} ones")
+            lines.append(
+                f"{short_name(name)}: the best value, {best}, is at the grid's edge; try {edges[best]} ones"
+            )
     return lines

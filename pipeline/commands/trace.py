@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from charlstm.corpus.fetch import FALLBACKS
+from charlstm.corpus.fallbacks import FALLBACKS
 from charlstm.errors import TrackingError
 from charlstm.files.checksums import sha256
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG, Reader
 from charlstm.tracking.registered_model import INITIAL_TAG, MODEL_TAG
-from pipeline.command_io import JsonOption, to_the_end_of_a_pipe
+from pipeline.command_io import JsonOption
 from pipeline.lineage.git import experiments, git, lock_at, losses_at
 from pipeline.lineage.provenance import (
     BASELINE,
@@ -33,6 +33,7 @@ from pipeline.lineage.search import Match, find
 from pipeline.run.dvc import Lock, cached, files_of, load_paths
 from pipeline.run.project import PARAMS, from_here, store
 from pipeline.run.terminal import printable
+from pipeline.streams import to_the_end_of_a_pipe
 
 
 def trace(
@@ -73,7 +74,10 @@ def _all_trainings() -> list[dict[str, Any]]:
         raise TrackingError("no training is in MLflow yet; `dvc repro` makes the first")
     began = [time.strftime("%Y-%m-%d %H:%M", time.localtime(run.start_ms / 1000)) for run in runs]
     rows = zip(runs, began, strict=True)
-    return [{"id": run.run_id, "began": when, "name": run.name, "status": run.status} for run, when in rows]
+    return [
+        {"id": run.run_id, "began": when, "name": run.name, "status": run.status}
+        for run, when in rows
+    ]
 
 
 def trace_of(match: Match) -> dict[str, Any]:
@@ -85,7 +89,9 @@ def trace_of(match: Match) -> dict[str, Any]:
         "made from": tags.get("made_from"),
         "recipe": tags.get(RECIPE_TAG),
         "params": dict(sorted(params.items())),
-        "not as here": {name: value for name, value in sorted(params.items()) if here.get(name, value) != value},
+        "not as here": {
+            name: value for name, value in sorted(params.items()) if here.get(name, value) != value
+        },
         "losses": {protocol: round(loss, 4) for protocol, loss in losses_of(metrics).items()},
         "model SHA-256": tags.get(MODEL_TAG),
         "text": tags.get("corpus"),
@@ -95,9 +101,14 @@ def trace_of(match: Match) -> dict[str, Any]:
         "uncommitted then": tags.get(CHANGED) or tags.get(DIRTY),
         "experiment": tags.get(EXPERIMENT_TAG),
         "baseline": tags.get(BASELINE),
-        "in git": [git("log", "-1", "--format=%H%d %s", commit) for commit in commits] or _why_in_no_commit(match),
+        "in git": [git("log", "-1", "--format=%H%d %s", commit) for commit in commits]
+        or _why_in_no_commit(match),
         **{
-            kind: {name.partition(".")[2]: value for name, value in sorted(tags.items()) if name.startswith(f"{kind}.")}
+            kind: {
+                name.partition(".")[2]: value
+                for name, value in sorted(tags.items())
+                if name.startswith(f"{kind}.")
+            }
             for kind in ("hardware", "versions")
         },
     }
@@ -114,7 +125,9 @@ def _why_in_no_commit(match: Match) -> list[str]:
 def _recorded_at(commit: str) -> tuple[dict[str, str], dict[str, str], dict[str, float]]:
     """Parameters, tags and metrics as a run would have them, from `dvc.lock`, git, and DVC's cache if it has them."""
     lock, paths = lock_at(commit) or Lock({}), load_paths()
-    params = flat_in(git("show", f"{commit}:./{PARAMS}")) or flat(lock.params())  # of another version
+    params = flat_in(git("show", f"{commit}:./{PARAMS}")) or flat(
+        lock.params()
+    )  # of another version
     tags = {"corpus": params.get("download.source", ""), RECIPE_TAG: recipe_at(commit)}
     outs = lock.files("outs", "download")  # its name is that of the text, whatever it is here
     if sums := cached(next((md5 for path, md5 in outs.items() if path.endswith(".sha256")), "")):

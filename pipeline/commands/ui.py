@@ -29,7 +29,9 @@ START_TIMEOUT_SECONDS = 120
 STOP_TIMEOUT_SECONDS = 2
 
 
-def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page is.")] = 5000) -> int:
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page is.")] = 5000,
+) -> int:
     """Open MLflow's page of the runs of each text, in the right view.
 
     It prints the addresses, this checkout's text first, and ends with Ctrl-C. Of runs that are on a server it prints
@@ -48,8 +50,12 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page 
                 _print_pages(pages, f"http://{HOST}:{port}")
                 server.wait()
             output.seek(0)
-            lines = [line for line in output.read().decode(errors="replace").splitlines() if line.strip()]
-            shown = without_credentials(textwrap.shorten(" ".join(lines[-1:]), 300, placeholder=" ..."))
+            lines = [
+                line for line in output.read().decode(errors="replace").splitlines() if line.strip()
+            ]
+            shown = without_credentials(
+                textwrap.shorten(" ".join(lines[-1:]), 300, placeholder=" ...")
+            )
             raise TrackingError(f"MLflow's server ended: {shown}")
     return 0
 
@@ -57,42 +63,82 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page 
 def _find_runs(store: Store, corpus: str) -> list[tuple[str, str, bool]]:
     """Names and ids of the experiments that have runs, that of the corpus first, and whether each has our view."""
     check_exists(store)
-    ask(store, lambda: publish_all(store, state_root()))  # which ends the runs whose processes are gone
+    ask(
+        store, lambda: publish_all(store, state_root())
+    )  # which ends the runs whose processes are gone
     shared = ask(store, lambda: _share_views(store, store.experiment_of(corpus)))
-    pages = [(name, experiment_id, is_shared) for name, experiment_id, is_shared in shared if is_shared is not None]
+    pages = [
+        (name, experiment_id, is_shared)
+        for name, experiment_id, is_shared in shared
+        if is_shared is not None
+    ]
     if not pages:
-        raise TrackingError(f"experiment {store.experiment} has no run yet; `make repro` makes the first")
+        raise TrackingError(
+            f"experiment {store.experiment} has no run yet; `make repro` makes the first"
+        )
     return pages
 
 
 def _share_views(store: Store, first: str) -> list[tuple[str, str, bool | None]]:
     client = connect(store)
-    found = {one.name: str(one.experiment_id) for one in client.search_experiments(max_results=MAX_RESULTS)}
+    found = {
+        one.name: str(one.experiment_id)
+        for one in client.search_experiments(max_results=MAX_RESULTS)
+    }
     ours = {
-        name: found[name] for name in found if name.partition("/")[0] == store.experiment or name == store.experiment
+        name: found[name]
+        for name in found
+        if name.partition("/")[0] == store.experiment or name == store.experiment
     }
     experiments = sorted(ours.items(), key=lambda item: (item[0] != first, item[0]))
-    return [(name, experiment_id, share_view(client, experiment_id)) for name, experiment_id in experiments]
+    return [
+        (name, experiment_id, share_view(client, experiment_id))
+        for name, experiment_id in experiments
+    ]
 
 
 def _check_port(port: int) -> None:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: not held up by what has ended
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as the server does: not held up by what has ended
         try:
             probe.bind((HOST, port))
         except OSError:  # taken, or not for this user
-            raise TrackingError(f"port {port} is taken: choose another one, e.g. make ui PORT={port + 1}") from None
+            raise TrackingError(
+                f"port {port} is taken: choose another one, e.g. make ui PORT={port + 1}"
+            ) from None
 
 
 @contextmanager
 def _server(uri: str, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """A server on that store. At the end nothing of it is left running."""
     # Not on the command line, where others could read the password of a database.
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = {
+        **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
     environment.pop("MLFLOW_TRACKING_URI", None)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        HOST,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     server = subprocess.Popen(  # in a session of its own: Ctrl-C comes to us alone
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
     )
     try:
         yield server
@@ -108,14 +154,18 @@ def _server(uri: str, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen
 def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
     """Wait until it answers; False if it ends before."""
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy reaches this machine's own address
+    direct = urllib.request.build_opener(
+        urllib.request.ProxyHandler({})
+    )  # no proxy reaches this machine's own address
     while time.monotonic() < deadline:
         if server.poll() is not None:
             return False
         with suppress(OSError), direct.open(f"http://{HOST}:{port}/health", timeout=5):
             return True
         time.sleep(0.1)
-    raise TrackingError(f"MLflow's server did not answer on port {port} within {START_TIMEOUT_SECONDS} s")
+    raise TrackingError(
+        f"MLflow's server did not answer on port {port} within {START_TIMEOUT_SECONDS} s"
+    )
 
 
 def _print_pages(pages: Sequence[tuple[str, str, bool]], server: str) -> None:

@@ -22,7 +22,11 @@ def fault() -> str | None:
     if not any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents)):
         return None
     done = _run("rev-parse", "--git-dir")
-    return done.stderr.decode(errors="replace").strip().partition("\n")[0] or None if done else "it does not run"
+    return (
+        done.stderr.decode(errors="replace").strip().partition("\n")[0] or None
+        if done
+        else "it does not run"
+    )
 
 
 def check_git() -> None:
@@ -32,7 +36,12 @@ def check_git() -> None:
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[bytes] | None:
-    command = ["git", "-c", "log.showSignature=false", *arguments]  # a signature would stand before what is asked for
+    command = [
+        "git",
+        "-c",
+        "log.showSignature=false",
+        *arguments,
+    ]  # a signature would stand before what is asked for
     try:
         return subprocess.run(command, capture_output=True, timeout=SECONDS)
     except (OSError, subprocess.TimeoutExpired):
@@ -56,7 +65,9 @@ def find_commit(name: str) -> str | None:
 
 def experiments() -> dict[str, tuple[str, str]]:
     """The commit of each DVC experiment -> its name, and its baseline."""
-    refs = (git("for-each-ref", "--format=%(objectname)/%(refname)", "refs/exps") or "").splitlines()
+    refs = (
+        git("for-each-ref", "--format=%(objectname)/%(refname)", "refs/exps") or ""
+    ).splitlines()
     parts = [ref.split("/") for ref in refs]  # commit, refs, exps, ab, cdef..., name
     return {part[0]: (part[5], part[3] + part[4]) for part in parts if len(part) == 6}
 
@@ -81,6 +92,10 @@ def losses_at(commit: str, paths: Paths) -> dict[str, float]:
     """The losses evaluated at a commit, by the names of MLflow's metrics; git has the file that evaluate wrote."""
     try:
         metrics = json.loads(git("show", f"{commit}:./{paths.evaluate / 'metrics.json'}") or "{}")
-        return {f"{protocol}/{name}": float(one) for protocol, found in metrics.items() for name, one in found.items()}
+        return {
+            f"{protocol}/{name}": float(one)
+            for protocol, found in metrics.items()
+            for name, one in found.items()
+        }
     except (ValueError, TypeError, AttributeError):
         return {}

@@ -21,7 +21,8 @@ from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
 from charlstm.report.collect import SampleRow
 from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses
-from charlstm.text.encoded import load_encoded, text_sha256
+from charlstm.text.encoded import text_sha256
+from charlstm.text.encoded_files import load_encoded
 from charlstm.tracking.publish import TABLES_TAG
 from charlstm.tracking.registered_model import MODEL_TAG, LoggedModel
 from charlstm.tracking.snapshot import Row, Snapshot, epoch_metrics, step_metrics
@@ -50,10 +51,14 @@ def check_recorded() -> None:
         CharlstmError: one differs, or is missing.
     """
     if (lock := read_lock()) is None:
-        raise CharlstmError(f"{LOCK}: expected DVC's record of the stages, found none; `dvc repro` writes it")
+        raise CharlstmError(
+            f"{LOCK}: expected DVC's record of the stages, found none; `dvc repro` writes it"
+        )
     for name, recorded in lock.files("outs").items():
         if not Path(name).exists() or recorded != md5(Path(name)):
-            raise CharlstmError(f"{name}: differs from the hash in {LOCK}; `dvc pull` or `dvc repro` restores it")
+            raise CharlstmError(
+                f"{name}: differs from the hash in {LOCK}; `dvc pull` or `dvc repro` restores it"
+            )
     here = load_yaml(PARAMS)
     for section in ("model", "train", "evaluate", "sample"):
         if lock.params().get(section) != here.get(section):
@@ -71,22 +76,34 @@ def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> S
     trained = load_model(paths.model, params.model.implementation)
     losses = read_losses(paths.evaluate / "metrics.json")
     num_parameters = trained.model.shape.num_parameters
-    new_tags = {**provenance.tags(params, paths), **provenance.train_md5(paths), "made_from": "files"}
+    new_tags = {
+        **provenance.tags(params, paths),
+        **provenance.train_md5(paths),
+        "made_from": "files",
+    }
     summary = provenance.summary_of(params, new_tags)._replace(
         num_parameters=num_parameters,
         losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
         model_sha256=trained.sha256,
         baselines=read_baselines(paths.evaluate / BASELINES).in_words(),
     )
-    measured = {f"{protocol}/{name}": value for protocol, loss in losses.items() for name, value in loss}
+    measured = {
+        f"{protocol}/{name}": value for protocol, loss in losses.items() for name, value in loss
+    }
     tags, texts = provenance.page_tags(summary), dict[str, str]()
-    files = {f"evaluate/{name}": paths.evaluate / name for name in EVALUATE_FILES if (paths.evaluate / name).exists()}
+    files = {
+        f"evaluate/{name}": paths.evaluate / name
+        for name in EVALUATE_FILES
+        if (paths.evaluate / name).exists()
+    }
     if has_samples:
         samples = _read_samples(paths.samples / SAMPLES)
         tags |= {TABLES_TAG: json.dumps([{"path": SIDE_BY_SIDE, "type": "table"}])}
         texts |= {"samples/all.txt": _text_of_all(samples), SIDE_BY_SIDE: _side_by_side(samples)}
         files |= {f"review/{name}": paths.samples / name for name in (PAGE, DOCUMENT)}
-    time_ms = 1000 * int(git("log", "-1", "--format=%ct") or 0)  # of the commit: the same on every machine
+    time_ms = 1000 * int(
+        git("log", "-1", "--format=%ct") or 0
+    )  # of the commit: the same on every machine
     rows = _read_rows(paths, time_ms)
     return Snapshot(
         MODEL_TAG,
@@ -103,7 +120,9 @@ def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> S
     )
 
 
-def _logged_model(params: Params, paths: Paths, trained: TrainedModel, losses: dict[str, Loss]) -> LoggedModel:
+def _logged_model(
+    params: Params, paths: Paths, trained: TrainedModel, losses: dict[str, Loss]
+) -> LoggedModel:
     """Return the model for the registry, with the losses by which it chooses the champion.
 
     It gets no loss of the test part. It gets no windowed loss of a byte model, whose windows hold fewer characters.
@@ -113,7 +132,8 @@ def _logged_model(params: Params, paths: Paths, trained: TrainedModel, losses: d
     chosen_by = {
         protocol: loss.nats_per_char
         for protocol, loss in losses.items()
-        if not protocol.startswith(TEST_PREFIX) and (vocab.unit == "character" or protocol == HEADLINE)
+        if not protocol.startswith(TEST_PREFIX)
+        and (vocab.unit == "character" or protocol == HEADLINE)
     }
     return LoggedModel(paths.model, trained.sha256, chosen_by, text_sha256(validation.ids, vocab))
 
@@ -122,7 +142,9 @@ def _read_rows(paths: Paths, time_ms: int) -> list[Row]:
     """Return the rows of the training's tables, which have no times."""
     tables = read_tables(paths.train, paths.model / WEIGHTS)
     steps = [StepRow(*row) for row in tables.steps[list(StepRow._fields)].itertuples(index=False)]
-    epochs = [EpochRow(*row) for row in tables.epochs[list(EpochRow._fields)].itertuples(index=False)]
+    epochs = [
+        EpochRow(*row) for row in tables.epochs[list(EpochRow._fields)].itertuples(index=False)
+    ]
     rows = [Row(row.step, time_ms, step_metrics(row)) for row in steps]
     rows += [Row(row.step, time_ms, epoch_metrics(row)) for row in epochs]
     return sorted(rows, key=lambda row: row.step)
@@ -147,7 +169,11 @@ def _side_by_side(samples: Sequence[SampleRow]) -> str:
     spelled out, because a cell may not turn the direction of the text around it.
     """
     rows = [
-        {"sample": printable(_title(sample)), **sample._asdict(), "prompt": printable(sample.prompt)}
+        {
+            "sample": printable(_title(sample)),
+            **sample._asdict(),
+            "prompt": printable(sample.prompt),
+        }
         | {"output": printable(sample.text)}
         for sample in samples
     ]

@@ -37,7 +37,10 @@ DIRTY, CHANGED = "git_dirty", "git_changed"  # whether files differ from the com
 BASELINE = "dvc_exp_baseline"
 CODE = ("charlstm", "pipeline", "conf")  # a new file in there may well be imported
 FALLBACK = "FALLBACK"  # begins the source of a text that stands in for the one that is named
-WHILE_TRAINING = ("train/", "validation/")  # metrics of earlier versions, of other weights than the last
+WHILE_TRAINING = (
+    "train/",
+    "validation/",
+)  # metrics of earlier versions, of other weights than the last
 MAX_CHARS = 120
 
 
@@ -47,7 +50,9 @@ def environment() -> dict[str, str]:
 
     from charlstm.training.processes import cuda_libraries
 
-    found = {f"versions.{name}": version(name) for name in LIBRARIES} | {"versions.python": platform.python_version()}
+    found = {f"versions.{name}": version(name) for name in LIBRARIES} | {
+        "versions.python": platform.python_version()
+    }
     found |= {
         "hardware.processor": _processor(),
         "hardware.instructions": torch.backends.cpu.get_cpu_capability(),
@@ -63,15 +68,23 @@ def environment() -> dict[str, str]:
 
 def _processor() -> str:
     file = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*:\s*(.+)$", file.read_text() if file.exists() else "", re.MULTILINE)
+    names = re.findall(
+        r"^model name\s*:\s*(.+)$", file.read_text() if file.exists() else "", re.MULTILINE
+    )
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def tags(params: Params, paths: Paths) -> dict[str, str]:
     """The hash of the corpus, the git commit, and the DVC experiment if there is one."""
     corpus_sha256 = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
-    name, source, fallback = params.download.name, without_credentials(params.download.source), params.download.fallback
-    if fallback and corpus_sha256 == fallback.sha256:  # another text: an experiment and a registered model of its own
+    name, source, fallback = (
+        params.download.name,
+        without_credentials(params.download.source),
+        params.download.fallback,
+    )
+    if (
+        fallback and corpus_sha256 == fallback.sha256
+    ):  # another text: an experiment and a registered model of its own
         name, source = f"{name}-fallback", f"{FALLBACK} {fallback.requirement}"
     found = {CORPUS_TAG: name, "corpus": source, "corpus_sha256": corpus_sha256}
     if (weights := paths.initial / WEIGHTS).is_file():  # later stages run without it, too
@@ -81,10 +94,15 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
         # Without these, MLflow's UI hides the commit.
         found |= {"mlflow.source.name": str(PIPELINE), "mlflow.source.type": "LOCAL"}
         # Results are no inputs: DVC takes them away before a stage runs, and writes its lock after one.
-        excluded = [f":(exclude){path}" for path in {str(LOCK), *(str(path) for _, path in paths)} - {NOTHING}]
+        excluded = [
+            f":(exclude){path}"
+            for path in {str(LOCK), *(str(path) for _, path in paths)} - {NOTHING}
+        ]
         changed = git("diff", "--name-only", "HEAD", "--", ".", *excluded)
         new = git("ls-files", "--others", "--exclude-standard", "--", *CODE)
-        found[DIRTY] = "unknown" if changed is None or new is None else "yes" if changed or new else "no"
+        found[DIRTY] = (
+            "unknown" if changed is None or new is None else "yes" if changed or new else "no"
+        )
         if found[DIRTY] == "yes":
             found[CHANGED] = ", ".join(f"{changed}\n{new}".split("\n")).strip(", ")
     elif fault():
@@ -119,7 +137,11 @@ class RunSummary(NamedTuple):
 def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
     """The summary of what a stage knows from the start. `tags` are those of `provenance.tags`."""
     return RunSummary(
-        recipe_of(params), params.train.seed, tags["corpus"], tags["corpus_sha256"], tags.get(EXPERIMENT_TAG)
+        recipe_of(params),
+        params.train.seed,
+        tags["corpus"],
+        tags["corpus_sha256"],
+        tags.get(EXPERIMENT_TAG),
     )
 
 
@@ -135,7 +157,9 @@ def flat_in(text: str | None) -> dict[str, str]:
 def flat(params: Mapping[str, Any]) -> dict[str, str]:
     """Nested parameters by dotted name, sorted, as they are written, of whatever version they are."""
     texts = {
-        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        name: value
+        if isinstance(value, str)
+        else json.dumps(value, ensure_ascii=False, default=str)
         for name, value in flatten(params).items()
     }
     return {name: without_credentials(text) for name, text in sorted(texts.items())}
@@ -153,7 +177,11 @@ def recipe_at(commit: str) -> str:
 
 def losses_of(metrics: Mapping[str, float]) -> dict[str, float]:
     """Losses in nats per character, by protocol."""
-    names = [name for name in metrics if name.endswith(LOSS_SUFFIX) and not name.startswith(WHILE_TRAINING)]
+    names = [
+        name
+        for name in metrics
+        if name.endswith(LOSS_SUFFIX) and not name.startswith(WHILE_TRAINING)
+    ]
     return {name.removesuffix(LOSS_SUFFIX): metrics[name] for name in names}
 
 
@@ -178,7 +206,11 @@ def run_name(summary: RunSummary) -> str:
 
 def describe(summary: RunSummary) -> str:
     """Markdown. MLflow shows its first lines until one asks for more, so the losses come first."""
-    val = {} if summary.val_nats_per_char is None else {"validation, at the best epoch": summary.val_nats_per_char}
+    val = (
+        {}
+        if summary.val_nats_per_char is None
+        else {"validation, at the best epoch": summary.val_nats_per_char}
+    )
     lines = [f"{name} **{loss:.4f}** nats/char" for name, loss in (summary.losses or val).items()]
     lines += [
         f"recipe {_code(summary.recipe.label)}, seed {summary.seed}",

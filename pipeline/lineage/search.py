@@ -61,9 +61,13 @@ def find(name: str) -> tuple[Reader | None, list[Match]]:
 def _runs_named(name: str, reader: Reader) -> list[TrackedRun]:
     if re.fullmatch("[0-9a-f]{8,64}", name) and (runs := reader.by_hash(name, MODEL_TAG)):
         return runs
-    if not name.isprintable():  # e.g. a file's name that is not UTF-8, which MLflow cannot be asked for
+    if (
+        not name.isprintable()
+    ):  # e.g. a file's name that is not UTF-8, which MLflow cannot be asked for
         return []
-    return reader.by_name(name) or (reader.by_tag(EXPERIMENT_TAG, name) if re.fullmatch(r"[\w.,=+-]+", name) else [])
+    return reader.by_name(name) or (
+        reader.by_tag(EXPERIMENT_TAG, name) if re.fullmatch(r"[\w.,=+-]+", name) else []
+    )
 
 
 def _of_commit(commit: str, reader: Reader | None) -> list[Match]:

@@ -17,10 +17,18 @@ from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.files.documents import did_you_mean
 from charlstm.model.shape import CONFIG, WEIGHTS
 from charlstm.params import AUTO, NOTHING
-from charlstm.text.vocabulary import VOCAB
+from charlstm.text.vocabulary_file import VOCAB
 from pipeline import recipes
+from pipeline.new.proposal import (
+    FEW_TRAIN_CHARS,
+    Proposal,
+    TextCounts,
+    Training,
+    propose,
+    training_for,
+    training_within,
+)
 from pipeline.new.text import DOCUMENT_SEPARATOR, Source, TextReport, find_source, name_of, read
-from pipeline.proposal import FEW_TRAIN_CHARS, Proposal, TextCounts, Training, propose, training_for, training_within
 from pipeline.recipes import CONF, CORPORA, RECIPES, load, names, path_of
 from pipeline.run.dvc import EXTENSION, ask_dvc, load_paths, reason_of
 from pipeline.run.project import PARAMS
@@ -55,10 +63,17 @@ class InitialModel(NamedTuple):
     def begin(self, proposal: Proposal, counts: Mapping[str, int]) -> Proposal:
         """`proposal`, for a text that has each of these characters so often, with this model to begin from."""
         vocab = self.trained.vocab
-        known = set(vocab.characters) & counts.keys() if vocab.unit == "character" else counts.keys()
-        reasons = [*proposal.reasons, f"begins from {self.where}, which knows {len(known):,} of these characters"]
+        known = (
+            set(vocab.characters) & counts.keys() if vocab.unit == "character" else counts.keys()
+        )
+        reasons = [
+            *proposal.reasons,
+            f"begins from {self.where}, which knows {len(known):,} of these characters",
+        ]
         if sum(counts[one] for one in known) < MIN_KNOWN * sum(counts.values()):
-            reasons.append("! it knows less than half of this text: without --from, the loss is lower")
+            reasons.append(
+                "! it knows less than half of this text: without --from, the loss is lower"
+            )
         recipe = {**proposal.recipe, "train.initial": str(self.target)}
         return Proposal(recipe, {**proposal.corpus, "encode.unit": vocab.unit}, reasons)
 
@@ -69,7 +84,9 @@ class InitialModel(NamedTuple):
             for name in (WEIGHTS, CONFIG, VOCAB):
                 shutil.copyfile(self.folder / name, temporary / name)
         done = ask_dvc("add", str(self.target))
-        if done.returncode or "ERROR" in done.stderr:  # where its cache has no room, DVC may exit with 0
+        if (
+            done.returncode or "ERROR" in done.stderr
+        ):  # where its cache has no room, DVC may exit with 0
             if is_new:  # git does not ignore it yet
                 shutil.rmtree(self.target)
                 self.target.with_suffix(".dvc").unlink(missing_ok=True)
@@ -108,8 +125,12 @@ def plan(
     if (path := local_path(text)) is not None and not path.exists():
         corpora = names(CORPORA)
         near = did_you_mean(text, corpora)
-        raise CorpusError(f"{text}: no such file, and no text of that name{near}; there are {', '.join(corpora)}")
-    source = find_source(text, {paths.corpus.parent, *(Path(path.parts[0]) for _, path in paths), CONF})
+        raise CorpusError(
+            f"{text}: no such file, and no text of that name{near}; there are {', '.join(corpora)}"
+        )
+    source = find_source(
+        text, {paths.corpus.parent, *(Path(path.parts[0]) for _, path in paths), CONF}
+    )
     name = _checked(name) if name is not None else _free_name(source, paths.corpus.parent)
     bases = {kind: load(kind, kind.root).values for kind in (CORPORA, RECIPES)}
     replaced = [str(path) for kind in bases if os.path.lexists(path := path_of(kind, name))]
@@ -121,7 +142,9 @@ def plan(
             recipes.check_kept(kind, values)
     report, digest = read(source, encoding)
     if is_documents and (len(source.files) < 2 or report.counts[DOCUMENT_SEPARATOR]):
-        raise CorpusError(f"--documents: expected a folder of several files without form feeds, got {source.shown}")
+        raise CorpusError(
+            f"--documents: expected a folder of several files without form feeds, got {source.shown}"
+        )
     proposal = _proposal(report, bases[RECIPES], initial, seconds)
     corpus = {
         "download.name": name,
@@ -137,12 +160,18 @@ def plan(
     }
     found = [f"{ascii(source.shown)[1:-1]}:", *report.lines()]
     if len(source.files) > 1:
-        between = "documents, each from a zero state" if is_documents else "files, as one text (or --documents)"
+        between = (
+            "documents, each from a zero state"
+            if is_documents
+            else "files, as one text (or --documents)"
+        )
         found.append(f"{len(source.files)} {between}")
     files = {
         path_of(CORPORA, name): recipes.preset_text("\n".join(found), corpus),
         path_of(RECIPES, name): recipes.preset_text("\n".join(proposal.reasons), proposal.recipe),
-        PARAMS: recipes.params_with({**bases[CORPORA], **corpus, **bases[RECIPES], **proposal.recipe})[0],
+        PARAMS: recipes.params_with(
+            {**bases[CORPORA], **corpus, **bases[RECIPES], **proposal.recipe}
+        )[0],
     }
     why = ["proposal:", *proposal.reasons, *(f"replaces {path}" for path in replaced)]
     return New([*found, *why], files, initial)
@@ -173,7 +202,10 @@ def _free_name(source: Source, outputs: Path) -> str:
     base = name_of(source.stem)
     for number in count(1):
         name = base if number == 1 else f"{base}-{number}"
-        if name in names(CORPORA) and load(CORPORA, name).values["download.source"] == source.address:
+        if (
+            name in names(CORPORA)
+            and load(CORPORA, name).values["download.source"] == source.address
+        ):
             break
         taken = (path_of(CORPORA, name), path_of(RECIPES, name), outputs / f"{name}{EXTENSION}")
         if not any(os.path.lexists(path) for path in taken):
@@ -182,9 +214,15 @@ def _free_name(source: Source, outputs: Path) -> str:
 
 
 def _proposal(
-    report: TextReport, quick: Mapping[str, object], initial: InitialModel | None, seconds: float | None
+    report: TextReport,
+    quick: Mapping[str, object],
+    initial: InitialModel | None,
+    seconds: float | None,
 ) -> Proposal:
-    shape, text = initial and initial.trained.model.shape, TextCounts(report.num_chars, list(report.counts.values()))
+    shape, text = (
+        initial and initial.trained.model.shape,
+        TextCounts(report.num_chars, list(report.counts.values())),
+    )
     if initial and initial.trained.vocab.unit == "byte":
         num_bytes = sum(num * len(character.encode()) for character, num in report.counts.items())
         text = TextCounts(num_bytes, text.counts, "byte")
@@ -193,7 +231,9 @@ def _proposal(
     else:
 
         def seconds_of_step(training: Training) -> float:
-            return step_seconds(recipes.params_with({**quick, **training.recipe()})[1], text.vocab_size)
+            return step_seconds(
+                recipes.params_with({**quick, **training.recipe()})[1], text.vocab_size
+            )
 
         training, planned = training_within(text, seconds, seconds_of_step, shape)
         proposal = propose(text, quick, training)
@@ -201,7 +241,11 @@ def _proposal(
         step = f"{1000 * planned / training.num_steps:.0f} ms a step, with validation"
         proposal.reasons.append(f"{took}, as fast as this machine was just now: {step}")
         if planned < seconds / 2:
-            proposal.reasons.append("the rest of the time would not help: more epochs or a wider model would do harm")
+            proposal.reasons.append(
+                "the rest of the time would not help: more epochs or a wider model would do harm"
+            )
     if text.num_train < FEW_TRAIN_CHARS and not initial:
-        proposal.reasons.append("a short text: a model of a longer one in the same language helps more (--from MODEL)")
+        proposal.reasons.append(
+            "a short text: a model of a longer one in the same language helps more (--from MODEL)"
+        )
     return initial.begin(proposal, report.counts) if initial else proposal

@@ -17,11 +17,15 @@ from charlstm.errors import CorpusError
 from charlstm.files.checksums import sha256
 from charlstm.files.urls import without_credentials
 from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, code_points, describe
-from pipeline.proposal import MIN_CHARS
+from pipeline.new.proposal import MIN_CHARS
 from pipeline.run.terminal import progress
 
 DOCUMENT_SEPARATOR = "\f"
-ODD_CATEGORIES = ("Cc", "Co", "Cn")  # control characters, private use, code points without a character
+ODD_CATEGORIES = (
+    "Cc",
+    "Co",
+    "Cn",
+)  # control characters, private use, code points without a character
 MAX_NAME = 40  # characters
 # `charlstm recipe save` keeps one, and the others YAML does not read as texts.
 RESERVED = {"save", "null", "true", "false", "yes", "no", "on", "off", "y", "n", "none"}
@@ -46,7 +50,11 @@ class TextReport(NamedTuple):
         yield f"{self.num_chars:,} characters, {distinct}; lines: {self.num_lines:,}; {self.encoding}"
         if self.num_crlf:
             yield f"! line ends that are CR LF: {self.num_crlf:,}; they become LF (download.newlines: lf)"
-        odd = {one: num for one, num in self.counts.items() if unicodedata.category(one) in ODD_CATEGORIES}
+        odd = {
+            one: num
+            for one, num in self.counts.items()
+            if unicodedata.category(one) in ODD_CATEGORIES
+        }
         if found := Counter({one: num for one, num in odd.items() if one not in "\t\n"}):
             yield f"! control characters: {describe(found)}; they are learned like any other"
         if count := self.counts[UNSEEN]:
@@ -72,7 +80,9 @@ def _encoding_of_all(files: Sequence[Path]) -> str:
         return "utf-8-sig"
     if len(names) > 1:
         examples = ", ".join(f"{file}: {name}" for name, file in sorted(names.items()))
-        raise CorpusError(f"expected one encoding, found several ({examples}): convert the files, or use --encoding")
+        raise CorpusError(
+            f"expected one encoding, found several ({examples}): convert the files, or use --encoding"
+        )
     return next(iter(names), "utf-8")
 
 
@@ -81,7 +91,9 @@ def inspect(pieces: Iterable[str], encoding: str = "utf-8") -> TextReport:
     counts_K = np.zeros(NUM_CODE_POINTS, np.int64)
     num_crlf, last = 0, "\n"
     for piece in pieces:
-        found = np.bincount(np.frombuffer(piece.encode(), np.uint8) if piece.isascii() else code_points(piece))
+        found = np.bincount(
+            np.frombuffer(piece.encode(), np.uint8) if piece.isascii() else code_points(piece)
+        )
         counts_K[: len(found)] += found
         num_crlf += (last + piece).count("\r\n")
         last = piece[-1:] or last
@@ -110,7 +122,9 @@ def find_source(text: str, own: Collection[Path]) -> Source:
         return Source(text, Path(re.sub(r"[?#].*", "", text)).stem or "text", [])
     path = Path(os.path.abspath(path))  # noqa: PTH100  # `resolve` would follow links
     if Path.cwd().is_relative_to(path.resolve()):  # `/` is a walk through the whole disk
-        raise CorpusError(f"{path}: expected a text outside of the project, found a folder that holds the project")
+        raise CorpusError(
+            f"{path}: expected a text outside of the project, found a folder that holds the project"
+        )
     files = files_of(path)
     for file in (path, *files):
         for folder in own:

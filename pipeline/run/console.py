@@ -18,10 +18,11 @@ from charlstm.generation.sampler import Request, Sampler
 from charlstm.history import EpochRow, StepRow
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import Params
-from charlstm.prompts import check_prompts, resolve_prompts
+from charlstm.prompts import resolve_prompts
 from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.progress import Observer, Plan, Progress
+from charlstm.unknown_characters import check_prompts
 from pipeline.run.terminal import plain_console, printable
 
 log = logging.getLogger("charlstm")
@@ -60,11 +61,18 @@ class TrainingConsole(Observer):
             f"{plan.num_processes} process(es) on {plan.device}, {plan.precision}: {plan.precision_reason}"
         )
         if progress.initial_nats_per_char is not None:
-            self._print(f"begins from a model that has val {progress.initial_nats_per_char:.4f} nats/char")
+            self._print(
+                f"begins from a model that has val {progress.initial_nats_per_char:.4f} nats/char"
+            )
         if progress.step > 0:
             self._print(f"resuming from the checkpoint of step {progress.step} of {plan.num_steps}")
         self._task = self._bar.add_task(
-            "train", total=plan.num_steps, completed=progress.step, epoch=progress.epoch, status="", left=""
+            "train",
+            total=plan.num_steps,
+            completed=progress.step,
+            epoch=progress.epoch,
+            status="",
+            left="",
         )
         self._quietly(self._bar.start)
         self._last_line = time.monotonic()
@@ -78,7 +86,9 @@ class TrainingConsole(Observer):
             left = f"{timedelta(seconds=round(chars_left / chars_per_second))} left"  # without validation and texts
         status = f"loss {row.train_nats_per_char:.3f}  {chars_per_second / 1000:.1f} k chars/s"
         self._quietly(
-            lambda: self._bar.update(self._task, completed=row.step, epoch=row.epoch, status=status, left=left)
+            lambda: self._bar.update(
+                self._task, completed=row.step, epoch=row.epoch, status=status, left=left
+            )
         )
         if not self._console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
@@ -113,7 +123,11 @@ class TrainingConsole(Observer):
         if self._is_read:
             try:
                 show()
-            except (OSError, ValueError, SystemExit):  # rich ends the process where a pipe is closed
+            except (
+                OSError,
+                ValueError,
+                SystemExit,
+            ):  # rich ends the process where a pipe is closed
                 self._is_read = False
 
 
@@ -134,7 +148,9 @@ class EpochTexts(Observer):
     It writes in a process of its own: whatever happens there costs the texts of this epoch, and never the training.
     """
 
-    def __init__(self, prompts: Sequence[str], vocab: Vocab, seed: int, shows: Sequence[Show]) -> None:
+    def __init__(
+        self, prompts: Sequence[str], vocab: Vocab, seed: int, shows: Sequence[Show]
+    ) -> None:
         sampling = Sampling(NUM_CHARS, TEMPERATURE, seed=seed)
         self._requests = [Request(prompt, sampling) for prompt in prompts]
         self._vocab, self._shows = vocab, shows
@@ -155,11 +171,18 @@ class EpochTexts(Observer):
             faulthandler.disable()
             try:
                 generated = sampler.generate(self._requests)
-                send.send([(one.prompt, text.text) for one, text in zip(self._requests, generated, strict=True)])
+                send.send(
+                    [
+                        (one.prompt, text.text)
+                        for one, text in zip(self._requests, generated, strict=True)
+                    ]
+                )
             except Exception as error:
                 send.send(f"{type(error).__name__}: {error}")
 
-        context = multiprocessing.get_context("fork")  # the model is there, and nothing is imported again
+        context = multiprocessing.get_context(
+            "fork"
+        )  # the model is there, and nothing is imported again
         receive, send = context.Pipe(duplex=False)
         child = context.Process(target=write, daemon=True)
         child.start()

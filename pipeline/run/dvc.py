@@ -57,7 +57,9 @@ def load_paths(path: Path = PIPELINE) -> Paths:
         declared["corpus"] = f"{declared.pop('corpora')}/{document['download']['name']}{EXTENSION}"
         declared["initial"] = document["train"]["initial"]
     except (KeyError, TypeError):
-        raise ParamsError(f"{PARAMS}: download.name or train.initial is missing, or paths.corpora in {path}") from None
+        raise ParamsError(
+            f"{PARAMS}: download.name or train.initial is missing, or paths.corpora in {path}"
+        ) from None
     return validate(Paths, declared, path)
 
 
@@ -74,13 +76,18 @@ def inputs_of(stage: str, params: "Params") -> dict[str, object]:
 
     The MD5 of a missing file is None.
     """
-    declared = load_yaml(PIPELINE)["stages"].get(stage, {"deps": [], "params": []})  # `report` is no stage of DVC
+    declared = load_yaml(PIPELINE)["stages"].get(
+        stage, {"deps": [], "params": []}
+    )  # `report` is no stage of DVC
     document = {**params.model_dump(mode="json"), "paths": declared_paths()}
 
     def value(name: str) -> Any:  # noqa: ANN401  # whatever YAML has
         return reduce(getitem, name.split("."), document)
 
-    deps = [re.sub(r"\$\{([\w.]+)\}", lambda match: str(value(match[1])), dep) for dep in declared["deps"]]
+    deps = [
+        re.sub(r"\$\{([\w.]+)\}", lambda match: str(value(match[1])), dep)
+        for dep in declared["deps"]
+    ]
     values = flatten({name: value(name) for name in declared["params"]})
     return {dep: md5(Path(dep)) if Path(dep).exists() else None for dep in deps} | values
 
@@ -92,11 +99,17 @@ class Lock(NamedTuple):
 
     def files(self, kind: str, stage: str | None = None) -> dict[str, str]:
         """The outputs ("outs") or inputs ("deps"), path -> MD5. It is empty where DVC has none, as of a URL."""
-        return {str(one["path"]): str(one.get("md5", "")) for each in self._of(stage) for one in each.get(kind, [])}
+        return {
+            str(one["path"]): str(one.get("md5", ""))
+            for each in self._of(stage)
+            for one in each.get(kind, [])
+        }
 
     def params(self, stage: str | None = None) -> dict[str, Any]:
         """The parameters, by the names that `dvc.yaml` has for them: sections, or single ones."""
-        sections = [section for each in self._of(stage) for section in (each.get("params") or {}).values()]
+        sections = [
+            section for each in self._of(stage) for section in (each.get("params") or {}).values()
+        ]
         return {name: value for section in sections for name, value in section.items()}
 
     def train_md5(self, paths: Paths) -> str | None:
@@ -112,7 +125,11 @@ def parse_lock(text: str) -> Lock | None:
     """A `dvc.lock` from its text; None if it is none, or damaged."""
     try:
         lock = Lock(parse_yaml(text)["stages"])
-        lock.files("outs"), lock.files("deps"), lock.params()  # all that can be asked of it has the shape of a record
+        (
+            lock.files("outs"),
+            lock.files("deps"),
+            lock.params(),
+        )  # all that can be asked of it has the shape of a record
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return lock
@@ -123,7 +140,9 @@ def read_lock() -> Lock | None:
     if not LOCK.exists():
         return None
     if (lock := parse_lock(LOCK.read_text(errors="replace"))) is None:
-        raise CharlstmError(f"{LOCK}: damaged, maybe by a merge: `git checkout HEAD {LOCK}` brings the last one back")
+        raise CharlstmError(
+            f"{LOCK}: damaged, maybe by a merge: `git checkout HEAD {LOCK}` brings the last one back"
+        )
     return lock
 
 
@@ -165,13 +184,17 @@ def cached(digest: str) -> Path | None:
 def files_of(folder_md5: str) -> dict[str, str]:
     """The files of a folder, path below it -> MD5; empty if its list is not here."""
     file = cached(folder_md5)
-    return {entry["relpath"]: entry["md5"] for entry in json.loads(file.read_text())} if file else {}
+    return (
+        {entry["relpath"]: entry["md5"] for entry in json.loads(file.read_text())} if file else {}
+    )
 
 
 def ask_dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
     """What a command of DVC's answers."""
     command = [*DVC, *arguments]
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+    )
 
 
 def run_dvc(
@@ -186,7 +209,10 @@ def run_dvc(
 
     DVC is told when this process dies. `watch` is called each second.
     """
-    env = {**environment, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"}
+    env = {
+        **environment,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}",
+    }
     command = [*DVC, *arguments]
     with subprocess.Popen(
         command, env=env, cwd=folder, stdout=stdout, stderr=stderr, preexec_fn=sigterm_requester()

@@ -16,7 +16,12 @@ from charlstm.errors import ParamsError
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 LAUNCHER = "CHARLSTM_LAUNCHER"  # number of the process that starts this one: DVC, `accelerate launch` or torchrun
-STARTED_BY = ("DVC_STAGE", LAUNCHER, "TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")  # each starter sets one
+STARTED_BY = (
+    "DVC_STAGE",
+    LAUNCHER,
+    "TORCHELASTIC_RUN_ID",
+    "ACCELERATE_MIXED_PRECISION",
+)  # each starter sets one
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -45,7 +50,9 @@ class Interruption:
 def handle_signals() -> Iterator[Interruption]:
     """Take signals as requests while in the context. Call it on the main thread."""
     interruption = Interruption()
-    previous = {number: signal.signal(number, interruption.on_signal) for number in without_ignored(SIGNALS)}
+    previous = {
+        number: signal.signal(number, interruption.on_signal) for number in without_ignored(SIGNALS)
+    }
     try:
         yield interruption
     finally:
@@ -59,7 +66,11 @@ def without_ignored(names: Iterable[str]) -> list[signal.Signals]:
     An ignored SIGINT says nothing: a shell does that to all that a script starts with `&`.
     """
     numbers = [getattr(signal, name) for name in names]
-    return [number for number in numbers if number.name == "SIGINT" or signal.getsignal(number) != signal.SIG_IGN]
+    return [
+        number
+        for number in numbers
+        if number.name == "SIGINT" or signal.getsignal(number) != signal.SIG_IGN
+    ]
 
 
 def sigterm_requester() -> Callable[[], object]:

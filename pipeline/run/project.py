@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from charlstm.errors import ParamsError, TrackingError
 from charlstm.files.documents import load_yaml
-from charlstm.files.urls import sqlite_file, sqlite_uri, without_credentials
+from charlstm.files.sqlite_uri import sqlite_file, sqlite_uri
+from charlstm.files.urls import without_credentials
 from charlstm.tracking.client import EXPERIMENT, Store
 
 PIPELINE, PARAMS, LOCK = Path("dvc.yaml"), Path("params.yaml"), Path("dvc.lock")
@@ -32,7 +33,10 @@ DEFAULT_SECONDS = {
 # Less is no time to work in; more is a typo, and more than the clocks of gloo and of threads can count.
 MIN_SECONDS, MAX_SECONDS = 0.0001, 365 * 24 * 3600
 CHECKPOINT_MIRROR = "CHARLSTM_CHECKPOINT_MIRROR"  # a URL: see `pipeline.checkpoint_mirror`
-THREADS, MAX_THREADS = "OMP_NUM_THREADS", 4096  # OpenMP's own name; it may have a list, which torch has no use for
+THREADS, MAX_THREADS = (
+    "OMP_NUM_THREADS",
+    4096,
+)  # OpenMP's own name; it may have a list, which torch has no use for
 DATABASES = ("postgresql", "mysql", "mssql")  # that MLflow knows besides SQLite
 STATE_FOLDER = Path(".charlstm")
 CHECKOUT = STATE_FOLDER / "checkout"  # locked by the training in this checkout
@@ -63,7 +67,9 @@ def at_root(*, is_needed: bool) -> Iterator[None]:
     here = Path.cwd()
     root = find_root(here)
     if root is None and is_needed:
-        raise ParamsError(f"{here}: expected a project, found no {PIPELINE} here or above; go to a checkout")
+        raise ParamsError(
+            f"{here}: expected a project, found no {PIPELINE} here or above; go to a checkout"
+        )
     if root is None or root == here:
         yield
         return
@@ -84,7 +90,9 @@ def from_here(value: Value) -> Value:
         return [from_here(name) for name in value]  # type: ignore[return-value]  # a list, too
     if isinstance(value, Path):
         return value if str(value) == "-" else called_in / value  # `-`: standard input
-    is_there = os.path.lexists(called_in / value)  # a name that is no path stays as it is, e.g. a run's
+    is_there = os.path.lexists(
+        called_in / value
+    )  # a name that is no path stays as it is, e.g. a run's
     return path_from_here(value) if is_there else value  # type: ignore[return-value]
 
 
@@ -144,7 +152,9 @@ def setting_faults() -> Iterator[ParamsError]:
             yield fault
     value = os.environ.get(THREADS, "1")
     if not (value.isdecimal() and len(value) < 10 and 1 <= int(value) <= MAX_THREADS):
-        yield ParamsError(f"{THREADS}: expected a number of threads from 1 to {MAX_THREADS}, got {value[:60]!r}")
+        yield ParamsError(
+            f"{THREADS}: expected a number of threads from 1 to {MAX_THREADS}, got {value[:60]!r}"
+        )
 
 
 def check_settings() -> None:
@@ -179,7 +189,9 @@ def store() -> Store:
     experiment, is_by_corpus = named or EXPERIMENT, not named
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         _check_address(uri)
-        if (file := sqlite_file(uri)) is not None and not file.is_absolute():  # a temporary copy is gone soon
+        if (
+            file := sqlite_file(uri)
+        ) is not None and not file.is_absolute():  # a temporary copy is gone soon
             uri = sqlite_uri(file := project_root() / file)
         return Store(uri, experiment, _artifacts_of(uri, file), is_by_corpus)
     file = project_root() / DATABASE

@@ -23,7 +23,9 @@ if TYPE_CHECKING:  # commands that need no parameters start without pydantic and
     from pipeline.run.dvc import Paths
 
 EXIT_BAD_INPUT = 2
-GO_BACK = "git checkout HEAD . && dvc checkout dvc.yaml"  # without the name, DVC would remove other texts
+GO_BACK = (
+    "git checkout HEAD . && dvc checkout dvc.yaml"  # without the name, DVC would remove other texts
+)
 MAX_NAMED = 3  # changed inputs in a message
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
 SECONDS_TO_LET_THE_FIRST_REPORT = 3
@@ -103,9 +105,13 @@ def with_removed_outputs_named(run: Callable[[], int]) -> int:
         code = run()
     finally:
         with contextlib.suppress(OSError, CharlstmError):  # no record
-            recorded = recorded_outputs(stage.rpartition(":")[2]) if code != 0 and rank() == 0 else {}
+            recorded = (
+                recorded_outputs(stage.rpartition(":")[2]) if code != 0 and rank() == 0 else {}
+            )
             if any(not path.exists() and cached(md5) for path, md5 in recorded.items()):
-                advice = "DVC removed the outputs of %s before it ran: `%s` goes back to the last commit"
+                advice = (
+                    "DVC removed the outputs of %s before it ran: `%s` goes back to the last commit"
+                )
                 advice += ", and discards your changes"
                 logging.getLogger("charlstm").warning(advice, stage, GO_BACK)
     return code
@@ -116,7 +122,9 @@ def guarded(work: Callable[[], int]) -> int:
 
     Anything else is a defect of ours and keeps its traceback.
     """
-    os.environ["MPLBACKEND"] = "agg"  # pictures are files; a notebook sets a backend that only its own process has
+    os.environ["MPLBACKEND"] = (
+        "agg"  # pictures are files; a notebook sets a backend that only its own process has
+    )
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("charlstm").setLevel(logging.INFO)
     if sys.platform in UNSUPPORTED:
@@ -126,10 +134,15 @@ def guarded(work: Callable[[], int]) -> int:
             EXIT_BAD_INPUT,
         )
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks is shown as `\\u2026`
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # what the terminal's encoding lacks is shown as `\\u2026`
             stream.reconfigure(errors="backslashreplace")
     # A polite kill unwinds the stack like Ctrl-C does: temporary files go, the tracked run ends.
-    previous = {number: signal.signal(number, signal.default_int_handler) for number in without_ignored(UNWINDING)}
+    previous = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in without_ignored(UNWINDING)
+    }
     try:
         return work()
     except BaseException as error:
@@ -149,11 +162,17 @@ def _explanation(error: BaseException) -> tuple[str, int] | None:
         case OSError(errno=number) if number in USER_ERRORS:
             where = f"{error.filename}: " if error.filename else ""
             return f"{where}{error.strerror or error}", EXIT_BAD_INPUT
-        case ModuleNotFoundError() if (name := (error.name or "").partition(".")[0]) not in ("", *PACKAGES):
+        case ModuleNotFoundError() if (name := (error.name or "").partition(".")[0]) not in (
+            "",
+            *PACKAGES,
+        ):
             advice = "`pip install --editable 'PATH/TO/THE/CHECKOUT[pipeline]'` brings what training needs"
             return f"{name} is not installed: {advice}", EXIT_BAD_INPUT
         case Interrupted():
-            return f"interrupted: the same command resumes from the last checkpoint ({error})", EXIT_INTERRUPTED
+            return (
+                f"interrupted: the same command resumes from the last checkpoint ({error})",
+                EXIT_INTERRUPTED,
+            )
         case KeyboardInterrupt():
             return "interrupted", EXIT_INTERRUPTED
     return None

@@ -24,14 +24,20 @@ def printable(text: str, encoding: str = "utf-8") -> str:
 
     A model writes what it has read, and that may be anything. What `encoding` lacks is escaped, too.
     """
-    shown = UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
+    shown = UNSAFE.sub(
+        lambda match: match[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n")
+    )
     return shown.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def shown_error(error: Exception, url: str) -> str:
     """What is wrong with a store, in one line, without passwords of its URL or of the environment."""
     text = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()))
-    hidden = {value for name, value in os.environ.items() if SECRET_VARIABLE.search(name) and len(value) >= MIN_SECRET}
+    hidden = {
+        value
+        for name, value in os.environ.items()
+        if SECRET_VARIABLE.search(name) and len(value) >= MIN_SECRET
+    }
     for value in sorted(hidden, key=len, reverse=True):
         text = text.replace(value, "***")
     return f"{text[:300]} ({without_credentials(url)})"
@@ -50,6 +56,12 @@ def progress(what: str, total: int, unit: str = "B") -> Iterator[Advance]:
     from tqdm import tqdm  # most commands have no bar
 
     with tqdm(
-        desc=what, total=total, unit=unit, unit_scale=True, delay=DELAY_SECONDS, disable=None, leave=False
+        desc=what,
+        total=total,
+        unit=unit,
+        unit_scale=True,
+        delay=DELAY_SECONDS,
+        disable=None,
+        leave=False,
     ) as bar:
         yield bar.update

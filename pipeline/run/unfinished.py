@@ -35,7 +35,9 @@ FINGERPRINT = re.compile(r"[0-9a-f]{16}")  # the name of a training's folder
 
 def fingerprint(params: Params) -> str:
     """Return a hash of the parameters, data and code that `dvc.yaml` declares for stage train."""
-    return hashlib.sha256(json.dumps(inputs_of("train", params), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps(inputs_of("train", params), sort_keys=True).encode()
+    ).hexdigest()[:16]
 
 
 def folder_of(fingerprint: str) -> Path:

@@ -34,10 +34,16 @@ def results_of(baseline: str, names: list[str] | None = None) -> list[Result]:
     commits = {name: commit for commit, (name, base) in experiments().items() if base == baseline}
     wanted = list(commits) if names is None else [name for name in names if name in commits]
     found = [one for name in wanted if (one := _at_commit(name, commits[name]))]
-    own = _own() if git("rev-parse", "HEAD") == baseline or names is not None else _at_commit(baseline, baseline)
+    own = (
+        _own()
+        if git("rev-parse", "HEAD") == baseline or names is not None
+        else _at_commit(baseline, baseline)
+    )
     if own and found and not any((one.params, one.seed) == (own.params, own.seed) for one in found):
         varied = set(differing([one.params for one in found]))
-        if own.text == found[0].text and varied.issuperset(differing([own.params, found[0].params])):
+        if own.text == found[0].text and varied.issuperset(
+            differing([own.params, found[0].params])
+        ):
             found.append(own)
     return found
 
@@ -68,7 +74,11 @@ def _result(name: str, lock: Lock, metrics: str) -> Result | None:
     except (ValueError, LookupError, TypeError):
         return None
     table = cached(outs.get(str(paths.evaluate / BLOCKS), ""))
-    text = (recorded.get("download.name"), outs.get(str(paths.split)), recorded.get("evaluate.max_chars"))
+    text = (
+        recorded.get("download.name"),
+        outs.get(str(paths.split)),
+        recorded.get("evaluate.max_chars"),
+    )
     seed = int(params.pop(SEED, 0))
     return Result(name, params, seed, text, loss, _blocks_in(table) if table else None)
 

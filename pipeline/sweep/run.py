@@ -15,7 +15,7 @@ from charlstm.files.documents import parse_yaml, validate
 from charlstm.files.lock import exclusive
 from charlstm.parameter_names import SEED
 from charlstm.params import Params
-from charlstm.text.vocabulary import VOCAB, load_vocab
+from charlstm.text.vocabulary_file import VOCAB, load_vocab
 from charlstm.training.sizes import steps_per_epoch
 from pipeline.lineage.git import check_git, experiments, git
 from pipeline.lineage.provenance import flat_in
@@ -28,7 +28,9 @@ from pipeline.timing import step_seconds
 
 SECONDS_BESIDES = 20  # evaluation, samples and DVC
 MAX_TIMED = 5  # recipes
-STEP = re.compile(r"(?:step |epoch )(\d+)/(\d+) .*?(?:loss|val) ([\d.]+)")  # a line of training's console
+STEP = re.compile(
+    r"(?:step |epoch )(\d+)/(\d+) .*?(?:loss|val) ([\d.]+)"
+)  # a line of training's console
 
 
 def seconds_of_training(trials: Sequence[Trial]) -> float | None:
@@ -60,16 +62,25 @@ def run_all(trials: Sequence[Trial], seconds: float | None) -> list[str]:
     """
     check_git()
     if (baseline := git("rev-parse", "HEAD")) is None:
-        raise CharlstmError("a sweep needs a git repository with a commit: DVC's experiments begin from it")
+        raise CharlstmError(
+            "a sweep needs a git repository with a commit: DVC's experiments begin from it"
+        )
     with exclusive(state_root() / "sweep", "a sweep in this checkout"):
         done = _done(trials, baseline)
         Sweep(baseline, [trial.name for trial in trials]).write()
         left = [trial for trial in trials if trial.name not in done]
         about = f", about {max(1, round(seconds * len(left) / 60))} min" if seconds and left else ""
         console = plain_console(stderr=True)
-        console.print(f"{len(trials)} trainings, {len(trials) - len(left)} done{about}", soft_wrap=True)
+        console.print(
+            f"{len(trials)} trainings, {len(trials) - len(left)} done{about}", soft_wrap=True
+        )
         failures: list[str] = []
-        with tqdm(total=len(left), bar_format="{percentage:3.0f} % {bar} {desc}", disable=None, leave=False) as bar:
+        with tqdm(
+            total=len(left),
+            bar_format="{percentage:3.0f} % {bar} {desc}",
+            disable=None,
+            leave=False,
+        ) as bar:
             for number, trial in enumerate(left):
                 try:
                     reason = _run_one(trial, bar, number)
@@ -78,7 +89,10 @@ def run_all(trials: Sequence[Trial], seconds: float | None) -> list[str]:
                     raise Interrupted(f"{num_done} of {len(trials)} are finished") from None
                 if reason:
                     failures.append(f"{trial.name} failed: {reason}")
-                bar.write(failures[-1] if reason else f"done {number + 1} of {len(left)}: {trial.name}", sys.stderr)
+                bar.write(
+                    failures[-1] if reason else f"done {number + 1} of {len(left)}: {trial.name}",
+                    sys.stderr,
+                )
     return failures
 
 
@@ -105,7 +119,11 @@ def _run_one(trial: Trial, bar: "tqdm[Any]", num_before: int) -> str:
     """Run an experiment. Return why it failed; empty if it did not."""
     log = state_root() / "sweep-logs" / f"{trial.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    changes = [word for name, value in trial.values.items() for word in ("-S", f"{name}={json.dumps(value)}")]
+    changes = [
+        word
+        for name, value in trial.values.items()
+        for word in ("-S", f"{name}={json.dumps(value)}")
+    ]
 
     def show() -> None:
         found = STEP.findall(log.read_text(errors="replace"))
@@ -113,7 +131,9 @@ def _run_one(trial: Trial, bar: "tqdm[Any]", num_before: int) -> str:
         bar.n = num_before + int(step) / int(num_steps)
         left = ""
         if bar.n:
-            left = f"{tqdm.format_interval(bar.format_dict['elapsed'] * (bar.total / bar.n - 1))} left"
+            left = (
+                f"{tqdm.format_interval(bar.format_dict['elapsed'] * (bar.total / bar.n - 1))} left"
+            )
         bar.set_description_str(f"{trial.name}  training loss {loss}  {left}")
 
     with log.open("w") as output:
@@ -122,6 +142,11 @@ def _run_one(trial: Trial, bar: "tqdm[Any]", num_before: int) -> str:
     if code == 0:
         log.unlink()
         return ""
-    errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR: ")]
-    reason = next((line for line in errors if "failed to reproduce" not in line), f"ERROR: dvc ends with {code}")
+    errors = [
+        line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR: ")
+    ]
+    reason = next(
+        (line for line in errors if "failed to reproduce" not in line),
+        f"ERROR: dvc ends with {code}",
+    )
     return f"{reason.removeprefix('ERROR: ')} ({log})"

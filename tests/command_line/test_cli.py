@@ -8,10 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from commands import Run
 
-from benchmarks.projects import ROOT
 from pipeline import cli
+from tests.support.commands import Run
+from tests.support.projects import ROOT
 
 COMMANDS = [name for commands in cli.COMMANDS.values() for name in commands]
 
@@ -42,9 +42,15 @@ def test_wrong_usage_is_one_line(run: Run) -> None:
         assert line.startswith("ERROR: ")
 
 
-def test_outside_of_a_project_it_says_what_to_do(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_of_a_project_it_says_what_to_do(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    advice = {"trace": "expected a project", "generate": "name the folder of one", "info": "name the folder of one"}
+    advice = {
+        "trace": "expected a project",
+        "generate": "name the folder of one",
+        "info": "name the folder of one",
+    }
     for command, said in advice.items():
         code, _, err = run(command)
         assert (code, err.count("\n")) == (2, 1) and said in err

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import Run
 
-from benchmarks.projects import LAUNCH, ROOT, write_params
-from charlstm.corpus.fetch import FALLBACKS, Fallback
+from charlstm.corpus.fallbacks import FALLBACKS, Fallback
 from charlstm.files.checksums import sha256
 from pipeline.commands.doctor import check_gpu
+from tests.support.commands import Run
+from tests.support.projects import LAUNCH, ROOT, write_params
 
 REQUIRED = """[project]
 dependencies = ["numpy>=1", "no-such-package>=2", "psutil>=1,<2", "no; python_version < '3'"]
@@ -78,7 +78,9 @@ def test_a_fault_is_a_line(
     found = run("doctor")
     said = found[2].splitlines()
     assert found[0] == code and len(said) == len(lines), said
-    assert all(line.startswith(beginning) for line, beginning in zip(said, lines, strict=True)), said
+    assert all(line.startswith(beginning) for line, beginning in zip(said, lines, strict=True)), (
+        said
+    )
 
 
 def test_unfinished_trainings_are_removed_on_request(project: Path, run: Run) -> None:
@@ -99,13 +101,21 @@ def test_the_python_of_the_stages(project: Path, run: Run, monkeypatch: pytest.M
     (project / "bin").mkdir()
     (project / "bin/git").symlink_to(shutil.which("git") or "")
     monkeypatch.setenv("PATH", f"{project}/bin")
-    assert "ERROR: python: expected a `python` in PATH for DVC's stages, found none: " in run("doctor")[2]
+    assert (
+        "ERROR: python: expected a `python` in PATH for DVC's stages, found none: "
+        in run("doctor")[2]
+    )
     (project / "bin/python").write_text("#!/bin/sh\necho /usr\n")
     (project / "bin/python").chmod(0o755)
-    assert f"WARNING: python: DVC's stages run {project}/bin/python, which is not of this" in run("doctor")[2]
+    assert (
+        f"WARNING: python: DVC's stages run {project}/bin/python, which is not of this"
+        in run("doctor")[2]
+    )
 
 
-def test_a_server_that_says_nothing_is_given_up_soon(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_says_nothing_is_given_up_soon(
+    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Port 9 of a network that is for documentation alone (RFC 5737) never answers."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@192.0.2.1:9")
     started = time.monotonic()

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from disks import control_group
 
-from benchmarks.projects import ACCELERATE, ROOT, compose, torchrun
 from charlstm.params import Params
 from pipeline.hardware import WORK_PER_THREAD, num_cores, num_threads, set_num_threads, work_of
+from tests.support.disks import control_group
+from tests.support.projects import ACCELERATE, ROOT, compose, torchrun
 
 ALL, HALF = str(num_cores()), str(max(1, num_cores() // 2))
 PROBE = """
@@ -25,12 +25,18 @@ sys.stdout.write(f"{torch.get_num_threads()}\\n")  # in one piece: another proce
 """
 
 
-@pytest.mark.parametrize(("launcher", "expected"), [([*ACCELERATE, "-m"], ALL), ([*torchrun(2), "-m"], HALF)])
-def test_launchers_leave_all_cores_to_the_processes(tmp_path: Path, launcher: list[str], expected: str) -> None:
+@pytest.mark.parametrize(
+    ("launcher", "expected"), [([*ACCELERATE, "-m"], ALL), ([*torchrun(2), "-m"], HALF)]
+)
+def test_launchers_leave_all_cores_to_the_processes(
+    tmp_path: Path, launcher: list[str], expected: str
+) -> None:
     (tmp_path / "probe.py").write_text(PROBE)
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment |= {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
-    done = subprocess.run([*launcher, "probe"], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [*launcher, "probe"], env=environment, capture_output=True, text=True, timeout=120
+    )
     assert set(done.stdout.split()) == {expected}, done.stderr
 
 
@@ -38,7 +44,9 @@ SIZES = {"train.batch_size": 32, "model.hidden_size": 320}  # of the default rec
 
 
 @pytest.fixture
-def work(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params]) -> Callable[[dict[str, Any]], int]:
+def work(
+    tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params]
+) -> Callable[[dict[str, Any]], int]:
     return lambda override: work_of(params(tmp_path, SIZES | override))
 
 
@@ -53,9 +61,18 @@ def work(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params]) -> Ca
     ],
 )
 def test_threads_follow_from_sizes(
-    work: Callable[[dict[str, Any]], int], override: dict[str, Any], of_2: int, of_8: int, of_128: int
+    work: Callable[[dict[str, Any]], int],
+    override: dict[str, Any],
+    of_2: int,
+    of_8: int,
+    of_128: int,
 ) -> None:
-    assert [num_threads(work(override), cores) for cores in (1, 2, 8, 128)] == [1, of_2, of_8, of_128]
+    assert [num_threads(work(override), cores) for cores in (1, 2, 8, 128)] == [
+        1,
+        of_2,
+        of_8,
+        of_128,
+    ]
 
 
 def test_the_document_has_the_threads_of_all_recipes() -> None:
@@ -76,7 +93,9 @@ def test_processes_that_share_rows_unevenly_take_the_same_number_of_threads(
     assert work({}) == 11 * 320**2
 
 
-def test_a_small_training_leaves_cores_alone_unless_the_user_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_training_leaves_cores_alone_unless_the_user_chose(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("pipeline.hardware.num_cores", lambda: 2)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     torch.set_num_threads(2)
@@ -98,7 +117,11 @@ def test_a_small_training_leaves_cores_alone_unless_the_user_chose(monkeypatch: 
     ],
 )  # fmt: skip
 def test_the_cpu_quota_of_a_container_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str], quota: int | None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    own: str,
+    files: dict[str, str],
+    quota: int | None,
 ) -> None:
     monkeypatch.setattr("psutil.cpu_count", lambda logical: 8)  # whatever this machine has
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
@@ -134,8 +157,12 @@ print(given_back, faults())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are"
+)
 def test_freed_memory_is_kept_for_the_next_step() -> None:
-    done = subprocess.run([sys.executable, "-c", FAULTS], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     given_back, kept = map(int, done.stdout.split())
     assert kept < given_back / 20

@@ -5,20 +5,29 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from commands import Run
+from tests.support.commands import Run
+from tests.support.projects import ROOT, shipped_params
 
-from benchmarks.projects import ROOT, shipped_params
 
-
-def test_a_copy_with_a_card_knows_all_of_it_anywhere(run: Run, trained: Path, tmp_path: Path, learned: Path) -> None:
+def test_a_copy_with_a_card_knows_all_of_it_anywhere(
+    run: Run, trained: Path, tmp_path: Path, learned: Path
+) -> None:
     """The model's own folder stays as it is: its bytes are DVC's."""
     project = shutil.copytree(trained, tmp_path / "project")
     shutil.copytree(ROOT / "conf", project / "conf", dirs_exist_ok=True)
     before = {file.name: file.read_bytes() for file in (project / "artifacts/model").iterdir()}
     copy = tmp_path / "elsewhere"
-    assert run("export", "folder", "--model", project / "artifacts/model", "-o", copy) == (0, f"{copy}\n", "")
-    assert {file.name: file.read_bytes() for file in (project / "artifacts/model").iterdir()} == before
-    assert {file.name: file.read_bytes() for file in copy.iterdir() if file.name != "card.json"} == before
+    assert run("export", "folder", "--model", project / "artifacts/model", "-o", copy) == (
+        0,
+        f"{copy}\n",
+        "",
+    )
+    assert {
+        file.name: file.read_bytes() for file in (project / "artifacts/model").iterdir()
+    } == before
+    assert {
+        file.name: file.read_bytes() for file in copy.iterdir() if file.name != "card.json"
+    } == before
     known = json.loads(run("info", project / "artifacts/model", "--json")[1])
     for params in (shipped_params(), "download: ["):  # of the next model already, or damaged
         (project / "params.yaml").write_text(params)
@@ -38,10 +47,14 @@ def test_a_copy_with_a_card_knows_all_of_it_anywhere(run: Run, trained: Path, tm
         assert json.loads(run("info", copy, "--json")[1])["recorded_in"] is None
 
 
-def test_info_names_the_commit_that_brought_the_model(run: Run, recorded: Path, tmp_path: Path, learned: Path) -> None:
+def test_info_names_the_commit_that_brought_the_model(
+    run: Run, recorded: Path, tmp_path: Path, learned: Path
+) -> None:
     project = shutil.copytree(recorded, tmp_path / "project")
     card = json.loads(run("info", project / "artifacts/model", "--json")[1])
-    results = subprocess.run(["git", "rev-parse", "results"], cwd=project, capture_output=True, text=True)
+    results = subprocess.run(
+        ["git", "rev-parse", "results"], cwd=project, capture_output=True, text=True
+    )
     assert card["commit"] == results.stdout.strip()
     run("export", "folder", "--model", project / "artifacts/model", "-o", tmp_path / "copy")
     for folder in (project / "artifacts/model", tmp_path / "copy"):

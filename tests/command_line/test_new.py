@@ -5,30 +5,41 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Run
 from hypothesis import given
 from hypothesis import strategies as st
-from stages import blank_project, dvc, run_stages, start_dvc
 
-from benchmarks.projects import shipped_params
 from charlstm.files.lock import exclusive
 from charlstm.model.model_folder import load_model
 from charlstm.model.shape import CONFIG, WEIGHTS
 from charlstm.params import NOTHING, load_params
-from charlstm.text.vocabulary import VOCAB, load_vocab
+from charlstm.text.vocabulary_file import VOCAB, load_vocab
 from charlstm.training.sizes import shape_of
 from pipeline.new.text import inspect, name_of
 from pipeline.recipes import CORPORA, Recipe, nearest, recipe_of
 from pipeline.run.dvc import load_paths
 from pipeline.run.project import CHECKOUT
+from tests.support.commands import Run
+from tests.support.projects import shipped_params
+from tests.support.stages import blank_project, dvc, run_stages, start_dvc
 
-RUSSIAN = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему.\n" * 30
-GERMAN = "Über den Wäldern lag ein süßer Duft, und die Vögel sangen größere Lieder als gestern früh.\n" * 30
-ENGLISH = "It is a truth universally acknowledged, that a single man must be in want of a wife.\n" * 30
+RUSSIAN = (
+    "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему.\n"
+    * 30
+)
+GERMAN = (
+    "Über den Wäldern lag ein süßer Duft, und die Vögel sangen größere Lieder als gestern früh.\n"
+    * 30
+)
+ENGLISH = (
+    "It is a truth universally acknowledged, that a single man must be in want of a wife.\n" * 30
+)
 MANY = "".join(chr(0x4E00 + index * 7919 % 5000) for index in range(5000))
 GOOD: dict[str, tuple[bytes, dict[str, Any]]] = {  # a file, and settings that are made of it
     "1 kB": (ENGLISH[:1000].encode(), {"train.batch_size": 4}),
-    "UTF-16 with BOM": (codecs.BOM_UTF16_BE + GERMAN.encode("utf-16-be"), {"download.encoding": "utf-16"}),
+    "UTF-16 with BOM": (
+        codecs.BOM_UTF16_BE + GERMAN.encode("utf-16-be"),
+        {"download.encoding": "utf-16"},
+    ),
     "CR LF": (ENGLISH.replace("\n", "\r\n").encode(), {"download.newlines": "lf"}),
     "one line of 2 MB": (b"the long line " * 143_000, {"model.hidden_size": 320}),
     "emoji": ("👩‍👩‍👧‍👦 and 🏳️‍🌈 say hello\n".encode() * 40, {}),
@@ -73,7 +84,9 @@ def test_an_odd_text_ends_well(run: Run, project: Path, tmp_path: Path, name: st
     params = load_params(project / "params.yaml")
     assert settings.items() <= params.flat().items()
     text = content.decode(params.download.encoding)
-    assert_stages_run(project, text.replace("\r\n", "\n") if params.download.newlines == "lf" else text)
+    assert_stages_run(
+        project, text.replace("\r\n", "\n") if params.download.newlines == "lf" else text
+    )
     assert (tmp_path / "odd.txt").read_bytes() == content
 
 
@@ -84,10 +97,14 @@ def test_an_encoding_that_is_named_decides(run: Run, project: Path) -> None:
 
 
 @pytest.mark.parametrize("separator", ["\n", "\f"])
-def test_a_folder_is_one_text_or_documents(run: Run, project: Path, tmp_path: Path, separator: str) -> None:
+def test_a_folder_is_one_text_or_documents(
+    run: Run, project: Path, tmp_path: Path, separator: str
+) -> None:
     (tmp_path / "books/sub").mkdir(parents=True)
     for name, text in {"b.txt": ENGLISH, "sub/c.txt": GERMAN, "a.txt": RUSSIAN}.items():
-        (tmp_path / "books" / name).write_text(text, encoding="utf-16" if name == "a.txt" else "utf-8")
+        (tmp_path / "books" / name).write_text(
+            text, encoding="utf-16" if name == "a.txt" else "utf-8"
+        )
     assert_refused(run, project, "expected one encoding, found several", "new", tmp_path / "books")
     (tmp_path / "books/a.txt").write_text(RUSSIAN)
     code, _, log = run("new", tmp_path / "books", *(["--documents"] if separator == "\f" else []))
@@ -105,7 +122,9 @@ def test_a_file_may_be_named_anything(run: Run, project: Path, name: str) -> Non
     assert_stages_run(project, ENGLISH)
 
 
-def test_mistakes_are_told_in_a_line(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_told_in_a_line(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("charlstm.corpus.fetch.NUM_RETRIES", 0)
     for folder in ("artifacts", "Datasets"):
         (project / folder).mkdir()
@@ -136,7 +155,11 @@ def test_the_parameters_are_those_of_the_text_and_back(
     assert run("new", "latest.txt", "--name", "pride")[0] == 0
     params = load_params(project / "params.yaml")
     assert params.download.source == params.download.watch == f"{project}/below/latest.txt"
-    assert recipe_of(params, project) == nearest(CORPORA, params.values(), project) == Recipe("pride", {})
+    assert (
+        recipe_of(params, project)
+        == nearest(CORPORA, params.values(), project)
+        == Recipe("pride", {})
+    )
     mine = (project / "params.yaml").read_text()
     assert run("new", "tiny-shakespeare")[0] == 0
     assert (project / "params.yaml").read_text() == shipped_params() != mine
@@ -150,10 +173,18 @@ def test_what_is_there_is_replaced_only_by_force(run: Run, project: Path) -> Non
         (project / f"conf/{name}/pride.yaml").write_text("# mine\nmodel: {}\n")
     (project / "other.txt").write_text(ENGLISH * 2)
     assert_refused(
-        run, project, "conf/corpus/pride.yaml, conf/recipe/pride.yaml: there", "new", "other.txt", "--name", "pride"
+        run,
+        project,
+        "conf/corpus/pride.yaml, conf/recipe/pride.yaml: there",
+        "new",
+        "other.txt",
+        "--name",
+        "pride",
     )
     (project / "conf/corpus/pride.yaml").unlink()
-    assert_refused(run, project, "conf/recipe/pride.yaml: there already", "new", "other.txt", "--name", "pride")
+    assert_refused(
+        run, project, "conf/recipe/pride.yaml: there already", "new", "other.txt", "--name", "pride"
+    )
     code, out, _ = run("new", "other.txt", "--name", "pride", "--force")
     assert code == 0 and out.index("replaces conf/recipe/pride.yaml\n") < out.index("written:")
     assert "mine" not in (project / "conf/recipe/pride.yaml").read_text()
@@ -163,7 +194,12 @@ def test_another_text_gets_a_name_of_its_own(run: Run, project: Path) -> None:
     (project / "other").mkdir()
     (project / "Datasets").mkdir()
     (project / "Datasets/kept.txt").write_text(ENGLISH)
-    texts = {"Pride.txt": "pride", "other/pride.txt": "pride-2", "best.txt": "best-2", "kept.txt": "kept-2"}
+    texts = {
+        "Pride.txt": "pride",
+        "other/pride.txt": "pride-2",
+        "best.txt": "best-2",
+        "kept.txt": "kept-2",
+    }
     for text, name in texts.items():
         (project / text).write_text(ENGLISH)
         assert run("new", text)[0] == 0
@@ -172,7 +208,12 @@ def test_another_text_gets_a_name_of_its_own(run: Run, project: Path) -> None:
 
 
 def test_a_name_is_one_that_yaml_reads_as_a_text() -> None:
-    names = {"Élégies (1813)": "elegies-1813", "Война и мир": "text", "1984": "text-1984", "no": "text-no"}
+    names = {
+        "Élégies (1813)": "elegies-1813",
+        "Война и мир": "text",
+        "1984": "text-1984",
+        "no": "text-no",
+    }
     for stem, name in names.items():
         assert name_of(stem) == name == name_of(name)
 
@@ -181,7 +222,11 @@ def test_a_name_is_one_that_yaml_reads_as_a_text() -> None:
     ("text", "edit", "lost"),
     [
         ("Pride.txt", ("hidden_size: 320", "hidden_size: 128"), "quick with hidden_size 128"),
-        ("tiny-shakespeare", ("test_fraction: 0.0", "test_fraction: 0.2"), "with split.test_fraction 0.2"),
+        (
+            "tiny-shakespeare",
+            ("test_fraction: 0.0", "test_fraction: 0.2"),
+            "with split.test_fraction 0.2",
+        ),
     ],
 )
 def test_a_choice_in_the_parameters_is_not_lost(
@@ -201,14 +246,25 @@ def test_nothing_is_changed_while_a_training_is_under_way(run: Run, project: Pat
             assert_refused(run, project, "a training in this checkout is under way", *command)
 
 
-def test_a_training_is_proposed_for_a_time(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_is_proposed_for_a_time(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipeline.timing.NUM_STEPS", 3)
     code, out, log = run("new", "Pride.txt", "--minutes", "0.5")
     assert code == 0 and "about 0." in out and "ms a step" in out, log
     assert recipe_of(load_params(project / "params.yaml")) == Recipe("pride", {})
     (project / "Pride.txt").write_text(ENGLISH * 1000)
     monkeypatch.setattr("pipeline.new.corpus.step_seconds", lambda *_: 100.0)
-    assert_refused(run, project, "--minutes 0.5 is too short", "new", "Pride.txt", "--minutes", "0.5", "--force")
+    assert_refused(
+        run,
+        project,
+        "--minutes 0.5 is too short",
+        "new",
+        "Pride.txt",
+        "--minutes",
+        "0.5",
+        "--force",
+    )
 
 
 def test_a_text_begins_from_a_model(run: Run, project: Path, learned: Path) -> None:
@@ -220,15 +276,23 @@ def test_a_text_begins_from_a_model(run: Run, project: Path, learned: Path) -> N
     assert f"begins from {learned}" in out and "less than half" not in out
     assert kept.parent == project / "conf/initial"
     assert shape_of(params.model, shape.vocab_size) == shape
-    assert all((kept / name).read_bytes() == (learned / name).read_bytes() for name in (CONFIG, VOCAB, WEIGHTS))
+    assert all(
+        (kept / name).read_bytes() == (learned / name).read_bytes()
+        for name in (CONFIG, VOCAB, WEIGHTS)
+    )
     assert dvc(project, "git", "status", "--porcelain", "-uall", "conf/initial").split() == [
         "??", "conf/initial/.gitignore", "??", f"{params.train.initial}.dvc",
     ]  # fmt: skip
     assert recipe_of(params) == Recipe("pride", {})
     assert run("recipe", "quick")[0] == 0
-    assert load_params(project / "params.yaml").train.initial == NOTHING, "a recipe begins from nothing"
+    assert load_params(project / "params.yaml").train.initial == NOTHING, (
+        "a recipe begins from nothing"
+    )
     (project / "Pride.txt").write_text("ж" * 600 + "ea " * 199)
-    assert "! it knows less than half of this text" in run("new", "Pride.txt", "--from", learned, "--force")[1]
+    assert (
+        "! it knows less than half of this text"
+        in run("new", "Pride.txt", "--from", learned, "--force")[1]
+    )
 
 
 @given(st.text(st.sampled_from("ab\r\nж☃")), st.lists(st.integers(0, 30), max_size=5))

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from commands import Run
+
+from tests.support.commands import Run
 
 OWN = ("params.yaml", "dvc.lock", "Datasets/shakespear.txt", "charlstm/params.py")
 
@@ -12,7 +13,10 @@ def test_a_file_of_the_user_is_replaced_with_force_alone(run: Run, copy: Path) -
     (copy / "notes.md").write_text("mine")
     for command in (["export", "onnx"], ["review", "HEAD"], ["sweep", "HEAD~1"]):
         code, _, err = run(*command, "-o", "notes.md")
-        assert code == 2 and "notes.md: exists already: choose another name, or --force to replace it" in err
+        assert (
+            code == 2
+            and "notes.md: exists already: choose another name, or --force to replace it" in err
+        )
         assert (copy / "notes.md").read_text() == "mine"
     assert run("review", "--force", "HEAD", "-o", "notes.md")[0] == 0
     assert (copy / "notes.md").read_text() != "mine"

@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from stages import dvc, run_dvc, run_here, start_dvc
 
-from benchmarks.projects import ROOT, make_project, write_params
+from tests.support.projects import ROOT, make_project, write_params
+from tests.support.stages import dvc, run_dvc, run_here, start_dvc
 
 CORPUS = "Datasets/shakespear.txt"
 NOWHERE = "gopher://127.0.0.1/text.txt"  # no protocol of ours, so nothing is asked
@@ -28,7 +28,9 @@ def project(tmp_path: Path) -> Path:
 def assert_refused(project: Path, reason: str) -> None:
     done = run_dvc(project, "repro", "download")
     assert done.returncode != 0
-    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ") and reason in line]
+    errors = [
+        line for line in done.stderr.splitlines() if line.startswith("ERROR: ") and reason in line
+    ]
     assert len(errors) == 1, done.stderr
     assert "Traceback" not in done.stderr
 
@@ -38,7 +40,9 @@ def test_a_file_where_the_corpus_goes_survives(project: Path) -> None:
     (project / "Datasets").mkdir()
     (project / CORPUS).write_text(OWN)
     with (project / f"{CORPUS}.sha256").open("w") as sums:
-        subprocess.run(["sha256sum", Path(CORPUS).name], cwd=project / "Datasets", stdout=sums, check=True)
+        subprocess.run(
+            ["sha256sum", Path(CORPUS).name], cwd=project / "Datasets", stdout=sums, check=True
+        )
     before = (project / f"{CORPUS}.sha256").read_bytes()
     assert_refused(project, "left as it is: move it")
     assert (project / CORPUS).read_text() == OWN
@@ -60,10 +64,15 @@ def test_a_text_comes_back_from_the_cache_by_a_commit(project: Path) -> None:
     dvc(project, "git", "add", "dvc.lock")
     dvc(project, "git", "commit", "-qm", "the text")
     (project / "other.txt").write_text("another text, " * 50)
-    write_params(project, {"download.name": "other", "download.source": "other.txt", "download.watch": "other.txt"})
+    write_params(
+        project,
+        {"download.name": "other", "download.source": "other.txt", "download.watch": "other.txt"},
+    )
     dvc(project, "repro", "download")
     run_dvc(project, "checkout", "dvc.yaml")
-    assert (project / CORPUS).read_bytes() == content, "what the documents recommend removes nothing"
+    assert (project / CORPUS).read_bytes() == content, (
+        "what the documents recommend removes nothing"
+    )
     run_dvc(project, "checkout")
     assert not (project / CORPUS).exists()
     write_params(project, {**by_url, "download.watch": "text.txt"})
@@ -71,7 +80,9 @@ def test_a_text_comes_back_from_the_cache_by_a_commit(project: Path) -> None:
     assert (project / CORPUS).read_bytes() == content
 
 
-def test_without_a_record_only_the_same_text_is_written_again(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_record_only_the_same_text_is_written_again(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """As when the stage is run by hand, or DVC is killed before it notes what the stage made."""
     assert [run_here(project, "download") for _ in range(2)] == [0, 0]
     first = (project / CORPUS).read_text()
@@ -80,7 +91,9 @@ def test_without_a_record_only_the_same_text_is_written_again(project: Path, cap
     assert (project / CORPUS).read_text() == first
 
 
-def test_a_corpus_that_was_downloaded_is_replaced_and_another_text_in_its_place_is_not(project: Path) -> None:
+def test_a_corpus_that_was_downloaded_is_replaced_and_another_text_in_its_place_is_not(
+    project: Path,
+) -> None:
     first = (project / "text.txt").read_text()
     dvc(project, "repro", "download")
     assert (project / CORPUS).read_text() == first

@@ -4,11 +4,10 @@ import re
 
 import pytest
 
-from benchmarks.projects import ROOT
 from charlstm.errors import CorpusError
 from charlstm.model.shape import ModelShape
-from pipeline import proposal
-from pipeline.proposal import (
+from pipeline.new import proposal
+from pipeline.new.proposal import (
     AFTER_A_MODEL,
     MIN_CHARS_PER_WEIGHT,
     Proposal,
@@ -18,6 +17,7 @@ from pipeline.proposal import (
     training_within,
 )
 from pipeline.recipes import RECIPES, load
+from tests.support.projects import ROOT
 
 QUICK = load(RECIPES, "quick", ROOT).values
 SIZES = (500, 3_000, 50_000, 300_000, 2_000_000, 10**8, 10**10)
@@ -39,7 +39,8 @@ def test_every_proposal_trains(num_chars: int) -> None:
     """As `StreamBatches` and the schedule ask for."""
     values = {**QUICK, **propose(num_chars, [num_chars // 65] * 65).recipe}
     batch_size, context_len, epochs, warmup = (
-        int(str(values[f"train.{name}"])) for name in ("batch_size", "context_len", "epochs", "warmup_steps")
+        int(str(values[f"train.{name}"]))
+        for name in ("batch_size", "context_len", "epochs", "warmup_steps")
     )
     num_train = int(0.9 * num_chars)
     assert batch_size * context_len <= num_train - 1
@@ -48,18 +49,29 @@ def test_every_proposal_trains(num_chars: int) -> None:
 
 
 def test_characters_of_a_large_alphabet_are_given_up_where_they_are_few_and_rare() -> None:
-    assert propose(1_180_000, [1_180_000 // 2_900] * 2_900).recipe["train.epochs"] == 4, "it is read more often"
+    assert propose(1_180_000, [1_180_000 // 2_900] * 2_900).recipe["train.epochs"] == 4, (
+        "it is read more often"
+    )
     assert propose(10**6, [1] * 1500 + [2] * 1500 + [1000] * 2500).corpus == {"encode.min_count": 3}
     assert propose(10**6, [3] * 5000).corpus == {}
     assert propose(10**6, [1] * 3000).corpus == {}
-    assert propose(10**9, [10**7] * 100).corpus.keys() == {"train.validation_chars", "evaluate.max_chars"}
+    assert propose(10**9, [10**7] * 100).corpus.keys() == {
+        "train.validation_chars",
+        "evaluate.max_chars",
+    }
 
 
 def test_a_text_that_begins_from_a_model_has_its_sizes_and_lower_rates() -> None:
     counts = [1_500] * 65
-    found, alone = (propose(100_000, counts, shape).recipe for shape in (ModelShape(65, 48, 200, 2, 72), None))
+    found, alone = (
+        propose(100_000, counts, shape).recipe for shape in (ModelShape(65, 48, 200, 2, 72), None)
+    )
     sizes = {"embedding_size": 48, "hidden_size": 200, "num_layers": 2, "feed_forward_size": 72}
-    assert {f"model.{name}": size for name, size in sizes.items()}.items() <= found.items() >= AFTER_A_MODEL.items()
+    assert (
+        {f"model.{name}": size for name, size in sizes.items()}.items()
+        <= found.items()
+        >= AFTER_A_MODEL.items()
+    )
     assert found["train.dropout.output"] == 0.1 < float(str(alone["train.dropout.output"]))
     longer = propose(400_000, counts, ModelShape(65, 48, 200, 2, 72)).recipe
     assert [one["train.muon.learning_rate"] for one in (found, longer)] == [0.006, 0.012]
@@ -70,9 +82,13 @@ def within(minutes: float, num_chars: int, power: float = 6e10) -> tuple[Trainin
     """On a machine that multiplies so many weights a second."""
 
     def step_seconds(training: Training) -> float:
-        return training.batch_size * training.context_len * 8 * training.shape.hidden_size**2 / power
+        return (
+            training.batch_size * training.context_len * 8 * training.shape.hidden_size**2 / power
+        )
 
-    return training_within(TextCounts(num_chars, [num_chars // 65] * 65), 60 * minutes, step_seconds)
+    return training_within(
+        TextCounts(num_chars, [num_chars // 65] * 65), 60 * minutes, step_seconds
+    )
 
 
 @pytest.mark.parametrize("num_chars", LENGTHS)
@@ -88,7 +104,9 @@ def test_the_time_is_kept_and_more_of_it_makes_no_smaller_model(num_chars: int) 
 
 
 def test_a_time_too_short_says_how_much_it_takes() -> None:
-    with pytest.raises(CorpusError, match=r"--minutes 0\.01 is too short: .* once takes .* minutes here") as refused:
+    with pytest.raises(
+        CorpusError, match=r"--minutes 0\.01 is too short: .* once takes .* minutes here"
+    ) as refused:
         within(0.01, 4_500, 1e7)
     assert (enough := re.search(r"takes ([0-9.]+) minutes here", str(refused.value)))
     assert within(float(enough[1]), 4_500, 1e7)[0].epochs >= 1

@@ -5,20 +5,21 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import Run
 from dvc.utils.hydra import apply_overrides
-from stages import dvc, start_dvc
 
-from benchmarks.projects import ROOT, compose, shipped_params
 from charlstm.files.documents import load_yaml
 from charlstm.params import Params, load_params
 from pipeline.recipes import CORPORA, RECIPES, Kind, Recipe, load, names, recipe_of, with_values
+from tests.support.commands import Run
+from tests.support.projects import ROOT, compose, shipped_params
+from tests.support.stages import dvc, start_dvc
 
-STAGES = (
-    "stages:\n  train:\n    cmd: cp params.yaml trained.yaml\n    params: [model, train]\n    outs: [trained.yaml]\n"
-)
+STAGES = "stages:\n  train:\n    cmd: cp params.yaml trained.yaml\n    params: [model, train]\n    outs: [trained.yaml]\n"
 SHIPPED = shipped_params()
-ROOT_VALUES = {**load(RECIPES, RECIPES.root, ROOT).values, **load(CORPORA, CORPORA.root, ROOT).values}
+ROOT_VALUES = {
+    **load(RECIPES, RECIPES.root, ROOT).values,
+    **load(CORPORA, CORPORA.root, ROOT).values,
+}
 
 
 @pytest.fixture
@@ -44,7 +45,9 @@ def test_each_shipped_recipe_is_recognized(name: str) -> None:
 
 
 def test_what_differs_is_named() -> None:
-    label = recipe_of(compose(ROOT, ["recipe=best", "train.muon.learning_rate=0.05", "train.seed=7"]), ROOT).label
+    label = recipe_of(
+        compose(ROOT, ["recipe=best", "train.muon.learning_rate=0.05", "train.seed=7"]), ROOT
+    ).label
     assert label == "best · muon.learning_rate 0.05", "no recipe decides the seed"
 
 
@@ -55,10 +58,15 @@ def test_every_preset_decides_the_same_parameters(kind: Kind) -> None:
     found = [load(kind, name, ROOT) for name in names(kind, ROOT)]
     assert len(found) >= 2 and set(root.values) <= set(Params.names())
     assert all(list(preset.values) == list(root.values) for preset in found)
-    assert not load(RECIPES, RECIPES.root, ROOT).values.keys() & load(CORPORA, CORPORA.root, ROOT).values.keys()
+    assert (
+        not load(RECIPES, RECIPES.root, ROOT).values.keys()
+        & load(CORPORA, CORPORA.root, ROOT).values.keys()
+    )
 
 
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in (RECIPES, CORPORA) for name in names(kind, ROOT)])
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind in (RECIPES, CORPORA) for name in names(kind, ROOT)]
+)
 def test_a_preset_and_back_leaves_the_file_as_it_was(kind: Kind, name: str, tmp_path: Path) -> None:
     """And in between in the form that DVC gives it, so that an experiment changes the lines of its values alone."""
     text = with_values(SHIPPED, load(kind, name, ROOT).values)
@@ -72,7 +80,9 @@ def test_a_preset_and_back_leaves_the_file_as_it_was(kind: Kind, name: str, tmp_
     assert [line for line in lines if line[0] in "+-"] == ["-   seed: 1", "+   seed: 5"]
 
 
-@pytest.mark.parametrize("value", ["é\u2028 #:-'\"\n\t", "long " * 30, "1", "null", "\f", [" a\n", "b"], None])
+@pytest.mark.parametrize(
+    "value", ["é\u2028 #:-'\"\n\t", "long " * 30, "1", "null", "\f", [" a\n", "b"], None]
+)
 def test_any_value_is_written_and_read(value: object, tmp_path: Path) -> None:
     values = {"download.encoding": value, "sample.prompts": value, "download.source": value}
     (tmp_path / "params.yaml").write_text(with_values(SHIPPED, values))
@@ -87,10 +97,14 @@ def test_a_recipe_is_written_and_quick_brings_the_file_back(run: Run, project: P
     for name in ("best", "original"):
         assert run("recipe", name)[0] == 0
         assert recipe_of(load_params(project / "params.yaml")) == Recipe(name, {})
-    assert [line for line in run("recipe")[1].splitlines() if line.startswith("*")][0].startswith("* original: ")
+    assert [line for line in run("recipe")[1].splitlines() if line.startswith("*")][0].startswith(
+        "* original: "
+    )
     code, out, _ = run("recipe", "quick")
     assert code == 0 and "  model.num_layers 2 -> 1" in out
-    assert (project / "params.yaml").is_symlink() and (project / "shared.yaml").read_text() == SHIPPED
+    assert (project / "params.yaml").is_symlink() and (
+        project / "shared.yaml"
+    ).read_text() == SHIPPED
     assert "as it was" in run("recipe", "quick")[1]
 
 
@@ -99,7 +113,9 @@ def test_what_was_edited_is_named_before_it_would_be_lost(run: Run, project: Pat
     edit(project, "epochs: 2", "epochs: many")
     before = (project / "params.yaml").read_bytes()
     code, _, log = run("recipe", "best")
-    assert code == 2 and "params.yaml is quick with epochs many: no recipe has that" in log  # best has 512 units, too
+    assert (
+        code == 2 and "params.yaml is quick with epochs many: no recipe has that" in log
+    )  # best has 512 units, too
     assert (project / "params.yaml").read_bytes() == before
     assert run("recipe", "best", "--force")[0] == 0
     assert load_params(project / "params.yaml").train.epochs == 20, "a mistake is mended, too"
@@ -131,7 +147,9 @@ def test_what_is_edited_or_applied_is_what_runs(run: Run, project: Path) -> None
     shutil.copy(ROOT / ".dvc/config", project / ".dvc")
     dvc(project, "git", "add", "-A")
     dvc(project, "git", "commit", "-qm", "some commit")
-    dvc(project, "exp", "run", "-n", "shorter", "-S", "train.epochs=1", "-S", "model.hidden_size=64")
+    dvc(
+        project, "exp", "run", "-n", "shorter", "-S", "train.epochs=1", "-S", "model.hidden_size=64"
+    )
     dvc(project, "git", "checkout", "-q", "params.yaml")
     dvc(project, "exp", "apply", "shorter")
     assert run("recipe", "save", "shorter")[0] == 0
@@ -139,4 +157,6 @@ def test_what_is_edited_or_applied_is_what_runs(run: Run, project: Path) -> None
     dvc(project, "exp", "run", "-S", "train.seed=5")
     trained = load_params(project / "trained.yaml").train
     assert (trained.seed, trained.epochs, trained.warmup_steps) == (5, 1, 50)
-    assert recipe_of(load_params(project / "trained.yaml")) == Recipe("shorter", {"train.warmup_steps": 50})
+    assert recipe_of(load_params(project / "trained.yaml")) == Recipe(
+        "shorter", {"train.warmup_steps": 50}
+    )

@@ -1,9 +1,9 @@
 """Settings of the environment have ranges: one line before any work, and for the doctor a line each."""
 
 import pytest
-from commands import Run
 
 from pipeline.run.project import CHECKPOINT_MIRROR, seconds, setting_faults
+from tests.support.commands import Run
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,9 @@ from pipeline.run.project import CHECKPOINT_MIRROR, seconds, setting_faults
         (CHECKPOINT_MIRROR, "a folder"),
     ],
 )
-def test_a_value_out_of_its_range_is_a_line(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_out_of_its_range_is_a_line(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(name, value)
     (fault,) = setting_faults()
     assert str(fault).startswith(f"{name}: expected a ") and len(str(fault)) < 200

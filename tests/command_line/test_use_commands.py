@@ -6,23 +6,42 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import Run
 
 import charlstm
-from benchmarks.projects import ROOT
+from tests.support.commands import Run
+from tests.support.projects import ROOT
 
 PROMPT = "The model "
 
 
 def test_the_text_alone_is_on_standard_output(run: Run, learned: Path) -> None:
     model = charlstm.load(learned)
-    options = ["--num-chars", "80", "--temperature", "0.9", "--top-p", "0.98", "--seed", "5", "--model", str(learned)]
-    expected = model.generate(PROMPT, num_chars=80, temperature=0.9, top_p=0.98, seed=5, num_texts=3)
+    options = [
+        "--num-chars",
+        "80",
+        "--temperature",
+        "0.9",
+        "--top-p",
+        "0.98",
+        "--seed",
+        "5",
+        "--model",
+        str(learned),
+    ]
+    expected = model.generate(
+        PROMPT, num_chars=80, temperature=0.9, top_p=0.98, seed=5, num_texts=3
+    )
     assert run("generate", PROMPT, *options) == (0, f"{expected[0]}\n", "")
-    assert run("generate", PROMPT, *options, "--num-texts", "3") == (0, "\n---\n".join(expected) + "\n", "")
+    assert run("generate", PROMPT, *options, "--num-texts", "3") == (
+        0,
+        "\n---\n".join(expected) + "\n",
+        "",
+    )
 
 
-def test_a_prompt_is_an_argument_a_file_or_standard_input(run: Run, learned: Path, tmp_path: Path) -> None:
+def test_a_prompt_is_an_argument_a_file_or_standard_input(
+    run: Run, learned: Path, tmp_path: Path
+) -> None:
     rest = ["-n", "30", "--seed", "1", "--model", str(learned)]
     expected = run("generate", PROMPT, *rest)
     (tmp_path / "prompt.txt").write_text(f"{PROMPT}\n")
@@ -34,7 +53,9 @@ def test_a_prompt_is_an_argument_a_file_or_standard_input(run: Run, learned: Pat
 
 
 def test_json_has_all_that_makes_the_text_again(run: Run, learned: Path) -> None:
-    code, out, _ = run("generate", PROMPT, "--num-texts", "2", "--stop", "a b", "--json", "--model", learned)
+    code, out, _ = run(
+        "generate", PROMPT, "--num-texts", "2", "--stop", "a b", "--json", "--model", learned
+    )
     rows = [json.loads(line) for line in out.splitlines()]
     model = charlstm.load(learned)
     assert code == 0 and [row.pop("index") for row in rows] == [0, 1]
@@ -86,14 +107,18 @@ def test_a_score_is_the_loss_that_evaluate_found(run: Run, trained: Path) -> Non
     assert run("score", "--json", "--model", model, stdin=text.read_bytes())[1] == out
 
 
-def test_the_most_surprising_lines_come_with_their_numbers(run: Run, learned: Path, text: str) -> None:
+def test_the_most_surprising_lines_come_with_their_numbers(
+    run: Run, learned: Path, text: str
+) -> None:
     code, out, _ = run("score", "--lines", "3", "--model", learned, stdin=text.encode())
     rows = out[out.index("most surprising first\n") :].splitlines()[1:]
     found = charlstm.load(learned).score(text).most_surprising(3)
     assert code == 0 and len(rows) == 3
     for row, passage in zip(rows, found, strict=True):
         assert row.split()[:2] == [str(passage.line), f"{passage.nats_per_char:.2f}"]
-    assert "surprising" not in run("score", "--lines", "0", "--model", learned, stdin=text.encode())[1]
+    assert (
+        "surprising" not in run("score", "--lines", "0", "--model", learned, stdin=text.encode())[1]
+    )
 
 
 NOT_NEEDED = ("accelerate", "dvc", "matplotlib", "mlflow", "pandas", "requests", "rich.text")
@@ -106,7 +131,17 @@ sys.exit(code or " ".join(sorted(sys.modules)))
 
 
 def test_a_short_text_imports_no_more_than_it_needs(learned: Path) -> None:
-    command = [sys.executable, "-c", IMPORTS, "generate", PROMPT, "-n", "20", "--model", str(learned)]
+    command = [
+        sys.executable,
+        "-c",
+        IMPORTS,
+        "generate",
+        PROMPT,
+        "-n",
+        "20",
+        "--model",
+        str(learned),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     imported = set(done.stderr.split())
     assert {"torch", "charlstm.generation.kernels"} <= imported

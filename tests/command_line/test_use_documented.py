@@ -7,15 +7,24 @@ import shutil
 from pathlib import Path
 
 import pytest
-from documented import PAGES, blocks, commands_of
 
 from pipeline import cli
+from tests.support.documented import PAGES, blocks, commands_of
 
 WITH_EXAMPLES = ("README.md", "docs/generate.md")
-NOTE = re.compile(r"note: characters that the model never saw are read as U\+FFFD: .*\n")  # of this small text
+NOTE = re.compile(
+    r"note: characters that the model never saw are read as U\+FFFD: .*\n"
+)  # of this small text
 USING = re.compile(r"charlstm (generate|score|info)\b")
 SCRIPTS = [(name, block) for name in WITH_EXAMPLES for block in blocks(PAGES[name], "python")]
-COMMANDS = sorted({command for name in WITH_EXAMPLES for command in commands_of(PAGES[name]) if USING.match(command)})
+COMMANDS = sorted(
+    {
+        command
+        for name in WITH_EXAMPLES
+        for command in commands_of(PAGES[name])
+        if USING.match(command)
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +38,17 @@ def project(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("page", "script"), SCRIPTS)
-def test_python_examples_run(page: str, script: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_examples_run(
+    page: str, script: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with contextlib.chdir(project):
         exec(compile(script, page, "exec"), {})  # noqa: S102  # our own documents
     assert "print(" not in script or capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [one for one in COMMANDS if " FILE" not in one and "[" not in one])
+@pytest.mark.parametrize(
+    "command", [one for one in COMMANDS if " FILE" not in one and "[" not in one]
+)
 def test_shell_examples_run(command: str, project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with contextlib.chdir(project):
         assert cli.main(shlex.split(command)[1:]) == 0

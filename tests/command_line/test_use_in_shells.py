@@ -15,11 +15,16 @@ from pathlib import Path
 import pytest
 
 import charlstm
-from benchmarks.projects import ROOT
+from tests.support.projects import ROOT
 
 CLI = [sys.executable, "-m", "pipeline.cli"]
 PROMPT = "The model "
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(ROOT),
+    "TERM": "xterm-256color",
+    "OMP_NUM_THREADS": "1",
+}
 
 
 class Terminal:
@@ -30,10 +35,18 @@ class Terminal:
         environment = {**ENVIRONMENT, **env}
         command = [*CLI, *map(str, arguments)]
         self.process = subprocess.Popen(
-            command, stdin=other, stdout=other, stderr=other, env=environment, start_new_session=True
+            command,
+            stdin=other,
+            stdout=other,
+            stderr=other,
+            env=environment,
+            start_new_session=True,
         )
         os.close(other)
-        self.shown, self._decoder = "", codecs.getincrementaldecoder("utf-8")()  # a read may end within a character
+        self.shown, self._decoder = (
+            "",
+            codecs.getincrementaldecoder("utf-8")(),
+        )  # a read may end within a character
 
     def read(self, until: int = sys.maxsize, seconds: float = 60) -> str:
         """All that was shown, when it is `until` characters long or the command has ended."""
@@ -56,7 +69,9 @@ class Terminal:
 def test_a_terminal_shows_the_prompt_dimmed_then_the_text_and_the_seed(learned: Path) -> None:
     terminal = Terminal(["generate", PROMPT, "-n", "60", "--model", learned])
     assert terminal.end() == 0
-    match = re.fullmatch(r"\x1b\[2m(.*)\x1b\[0m(.*)\r\nagain: --seed (\d+)\r\n", terminal.shown, re.DOTALL)
+    match = re.fullmatch(
+        r"\x1b\[2m(.*)\x1b\[0m(.*)\r\nagain: --seed (\d+)\r\n", terminal.shown, re.DOTALL
+    )
     assert match is not None and match[1] == PROMPT
     expected = charlstm.load(learned).generate(PROMPT, num_chars=60, seed=int(match[3]))
     assert match[2].replace("\r\n", "\n") == expected
@@ -76,7 +91,9 @@ def test_an_interrupted_stream_leaves_the_terminal_in_order(learned: Path) -> No
 def test_a_pipe_that_nobody_reads_any_more_ends_it_without_a_word(learned: Path) -> None:
     command = [*CLI, "generate", PROMPT, "-n", "300000", "--seed", "1", "--model", str(learned)]
     line = charlstm.load(learned).generate(PROMPT, num_chars=2000, seed=1).partition("\n")[0]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+    ) as process:
         assert process.stdout is not None and process.stderr is not None
         assert process.stdout.readline().decode() == f"{line}\n"
         process.stdout.close()
@@ -88,13 +105,24 @@ def test_a_pipe_that_nobody_reads_any_more_ends_it_without_a_word(learned: Path)
 def test_a_full_disk_is_one_line(learned: Path) -> None:
     with Path("/dev/full").open("w") as full:
         command = [*CLI, "generate", PROMPT, "--model", str(learned)]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True)
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True
+        )
     assert (done.returncode, done.stderr) == (2, "ERROR: No space left on device\n")
 
 
 def test_a_closed_stream_is_a_line(learned: Path) -> None:
     for command, closed in (("info", ">&-"), ("score -", "<&-")):
-        shell = ["sh", "-c", f'"$@" {closed}', "sh", *CLI, *command.split(), "--model", str(learned)]
+        shell = [
+            "sh",
+            "-c",
+            f'"$@" {closed}',
+            "sh",
+            *CLI,
+            *command.split(),
+            "--model",
+            str(learned),
+        ]
         done = subprocess.run(shell, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
         assert done.returncode == 2
         assert f"closed (`{closed}`)" in done.stderr and done.stderr.count("\n") == 1

@@ -7,7 +7,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from charlstm.evaluation.baselines import MIN_DISCOUNT, discounts, measure_baselines, ngram_nats, xz_bits
+from charlstm.evaluation.baselines import (
+    MIN_DISCOUNT,
+    discounts,
+    measure_baselines,
+    ngram_nats,
+    xz_bits,
+)
 from charlstm.text.vocabulary import Vocab
 
 MAX_ORDER = 4
@@ -23,7 +29,10 @@ def text_of(num_chars: int, vocab_size: int, seed: int) -> np.ndarray:
 
 class Reference:
     def __init__(self, ids: list[int], vocab_size: int, order: int) -> None:
-        grams = {k: Counter(tuple(ids[i : i + k]) for i in range(len(ids) - k + 1)) for k in range(1, order + 2)}
+        grams = {
+            k: Counter(tuple(ids[i : i + k]) for i in range(len(ids) - k + 1))
+            for k in range(1, order + 2)
+        }
         self.vocab_size = vocab_size
         self.counts = {k: Counter(gram[1:] for gram in grams[k + 1]) for k in range(1, order)}
         self.counts[order] = grams[order]
@@ -38,7 +47,11 @@ class Reference:
     def probability(self, context: tuple[int, ...], character: int) -> float:
         k = len(context) + 1
         lower = 1 / self.vocab_size if k == 1 else self.probability(context[1:], character)
-        after = {gram: count for gram, count in self.counts[k].items() if gram[:-1] == context and count > 0}
+        after = {
+            gram: count
+            for gram, count in self.counts[k].items()
+            if gram[:-1] == context and count > 0
+        }
         if not after:
             return lower
         total = sum(after.values())
@@ -79,7 +92,11 @@ def test_the_figures_are_means_over_the_characters_scored() -> None:
     assert found.ngrams["6-gram"] < found.ngrams["1-gram"]
     assert found.best_ngram == min(found.ngrams, key=lambda name: found.ngrams[name])
     best = min(found.bits_per_char.values())
-    for bits, beginning in ((best - 1, "the model predicts"), (best - 0.005, "a draw: "), (best + 1, "a ")):
+    for bits, beginning in (
+        (best - 1, "the model predicts"),
+        (best - 0.005, "a draw: "),
+        (best + 1, "a "),
+    ):
         assert found.verdict(bits).startswith(beginning), found.verdict(bits)
         assert found.is_beaten_by(bits) == (bits == best - 1)
 

@@ -13,7 +13,8 @@ from charlstm.evaluation.difference import blocks_of, parse_blocks
 from charlstm.model.model_folder import load_model
 from charlstm.model.protocols import stateful_nats, summed
 from charlstm.report.document import read_losses
-from charlstm.text.encoded import EncodedText, load_encoded
+from charlstm.text.encoded import EncodedText
+from charlstm.text.encoded_files import load_encoded
 
 TEXT = "aé€😀b" * 211  # of one to four bytes
 
@@ -60,10 +61,15 @@ def test_the_stage_writes_them_and_they_are_read_to_the_bit(trained: Path) -> No
     losses = read_losses(trained / "artifacts/evaluate/metrics.json")
     nats_per_char = found.nats.sum() / found.num_chars.sum()
     assert math.isclose(nats_per_char, losses["stateful"].nats_per_char, rel_tol=1e-12)
-    assert found.are_those_of(expected) and not found.are_those_of(expected._replace(start=expected.start + 1))
+    assert found.are_those_of(expected) and not found.are_those_of(
+        expected._replace(start=expected.start + 1)
+    )
 
 
 @pytest.mark.parametrize("rows", ["", "0,499,nan\n", "0,0,700.5\n"])
 def test_a_damaged_table_is_refused(rows: str) -> None:
-    with pytest.raises(CharlstmError, match="x.csv: expected a table of start, num_chars, nats, found something else"):
+    with pytest.raises(
+        CharlstmError,
+        match="x.csv: expected a table of start, num_chars, nats, found something else",
+    ):
         parse_blocks(f"start,num_chars,nats\n{rows}", "x.csv")

@@ -13,14 +13,17 @@ from charlstm.evaluation.difference import (
     MIN_BLOCKS,
     SEED_DEVIATION,
     Blocks,
-    Trained,
+    RecipeLosses,
     compare,
     explained_by_seeds,
     half_interval,
 )
 
 NUM_BLOCKS, NUM_CHARS, TIMES = 100, 500, 2000
-BY_SEED, BY_BLOCK = 0.006, 0.02  # standard deviations of simulated losses, near those of real trainings
+BY_SEED, BY_BLOCK = (
+    0.006,
+    0.02,
+)  # standard deviations of simulated losses, near those of real trainings
 
 
 def blocks(nats_per_char: Sequence[float]) -> Blocks:
@@ -28,17 +31,24 @@ def blocks(nats_per_char: Sequence[float]) -> Blocks:
     return Blocks(starts, np.full(len(starts), NUM_CHARS), np.array(nats_per_char) * NUM_CHARS)
 
 
-def trainings(generator: np.random.Generator, number: int, mean: float = 1.5, name: str = "one") -> Trained:
+def trainings(
+    generator: np.random.Generator, number: int, mean: float = 1.5, name: str = "one"
+) -> RecipeLosses:
     """Trainings of one recipe: what all lose on a block, what one loses everywhere, and on a block by chance."""
-    of_all = np.random.default_rng(0).normal(0, 0.2, NUM_BLOCKS)  # the text's: the same for all recipes
+    of_all = np.random.default_rng(0).normal(
+        0, 0.2, NUM_BLOCKS
+    )  # the text's: the same for all recipes
     by_seed = generator.normal(0, BY_SEED, (number, 1))
     losses = mean + of_all + by_seed + generator.normal(0, BY_BLOCK, (number, NUM_BLOCKS))
-    return Trained(name, losses.mean(1).tolist(), [blocks(one) for one in losses.tolist()])
+    return RecipeLosses(name, losses.mean(1).tolist(), [blocks(one) for one in losses.tolist()])
 
 
 def share_of_real(sizes: tuple[int, int], gain: float, times: int = TIMES) -> float:
     generator = np.random.default_rng(1)
-    pairs = ((trainings(generator, sizes[0]), trainings(generator, sizes[1], 1.5 + gain)) for _ in range(times))
+    pairs = (
+        (trainings(generator, sizes[0]), trainings(generator, sizes[1], 1.5 + gain))
+        for _ in range(times)
+    )
     return sum(compare(pair)[0].is_real for pair in pairs) / times
 
 
@@ -58,7 +68,10 @@ def test_what_is_real_is_found_with_enough_seeds() -> None:
 def test_among_many_recipes_luck_is_no_more_often_real() -> None:
     generator = np.random.default_rng(3)
     alarms = [
-        any(one.is_real for one in compare([trainings(generator, 3, name=str(recipe)) for recipe in range(5)]))
+        any(
+            one.is_real
+            for one in compare([trainings(generator, 3, name=str(recipe)) for recipe in range(5)])
+        )
         for _ in range(500)
     ]
     assert sum(alarms) / len(alarms) <= LEVEL
@@ -86,7 +99,9 @@ def test_the_standard_error_is_that_of_blocks_drawn_anew() -> None:
     first = Blocks(np.arange(64) * NUM_CHARS, num_chars, np.zeros(64))
     second = first._replace(nats=generator.normal(0.01, 0.05, 64) * num_chars)
     starts = generator.integers(0, 64, (20_000, 16))
-    drawn = (starts[:, :, None] + np.arange(4)).reshape(len(starts), -1) % 64  # 16 runs of 4: the cube root of 64
+    drawn = (starts[:, :, None] + np.arange(4)).reshape(
+        len(starts), -1
+    ) % 64  # 16 runs of 4: the cube root of 64
     error = (second.nats[drawn].sum(1) / num_chars[drawn].sum(1)).std() * math.sqrt(16 / 15)
     assert half_interval(first, second) == pytest.approx(stats.t.ppf(0.975, 15) * error, rel=0.03)
 
@@ -99,10 +114,14 @@ def test_the_order_does_not_matter_and_few_blocks_have_no_interval() -> None:
     assert half_interval(*(blocks([1.0] * (MIN_BLOCKS - 1)) for _ in range(2))) is None
 
 
-@pytest.mark.parametrize(("first", "second"), [([1.0, 1.2], [1.5, 1.9, 1.6]), ([1.0, 1.1, 1.5], [1.4, 1.41, 1.42])])
+@pytest.mark.parametrize(
+    ("first", "second"), [([1.0, 1.2], [1.5, 1.9, 1.6]), ([1.0, 1.1, 1.5], [1.4, 1.41, 1.42])]
+)
 def test_seeds_explain_as_much_as_in_students_test(first: list[float], second: list[float]) -> None:
     p = stats.ttest_ind(first, second).pvalue
-    found = explained_by_seeds((len(first), len(second)), [first, second], p)  # at its own p, it is just explained
+    found = explained_by_seeds(
+        (len(first), len(second)), [first, second], p
+    )  # at its own p, it is just explained
     assert found == pytest.approx(abs(statistics.fmean(first) - statistics.fmean(second)), rel=1e-9)
 
 
@@ -112,24 +131,36 @@ def test_all_recipes_tell_how_much_seeds_matter() -> None:
     assert explained_by_seeds((2, 1), [*wide, [1.5, 1.6, 1.55]]) < explained_by_seeds((2, 1), wide)
     known = stats.norm.ppf(0.975) * SEED_DEVIATION
     assert explained_by_seeds((1, 1), [[1.5], [1.7]]) == pytest.approx(known * math.sqrt(2))
-    assert explained_by_seeds((2, 1), narrow) < known * math.sqrt(1.5) < explained_by_seeds((2, 1), wide)
+    assert (
+        explained_by_seeds((2, 1), narrow)
+        < known * math.sqrt(1.5)
+        < explained_by_seeds((2, 1), wide)
+    )
     assert explained_by_seeds((2, 2), [[1.5, 1.5], [1.4, 1.4]]) == 0
 
 
 def test_without_blocks_nothing_is_real() -> None:
-    best, other = Trained("A", [1.400, 1.401], [None, None]), Trained("B", [1.5, 1.501], [blocks([1.5] * 30)] * 2)
+    best, other = (
+        RecipeLosses("A", [1.400, 1.401], [None, None]),
+        RecipeLosses("B", [1.5, 1.501], [blocks([1.5] * 30)] * 2),
+    )
     (found,) = compare([best, other])
     assert found.by_text is None and found.is_beyond_seeds and not found.is_real
-    assert "±" not in str(found) and "Not decided: how much this text decides is unknown (it has fewer than " in str(
+    assert "±" not in str(
         found
-    )
+    ) and "Not decided: how much this text decides is unknown (it has fewer than " in str(found)
     (other_text,) = compare([best._replace(blocks=[blocks([1.4] * 31)] * 2), other])
     assert other_text.by_text is None
 
 
 def test_one_seed_each_is_enough_for_a_large_difference_alone() -> None:
     def said(loss: float) -> str:
-        (found,) = compare([Trained("A", [1.4], [blocks([1.4] * 30)]), Trained("B", [loss], [blocks([loss] * 30)])])
+        (found,) = compare(
+            [
+                RecipeLosses("A", [1.4], [blocks([1.4] * 30)]),
+                RecipeLosses("B", [loss], [blocks([loss] * 30)]),
+            ]
+        )
         return str(found)
 
     seeds = "seeds alone make differences of up to 0.0554, as far as seeds were measured"

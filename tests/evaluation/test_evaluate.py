@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stages import run_stages
 
-from benchmarks.projects import write_params
 from charlstm.files.checksums import SUMS, write_sums
 from charlstm.model.model_folder import load_model
 from charlstm.model.protocols import stateful, windowed
 from charlstm.report.document import read_review
-from charlstm.text.encoded import EncodedText, load_ids
+from charlstm.text.encoded import EncodedText
+from charlstm.text.encoded_files import load_ids
+from tests.support.projects import write_params
+from tests.support.stages import run_stages
 
 ENCODED, NAMES = "Datasets/encoded", ["train.npy", "val.npy", "test.npy", "vocab.json"]
 
@@ -53,8 +54,14 @@ def test_the_test_part_is_scored_apart_after_all_else(
     assert {name: found[name] for name in before} == before
     trained = load_model(project / "artifacts/model", "fused")
     ids = load_ids(project / ENCODED / "test.npy", len(trained.vocab))
-    assert found["test_stateful"]["nats_per_char"] == stateful(trained.model, EncodedText(ids)).nats_per_char
-    assert found["test_windowed_20"]["nats_per_char"] == windowed(trained.model, EncodedText(ids), 20).nats_per_char
+    assert (
+        found["test_stateful"]["nats_per_char"]
+        == stateful(trained.model, EncodedText(ids)).nats_per_char
+    )
+    assert (
+        found["test_windowed_20"]["nats_per_char"]
+        == windowed(trained.model, EncodedText(ids), 20).nats_per_char
+    )
     assert found["test_stateful"]["num_chars"] == 699
     said = [record.getMessage() for record in caplog.records]
     assert said.index("the test part, which no choice has seen:") > max(
@@ -72,7 +79,10 @@ def test_the_test_part_is_scored_apart_after_all_else(
 def test_the_run_has_the_test_losses_and_the_registry_has_not(project: Path) -> None:
     run_stages(project, "evaluate")
     metrics = rows(project, "select key, value from latest_metrics")
-    assert metrics["test_stateful/nats_per_char"] == measured(project)["test_stateful"]["nats_per_char"]
+    assert (
+        metrics["test_stateful/nats_per_char"]
+        == measured(project)["test_stateful"]["nats_per_char"]
+    )
     shown = rows(project, "select key, value from tags")
     assert shown["mlflow.runName"].endswith(f"{measured(project)['stateful']['nats_per_char']:.4f}")
     tags = rows(project, "select key, value from model_version_tags")
@@ -80,26 +90,34 @@ def test_the_run_has_the_test_losses_and_the_registry_has_not(project: Path) -> 
     assert not [one for one in tags if one.startswith("test_")]
 
 
-def test_a_test_part_that_is_damaged_is_refused(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_test_part_that_is_damaged_is_refused(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (project / ENCODED / "test.npy").write_bytes(b"")
     with pytest.raises(AssertionError):
         run_stages(project, "evaluate")
     assert "test.npy: damaged, or of another run" in caplog.text
 
 
-def test_a_beginning_may_be_measured_and_the_counts_say_so(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_beginning_may_be_measured_and_the_counts_say_so(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write_params(project, {"evaluate.max_chars": 301})
     with caplog.at_level(logging.INFO, "charlstm"):
         run_stages(project, "evaluate")
     assert {name: loss["num_chars"] for name, loss in measured(project).items()} == dict.fromkeys(
         measured(project), 300
     )
-    assert "the first 301 of 600 characters of the validation part are measured (evaluate.max_chars)" in caplog.text
+    assert (
+        "the first 301 of 600 characters of the validation part are measured (evaluate.max_chars)"
+        in caplog.text
+    )
     assert "the first 301 of 700 characters of the test part are measured" in caplog.text
     trained = load_model(project / "artifacts/model", "fused")
     val = load_ids(project / ENCODED / "val.npy", len(trained.vocab))
     assert (
-        measured(project)["stateful"]["nats_per_char"] == stateful(trained.model, EncodedText(val[:301])).nats_per_char
+        measured(project)["stateful"]["nats_per_char"]
+        == stateful(trained.model, EncodedText(val[:301])).nats_per_char
     )
 
 

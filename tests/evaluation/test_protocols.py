@@ -50,7 +50,9 @@ def brute_force(
 
 
 @pytest.mark.parametrize("context_len", [1, 7, 100, 102, 306, 307, 1000])
-def test_windowed(model: CharLSTM, ids: np.ndarray, context_len: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windowed(
+    model: CharLSTM, ids: np.ndarray, context_len: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("charlstm.model.protocols.MAX_CHARS_PER_FORWARD", 500)
     loss = windowed(model, EncodedText(ids), context_len)
     expected = brute_force(model, ids, context_len)
@@ -60,18 +62,28 @@ def test_windowed(model: CharLSTM, ids: np.ndarray, context_len: int, monkeypatc
 
 @pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("context_len", [7, 100, 1000])
-def test_windows_are_reset_at_documents(model: CharLSTM, ids: np.ndarray, context_len: int, size: int) -> None:
+def test_windows_are_reset_at_documents(
+    model: CharLSTM, ids: np.ndarray, context_len: int, size: int
+) -> None:
     separator = ids[200 : 200 + size]
     loss = windowed(model, EncodedText(ids, separator=separator), context_len)
     assert loss.num_chars == NUM_IDS - 1
-    assert loss.nats == pytest.approx(brute_force(model, ids, context_len, separator).nats, rel=1e-12)
+    assert loss.nats == pytest.approx(
+        brute_force(model, ids, context_len, separator).nats, rel=1e-12
+    )
     assert loss.nats != pytest.approx(windowed(model, EncodedText(ids), context_len).nats, rel=1e-6)
 
 
-@pytest.mark.parametrize("separator", [None, np.array([3], np.uint8)], ids=["one text", "documents"])
+@pytest.mark.parametrize(
+    "separator", [None, np.array([3], np.uint8)], ids=["one text", "documents"]
+)
 @pytest.mark.parametrize("chunk", [1, 50, 306, 5000])
 def test_stateful(
-    model: CharLSTM, ids: np.ndarray, chunk: int, separator: np.ndarray | None, monkeypatch: pytest.MonkeyPatch
+    model: CharLSTM,
+    ids: np.ndarray,
+    chunk: int,
+    separator: np.ndarray | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(protocols, "STATEFUL_CHUNK", chunk)
     loss = protocols.stateful(model, EncodedText(ids, separator=separator))
@@ -80,7 +92,9 @@ def test_stateful(
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("separator", [None, np.array([3], np.uint8)], ids=["one text", "documents"])
+@pytest.mark.parametrize(
+    "separator", [None, np.array([3], np.uint8)], ids=["one text", "documents"]
+)
 @pytest.mark.parametrize(("context_len", "num_rows"), [(10, 4), (10, 40), (306, 1), (1000, 2)])
 def test_sliding(
     model: CharLSTM, ids: np.ndarray, context_len: int, num_rows: int, separator: np.ndarray | None
@@ -98,7 +112,9 @@ def test_sliding(
             nats -= float(logits_BTV[0, 0].log_softmax(0)[text[at + 1]])
         assert state is not None
         ends.append(state)
-    loss = sliding(model, EncodedText(ids, separator=separator), context_len, num_rows, slice(0, num_rows))
+    loss = sliding(
+        model, EncodedText(ids, separator=separator), context_len, num_rows, slice(0, num_rows)
+    )
     assert loss.num_chars == (NUM_IDS - length) * length
     assert loss.nats == pytest.approx(nats, rel=1e-12)
 
@@ -106,14 +122,20 @@ def test_sliding(
 @pytest.mark.parametrize("world_size", [2, 3, 40])
 def test_processes_share_out_the_windows(model: CharLSTM, ids: np.ndarray, world_size: int) -> None:
     whole = windowed(model, EncodedText(ids), 10)
-    parts = [windowed(model, EncodedText(ids), 10, rank=rank, world_size=world_size) for rank in range(world_size)]
+    parts = [
+        windowed(model, EncodedText(ids), 10, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
     assert sum(part.num_chars for part in parts) == whole.num_chars
     assert sum(part.nats for part in parts) == pytest.approx(whole.nats, rel=1e-12)
 
 
 def test_processes_share_out_the_sliding_rows(model: CharLSTM, ids: np.ndarray) -> None:
     whole = sliding(model, EncodedText(ids), 10, 40, slice(0, 40))
-    parts = [sliding(model, EncodedText(ids), 10, 40, rows) for rows in (slice(0, 13), slice(13, 39), slice(39, 40))]
+    parts = [
+        sliding(model, EncodedText(ids), 10, 40, rows)
+        for rows in (slice(0, 13), slice(13, 39), slice(39, 40))
+    ]
     assert sum(part.num_chars for part in parts) == whole.num_chars
     assert sum(part.nats for part in parts) == pytest.approx(whole.nats, rel=1e-12)
 
@@ -129,7 +151,8 @@ def sha256_of(text: str) -> str:
 REPORTED = {
     "validation_sha256": hashlib.sha256(PUBLISHED_TEXT.encode()).hexdigest(),
     "losses": [
-        {"protocol": protocol, "system": "a model", "nats_per_char": 1.25} for protocol in ("stateful", "windowed_100")
+        {"protocol": protocol, "system": "a model", "nats_per_char": 1.25}
+        for protocol in ("stateful", "windowed_100")
     ],
 }
 

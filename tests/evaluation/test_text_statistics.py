@@ -20,7 +20,8 @@ from charlstm.evaluation.text_statistics import (
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.protocols import LossSum
 from charlstm.model.shape import ModelShape
-from charlstm.text.vocabulary import ByteVocab, Vocab
+from charlstm.text.byte_vocabulary import ByteVocab
+from charlstm.text.vocabulary import Vocab
 
 VOCAB = Vocab.of("abcdefghij \nÉé")
 
@@ -34,13 +35,21 @@ def model() -> CharLSTM:
 @pytest.mark.parametrize(
     ("prompt", "text", "words"),
     [
-        ("\n", "The end, the END is near", ["the", "end", "the", "end", "is"]),  # the last may be cut
+        (
+            "\n",
+            "The end, the END is near",
+            ["the", "end", "the", "end", "is"],
+        ),  # the last may be cut
         ("To b", "e or not.", ["or", "not"]),  # the first was begun by the prompt
         ("To be", " or not.", ["or", "not"]),
         ("x", "", []),
         ("x", "y", []),
         (" ", "straße, Ünïcode_1 日本 ", ["strasse", "ünïcode_1", "日本"]),
-        (" ", "हिन्दी में בְּרֵאשִׁית می\u200cروم ", ["हिन्दी", "में", "בְּרֵאשִׁית", "می\u200cروم"]),  # marks are parts of words
+        (
+            " ",
+            "हिन्दी में בְּרֵאשִׁית می\u200cروم ",
+            ["हिन्दी", "में", "בְּרֵאשִׁית", "می\u200cروم"],
+        ),  # marks are parts of words
     ],
 )
 def test_words_are_whole_and_without_case(prompt: str, text: str, words: list[str]) -> None:
@@ -48,12 +57,21 @@ def test_words_are_whole_and_without_case(prompt: str, text: str, words: list[st
 
 
 def test_known_words_are_those_of_the_training_text(model: CharLSTM) -> None:
-    found = measure([PromptedText("a", " bed bÉa beg "), PromptedText("a", "")], "a bed, béa\nbegi", model, VOCAB)
+    found = measure(
+        [PromptedText("a", " bed bÉa beg "), PromptedText("a", "")],
+        "a bed, béa\nbegi",
+        model,
+        VOCAB,
+    )
     assert [(one.words, one.num_known) for one in found] == [(["bed", "béa", "beg"], 2), ([], 0)]
 
 
-@pytest.mark.parametrize(("prompt", "text"), [("ab", "cdefg"), ("b", "a"), ("bé", "fffff"), ("a", "")])
-def test_a_loss_is_that_of_reading_on_after_the_prompt(model: CharLSTM, prompt: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("prompt", "text"), [("ab", "cdefg"), ("b", "a"), ("bé", "fffff"), ("a", "")]
+)
+def test_a_loss_is_that_of_reading_on_after_the_prompt(
+    model: CharLSTM, prompt: str, text: str
+) -> None:
     loss, state, nats = loss_of(PromptedText(prompt, text), model, VOCAB), model.zero_state(1), 0.0
     for index in VOCAB.encode(prompt):
         logits_BTV, state = model(torch.tensor([[int(index)]]), state)
@@ -88,16 +106,34 @@ def test_held_out_passages_are_as_long_and_lie_evenly() -> None:
 
 
 def test_figures_add_up_before_they_divide() -> None:
-    first = Measured(["a", "b", "a", "b"], 3, [Span(0, 35, 7, 2), Span(30, 12, 0, 1)], LossSum(80.0, 50))
+    first = Measured(
+        ["a", "b", "a", "b"], 3, [Span(0, 35, 7, 2), Span(30, 12, 0, 1)], LossSum(80.0, 50)
+    )
     second = Measured(["a", "b"], 0, [], LossSum(20.0, 50))
     both = figures([first, second], 0.5)
-    assert both.temperature == 0.5 and both.num_texts == 2 and both.num_chars == 100 and both.longest_copied == 35
-    assert (both.known_words, both.distinct_bigrams, both.copied, both.nats_per_char) == (0.5, 0.75, 0.35, 1.0)
+    assert (
+        both.temperature == 0.5
+        and both.num_texts == 2
+        and both.num_chars == 100
+        and both.longest_copied == 35
+    )
+    assert (both.known_words, both.distinct_bigrams, both.copied, both.nats_per_char) == (
+        0.5,
+        0.75,
+        0.35,
+        1.0,
+    )
 
 
 def test_what_stands_there_often_is_a_phrase_and_no_copy() -> None:
     """A copy has 30 characters and stands in the training text once or twice, a phrase has 20 and stands there more."""
-    spans = [Span(0, 30, 7, 1), Span(40, 29, 0, 1), Span(80, 45, 0, 3), Span(110, 20, 0, 9), Span(140, 19, 0, 9)]
+    spans = [
+        Span(0, 30, 7, 1),
+        Span(40, 29, 0, 1),
+        Span(80, 45, 0, 3),
+        Span(110, 20, 0, 9),
+        Span(140, 19, 0, 9),
+    ]
     found = figures([Measured([], 0, spans, LossSum(1.0, 200))], None)
     assert (found.copied, found.phrases, found.longest_copied) == (0.15, 0.25, 30)
     assert [one.is_copied for one in spans] == [True, False, False, False, False]
@@ -118,11 +154,15 @@ def naive(train: str, text: str, min_len: int) -> list[Span]:
 
 
 few = st.text("ab", max_size=60)
-pieces = st.lists(st.sampled_from(["a", "ab", "abc", "aaaaaaaa", "abcabcabc", "xyz", "\n"]), max_size=12).map("".join)
+pieces = st.lists(
+    st.sampled_from(["a", "ab", "abc", "aaaaaaaa", "abcabcabc", "xyz", "\n"]), max_size=12
+).map("".join)
 
 
 @given(few | pieces, st.lists(few | pieces, max_size=3), st.integers(1, 13))
-def test_copied_spans_are_those_of_a_naive_search(train: str, texts: list[str], min_len: int) -> None:
+def test_copied_spans_are_those_of_a_naive_search(
+    train: str, texts: list[str], min_len: int
+) -> None:
     assert copied_spans(train, texts, min_len) == [naive(train, text, min_len) for text in texts]
 
 

@@ -9,11 +9,11 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from disks import BYTES, needs_root, small_disk
 
 from charlstm.errors import LockedError
 from charlstm.files.deadline import answer_within
 from charlstm.files.lock import exclusive
+from tests.support.disks import BYTES, needs_root, small_disk
 
 HOLDER = """
 import sys, time
@@ -38,7 +38,9 @@ def test_a_second_holder_is_refused_with_the_first_ones_number(tmp_path: Path) -
 
 def test_a_dead_holder_is_no_holder(tmp_path: Path) -> None:
     folder, holder = tmp_path / "folder", tmp_path / "folder.holder"
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     process.stdout.readline()
     with pytest.raises(LockedError, match=f"process {process.pid} "), exclusive(folder, "work"):
@@ -63,14 +65,19 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
         (disk / "folder.lock").touch()
         with suppress(OSError):
             (disk / "full").write_bytes(b"0" * 2 * BYTES)
-        with pytest.raises(OSError, match="No space left on device") as caught, exclusive(disk / "folder", "work"):
+        with (
+            pytest.raises(OSError, match="No space left on device") as caught,
+            exclusive(disk / "folder", "work"),
+        ):
             pass
         assert str(disk) in str(caught.value.filename)
 
 
 def test_who_waits_has_it_when_the_other_one_is_done(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
-    with subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         process.stdout.readline()
         threading.Timer(0.5, process.kill).start()

@@ -9,9 +9,15 @@ from charlstm.files import pieces
 from charlstm.files.pieces import find, read_pieces, write_pieces
 
 
-@given(st.binary(max_size=50), st.integers(1, 60), st.integers(0, 55), st.none() | st.integers(0, 55))
+@given(
+    st.binary(max_size=50), st.integers(1, 60), st.integers(0, 55), st.none() | st.integers(0, 55)
+)
 def test_any_stretch_of_a_file(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes, piece_bytes: int, start: int, end: int | None
+    tmp_path_factory: pytest.TempPathFactory,
+    content: bytes,
+    piece_bytes: int,
+    start: int,
+    end: int | None,
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "stretch"
     path.write_bytes(content)
@@ -22,7 +28,12 @@ def test_any_stretch_of_a_file(
     assert all(0 < len(piece) <= piece_bytes for piece in found)
 
 
-@given(st.text("ab", max_size=40), st.text("ab", min_size=1, max_size=4), st.integers(1, 9), st.integers(0, 10))
+@given(
+    st.text("ab", max_size=40),
+    st.text("ab", min_size=1, max_size=4),
+    st.integers(1, 9),
+    st.integers(0, 10),
+)
 def test_the_first_place_is_found(
     tmp_path_factory: pytest.TempPathFactory, text: str, sought: str, piece_bytes: int, start: int
 ) -> None:

@@ -15,7 +15,9 @@ SECRETS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=
 )
 USERS = SECRETS.map(lambda text: text.translate(dict.fromkeys(map(ord, ":/?#"), "x")))
 SCHEMES = st.sampled_from(["http", "https", "postgresql+psycopg", "mysql", "ftp", "s3"])
-NAMES = st.sampled_from(["token", "X-Amz-Signature", "X-Amz-Credential", "sig", "key", "PWD", "auth", "code"])
+NAMES = st.sampled_from(
+    ["token", "X-Amz-Signature", "X-Amz-Credential", "sig", "key", "PWD", "auth", "code"]
+)
 WORDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_.~%", min_size=1)
 BEFORE, AFTER = "tried ", " (Caused by: refused); and more"
 
@@ -29,20 +31,42 @@ def test_user_and_password_never_survive(scheme: str, user: str, password: str) 
 
 
 @given(SCHEMES, NAMES, SECRETS, st.sampled_from("?&#"), WORDS)
-def test_a_secret_parameter_never_survives(scheme: str, name: str, token: str, mark: str, other: str) -> None:
+def test_a_secret_parameter_never_survives(
+    scheme: str, name: str, token: str, mark: str, other: str
+) -> None:
     url = f"{scheme}://host/path?x={quote(other)}{mark}{name}={quote(token, safe='')}&page=2"
-    assert without_credentials(url) == f"{scheme}://host/path?x={quote(other)}{mark}{name}=***&page=2"
+    assert (
+        without_credentials(url) == f"{scheme}://host/path?x={quote(other)}{mark}{name}=***&page=2"
+    )
     raw = token.replace("&", "x")
-    assert without_credentials(f"{BEFORE}/path?{name}={raw}{AFTER}") == f"{BEFORE}/path?{name}=***{AFTER}"
-    assert without_credentials(f"{scheme}://host:80/path?{name}={raw}") == f"{scheme}://host:80/path?{name}=***"
+    assert (
+        without_credentials(f"{BEFORE}/path?{name}={raw}{AFTER}")
+        == f"{BEFORE}/path?{name}=***{AFTER}"
+    )
+    assert (
+        without_credentials(f"{scheme}://host:80/path?{name}={raw}")
+        == f"{scheme}://host:80/path?{name}=***"
+    )
 
 
-@given(SCHEMES, WORDS, st.lists(WORDS), st.dictionaries(st.sampled_from(["raw", "dl", "version", "author"]), WORDS))
-def test_what_has_no_secret_is_shown_as_it_is(scheme: str, host: str, path: list[str], query: dict[str, str]) -> None:
-    url = f"{scheme}://{host}/{'/'.join(path)}?" + "&".join(f"{name}={value}" for name, value in query.items())
+@given(
+    SCHEMES,
+    WORDS,
+    st.lists(WORDS),
+    st.dictionaries(st.sampled_from(["raw", "dl", "version", "author"]), WORDS),
+)
+def test_what_has_no_secret_is_shown_as_it_is(
+    scheme: str, host: str, path: list[str], query: dict[str, str]
+) -> None:
+    url = f"{scheme}://{host}/{'/'.join(path)}?" + "&".join(
+        f"{name}={value}" for name, value in query.items()
+    )
     for text in (url, f"{BEFORE}{url}{AFTER}", f"{scheme}://{host}:8080/{'/'.join(path)}"):
         assert without_credentials(text) == text
-    assert without_credentials(f"{scheme}://{host}/package@1.2/text.txt") == f"{scheme}://{host}/package@1.2/text.txt"
+    assert (
+        without_credentials(f"{scheme}://{host}/package@1.2/text.txt")
+        == f"{scheme}://{host}/package@1.2/text.txt"
+    )
 
 
 def test_a_library_that_logs_a_url(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,22 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference_sampler as reference
 import torch
-from compiled_parts import multiply
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.projects import ROOT
 from charlstm.generation.kernels import LEVELS, MAX_EXACT_COLUMNS, Rules
+from charlstm.generation.packed import packed
 from charlstm.generation.quantized import Layer, Matrix, QuantizedModel, quantize
-from charlstm.generation.sampler import Stepper, packed
+from charlstm.generation.random_numbers import uniforms
+from charlstm.generation.stepper import Stepper
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import save_model
 from charlstm.model.shape import ModelShape
 from charlstm.sampling import Sampling
-from charlstm.seeds import uniforms
 from charlstm.text.vocabulary import Vocab
+from tests.support import reference_sampler as reference
+from tests.support.compiled_parts import multiply
+from tests.support.projects import ROOT
 
 SHAPES = [
     ModelShape(65, 16, 64, 1, 64),
@@ -79,7 +80,10 @@ def test_it_reads_and_writes_as_the_equations_say(
     ids_RT = random.integers(0, shape.vocab_size, (num_rows, num_read))
     uniforms_RT = uniforms(random.integers(0, 2**63, num_rows).astype(np.uint64), seed % 99, 17)
     columns = Rules.of(rules, shape.vocab_size)
-    read, expected = fast.read(ids_RT, zero := fast.zero_state(num_rows)), reference.read(model, ids_RT, zero)
+    read, expected = (
+        fast.read(ids_RT, zero := fast.zero_state(num_rows)),
+        reference.read(model, ids_RT, zero),
+    )
     ids, after = fast.write(read, columns, uniforms_RT)
     expected_ids, expected_after = reference.write(model, expected, columns, uniforms_RT)
     logits_RTV, after_score = fast.score(ids, read)
@@ -94,10 +98,15 @@ def test_it_reads_and_writes_as_the_equations_say(
     assert ids.shape == (num_rows, 17)
 
 
-@pytest.mark.parametrize("num_columns", [1, 4, 33, 320, MAX_EXACT_COLUMNS, MAX_EXACT_COLUMNS + 1, 3000])
+@pytest.mark.parametrize(
+    "num_columns", [1, 4, 33, 320, MAX_EXACT_COLUMNS, MAX_EXACT_COLUMNS + 1, 3000]
+)
 def test_products_are_exact(num_columns: int) -> None:
     random = np.random.default_rng(num_columns)
-    values, rows = random.integers(-127, 128, (65, num_columns)), random.integers(-127, 128, (11, num_columns))
+    values, rows = (
+        random.integers(-127, 128, (65, num_columns)),
+        random.integers(-127, 128, (11, num_columns)),
+    )
     values[:2], rows[:2] = [[127], [-127]], [[127], [-127]]
     none = Matrix(np.zeros((4, 1), np.int8), np.ones(4, np.float32))
     head = Matrix(values.astype(np.int8), np.ones(65, np.float32))
@@ -122,22 +131,36 @@ SHA256 = "76b18cd5ede190a0"  # what torch, too, wrote of the same model
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("installed")
-    shutil.copytree(ROOT / "charlstm", folder / "charlstm", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "charlstm", folder / "charlstm", ignore=shutil.ignore_patterns("__pycache__")
+    )
     model, vocab = model_of(SHAPES[0]), Vocab.of("".join(map(chr, range(33, 97))) + "\n")
     save_model(folder / "model", model.state_dict(), model.shape, vocab)
     return folder
 
 
 def written(folder: Path, **variables: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **variables}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **variables,
+    }
     command = [sys.executable, "-c", WRITE, str(folder / "model")]
     return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "features"), [("", ""), ("haswell", "+avx2,+fma"), ("generic", "")])
+@pytest.mark.parametrize(
+    ("name", "features"), [("", ""), ("haswell", "+avx2,+fma"), ("generic", "")]
+)
 def test_every_start_writes_the_same(installed: Path, name: str, features: str) -> None:
     """Two processes at once that compile, and a third that finds what they kept.
 

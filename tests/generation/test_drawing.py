@@ -3,15 +3,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from compiled_parts import draw, relative_probabilities
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from charlstm.errors import TextRequestError
 from charlstm.generation.kernels import Rules
+from charlstm.generation.random_numbers import key_of, uniforms
 from charlstm.sampling import RULES, Sampling, checked_number
-from charlstm.seeds import key_of, uniforms
+from tests.support.compiled_parts import draw, relative_probabilities
 
 LOGITS = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log()
 CLOSE = 2e-4  # the table's precision
@@ -20,7 +20,9 @@ CLOSE = 2e-4  # the table's precision
 def probabilities(logits_V: Tensor, rule: Sampling) -> Tensor:
     if rule.temperature == 0:
         return torch.zeros(len(logits_V), dtype=torch.float64).index_fill(0, logits_V.argmax(), 1)
-    relative_V = torch.from_numpy(relative_probabilities(logits_V[None].numpy(), Rules.of([rule], len(logits_V)))[0])
+    relative_V = torch.from_numpy(
+        relative_probabilities(logits_V[None].numpy(), Rules.of([rule], len(logits_V)))[0]
+    )
     return relative_V / relative_V.sum()
 
 
@@ -33,22 +35,49 @@ def test_temperature_top_k_min_p_and_nucleus() -> None:
         probabilities(LOGITS, Sampling(temperature=1.0)), LOGITS.exp().double(), rtol=CLOSE, atol=0
     )
     torch.testing.assert_close(
-        probabilities(LOGITS, Sampling(temperature=0.5)), (LOGITS * 2).softmax(0).double(), rtol=CLOSE, atol=0
+        probabilities(LOGITS, Sampling(temperature=0.5)),
+        (LOGITS * 2).softmax(0).double(),
+        rtol=CLOSE,
+        atol=0,
     )
     assert kept(LOGITS, Sampling(temperature=0)) == [1, 0, 0, 0, 0]
     assert kept(LOGITS, Sampling(temperature=1.0, top_k=2)) == [0.714, 0.286, 0, 0, 0]
     assert kept(LOGITS, Sampling(temperature=1.0, top_p=0.6)) == [0.714, 0.286, 0, 0, 0]
     assert kept(LOGITS, Sampling(temperature=1.0, min_p=0.25)) == [0.588, 0.235, 0.176, 0, 0]
-    assert kept(LOGITS[[3, 0, 4, 1, 2]], Sampling(temperature=1.0, top_k=2)) == [0, 0.714, 0, 0.286, 0]
+    assert kept(LOGITS[[3, 0, 4, 1, 2]], Sampling(temperature=1.0, top_k=2)) == [
+        0,
+        0.714,
+        0,
+        0.286,
+        0,
+    ]
     # The nucleus is a share of what the others left: 0.7 of 0.85 is reached with the second character.
     assert kept(LOGITS, Sampling(temperature=1.0, top_k=3, top_p=0.7)) == [0.714, 0.286, 0, 0, 0]
-    assert kept(LOGITS, Sampling(temperature=1.0, top_k=3, top_p=0.9)) == [0.588, 0.235, 0.176, 0, 0]
+    assert kept(LOGITS, Sampling(temperature=1.0, top_k=3, top_p=0.9)) == [
+        0.588,
+        0.235,
+        0.176,
+        0,
+        0,
+    ]
 
 
 def test_what_is_as_likely_as_the_last_that_is_kept_is_kept() -> None:
     tied = torch.tensor([1.0, 2.0, 1.0, 0.0, 1.0])
-    assert [one > 0 for one in kept(tied, Sampling(temperature=1.0, top_k=2))] == [True, True, True, False, True]
-    assert [one > 0 for one in kept(tied, Sampling(temperature=1.0, top_p=0.5))] == [True, True, True, False, True]
+    assert [one > 0 for one in kept(tied, Sampling(temperature=1.0, top_k=2))] == [
+        True,
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert [one > 0 for one in kept(tied, Sampling(temperature=1.0, top_p=0.5))] == [
+        True,
+        True,
+        True,
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("temperature", [0.001, 1e-39, 1e-310])
@@ -71,7 +100,11 @@ def test_other_temperatures_are_a_plain_softmax(logits: list[float], temperature
 def test_draws_follow_the_distribution() -> None:
     num_draws = 20_000
     numbers = uniforms(np.array([key_of(0, "", 0)], np.uint64), 0, num_draws)[0]
-    drawn = draw(LOGITS.expand(num_draws, -1).numpy(), Rules.of([Sampling(temperature=1.0)] * num_draws, 5), numbers)
+    drawn = draw(
+        LOGITS.expand(num_draws, -1).numpy(),
+        Rules.of([Sampling(temperature=1.0)] * num_draws, 5),
+        numbers,
+    )
     for index, probability in enumerate(LOGITS.exp().tolist()):
         spread = math.sqrt(probability * (1 - probability) / num_draws)
         assert (drawn == index).mean() == pytest.approx(probability, abs=4 * spread)
@@ -80,7 +113,9 @@ def test_draws_follow_the_distribution() -> None:
 def test_uniforms_are_counted_by_position() -> None:
     keys_R = np.array([key_of(seed, "ROMEO:", 2) for seed in range(3)], np.uint64)
     whole = uniforms(keys_R, 0, 50)
-    np.testing.assert_array_equal(np.concatenate([uniforms(keys_R, 0, 20), uniforms(keys_R, 20, 30)], 1), whole)
+    np.testing.assert_array_equal(
+        np.concatenate([uniforms(keys_R, 0, 20), uniforms(keys_R, 20, 30)], 1), whole
+    )
     np.testing.assert_array_equal(uniforms(keys_R[1:2], 7, 5), whole[1:2, 7:12])
     assert whole.min() >= 0 and whole.max() < 1
 

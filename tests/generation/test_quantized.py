@@ -8,7 +8,7 @@ import torch
 
 from charlstm.generation.kernels import FRACTIONS, TABLE_LEN
 from charlstm.generation.quantized import ARGUMENTS, GATE_TABLE, GELU, TANH, quantize
-from charlstm.generation.sampler import Stepper
+from charlstm.generation.stepper import Stepper
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
 
@@ -31,7 +31,10 @@ def test_it_is_close_to_the_model(shape: ModelShape, implementation: str) -> Non
     stepper, ids_RT = Stepper(quantize(model)), torch.randint(0, 11, (3, 200))
     logits_RTV, state = model(ids_RT)
     found_RTV, read = stepper.score(ids_RT.numpy(), stepper.zero_state(3))
-    found, exact = torch.from_numpy(found_RTV[:, -1]).log_softmax(1), logits_RTV[:, -1].log_softmax(1)
+    found, exact = (
+        torch.from_numpy(found_RTV[:, -1]).log_softmax(1),
+        logits_RTV[:, -1].log_softmax(1),
+    )
     assert (found - exact).abs().max() < 0.05 < exact.std()
     assert (read.dequantized().cell - state.cell).abs().max() < 0.05
 
@@ -41,7 +44,11 @@ def test_tables_are_far_from_where_rounding_would_decide() -> None:
     sigmoid = 1 / (1 + np.exp(-ARGUMENTS))
     gelu = np.array([x * 0.5 * (1 + math.erf(x / math.sqrt(2))) for x in ARGUMENTS])
     powers = np.exp2(np.arange(4096) / 4096)
-    for found, exact in ((GATE_TABLE[:TABLE_LEN], sigmoid), (TANH, np.tanh(ARGUMENTS)), (GELU, gelu)):
+    for found, exact in (
+        (GATE_TABLE[:TABLE_LEN], sigmoid),
+        (TANH, np.tanh(ARGUMENTS)),
+        (GELU, gelu),
+    ):
         assert np.abs(found - exact).max() < 2**-16
     assert GATE_TABLE[TABLE_LEN:].tolist() == TANH.tolist()
     assert np.abs(FRACTIONS - powers).max() < 2**-31

@@ -69,7 +69,13 @@ def test_a_text_is_the_same_in_any_batch(sampler: Sampler, num_rows: int) -> Non
 
 def test_seed_prompt_and_number_choose_a_text(sampler: Sampler) -> None:
     one = Request("a", Sampling(temperature=1.0, num_chars=40, seed=1))
-    different = [one, drawn(one, seed=2), one._replace(number=1), one._replace(prompt="b"), one._replace(prompt="aa")]
+    different = [
+        one,
+        drawn(one, seed=2),
+        one._replace(number=1),
+        one._replace(prompt="b"),
+        one._replace(prompt="aa"),
+    ]
     assert len(set(texts(sampler.generate(different)))) == len(different)
     assert texts(sampler.generate([one, one])) == texts(sampler.generate([one])) * 2
 
@@ -86,10 +92,14 @@ def test_temperature_zero_takes_the_likeliest(model: CharLSTM, sampler: Sampler)
 def test_a_state_goes_on_where_it_stopped(sampler: Sampler) -> None:
     (whole,) = sampler.generate([Request("abc", Sampling(temperature=0, num_chars=30, seed=1))])
     (first,) = sampler.generate([Request("abc", Sampling(temperature=0, num_chars=12, seed=1))])
-    (rest,) = sampler.generate([Request("", Sampling(temperature=0, num_chars=18, seed=1), state=first.state)])
+    (rest,) = sampler.generate(
+        [Request("", Sampling(temperature=0, num_chars=18, seed=1), state=first.state)]
+    )
     assert first.text + rest.text == whole.text
     assert torch.equal(rest.state.cell, whole.state.cell)
-    (read,) = sampler.generate([Request("abc" + first.text, Sampling(temperature=0, num_chars=18, seed=1))])
+    (read,) = sampler.generate(
+        [Request("abc" + first.text, Sampling(temperature=0, num_chars=18, seed=1))]
+    )
     assert read.text == rest.text
 
 
@@ -108,9 +118,15 @@ def test_a_stop_string_ends_a_text(sampler: Sampler, length: int) -> None:
     assert texts(found) == ends
     assert {one.reason for one in found} == {"stop"} and {one.reason for one in same} == {"length"}
     kept = sampler.generate([drawn(one, keep_stop=True) for one in stopped])
-    assert texts(kept) == [end + one.sampling.stop[1] for end, one in zip(ends, stopped, strict=True)]
-    assert all(torch.equal(one.state.cell, two.state.cell) for one, two in zip(found, kept, strict=True))
-    assert all(torch.equal(one.state.cell, two.state.cell) for one, two in zip(found, same, strict=True))
+    assert texts(kept) == [
+        end + one.sampling.stop[1] for end, one in zip(ends, stopped, strict=True)
+    ]
+    assert all(
+        torch.equal(one.state.cell, two.state.cell) for one, two in zip(found, kept, strict=True)
+    )
+    assert all(
+        torch.equal(one.state.cell, two.state.cell) for one, two in zip(found, same, strict=True)
+    )
     assert len({len(end) for end in ends}) > 10
 
 
@@ -127,7 +143,9 @@ def test_a_stream_gives_the_same_text(sampler: Sampler) -> None:
         (cut,) = sampler.generate([drawn(one, stop=stop)])
         assert "".join(sampler.stream(drawn(one, stop=stop))) == cut.text
         (kept,) = sampler.generate([drawn(one, stop=stop, keep_stop=True)])
-        assert "".join(sampler.stream(drawn(one, stop=stop, keep_stop=True))) == kept.text != cut.text
+        assert (
+            "".join(sampler.stream(drawn(one, stop=stop, keep_stop=True))) == kept.text != cut.text
+        )
 
 
 def test_unknown_prompt_characters_are_named(sampler: Sampler) -> None:

@@ -4,20 +4,22 @@ import random
 
 import numpy as np
 import pytest
-import reference_sampler as reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlstm.generation.kernels import Rules
 from charlstm.generation.quantized import quantize
-from charlstm.generation.sampler import Request, Sampler, Stepper
+from charlstm.generation.random_numbers import uniforms
+from charlstm.generation.sampler import Request, Sampler
+from charlstm.generation.stepper import Stepper
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
 from charlstm.sampling import Sampling
-from charlstm.seeds import uniforms
+from charlstm.text.byte_vocabulary import ByteVocab
 from charlstm.text.utf8 import NEXT, START, utf8_state
-from charlstm.text.vocabulary import ByteVocab, Decoder
+from charlstm.text.vocabulary import Decoder
+from tests.support import reference_sampler as reference
 
 VOCAB = ByteVocab()
 RULES = [
@@ -64,10 +66,19 @@ def test_every_character_is_allowed_and_nothing_else() -> None:
         assert (states >= 0).all()
     assert (states == START).all()
 
-    rests = [b"", b"\x80", b"\x80\x80", b"\x80\x80\x80", b"\xa0\x80", b"\x90\x80\x80"]  # one of them completes any
+    rests = [
+        b"",
+        b"\x80",
+        b"\x80\x80",
+        b"\x80\x80\x80",
+        b"\xa0\x80",
+        b"\x90\x80\x80",
+    ]  # one of them completes any
     for pair in (bytes([first, second]) for first in range(256) for second in range(256)):
         state = NEXT[START, pair[0]]
-        assert (state >= 0 and NEXT[state, pair[1]] >= 0) == any(_decodes(pair + rest) for rest in rests), pair
+        assert (state >= 0 and NEXT[state, pair[1]] >= 0) == any(
+            _decodes(pair + rest) for rest in rests
+        ), pair
 
 
 def _decodes(content: bytes) -> bool:
@@ -101,14 +112,21 @@ def test_bytes_are_those_of_the_equations(model: CharLSTM, num_rows: int, seed: 
 
 
 @pytest.mark.parametrize("num_rows", [1, 40, 300])
-def test_a_text_of_bytes_is_the_same_in_any_batch_and_has_its_characters(model: CharLSTM, num_rows: int) -> None:
+def test_a_text_of_bytes_is_the_same_in_any_batch_and_has_its_characters(
+    model: CharLSTM, num_rows: int
+) -> None:
     sampler, requests = Sampler(model, VOCAB), [request(number) for number in range(num_rows)]
     order = random.Random(0).sample(range(num_rows), num_rows)
-    together, shuffled = sampler.generate(requests), sampler.generate([requests[number] for number in order])
+    together, shuffled = (
+        sampler.generate(requests),
+        sampler.generate([requests[number] for number in order]),
+    )
     assert [together[number].text for number in order] == [one.text for one in shuffled]
     for number, found in list(enumerate(together))[:40]:
         (alone,) = sampler.generate([requests[number]])
         assert alone.text == found.text and len(found.text) == requests[number].sampling.num_chars
-        assert torch.equal(alone.state.hidden, found.state.hidden) and torch.equal(alone.state.cell, found.state.cell)
+        assert torch.equal(alone.state.hidden, found.state.hidden) and torch.equal(
+            alone.state.cell, found.state.cell
+        )
         assert "".join(sampler.stream(requests[number])) == found.text
     assert any(len(one.text.encode()) > 2 * len(one.text) for one in together) or num_rows == 1

@@ -11,18 +11,16 @@ from numpy.typing import NDArray
 
 from charlstm.evaluation.results import write_document
 from charlstm.interpretation.analysis import (
-    EXCERPT_LEN,
     ROW_LEN,
     WARM_UP,
     CellsDocument,
     analyse_cells,
     cell_states,
     cells_table,
-    effect_and_p,
-    ranks,
     read_cells,
-    weights,
 )
+from charlstm.interpretation.correlation import effect_and_p, ranks, weights
+from charlstm.interpretation.excerpt import EXCERPT_LEN
 from charlstm.interpretation.labels import labels_of
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMCell
@@ -42,7 +40,10 @@ def random_model(vocab: Vocab, seed: int, num_layers: int = LAYERS) -> CharLSTM:
     """With one-hot characters, so that a weight is of one character."""
     shape = ModelShape(len(vocab), 0, HIDDEN, num_layers)
     weights = initial_weights(
-        shape, "orthogonal", forget_gate_bias=1.0, generator=torch_generator(seed, "a random model in a test")
+        shape,
+        "orthogonal",
+        forget_gate_bias=1.0,
+        generator=torch_generator(seed, "a random model in a test"),
     )
     model = CharLSTM(shape, "gates")
     model.load_state_dict(weights)
@@ -79,7 +80,9 @@ def test_a_planted_cell_is_found_and_confirmed(text: str, step: float) -> None:
     assert (found.layer, found.unit, found.is_confirmed) == (1, PLANTED, True)
     assert found.effect_found * np.sign(step) > 0.999 and found.effect_again * np.sign(step) > 0.999
     vocab = Vocab.of(text)
-    positions = {one.name: one for one in labels_of(vocab.encode(found.excerpt), vocab)}[LABEL].values_N
+    positions = {one.name: one for one in labels_of(vocab.encode(found.excerpt), vocab)}[
+        LABEL
+    ].values_N
     rises = np.diff(np.array(found.levels) * np.sign(step))
     assert len(found.levels) == EXCERPT_LEN and (positions == 0).sum() > 3
     assert (rises[positions[1:] > 1] >= 0).all() and (rises[positions[1:] == 0] <= 0).all()
@@ -110,15 +113,21 @@ def test_states_are_those_of_the_equations_in_the_order_of_the_text() -> None:
     for index in ids.tolist():
         x = model.embedding.weight[index]
         for layer in range(LAYERS):
-            f, i, c, o = (gate(x[None], hidden[layer][None])[0] for gate in cell_of(model, layer).children())
+            f, i, c, o = (
+                gate(x[None], hidden[layer][None])[0] for gate in cell_of(model, layer).children()
+            )
             cell[layer] = f * cell[layer] + i * c
             hidden[layer] = x = o * torch.tanh(cell[layer])
         expected.append(cell.flatten().clone())
     # The second row begins with a zero state: a fresh model soon forgets.
-    np.testing.assert_allclose(cell_states(model, ids), torch.stack(expected[WARM_UP:]).T, atol=2e-3)
+    np.testing.assert_allclose(
+        cell_states(model, ids), torch.stack(expected[WARM_UP:]).T, atol=2e-3
+    )
 
 
-def draws(name: str, num_chars: int) -> tuple[NDArray[np.float16], NDArray[np.bool_], NDArray[np.int64]]:
+def draws(
+    name: str, num_chars: int
+) -> tuple[NDArray[np.float16], NDArray[np.bool_], NDArray[np.int64]]:
     generator = np.random.default_rng(list(name.encode()))
     cell_N = generator.integers(-400, 401, num_chars).astype(np.float16) / np.float16(8)
     return cell_N, generator.random(num_chars) < 0.2, generator.integers(0, 9, num_chars)
@@ -128,7 +137,9 @@ def test_effects_are_two_auc_less_one_and_spearmans() -> None:
     cell_N, flags_N, numbers_N = draws("effects", 2_000)
     yes, no = cell_N[flags_N].astype(float)[:, None], cell_N[~flags_N].astype(float)
     assert weights(flags_N) @ ranks(cell_N) == pytest.approx((yes > no).mean() - (yes < no).mean())
-    spearmans = np.corrcoef(pd.Series(cell_N.astype(float)).rank(), pd.Series(numbers_N).rank())[0, 1]
+    spearmans = np.corrcoef(pd.Series(cell_N.astype(float)).rank(), pd.Series(numbers_N).rank())[
+        0, 1
+    ]
     assert weights(numbers_N) @ ranks(cell_N) == pytest.approx(spearmans, rel=1e-4)
     assert weights(flags_N) @ ranks(flags_N) == pytest.approx(1)
     assert not (weights(flags_N) @ ranks(np.full(2_000, 0.3, np.float16))).any()
@@ -137,6 +148,8 @@ def test_effects_are_two_auc_less_one_and_spearmans() -> None:
 def test_an_effect_is_compared_with_those_of_the_moved_label() -> None:
     cell_N, _, numbers_N = draws("moved", 1_003)
     effect, p_value = effect_and_p(cell_N, numbers_N)
-    moved = [weights(np.roll(numbers_N, shift)) @ ranks(cell_N) for shift in (0, 500, 501, 502, 503)]
+    moved = [
+        weights(np.roll(numbers_N, shift)) @ ranks(cell_N) for shift in (0, 500, 501, 502, 503)
+    ]
     assert effect == pytest.approx(moved[0])
     assert p_value == (1 + sum(abs(one) >= abs(effect) for one in moved[1:])) / 5

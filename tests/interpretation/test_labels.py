@@ -23,7 +23,11 @@ def marks(label: Label) -> str:
     [
         ("inside quotes", 'a "bc" d', "..xxx..."),
         ("inside quotes", "a \u201cbc\u201d d", "..xxx..."),
-        ("inside quotes", "\u00abb\u00bb\u2019s", "xx..."),  # an apostrophe opens and closes nothing
+        (
+            "inside quotes",
+            "\u00abb\u00bb\u2019s",
+            "xx...",
+        ),  # an apostrophe opens and closes nothing
         ("inside quotes", '"a\nb\n\nc', "xxxxx.."),  # a blank line ends what nobody closed
         ("inside brackets", "f(a[0])b", ".xxxxx.."),
         ("inside brackets", "a) b (c", ".....xx"),
@@ -59,4 +63,6 @@ def test_numbers(name: str, text: str, expected: list[int]) -> None:
 @given(st.text(max_size=60), st.text(min_size=1, max_size=60))
 def test_labels_of_any_text_have_a_value_for_each_character(before: str, text: str) -> None:
     found = labels(before + text)
-    assert len(found) == 15 and all(one.values_N.shape == (len(before + text),) for one in found.values())
+    assert len(found) == 15 and all(
+        one.values_N.shape == (len(before + text),) for one in found.values()
+    )

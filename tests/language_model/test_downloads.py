@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from registries import new_run, sha256_of, whole_chain
-from servers import mlflow_server
 
 import charlstm
 from charlstm.errors import TrackingError
+from tests.support.registries import new_run, sha256_of, whole_chain
+from tests.support.servers import mlflow_server
 
 Logged = tuple[str, dict[str, str], str]
 
@@ -67,7 +67,14 @@ def test_without_a_name_it_is_the_store_that_mlflow_uses(
 
 @pytest.mark.parametrize(
     "address",
-    ["models:/charlstm@nobody", "models:/charlstm/77", "models:/other/1", "models:/m-0", "runs:/0", "runs:/"],
+    [
+        "models:/charlstm@nobody",
+        "models:/charlstm/77",
+        "models:/other/1",
+        "models:/m-0",
+        "runs:/0",
+        "runs:/",
+    ],
 )
 def test_what_is_not_there_is_one_line(logged: Logged, address: str) -> None:
     with pytest.raises(TrackingError) as caught:
@@ -78,9 +85,13 @@ def test_what_is_not_there_is_one_line(logged: Logged, address: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("address", ["models:/", "models:/charlstm", "models:/charlstm/latest", "models:/a/b/c"])
+@pytest.mark.parametrize(
+    "address", ["models:/", "models:/charlstm", "models:/charlstm/latest", "models:/a/b/c"]
+)
 def test_another_address_is_one_line(logged: Logged, address: str) -> None:
-    with pytest.raises(TrackingError, match=f"{address}: expected models:/NAME@ALIAS, models:/NAME/VERSION"):
+    with pytest.raises(
+        TrackingError, match=f"{address}: expected models:/NAME@ALIAS, models:/NAME/VERSION"
+    ):
         charlstm.load(address, tracking_uri=logged[0])
 
 
@@ -89,13 +100,17 @@ def test_a_server_gives_its_artifacts(learned: Path, blank_store: Path, tmp_path
     from mlflow import MlflowClient
 
     backend = f"sqlite:///{shutil.copy(blank_store, tmp_path)}"
-    with mlflow_server(backend, tmp_path / "log", "--artifacts-destination", str(tmp_path / "files")) as url:
+    with mlflow_server(
+        backend, tmp_path / "log", "--artifacts-destination", str(tmp_path / "files")
+    ) as url:
         client = MlflowClient(url)
         experiment_id = str(client.create_experiment("tests"))
         run_id = new_run(client, experiment_id)
         whole_chain(client, run_id, learned, sha256_of(learned))
         for address in ("models:/charlstm@champion", f"runs:/{run_id}"):
-            assert charlstm.load(address, tracking_uri=url).info["model_sha256"] == sha256_of(learned)
+            assert charlstm.load(address, tracking_uri=url).info["model_sha256"] == sha256_of(
+                learned
+            )
 
 
 def test_a_run_without_a_model_is_said_to_have_none(logged: Logged) -> None:
@@ -103,7 +118,9 @@ def test_a_run_without_a_model_is_said_to_have_none(logged: Logged) -> None:
         charlstm.load(f"runs:/{logged[2]}", tracking_uri=logged[0])
 
 
-def test_without_mlflow_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_mlflow_it_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(TrackingError, match="MLflow is not installed"):
         charlstm.load("models:/charlstm@champion")

@@ -4,12 +4,12 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from exports import SMALL, VOCAB, make
 
 from charlstm import onnx_export
 from charlstm.model.model_folder import TrainedModel
 from charlstm.model.shape import GATES, ModelShape
 from charlstm.onnx_export import largest_difference, onnx_bytes
+from tests.support.exports import SMALL, VOCAB, make
 
 
 def difference(trained: TrainedModel, ids_BT: torch.Tensor, chunk: int) -> float:
@@ -29,7 +29,9 @@ def difference(trained: TrainedModel, ids_BT: torch.Tensor, chunk: int) -> float
 
 
 def random_ids(num_rows: int, num_chars: int) -> torch.Tensor:
-    return torch.randint(0, len(VOCAB), (num_rows, num_chars), generator=torch.Generator().manual_seed(1))
+    return torch.randint(
+        0, len(VOCAB), (num_rows, num_chars), generator=torch.Generator().manual_seed(1)
+    )
 
 
 @pytest.mark.parametrize("shape", SMALL, ids=lambda shape: "-".join(map(str, shape)))

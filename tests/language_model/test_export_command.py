@@ -10,11 +10,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from documented import PAGES, blocks
-from exports import SMALL, VOCAB, make
 
 from charlstm.model.model_folder import load_model, save_model
 from pipeline import cli
+from tests.support.documented import PAGES, blocks
+from tests.support.exports import SMALL, VOCAB, make
 
 
 def save(folder: Path, factor: float = 3.0) -> Path:
@@ -34,11 +34,11 @@ def export(*arguments: str) -> int:
     return cli.main(["export", *arguments])
 
 
-def test_it_compares_and_writes_in_any_folder(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_compares_and_writes_in_any_folder(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert export("onnx", "--model", "model") == 0
-    said = (
-        rf"model.onnx: {(workplace / 'model.onnx').stat().st_size:,} bytes, results within \d\.\de-0[678] of torch's\n"
-    )
+    said = rf"model.onnx: {(workplace / 'model.onnx').stat().st_size:,} bytes, results within \d\.\de-0[678] of torch's\n"
     assert re.fullmatch(said, capsys.readouterr().out)
     metadata = onnxruntime.InferenceSession("model.onnx").get_modelmeta().custom_metadata_map
     assert metadata["model_sha256"] == load_model(workplace / "model", "fused").sha256
@@ -47,7 +47,10 @@ def test_it_compares_and_writes_in_any_folder(workplace: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("onnx --model model -o no/model.onnx", "no/model.onnx: there is no folder no; make it first, or choose"),
+        (
+            "onnx --model model -o no/model.onnx",
+            "no/model.onnx: there is no folder no; make it first, or choose",
+        ),
         ("onnx --model loud", "expected results within 0.0001 of torch's, found a difference of"),
         ("folder --model model", "model: exists already; choose another --output"),
     ],
@@ -69,13 +72,22 @@ def test_the_page_s_example_samples_without_torch(workplace: Path) -> None:
     program = f"import sys\nsys.modules['torch'] = None\n{example}"
     environment = {**os.environ, "PYTHONPATH": "", "PYTHONUTF8": "1"}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], env=environment, capture_output=True, text=True
+        [sys.executable, "-W", "error", "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
-    model, text, generator = load_model(workplace / "model", "fused").model, "\n", np.random.default_rng(1)
+    model, text, generator = (
+        load_model(workplace / "model", "fused").model,
+        "\n",
+        np.random.default_rng(1),
+    )
     for _ in range(300):
         logits_BTV, _ = model(torch.from_numpy(VOCAB.encode(text).astype(np.int64))[None])
-        drawn = generator.choice(len(VOCAB), p=torch.softmax(logits_BTV[0, -1].double() / 0.8, 0).numpy())
+        drawn = generator.choice(
+            len(VOCAB), p=torch.softmax(logits_BTV[0, -1].double() / 0.8, 0).numpy()
+        )
         text += VOCAB.characters[drawn]
     assert done.stdout == f"{text}\n" and len(set(text)) > 10
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 import charlstm
-from benchmarks.projects import ROOT
 from charlstm.errors import TextRequestError
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import load_model, save_model
@@ -21,6 +20,7 @@ from charlstm.model.protocols import stateful
 from charlstm.model.shape import ModelShape
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import UNSEEN, Vocab
+from tests.support.projects import ROOT
 
 PROMPT = "The model "
 
@@ -30,7 +30,9 @@ def model(learned: Path) -> charlstm.Model:
     return charlstm.load(learned)
 
 
-def test_the_same_arguments_give_the_same_text_alone_among_others_and_as_a_stream(model: charlstm.Model) -> None:
+def test_the_same_arguments_give_the_same_text_alone_among_others_and_as_a_stream(
+    model: charlstm.Model,
+) -> None:
     one = model.generate(PROMPT, num_chars=60, seed=5)
     assert len(one) == 60
     assert "".join(model.stream(PROMPT, num_chars=60, seed=5)) == one
@@ -38,8 +40,15 @@ def test_the_same_arguments_give_the_same_text_alone_among_others_and_as_a_strea
     assert several[0] == one
     assert len(set(several)) == 3
     assert model.generate(PROMPT, num_chars=60, seed=6) != one
-    assert model.generate(PROMPT, num_chars=60, temperature=0) == model.generate(PROMPT, num_chars=60, top_k=1, seed=9)
-    options: list[dict[str, Any]] = [{"top_p": 0.3}, {"min_p": 0.5}, {"temperature": 2.0}, {"top_k": 2}]
+    assert model.generate(PROMPT, num_chars=60, temperature=0) == model.generate(
+        PROMPT, num_chars=60, top_k=1, seed=9
+    )
+    options: list[dict[str, Any]] = [
+        {"top_p": 0.3},
+        {"min_p": 0.5},
+        {"temperature": 2.0},
+        {"top_k": 2},
+    ]
     assert all(model.generate(PROMPT, num_chars=60, seed=5, **option) != one for option in options)
 
 
@@ -50,10 +59,16 @@ def test_each_of_several_prompts_gives_what_it_gives_alone(model: charlstm.Model
     nested = model.generate(prompts, num_chars=40, seed=5, num_texts=2)
     assert model.state is before
     assert texts == [model.generate(prompt, num_chars=40, seed=5) for prompt in prompts]
-    assert nested == [model.generate(prompt, num_chars=40, seed=5, num_texts=2) for prompt in prompts]
+    assert nested == [
+        model.generate(prompt, num_chars=40, seed=5, num_texts=2) for prompt in prompts
+    ]
     state = model.read("abc")
-    assert model.generate(["", "a"], num_chars=9, state=state)[0] == model.generate("", num_chars=9, state=state)
-    with pytest.raises(TextRequestError, match=r"^prompt 3: the model never saw the characters 'Ж'"):
+    assert model.generate(["", "a"], num_chars=9, state=state)[0] == model.generate(
+        "", num_chars=9, state=state
+    )
+    with pytest.raises(
+        TextRequestError, match=r"^prompt 3: the model never saw the characters 'Ж'"
+    ):
         model.generate(["a", "b", "Ж"])
 
 
@@ -118,7 +133,9 @@ def test_unseen_characters_are_scored_as_evaluate_scores_them(tmp_path: Path) ->
         ({"prompt": ""}, "prompt: expected at least one character, e.g. a newline"),
     ],
 )
-def test_a_wrong_argument_is_one_line(model: charlstm.Model, arguments: dict[str, Any], message: str) -> None:
+def test_a_wrong_argument_is_one_line(
+    model: charlstm.Model, arguments: dict[str, Any], message: str
+) -> None:
     with pytest.raises(charlstm.CharlstmError) as caught:
         model.generate(**arguments)
     assert str(caught.value).startswith(message)
@@ -127,7 +144,9 @@ def test_a_wrong_argument_is_one_line(model: charlstm.Model, arguments: dict[str
 
 
 def test_an_unknown_option_is_named(model: charlstm.Model) -> None:
-    with pytest.raises(TypeError, match=r"generate\(\) got .* 'tempurature', did you mean temperature\?"):
+    with pytest.raises(
+        TypeError, match=r"generate\(\) got .* 'tempurature', did you mean temperature\?"
+    ):
         model.generate(tempurature=1.0)  # type: ignore[call-overload]
 
 
@@ -146,12 +165,16 @@ def test_a_model_says_what_it_is(model: charlstm.Model, learned: Path) -> None:
 
 
 def test_a_copy_writes_the_same(model: charlstm.Model) -> None:
-    text = model.generate(PROMPT, num_chars=30)  # from now on it has a sampler, maybe in machine code
+    text = model.generate(
+        PROMPT, num_chars=30
+    )  # from now on it has a sampler, maybe in machine code
     for same in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):  # noqa: S301
         assert same.generate(PROMPT, num_chars=30) == text and same.state == model.state
 
 
-def test_a_score_is_the_protocol_stateful_to_the_bit(model: charlstm.Model, learned: Path, text: str) -> None:
+def test_a_score_is_the_protocol_stateful_to_the_bit(
+    model: charlstm.Model, learned: Path, text: str
+) -> None:
     trained, score = load_model(learned, "fused"), model.score(text)
     assert score.nats == stateful(trained.model, EncodedText(trained.vocab.encode(text))).nats
     assert math.isnan(score.char_nats[0]) and score.num_chars == len(text) - 1
@@ -171,5 +194,7 @@ def test_loading_a_folder_needs_nothing_of_training_and_tracking(learned: object
     heavy = {"mlflow", "pandas", "accelerate", "matplotlib", "pydantic", "torch._dynamo"}
     code = "import sys, charlstm; charlstm.load(sys.argv[1]).generate('The ', num_chars=5); "
     code += f"print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code, str(learned)], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(learned)], cwd=ROOT, capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

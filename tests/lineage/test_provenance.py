@@ -47,7 +47,9 @@ def test_changed_parameters_or_new_code_do_not(repository: Path, name: str) -> N
 
 
 def test_the_commit_and_the_hashes_are_those_of_the_files(repository: Path) -> None:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     assert found()["mlflow.source.git.commit"] == commit
     assert len(found()["corpus_sha256"]) == 64
 
@@ -57,19 +59,29 @@ def test_a_git_that_fails_does_not_call_the_tree_clean(repository: Path) -> None
     assert found()["git_dirty"] == "unknown"
 
 
-def test_outside_a_repository_nothing_is_said(encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_repository_nothing_is_said(
+    encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(encoded, tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
     assert {"git_dirty", "mlflow.source.git.commit"} & found().keys() == set()
 
 
 def test_versions_and_hardware_are_tags() -> None:
-    known = {"versions.torch", "versions.python", "hardware.processor", "hardware.threads", "hardware.instructions"}
+    known = {
+        "versions.torch",
+        "versions.python",
+        "hardware.processor",
+        "hardware.threads",
+        "hardware.instructions",
+    }
     environment = provenance.environment()
     assert known <= environment.keys() and all(environment.values())
 
 
-def test_the_experiment_and_its_baseline_are_tags(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_experiment_and_its_baseline_are_tags(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "faster")
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c0ffee")
     assert (found()["dvc_exp_name"], found()["dvc_exp_baseline"]) == ("faster", "c0ffee")

@@ -7,9 +7,9 @@ from contextlib import chdir, closing
 from pathlib import Path
 
 import pytest
-from stages import dvc, start_dvc
 
 from pipeline.sweep.results import results_of
+from tests.support.stages import dvc, start_dvc
 
 NUM_TRAININGS = 3
 
@@ -22,14 +22,24 @@ def test_two_workers_lose_no_training(encoded: Path, tmp_path: Path) -> None:
     dvc(project, "repro", "encode")
     dvc(project, "git", "add", "-A")
     dvc(project, "git", "commit", "-qm", "encoded")
-    dvc(project, "exp", "run", "--queue", "-S", f"train.seed={','.join(map(str, range(NUM_TRAININGS)))}")
+    dvc(
+        project,
+        "exp",
+        "run",
+        "--queue",
+        "-S",
+        f"train.seed={','.join(map(str, range(NUM_TRAININGS)))}",
+    )
     dvc(project, "queue", "start", "-j", "2", OMP_NUM_THREADS="1")
     deadline = time.monotonic() + 540
     while (status := dvc(project, "queue", "status")).count("Success") < NUM_TRAININGS:
         assert "Failed" not in status and time.monotonic() < deadline, status
         time.sleep(2)
     with chdir(project):
-        by_dvc = {one.name: one.loss for one in results_of(dvc(project, "git", "rev-parse", "HEAD").strip())}
+        by_dvc = {
+            one.name: one.loss
+            for one in results_of(dvc(project, "git", "rev-parse", "HEAD").strip())
+        }
     with closing(sqlite3.connect(project / "mlflow.db")) as store:
         statuses = store.execute(
             "select status from runs join tags using (run_uuid) where key = 'dvc_exp_baseline'"

@@ -13,12 +13,12 @@ from typing import Any
 import psutil
 import pytest
 from mlflow import MlflowClient
-from stages import dvc, run_stages, start_dvc
 
-from benchmarks.projects import make_project, write_params
 from pipeline import cli
 from pipeline.commands.reproduce import _worktree
 from pipeline.new.corpus import InitialModel
+from tests.support.projects import make_project, write_params
+from tests.support.stages import dvc, run_stages, start_dvc
 
 CHARLSTM = [sys.executable, "-m", "pipeline.cli"]
 
@@ -38,7 +38,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def charlstm(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*CHARLSTM, *arguments], cwd=project, capture_output=True, text=True, timeout=900)
+    return subprocess.run(
+        [*CHARLSTM, *arguments], cwd=project, capture_output=True, text=True, timeout=900
+    )
 
 
 def trace(project: Path, name: str) -> dict[str, Any]:
@@ -70,7 +72,9 @@ def test_a_worktree_is_gone_afterwards_also_after_ctrl_c(copy: Path) -> None:
     assert (copy / "text.txt").read_text() == "mine, uncommitted"
 
 
-def test_what_cannot_be_made_again_is_one_line(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_made_again_is_one_line(
+    copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(name: str) -> str:
         caplog.clear()
         assert cli.main(["reproduce", name]) == 2
@@ -80,7 +84,9 @@ def test_what_cannot_be_made_again_is_one_line(copy: Path, caplog: pytest.LogCap
     assert fail("nothing").startswith("nothing: expected a run, ")
     client = MlflowClient(f"sqlite:///{copy.resolve()}/mlflow.db")
     killed = client.create_run("1", run_name="killed").info.run_id
-    assert "no dvc.lock in git names its outputs: commit it, or train by `dvc exp run`" in fail(killed)
+    assert "no dvc.lock in git names its outputs: commit it, or train by `dvc exp run`" in fail(
+        killed
+    )
     write_params(copy, {"train.seed": 2})
     run_stages(copy, "train")  # not by DVC, and not committed
     assert "no dvc.lock in git names its outputs" in fail("artifacts/model")
@@ -91,7 +97,9 @@ def test_a_commit_is_made_again_by_whoever_pulls_it(project: Path, tmp_path: Pat
     before = dvc(project, "git", "rev-parse", "HEAD") + (project / "dvc.lock").read_text()
     reproduced(project, "artifacts/model")
     assert before == dvc(project, "git", "rev-parse", "HEAD") + (project / "dvc.lock").read_text()
-    assert len(MlflowClient(f"sqlite:///{project}/mlflow.db").search_runs(["1"])) == 1  # nobody tracks it
+    assert (
+        len(MlflowClient(f"sqlite:///{project}/mlflow.db").search_runs(["1"])) == 1
+    )  # nobody tracks it
     dvc(project, "remote", "add", "--local", "-d", "backup", str(tmp_path / "remote"))
     dvc(project, "push")
     dvc(project, "git", "clone", "-q", str(project), str(tmp_path / "other"))
@@ -104,8 +112,13 @@ def test_an_experiment_and_the_model_that_another_began_from(project: Path, tmp_
     folder = shutil.copytree(project, tmp_path / "project", symlinks=True)
     dvc(folder, "exp", "run", "--temp", "-S", "train.seed=2", "-n", "second")
     found = trace(folder, "second")
-    assert found["run"].split("  ")[1].startswith("second · ") and found["not as here"] == {"train.seed": "2"}
-    assert found["experiment"] == "second" and found["baseline"] == dvc(folder, "git", "rev-parse", "HEAD").strip()
+    assert found["run"].split("  ")[1].startswith("second · ") and found["not as here"] == {
+        "train.seed": "2"
+    }
+    assert (
+        found["experiment"] == "second"
+        and found["baseline"] == dvc(folder, "git", "rev-parse", "HEAD").strip()
+    )
     reproduced(folder, found["run"][:8])
     with contextlib.chdir(folder):
         initial = InitialModel.load("artifacts/model", Path("artifacts/model"))
@@ -123,13 +136,18 @@ def test_an_experiment_and_the_model_that_another_began_from(project: Path, tmp_
 def test_what_differs_is_listed_and_ctrl_c_leaves_nothing(project: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(project, tmp_path / "project", symlinks=True)
     lock = (folder / "dvc.lock").read_text()
-    ((md5,),) = [line.split()[1:] for line in lock.splitlines() if ".dir" in line and "md5" in line][-1:]
+    ((md5,),) = [
+        line.split()[1:] for line in lock.splitlines() if ".dir" in line and "md5" in line
+    ][-1:]
     (folder / "dvc.lock").write_text(lock.replace(md5, "0" * 32 + ".dir"))
     dvc(folder, "git", "commit", "-qam", "samples by hand")
     done = charlstm(folder, "reproduce", "HEAD")
     assert done.returncode == 1, done.stderr
     assert f"different  artifacts/samples  {'0' * 32}.dir, now {md5}\n" in done.stdout
-    assert done.stdout.count("identical  ") == 16 and "different: 1 of 17; it was trained on " in done.stdout
+    assert (
+        done.stdout.count("identical  ") == 16
+        and "different: 1 of 17; it was trained on " in done.stdout
+    )
     command = [*CHARLSTM, "reproduce", "HEAD"]
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr

@@ -43,9 +43,15 @@ def test_hostile_names_and_sources_stay_within_their_line(text: str) -> None:
 
 
 def test_no_password_is_in_a_description() -> None:
-    assert "hunter2" not in describe(TRAINED._replace(corpus="https://me:hunter2@host/text.txt?token=hunter2"))
+    assert "hunter2" not in describe(
+        TRAINED._replace(corpus="https://me:hunter2@host/text.txt?token=hunter2")
+    )
 
 
 def test_losses_are_those_of_whole_evaluations() -> None:
-    metrics = {"stateful/nats_per_char": 1.3, "stateful/perplexity": 3.7, "train/nats_per_char": 1.1}
+    metrics = {
+        "stateful/nats_per_char": 1.3,
+        "stateful/perplexity": 3.7,
+        "train/nats_per_char": 1.1,
+    }
     assert losses_of(metrics | {"validation/nats_per_char": 1.0}) == {"stateful": 1.3}

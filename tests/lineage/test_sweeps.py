@@ -10,11 +10,8 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from commands import Run
 from matplotlib.image import imread
-from stages import dvc
 
-from benchmarks.projects import PYTHON, kill, start, write_params
 from charlstm.errors import ParamsError
 from charlstm.evaluation.difference import Blocks
 from charlstm.files.documents import load_yaml
@@ -24,6 +21,9 @@ from pipeline.lineage.git import experiments
 from pipeline.sweep.plan import plan
 from pipeline.sweep.record import RECORD
 from pipeline.sweep.results import OWN, Result, results_of
+from tests.support.commands import Run
+from tests.support.projects import PYTHON, kill, start, write_params
+from tests.support.stages import dvc
 
 LOSSES = {0.02: 1.52, 0.3: 1.49, 1e-4: 1.61}
 RATES = "train.learning_rate=0.003,0.03"
@@ -40,7 +40,9 @@ def add_experiment(project: Path, name: str, loss: float, **train: object) -> No
         for sections in stage.get("params", {}).values():
             sections.get("train", {}).update(train)
     (project / "dvc.lock").write_text(json.dumps(lock))
-    (project / "artifacts/evaluate/metrics.json").write_text(json.dumps({"stateful": {"nats_per_char": loss}}))
+    (project / "artifacts/evaluate/metrics.json").write_text(
+        json.dumps({"stateful": {"nats_per_char": loss}})
+    )
     dvc(project, "git", "add", "-A")
     tree = dvc(project, "git", "write-tree").strip()
     commit = dvc(project, "git", "commit-tree", tree, "-p", "HEAD", "-m", "an experiment").strip()
@@ -60,19 +62,31 @@ def project(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def result(rate: float, seed: int, loss: float = 1.5, name: str = "one", **changes: Any) -> Result:  # noqa: ANN401  # fields
     blocks = Blocks(np.arange(30) * 500, np.full(30, 500), np.full(30, 500 * loss))
-    return Result(name, {"train.learning_rate": rate}, seed, ("text",), loss, blocks)._replace(**changes)
+    return Result(name, {"train.learning_rate": rate}, seed, ("text",), loss, blocks)._replace(
+        **changes
+    )
 
 
 def rows_of(out: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    return [
+        [cell.strip() for cell in line.split("│")[1:-1]]
+        for line in out.splitlines()
+        if line.startswith("│")
+    ]
 
 
 def test_values_are_checked_and_named_before_anything_runs(copy: Path) -> None:
     trials = plan(["train.muon.learning_rate=0.02,6e-2", "model.hidden_size=8"], 2)
     assert [trial.name for trial in trials] == [
-        f"muon.learning_rate={rate},hidden_size=8,seed={seed}" for rate in (0.02, 0.06) for seed in (1, 2)
+        f"muon.learning_rate={rate},hidden_size=8,seed={seed}"
+        for rate in (0.02, 0.06)
+        for seed in (1, 2)
     ]
-    assert trials[0].values == {"train.muon.learning_rate": 0.02, "model.hidden_size": 8, "train.seed": 1}
+    assert trials[0].values == {
+        "train.muon.learning_rate": 0.02,
+        "model.hidden_size": 8,
+        "train.seed": 1,
+    }
     assert len(plan(["evaluate.window_lens=[10,20],[30]", "train.micro_batch_size=null,2"])) == 4
     for words, message in {
         ("train.epoch=2",): "train.epoch is not a parameter, did you mean train.epochs?",
@@ -89,7 +103,9 @@ def test_values_are_checked_and_named_before_anything_runs(copy: Path) -> None:
 
 
 def test_a_sweep_is_a_table_with_the_best_first(project: Path, run: Run) -> None:
-    own = json.loads((project / "artifacts/evaluate/metrics.json").read_text())["stateful"]["nats_per_char"]
+    own = json.loads((project / "artifacts/evaluate/metrics.json").read_text())["stateful"][
+        "nats_per_char"
+    ]
     rate = load_yaml(project / "params.yaml")["train"]["learning_rate"]
     code, out, _ = run("sweep", "HEAD")
     rows = rows_of(out)
@@ -118,10 +134,15 @@ def test_the_last_sweep_is_shown_again_also_after_a_commit(project: Path, run: R
     record = {"baseline": head(project), "names": ["number-2", "number-1", "gone"]}
     (project / ".charlstm" / RECORD).write_text(json.dumps(record))
     dvc(project, "git", "commit", "-q", "--allow-empty", "-m", "later")
-    assert [row[0] for row in rows_of(run("sweep")[1])][:2] == ["learning_rate 0.3", "learning_rate 0.0001"]
+    assert [row[0] for row in rows_of(run("sweep")[1])][:2] == [
+        "learning_rate 0.3",
+        "learning_rate 0.0001",
+    ]
     assert len(rows_of(run("sweep", "HEAD~1")[1])) == 4
     assert run("sweep", "HEAD")[2].startswith("ERROR: HEAD: no experiment began from it")
-    assert run("sweep", "nothing")[2].startswith("ERROR: nothing: expected NAME=VALUE,... or a commit")
+    assert run("sweep", "nothing")[2].startswith(
+        "ERROR: nothing: expected NAME=VALUE,... or a commit"
+    )
 
 
 def test_seeds_of_one_recipe_are_a_row(
@@ -139,9 +160,13 @@ def test_seeds_of_one_recipe_are_a_row(
         [seeds, "1.4920 ± 0.0010"], [seeds, "1.4925 ± 0.0010"], [seeds, "1.6120 ± 0.0010"]
     ]  # fmt: skip
     near, far = [line for line in out.splitlines() if " has a lower loss than " in line]
-    assert "learning_rate 0.3 has a lower loss than learning_rate 0.01, by 0.0005" in near and "Not decided" in near
     assert (
-        "learning_rate 0.01 has a lower loss than learning_rate 0.0001, by 0.1195" in far and "more than chance" in far
+        "learning_rate 0.3 has a lower loss than learning_rate 0.01, by 0.0005" in near
+        and "Not decided" in near
+    )
+    assert (
+        "learning_rate 0.01 has a lower loss than learning_rate 0.0001, by 0.1195" in far
+        and "more than chance" in far
     )
     assert "learning_rate: the best value, 0.3, is at the grid's edge; try larger ones" in out
     assert (tmp_path / "sweep.png").is_file()
@@ -151,17 +176,24 @@ def test_a_second_sweep_and_other_parameters_of_one_name_are_refused(copy: Path,
     with exclusive(copy / ".charlstm/sweep", "a sweep in this checkout"):
         assert "ERROR: a sweep in this checkout is under way already" in run("sweep", RATES)[2]
     add_experiment(copy, "learning_rate=0.003", 1.4, learning_rate=0.003)
-    assert "learning_rate=0.003: there is an experiment of this name with other parameters" in run("sweep", RATES)[2]
+    assert (
+        "learning_rate=0.003: there is an experiment of this name with other parameters"
+        in run("sweep", RATES)[2]
+    )
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_where_it_was(copy: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_goes_on_where_it_was(
+    copy: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After Ctrl-C, SIGKILL and a value that cannot be trained; and one of its experiments is kept."""
     monkeypatch.setenv("COLUMNS", "150")
     command, log = [*PYTHON, "pipeline.cli", "sweep", RATES, "--seeds", "2"], copy / "log"
     for number in (signal.SIGINT, signal.SIGKILL):
         process, deadline = start(copy, command, log), time.monotonic() + 200
-        before = len(experiments())  # not `results_of`: DVC writes params.yaml when it begins an experiment
+        before = len(
+            experiments()
+        )  # not `results_of`: DVC writes params.yaml when it begins an experiment
         while len(experiments()) == before or not list(copy.glob(".charlstm/sweep-logs/*")):
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
@@ -173,7 +205,9 @@ def test_a_sweep_goes_on_where_it_was(copy: Path, run: Run, monkeypatch: pytest.
         assert not alive
     code, out, err = run("sweep", RATES, "--seeds", "2")
     assert code == 0 and "4 trainings, " in err and "4 trainings, 0 done" not in err
-    assert [row[:2] for row in rows_of(out)][:2] != [] and sorted(row[1] for row in rows_of(out))[-1] == "1, 2"
+    assert [row[:2] for row in rows_of(out)][:2] != [] and sorted(row[1] for row in rows_of(out))[
+        -1
+    ] == "1, 2"
     assert "4 trainings, 4 done" in run("sweep", RATES, "--seeds", "2")[2]
 
     code, out, err = run("sweep", "train.learning_rate=1e30,0.004")

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from stages import dvc
 
-from benchmarks.projects import write_params
-from charlstm.corpus.fetch import FALLBACKS, Fallback
+from charlstm.corpus.fallbacks import FALLBACKS, Fallback
 from pipeline import cli
+from tests.support.projects import write_params
+from tests.support.stages import dvc
 
 Json = dict[str, Any]
 Trace = Callable[[str], Json]
@@ -49,7 +49,9 @@ def fail(caplog: pytest.LogCaptureFixture, *arguments: str) -> str:
     return line
 
 
-def test_all_that_names_a_training_leads_to_its_run(here: Path, trace: Trace, tmp_path: Path) -> None:
+def test_all_that_names_a_training_leads_to_its_run(
+    here: Path, trace: Trace, tmp_path: Path
+) -> None:
     (run,) = MlflowClient(f"sqlite:///{here}/mlflow.db").search_runs(["1"])
     run_id, model = run.info.run_id, run.data.tags["model_sha256"]
     of_runs = [run_id, run_id[:8], str(run.info.run_name), model, model[:12]]
@@ -92,7 +94,9 @@ def test_a_model_that_no_commit_records_says_so(copy: Path, trace: Trace) -> Non
     assert line.startswith("no commit records this model: dvc.lock at HEAD names another one")
 
 
-def test_without_mlflow_git_and_dvc_say_the_same(copy: Path, trace: Trace, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_mlflow_git_and_dvc_say_the_same(
+    copy: Path, trace: Trace, caplog: pytest.LogCaptureFixture
+) -> None:
     """As in the clone of a colleague after `dvc pull`."""
     before = trace("HEAD")
     Path("mlflow.db").unlink()
@@ -101,12 +105,23 @@ def test_without_mlflow_git_and_dvc_say_the_same(copy: Path, trace: Trace, caplo
         assert caplog.text == ""  # that no run was made here is no fault
         assert found["run"] is None and found["hardware"] == {}
         assert found["experiment"] == "an-experiment" and found["baseline"] == before["code"]
-        same = ("params", "losses", "recipe", "text", "text SHA-256", "model SHA-256", "not as here", "in git")
+        same = (
+            "params",
+            "losses",
+            "recipe",
+            "text",
+            "text SHA-256",
+            "model SHA-256",
+            "not as here",
+            "in git",
+        )
         assert {key: found[key] for key in same} == {key: before[key] for key in same}
     assert not Path("mlflow.db").exists()
 
 
-def test_a_text_that_stands_in_is_said_to_be_one(copy: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_that_stands_in_is_said_to_be_one(
+    copy: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sha256 = trace("HEAD")["text SHA-256"]
     Path("mlflow.db").unlink()
     monkeypatch.setitem(FALLBACKS, sha256, Fallback("p==1", sha256, "*", 9, sha256))
@@ -146,12 +161,23 @@ def test_a_checkout_of_another_user_is_named_as_the_cause(
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
-    assert "git does not work here: fatal: detected dubious ownership" in fail(caplog, command, "HEAD")
+    assert "git does not work here: fatal: detected dubious ownership" in fail(
+        caplog, command, "HEAD"
+    )
 
 
 def test_what_leads_nowhere_is_one_line(here: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in ("nothing", "0" * 32, "a'b\"c", os.fsdecode(b"caf\xe9.txt"), "dvc.yaml", "pipeline"):
-        assert "expected a run, a file or a revision, found none of that name" in fail(caplog, "trace", name)
+    for name in (
+        "nothing",
+        "0" * 32,
+        "a'b\"c",
+        os.fsdecode(b"caf\xe9.txt"),
+        "dvc.yaml",
+        "pipeline",
+    ):
+        assert "expected a run, a file or a revision, found none of that name" in fail(
+            caplog, "trace", name
+        )
 
 
 def test_a_server_that_does_not_answer_is_a_warning(

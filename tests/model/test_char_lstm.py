@@ -1,6 +1,5 @@
 import pytest
 import torch
-from learning import needs_bf16
 
 from charlstm.model import loss
 from charlstm.model.char_lstm import CharLSTM, Implementation
@@ -10,15 +9,20 @@ from charlstm.model.initialization import initial_weights
 from charlstm.model.layers import FusedLayer
 from charlstm.model.loss import IGNORE, SummedLoss
 from charlstm.model.shape import ModelShape
+from tests.support.learning import needs_bf16
 
-SHAPE = ModelShape(vocab_size=11, embedding_size=5, hidden_size=7, num_layers=3, feed_forward_size=6)
+SHAPE = ModelShape(
+    vocab_size=11, embedding_size=5, hidden_size=7, num_layers=3, feed_forward_size=6
+)
 NO_MASKS = DropoutMasks(None, (None, None, None), None)
 
 
 def make(implementation: Implementation, seed: int = 0) -> CharLSTM:
     model = CharLSTM(SHAPE, implementation).double()
     generator = torch.Generator().manual_seed(seed)
-    model.load_state_dict(initial_weights(SHAPE, "orthogonal", forget_gate_bias=1.0, generator=generator))
+    model.load_state_dict(
+        initial_weights(SHAPE, "orthogonal", forget_gate_bias=1.0, generator=generator)
+    )
     return model
 
 
@@ -29,13 +33,17 @@ def with_opinions(model: CharLSTM) -> CharLSTM:
 
 
 def ids(num_rows: int = 4, length: int = 9) -> torch.Tensor:
-    return torch.randint(0, SHAPE.vocab_size, (num_rows, length), generator=torch.Generator().manual_seed(1))
+    return torch.randint(
+        0, SHAPE.vocab_size, (num_rows, length), generator=torch.Generator().manual_seed(1)
+    )
 
 
 def test_state_dict_has_one_layout_and_round_trips() -> None:
     gates, fused = make("gates", seed=1), make("fused", seed=2)
     assert gates.state_dict().keys() == fused.state_dict().keys()
-    assert gates.shape.num_parameters == sum(weight.numel() for weight in gates.state_dict().values())
+    assert gates.shape.num_parameters == sum(
+        weight.numel() for weight in gates.state_dict().values()
+    )
     fused.load_state_dict(gates.state_dict())
     for name, weight in fused.state_dict().items():
         assert torch.equal(weight, gates.state_dict()[name]), name
@@ -45,10 +53,15 @@ def test_without_an_embedding_characters_are_one_hot() -> None:
     shape = SHAPE._replace(embedding_size=0)
     model = CharLSTM(shape, "gates").double()
     generator = torch.Generator().manual_seed(0)
-    model.load_state_dict(initial_weights(shape, "uniform", forget_gate_bias=0.0, generator=generator))
+    model.load_state_dict(
+        initial_weights(shape, "uniform", forget_gate_bias=0.0, generator=generator)
+    )
     assert torch.equal(model.embedding(torch.arange(11)), torch.eye(11).double())
     assert not model.embedding.weight.requires_grad
-    assert model.shape.num_parameters == sum(weight.numel() for weight in model.state_dict().values()) - 11 * 11
+    assert (
+        model.shape.num_parameters
+        == sum(weight.numel() for weight in model.state_dict().values()) - 11 * 11
+    )
 
 
 @pytest.mark.parametrize("implementation", ["gates", "fused"])
@@ -65,21 +78,33 @@ def test_carrying_the_state_equals_reading_at_once(implementation: Implementatio
 @pytest.mark.parametrize("place", ["embedding", 0, 1, 2, "output"])
 def test_each_mask_is_applied(place: str | int) -> None:
     model = with_opinions(make("fused"))
-    off = torch.zeros(1, 4, SHAPE.embedding_size if place == "embedding" else SHAPE.hidden_size).double()
-    if isinstance(place, int):  # of the boundaries between the layers; the last one is below the feed-forward block
+    off = torch.zeros(
+        1, 4, SHAPE.embedding_size if place == "embedding" else SHAPE.hidden_size
+    ).double()
+    if isinstance(
+        place, int
+    ):  # of the boundaries between the layers; the last one is below the feed-forward block
         between = [off if index == place else None for index in range(3)]
         masks = NO_MASKS._replace(between_layers=tuple(between))
     else:
-        masks = NO_MASKS._replace(embedding=off) if place == "embedding" else NO_MASKS._replace(output=off)
+        masks = (
+            NO_MASKS._replace(embedding=off)
+            if place == "embedding"
+            else NO_MASKS._replace(output=off)
+        )
     logits_BTV, _ = model(ids(), masks=masks)
     other_BTV, _ = model((ids() + 1) % SHAPE.vocab_size, masks=masks)
-    torch.testing.assert_close(logits_BTV, other_BTV)  # nothing of the input passes an all-zero mask
+    torch.testing.assert_close(
+        logits_BTV, other_BTV
+    )  # nothing of the input passes an all-zero mask
     assert not torch.allclose(logits_BTV, model(ids())[0])
 
 
 def test_copies_of_the_output_are_those_of_its_masks() -> None:
     model = with_opinions(make("fused"))
-    copies = torch.rand(2, 1, 4, SHAPE.hidden_size, generator=torch.Generator().manual_seed(2)).double()
+    copies = torch.rand(
+        2, 1, 4, SHAPE.hidden_size, generator=torch.Generator().manual_seed(2)
+    ).double()
     logits_NTV, state = model(ids(), masks=NO_MASKS._replace(output=copies))
     for copy, logits_BTV in zip(copies, logits_NTV.chunk(2), strict=True):
         alone_BTV, same_state = model(ids(), masks=NO_MASKS._replace(output=copy[None]))
@@ -91,25 +116,38 @@ def test_a_fresh_feed_forward_block_adds_nothing_and_a_trained_one_does() -> Non
     model = make("fused")
     logits_BTV, _ = model(ids())
     without = CharLSTM(SHAPE._replace(feed_forward_size=0), "fused").double()
-    without.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("feed_forward")})
-    assert model.shape.num_parameters - without.shape.num_parameters == 2 * SHAPE.hidden_size * SHAPE.feed_forward_size
+    without.load_state_dict(
+        {k: v for k, v in model.state_dict().items() if not k.startswith("feed_forward")}
+    )
+    assert (
+        model.shape.num_parameters - without.shape.num_parameters
+        == 2 * SHAPE.hidden_size * SHAPE.feed_forward_size
+    )
     torch.testing.assert_close(without(ids())[0], logits_BTV)
     assert not torch.allclose(with_opinions(model)(ids())[0], logits_BTV)
 
 
 def test_initial_weights_follow_their_description() -> None:
-    weights = initial_weights(SHAPE, "orthogonal", forget_gate_bias=1.0, generator=torch.Generator().manual_seed(0))
-    again = initial_weights(SHAPE, "orthogonal", forget_gate_bias=1.0, generator=torch.Generator().manual_seed(0))
+    weights = initial_weights(
+        SHAPE, "orthogonal", forget_gate_bias=1.0, generator=torch.Generator().manual_seed(0)
+    )
+    again = initial_weights(
+        SHAPE, "orthogonal", forget_gate_bias=1.0, generator=torch.Generator().manual_seed(0)
+    )
     assert all(torch.equal(weights[name], again[name]) for name in weights)
     assert (weights["layers.1.cell.forget_gate.from_input.bias"] == 1).all()
     assert (weights["layers.1.cell.output_gate.from_input.bias"] == 0).all()
     recurrent = weights["layers.2.cell.candidate.from_hidden.weight"]
-    torch.testing.assert_close(recurrent @ recurrent.T, torch.eye(SHAPE.hidden_size), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        recurrent @ recurrent.T, torch.eye(SHAPE.hidden_size), atol=1e-5, rtol=0
+    )
 
 
 def test_uniform_initial_weights_are_those_of_linear_layers() -> None:
     shape = ModelShape(vocab_size=65, embedding_size=0, hidden_size=256, num_layers=2)
-    weights = initial_weights(shape, "uniform", forget_gate_bias=3.0, generator=torch.Generator().manual_seed(0))
+    weights = initial_weights(
+        shape, "uniform", forget_gate_bias=3.0, generator=torch.Generator().manual_seed(0)
+    )
     assert torch.equal(weights["embedding.weight"], torch.eye(65))
     for name, num_read, middle in (
         ("layers.0.cell.output_gate.from_input.weight", 65, 0.0),
@@ -124,7 +162,9 @@ def test_uniform_initial_weights_are_those_of_linear_layers() -> None:
         assert abs(off.mean() / bound - 0.5) < 0.1, name  # uniform
 
 
-def loss_and_gradients(model: CharLSTM, targets_BT: torch.Tensor, masks: DropoutMasks | None) -> list[torch.Tensor]:
+def loss_and_gradients(
+    model: CharLSTM, targets_BT: torch.Tensor, masks: DropoutMasks | None
+) -> list[torch.Tensor]:
     model.zero_grad()
     nats, end = SummedLoss(model)(ids(), model.zero_state(4), masks, None, targets_BT)
     torch.autograd.backward(nats * 0.1 + end.cell.sum())
@@ -139,14 +179,19 @@ def loss_and_gradients(model: CharLSTM, targets_BT: torch.Tensor, masks: Dropout
 @pytest.mark.parametrize("implementation", ["gates", "fused"])
 @pytest.mark.parametrize("at_once", [11, 50])  # logits: those of one character, of four
 def test_a_head_in_pieces_has_the_same_loss_and_gradients(
-    implementation: Implementation, num_copies: int | None, at_once: int, monkeypatch: pytest.MonkeyPatch
+    implementation: Implementation,
+    num_copies: int | None,
+    at_once: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, targets_BT = with_opinions(make(implementation)), ids().roll(1, 1)
     targets_BT[1, 3:] = IGNORE
     masks = None
     if num_copies:
         generator = torch.Generator().manual_seed(3)
-        masks = NO_MASKS._replace(output=torch.rand((num_copies, 1, 4, 7), generator=generator).double().round() * 2)
+        masks = NO_MASKS._replace(
+            output=torch.rand((num_copies, 1, 4, 7), generator=generator).double().round() * 2
+        )
     plain = loss_and_gradients(model, targets_BT, masks)
     monkeypatch.setattr(loss, "MAX_LOGITS", 0)
     monkeypatch.setattr(loss, "LOGITS_AT_ONCE", at_once)
@@ -163,8 +208,14 @@ def test_weights_in_another_dtype_compute_the_same_bits_as_if_cast_one_by_one() 
     weights = list(layer.lstm.parameters())
     start = [zeros_BH[None].bfloat16()] * 2
     cast = [weight.bfloat16() for weight in weights]
-    theirs, hidden, cell = torch.lstm(x_TBI.bfloat16(), start, cast, True, 1, 0.0, True, False, False)
-    assert torch.equal(mine, theirs) and torch.equal(last.hidden, hidden[0]) and torch.equal(last.cell, cell[0])
+    theirs, hidden, cell = torch.lstm(
+        x_TBI.bfloat16(), start, cast, True, 1, 0.0, True, False, False
+    )
+    assert (
+        torch.equal(mine, theirs)
+        and torch.equal(last.hidden, hidden[0])
+        and torch.equal(last.cell, cell[0])
+    )
     trained = [weight for weight in weights if weight.requires_grad]
     gradients = [torch.autograd.grad(one.float().square().sum(), trained) for one in (mine, theirs)]
     assert len(trained) == 3 and all(map(torch.equal, *gradients))

@@ -14,7 +14,9 @@ def masks(rows: slice, num_steps: int = 1) -> DropoutMasks:
     return draw_masks(
         torch.Generator().manual_seed(3),
         RATES,
-        ModelShape(vocab_size=9, embedding_size=40, hidden_size=50, num_layers=2, feed_forward_size=7),
+        ModelShape(
+            vocab_size=9, embedding_size=40, hidden_size=50, num_layers=2, feed_forward_size=7
+        ),
         num_steps=num_steps,
         rows=rows,
         batch_size=10,
@@ -31,10 +33,14 @@ def there(mask: Tensor | None) -> Tensor:
 def test_masks_do_not_depend_on_the_number_of_processes(world_size: int) -> None:
     whole = masks(slice(0, 10))
     parts = [masks(rows_of(rank, world_size, 10)) for rank in range(world_size)]
-    assert torch.equal(torch.cat([there(part.embedding) for part in parts], dim=1), there(whole.embedding))
+    assert torch.equal(
+        torch.cat([there(part.embedding) for part in parts], dim=1), there(whole.embedding)
+    )
     between = torch.cat([there(part.between_layers[1]) for part in parts], dim=1)
     assert torch.equal(between, there(whole.between_layers[1]))
-    assert torch.equal(torch.cat([there(part.output) for part in parts], dim=2), there(whole.output))
+    assert torch.equal(
+        torch.cat([there(part.output) for part in parts], dim=2), there(whole.output)
+    )
 
 
 def test_values_keep_the_mean_and_the_rate() -> None:
@@ -47,7 +53,12 @@ def test_values_keep_the_mean_and_the_rate() -> None:
 
 
 def test_purposes_and_counters_give_independent_and_repeatable_draws() -> None:
-    seeds = {derive_seed(s, p, *c) for s in (0, 1) for p in ("dropout", "reset") for c in ((), (0,), (1,), (1, 0))}
+    seeds = {
+        derive_seed(s, p, *c)
+        for s in (0, 1)
+        for p in ("dropout", "reset")
+        for c in ((), (0,), (1,), (1, 0))
+    }
     assert len(seeds) == 16
     assert all(0 <= seed < 2**63 for seed in seeds)
     first, second = (torch.rand(5, generator=torch_generator(1, "x", 2)) for _ in range(2))

@@ -78,4 +78,6 @@ def test_layer_equals_numpy_in_outputs_and_gradients(kind: type) -> None:
     grads = gradients(layer)
     assert grads.keys() == expected_grads.keys()
     for name, grad in grads.items():
-        np.testing.assert_allclose(grad.numpy(), expected_grads[name], rtol=0, atol=1e-8, err_msg=name)
+        np.testing.assert_allclose(
+            grad.numpy(), expected_grads[name], rtol=0, atol=1e-8, err_msg=name
+        )

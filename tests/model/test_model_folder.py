@@ -13,7 +13,8 @@ from charlstm.files.checksums import sha256
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import load_model, save_model
 from charlstm.model.shape import CONFIG, WEIGHTS, ModelShape
-from charlstm.text.vocabulary import VOCAB, Vocab
+from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary_file import VOCAB
 
 SHAPE = ModelShape(vocab_size=3, embedding_size=2, hidden_size=4, num_layers=2, feed_forward_size=5)
 
@@ -68,7 +69,9 @@ def test_missing_cut_or_flipped_files(folder: Path, name: str) -> None:
 
 
 def test_no_model_at_all(folder: Path) -> None:
-    with pytest.raises(CharlstmError, match=f"expected a model, which is a folder .*; did you mean {folder}"):
+    with pytest.raises(
+        CharlstmError, match=f"expected a model, which is a folder .*; did you mean {folder}"
+    ):
         load_model(folder / WEIGHTS, "fused")
 
 
@@ -94,10 +97,19 @@ def with_hidden_size(folder: Path, size: int) -> None:
     [
         (lambda folder: with_head(folder, math.nan), "NaN or infinity in head.weight"),
         (lambda folder: with_head(folder, -3e38), r"expected weights from -1e\+09 to 1e\+09"),
-        (with_other_weights, r"extra: expected nothing, .*; head.bias: expected F32 \(3,\), found nothing"),
+        (
+            with_other_weights,
+            r"extra: expected nothing, .*; head.bias: expected F32 \(3,\), found nothing",
+        ),
         (lambda folder: with_hidden_size(folder, 10**7), f"does not fit {CONFIG}"),
-        (lambda folder: Vocab("abcd").save(folder / VOCAB), "vocabulary has 4 characters, the model 3"),
-        (lambda folder: (folder / WEIGHTS).write_bytes(b"not weights"), "not a whole safetensors file"),
+        (
+            lambda folder: Vocab("abcd").save(folder / VOCAB),
+            "vocabulary has 4 characters, the model 3",
+        ),
+        (
+            lambda folder: (folder / WEIGHTS).write_bytes(b"not weights"),
+            "not a whole safetensors file",
+        ),
     ],
 )
 def test_somebody_else_s_model_is_checked_before_it_is_used(

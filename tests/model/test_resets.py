@@ -58,7 +58,9 @@ def at_times(masks: DropoutMasks, times: slice) -> DropoutMasks:
     )
 
 
-def one_by_one(model: CharLSTM, state: LSTMState, drawn: DropoutMasks | None, is_locked: bool) -> Tensor:
+def one_by_one(
+    model: CharLSTM, state: LSTMState, drawn: DropoutMasks | None, is_locked: bool
+) -> Tensor:
     rows = []
     for row in range(NUM_ROWS):
         here, logits = slice(row, row + 1), []
@@ -95,12 +97,16 @@ def test_documents_are_read_from_a_zero_state_with_the_same_gradients(
 
 
 @pytest.mark.parametrize("implementation", ["gates", "fused"])
-def test_the_state_after_the_last_character_is_that_of_its_document(implementation: Implementation) -> None:
+def test_the_state_after_the_last_character_is_that_of_its_document(
+    implementation: Implementation,
+) -> None:
     model = make(implementation)
     _, end = model(ids(), some_state(), resets=Resets.of(STARTS, torch.device("cpu")))
     torch.testing.assert_close(end.rows(slice(0, 1)), model(ids()[:1, 6:])[1])
     torch.testing.assert_close(end.rows(slice(1, 2)), model(ids()[1:2, 11:])[1])
-    torch.testing.assert_close(end.rows(slice(2, 3)), model(ids()[2:], some_state().rows(slice(2, 3)))[1])
+    torch.testing.assert_close(
+        end.rows(slice(2, 3)), model(ids()[2:], some_state().rows(slice(2, 3)))[1]
+    )
 
 
 def test_a_state_that_is_no_number_is_gone_in_the_next_document() -> None:

@@ -13,7 +13,9 @@ def matrix(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
 
 
 def muon_of(weights: list[torch.nn.Parameter], num_rows: int, **options: Any) -> Muon:  # noqa: ANN401
-    return Muon([{"params": weights, "num_rows": num_rows}], 0.05, peers=Processes("fp32"), **options)
+    return Muon(
+        [{"params": weights, "num_rows": num_rows}], 0.05, peers=Processes("fp32"), **options
+    )
 
 
 @pytest.mark.parametrize("shape", [(4, 24, 24), (4, 24, 8), (2, 8, 24)])
@@ -27,7 +29,9 @@ def test_directions_stay_and_lengths_become_one(shape: tuple[int, ...], dtype: t
     error = 0.515 if dtype == torch.float64 else 0.55
     assert singular[values > SMALLEST * values.norm(dim=1, keepdim=True)].min() > 1 - error
     assert singular.max() < 1 + error
-    assert (middle - torch.diag_embed(singular)).abs().max() < (1e-9 if dtype == torch.float64 else 0.05)
+    assert (middle - torch.diag_embed(singular)).abs().max() < (
+        1e-9 if dtype == torch.float64 else 0.05
+    )
 
 
 @pytest.mark.parametrize("rank", [1, 2, 24])
@@ -39,11 +43,15 @@ def test_bf16_never_explodes(rank: int) -> None:
 
 
 def test_agrees_with_torch_on_one_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(muon, "QUINTICS", ((3.4445, -4.7750, 2.0315),) * 5)  # torch's, from Jordan et al. 2024
+    monkeypatch.setattr(
+        muon, "QUINTICS", ((3.4445, -4.7750, 2.0315),) * 5
+    )  # torch's, from Jordan et al. 2024
     ours, theirs = (torch.nn.Parameter(matrix(32, 16, dtype=torch.float32)) for _ in range(2))
     optimizers = (
         muon_of([ours], 32, dtype=torch.bfloat16, momentum=0.9, weight_decay=0.1),
-        torch.optim.Muon([theirs], 0.05, nesterov=True, adjust_lr_fn="original", momentum=0.9, weight_decay=0.1),
+        torch.optim.Muon(
+            [theirs], 0.05, nesterov=True, adjust_lr_fn="original", momentum=0.9, weight_decay=0.1
+        ),
     )
     for step in range(5):
         for weight, optimizer in zip((ours, theirs), optimizers, strict=True):

@@ -5,11 +5,15 @@ import torch
 
 from charlstm.model.char_lstm import CharLSTM, Implementation
 from charlstm.model.shape import ModelShape
+from charlstm.optimization.moving_average import MovingAverage
 from charlstm.optimization.muon import Muon
-from charlstm.optimization.optimizers import MovingAverage, learning_rate, make_optimizers
+from charlstm.optimization.optimizers import make_optimizers
+from charlstm.optimization.schedule import learning_rate
 from charlstm.training.processes import Processes
 
-SHAPE = ModelShape(vocab_size=9, embedding_size=4, hidden_size=6, num_layers=2, feed_forward_size=10)
+SHAPE = ModelShape(
+    vocab_size=9, embedding_size=4, hidden_size=6, num_layers=2, feed_forward_size=10
+)
 
 
 @pytest.mark.parametrize("implementation", ["gates", "fused"])
@@ -35,13 +39,18 @@ def test_each_weight_is_moved_once(implementation: Implementation, has_muon: boo
         assert model.get_parameter(name).dim() == 2
         assert num_rows == (10 if name == "feed_forward.up.weight" else 6), name
     if has_muon:
-        between_features = {name for name in names.values() if name.startswith(("layers.", "feed_forward."))}
+        between_features = {
+            name for name in names.values() if name.startswith(("layers.", "feed_forward."))
+        }
         assert matrices_of_muon.keys() == {name for name in between_features if "bias" not in name}
     assert {group["peak"] for _, group in groups} == ({0.01, 0.02} if has_muon else {0.01})
 
 
 def test_warms_up_peaks_and_decays_to_the_final_fraction() -> None:
-    rates = [learning_rate(step, warmup_steps=10, num_steps=101, final_fraction=0.01) for step in range(101)]
+    rates = [
+        learning_rate(step, warmup_steps=10, num_steps=101, final_fraction=0.01)
+        for step in range(101)
+    ]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == rates[10] == 1
     assert rates[55] == pytest.approx(0.01 + 0.99 / 2)
@@ -50,7 +59,9 @@ def test_warms_up_peaks_and_decays_to_the_final_fraction() -> None:
 
 
 def test_fraction_one_is_constant_and_a_warmup_longer_than_training_only_warms_up() -> None:
-    assert {learning_rate(s, warmup_steps=0, num_steps=9, final_fraction=1) for s in range(9)} == {1.0}
+    assert {learning_rate(s, warmup_steps=0, num_steps=9, final_fraction=1) for s in range(9)} == {
+        1.0
+    }
     assert learning_rate(4, warmup_steps=10, num_steps=5, final_fraction=0) == 0.5
     assert learning_rate(0, warmup_steps=0, num_steps=1, final_fraction=0) == 1.0
 
@@ -66,14 +77,20 @@ def test_follows_the_recurrence_with_its_short_memory_at_first() -> None:
         assert average.module.get_parameter("weight").item() == pytest.approx(expected)
 
 
-def test_decay_zero_is_the_weights_themselves_with_nothing_to_keep(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decay_zero_is_the_weights_themselves_with_nothing_to_keep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = torch.nn.Linear(2, 2)
     average = MovingAverage(model, decay=0)
-    monkeypatch.setattr(model, "forward", model.bias.add)  # so Accelerate replaces it for mixed precision
+    monkeypatch.setattr(
+        model, "forward", model.bias.add
+    )  # so Accelerate replaces it for mixed precision
     for _ in range(3):
         torch.nn.init.normal_(model.weight)
         average.update(model)
         inputs = torch.randn(5, 2)
-        torch.testing.assert_close(average.module(inputs), torch.nn.functional.linear(inputs, model.weight, model.bias))
+        torch.testing.assert_close(
+            average.module(inputs), torch.nn.functional.linear(inputs, model.weight, model.bias)
+        )
     assert average.module.get_parameter("weight") is model.weight
     assert average.state_dict() == {}

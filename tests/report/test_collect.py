@@ -12,15 +12,19 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import TrainedModel
 from charlstm.model.shape import ModelShape
 from charlstm.report import collect
-from charlstm.report.collect import SampleRow, file_name, review_of
+from charlstm.report.collect import SampleRow, review_of
 from charlstm.report.document import Loss, ReviewDocument
 from charlstm.report.page import page_of
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
+from pipeline.sample_names import file_name
 
 VOCAB = Vocab.of("abcdefgh \n")
 TABLES = Tables(
-    table([EpochRow(1, 10, 2.0, 2.5), EpochRow(2, 20, 1.5, 2.25), EpochRow(3, 30, 1.0, 2.75)], EpochRow._fields),
+    table(
+        [EpochRow(1, 10, 2.0, 2.5), EpochRow(2, 20, 1.5, 2.25), EpochRow(3, 30, 1.0, 2.75)],
+        EpochRow._fields,
+    ),
     table([StepRow(5, 1, math.nan, 0.1, 1.0), StepRow(10, 1, 2.0, 0.1, 1.0)], StepRow._fields),
 )
 LOSSES = {"stateful": Loss(nats_per_char=2.5, bits_per_char=3.6, perplexity=12.2, num_chars=99)}
@@ -44,7 +48,14 @@ def collected(
     trained: TrainedModel, texts: list[SampleRow], train: str = TRAIN, val: str = "had a bad cab"
 ) -> ReviewDocument:
     return review_of(
-        *(trained, EncodedText(VOCAB.encode(train)), EncodedText(VOCAB.encode(val)), TABLES, LOSSES, texts),
+        *(
+            trained,
+            EncodedText(VOCAB.encode(train)),
+            EncodedText(VOCAB.encode(val)),
+            TABLES,
+            LOSSES,
+            texts,
+        ),
         published=[],
         parameters={"a": {"b": 1, "c": [1, "ü"], "d": "x" * 2000}},
         corpus="some text",
@@ -62,9 +73,17 @@ def test_a_copy_is_marked_where_it_stands(trained: TrainedModel) -> None:
 
 
 def test_figures_are_by_temperature_and_of_held_out_text(trained: TrainedModel) -> None:
-    texts = [generated("abc def", temperature=one, seed=seed) for one in (0.5, 1.0, 0.5) for seed in (1, 2)]
+    texts = [
+        generated("abc def", temperature=one, seed=seed)
+        for one in (0.5, 1.0, 0.5)
+        for seed in (1, 2)
+    ]
     found = collected(trained, texts)
-    assert [(row.temperature, row.num_texts) for row in found.figures] == [(0.5, 4), (1.0, 2), (None, 4)]
+    assert [(row.temperature, row.num_texts) for row in found.figures] == [
+        (0.5, 4),
+        (1.0, 2),
+        (None, 4),
+    ]
     assert found.num_samples == 6 and found.best_epoch == 2 and found.published == []
     assert found.curves.training == [(1.0, 2.0)] and len(found.curves.validation) == 3
     assert (found.parameters["a.b"], found.parameters["a.c"]) == (1, '[1, "ü"]')
@@ -73,13 +92,21 @@ def test_figures_are_by_temperature_and_of_held_out_text(trained: TrainedModel) 
     assert nats is not None and nats > math.log(len(VOCAB))
 
 
-def test_more_than_a_document_holds_is_cut_and_counted(trained: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_a_document_holds_is_cut_and_counted(
+    trained: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(collect, "MAX_SAMPLES", 3)
     monkeypatch.setattr(collect, "MAX_CHARS", 90)
     texts = [generated("bad cafe " * 20 + TRAIN[-30:], seed=seed) for seed in range(5)]
     found = collected(trained, texts)
-    assert [(len(one.text), one.num_chars, one.copies) for one in found.samples] == [(30, 210, [])] * 3
-    assert found.num_samples == 5 and found.figures[0].num_texts == 5 and (found.figures[0].longest_copied or 0) >= 30
+    assert [(len(one.text), one.num_chars, one.copies) for one in found.samples] == [
+        (30, 210, [])
+    ] * 3
+    assert (
+        found.num_samples == 5
+        and found.figures[0].num_texts == 5
+        and (found.figures[0].longest_copied or 0) >= 30
+    )
     assert "the first 3 of 5 texts" in page_of(found)
 
 

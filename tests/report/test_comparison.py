@@ -4,17 +4,19 @@ import shutil
 from pathlib import Path
 
 import pytest
-from reviews import copy, review, sample
 
 from charlstm.evaluation.results import write_document
 from charlstm.params import PublishedLoss
 from charlstm.report.comparison import comparison_of, groups_of, labels_of, loss_rows
 from charlstm.report.document import Loss, ReviewedModel, read_review
 from pipeline.commands.review import review as write_review
+from tests.support.reviews import copy, review, sample
 
 
 def losses(nats_per_char: float) -> dict[str, Loss]:
-    return {"stateful": Loss(nats_per_char=nats_per_char, bits_per_char=1, perplexity=2, num_chars=9)}
+    return {
+        "stateful": Loss(nats_per_char=nats_per_char, bits_per_char=1, perplexity=2, num_chars=9)
+    }
 
 
 def parameters(**values: object) -> dict[str, object]:
@@ -24,7 +26,12 @@ def parameters(**values: object) -> dict[str, object]:
 
 def candidates(*columns: dict[str, object], recipes: tuple[str, ...] = ()) -> list[ReviewedModel]:
     return [
-        ReviewedModel(f"model-{number}", review([], parameters=one), None, recipes[number] if recipes else None)
+        ReviewedModel(
+            f"model-{number}",
+            review([], parameters=one),
+            None,
+            recipes[number] if recipes else None,
+        )
         for number, one in enumerate(columns)
     ]
 
@@ -35,16 +42,26 @@ def test_a_model_is_called_by_what_differs() -> None:
     many: list[dict[str, object]] = [dict.fromkeys("abcde", value) for value in (1, 2)]
     assert labels_of(candidates(*many)) == ["model-0", "model-1"]
     assert labels_of(candidates(*many, recipes=("quick", "best"))) == ["quick", "best"]
-    same = [one._replace(label="same") for one in candidates(parameters(seed=1), parameters(seed=1))]
+    same = [
+        one._replace(label="same") for one in candidates(parameters(seed=1), parameters(seed=1))
+    ]
     assert labels_of(same) == ["same (1)", "same (2)"]
     other = rates[1].document.model_copy(update={"corpus": "other", "corpus_sha256": "0"})
-    assert labels_of([rates[0], rates[1]._replace(document=other)])[1] == "other, muon.learning_rate 0.01"
+    assert (
+        labels_of([rates[0], rates[1]._replace(document=other)])[1]
+        == "other, muon.learning_rate 0.01"
+    )
 
 
 def test_the_headline_is_first_and_models_of_other_texts_are_not_compared() -> None:
     (loss,) = losses(1.4).values()
-    rows = loss_rows([review([], losses={"windowed_256": loss, "stateful": loss}), review([], losses={})])
-    assert [(row.name, row.cells) for row in rows] == [("stateful", [1.4, None]), ("windowed_256", [1.4, None])]
+    rows = loss_rows(
+        [review([], losses={"windowed_256": loss, "stateful": loss}), review([], losses={})]
+    )
+    assert [(row.name, row.cells) for row in rows] == [
+        ("stateful", [1.4, None]),
+        ("windowed_256", [1.4, None]),
+    ]
     first, second = (ReviewedModel(name, review([], losses=losses(1.4)), None) for name in "ab")
     published = [PublishedLoss(protocol="stateful", system="x", nats_per_char=1.23)]
     first = first._replace(document=first.document.model_copy(update={"published": published}))
@@ -63,22 +80,35 @@ def test_texts_that_were_drawn_alike_are_one_row() -> None:
     assert found == [("p", 1, ["a", None]), ("q", 1, ["b", "c"]), ("p", 2, [None, "d"])]
 
 
-def test_runs_and_revisions_are_found(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_and_revisions_are_found(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(recorded)
     document = read_review(Path("artifacts/samples/review.json"))
-    other = document.model_copy(update={"parameters": {**document.parameters, "train.muon.learning_rate": 0.05}})
+    other = document.model_copy(
+        update={"parameters": {**document.parameters, "train.muon.learning_rate": 0.05}}
+    )
     write_document(tmp_path / "other" / "review.json", other)
     shutil.copy("artifacts/evaluate/blocks.csv", tmp_path / "other")
     rate = document.parameters["train.muon.learning_rate"]
-    for name, label in (("an-experiment", ""), ("HEAD", ""), (document.model_sha256[:12], document.model_sha256[:8])):
+    for name, label in (
+        ("an-experiment", ""),
+        ("HEAD", ""),
+        (document.model_sha256[:12], document.model_sha256[:8]),
+    ):
         write_review([name, str(tmp_path / "other")], tmp_path / "page.html")
         page = (tmp_path / "page.html").read_text("utf-8").replace("<wbr>", "")
         assert "2 models side by side" in page and "have the same loss on this text" in page
         assert f"<bdi>{label or name}</bdi>, LSTM" in page
-        assert f"<bdi>muon.learning_rate {rate}</bdi>" in page and "<bdi>muon.learning_rate 0.05</bdi>" in page
+        assert (
+            f"<bdi>muon.learning_rate {rate}</bdi>" in page
+            and "<bdi>muon.learning_rate 0.05</bdi>" in page
+        )
 
 
-def test_an_experiment_without_its_review_in_mlflow_is_found_in_git(copy: Path, tmp_path: Path) -> None:
+def test_an_experiment_without_its_review_in_mlflow_is_found_in_git(
+    copy: Path, tmp_path: Path
+) -> None:
     for file in Path("mlartifacts").rglob("review.json"):
         file.write_text('{"schema_version": 2}')
     write_review(["an-experiment"], tmp_path / "page.html")

@@ -7,13 +7,14 @@ import re
 
 import numpy as np
 import pytest
-from playgrounds import ODD, case, default_case, odd_case
-from reviews import review, sample
 
 from charlstm.generation.quantized import quantize
 from charlstm.model.shape import ModelShape
-from charlstm.report import page as module
-from charlstm.report.page import is_hidden, page_of, playground_of
+from charlstm.report import playground as module
+from charlstm.report.page import is_hidden, page_of
+from charlstm.report.playground import playground_of
+from tests.support.playgrounds import ODD, case, default_case, odd_case
+from tests.support.reviews import review, sample
 
 MAX_DEFAULT_BYTES = 1_500_000
 SMALL = case(ModelShape(7, 5, 10, 2, 13), "abcdefg")
@@ -49,21 +50,28 @@ def test_a_page_of_the_default_model_is_small_and_the_same_again() -> None:
     assert made.model is not None and len(made.model) <= MAX_DEFAULT_BYTES
     assert len(page.encode()) <= 2_000_000
     assert page == page_of(
-        review([sample("x", "a")]), playground=playground_of(quantize(default_case().model), one.vocab)
+        review([sample("x", "a")]),
+        playground=playground_of(quantize(default_case().model), one.vocab),
     )
 
 
 def test_what_a_hostile_vocabulary_has_is_nowhere_in_the_page() -> None:
     one = odd_case()
-    page = page_of(review([sample("x", ODD)]), playground=playground_of(quantize(one.model), one.vocab))
+    page = page_of(
+        review([sample("x", ODD)]), playground=playground_of(quantize(one.model), one.vocab)
+    )
     assert not [one for one in set(page) if is_hidden(one)]
-    (data,) = re.findall(r'<script type="application/json" id="playground-model">(.*?)</script>', page)
+    (data,) = re.findall(
+        r'<script type="application/json" id="playground-model">(.*?)</script>', page
+    )
     assert data.isascii() and "<" not in data
     assert "".join(map(chr, json.loads(data)["characters"])) == ODD
 
 
 def test_only_our_scripts_may_run_and_only_as_they_are() -> None:
-    page = page_of(review([sample("x")]), playground=playground_of(quantize(SMALL.model), SMALL.vocab))
+    page = page_of(
+        review([sample("x")]), playground=playground_of(quantize(SMALL.model), SMALL.vocab)
+    )
     (policy,) = re.findall(r"script-src ([^;]*);", page)
     scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     hashes = [base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts]

@@ -6,12 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import CHROMIUM
-from playgrounds import FOUND, case, default_case, found_by, logits_of, odd_case, page_with
 
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.shape import ModelShape
 from charlstm.sampling import Sampling
+from tests.support.browser import CHROMIUM
+from tests.support.playgrounds import (
+    FOUND,
+    case,
+    default_case,
+    found_by,
+    logits_of,
+    odd_case,
+    page_with,
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -92,7 +100,9 @@ def test_texts_are_those_of_python(tmp_path: Path, name: str) -> None:
             "prompt": request.prompt,
             "length": request.sampling.num_chars,
             "seed": request.sampling.seed,
-            "rule": dict(zip(["temperature", "topK", "topP", "minP"], request.sampling[1:5], strict=True)),
+            "rule": dict(
+                zip(["temperature", "topK", "topP", "minP"], request.sampling[1:5], strict=True)
+            ),
         }
         for request in requests
     ]

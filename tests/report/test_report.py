@@ -7,21 +7,25 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from stages import run_here, run_stages
 
-from benchmarks.projects import Override, write_params
-from charlstm.corpus.fetch import FALLBACKS, Fallback
+from charlstm.corpus.fallbacks import FALLBACKS, Fallback
 from charlstm.evaluation.baselines import read_baselines
 from charlstm.evaluation.results import write_document
 from charlstm.params import load_params
 from charlstm.report.document import read_review
-from charlstm.text.encoded import load_ids
-from charlstm.text.vocabulary import load_vocab
+from charlstm.text.encoded_files import load_ids
+from charlstm.text.vocabulary_file import load_vocab
 from pipeline.lineage.provenance import run_name, summary_of, tags
 from pipeline.run.dvc import load_paths
+from tests.support.projects import Override, write_params
+from tests.support.stages import run_here, run_stages
 
 DO_NOT_APPLY = "Another validation text than that of the published losses: they do not apply.\n"
-PUBLISHED_100 = {"protocol": "windowed_100", "system": "somebody's [/small] LSTM", "nats_per_char": 1.5194}
+PUBLISHED_100 = {
+    "protocol": "windowed_100",
+    "system": "somebody's [/small] LSTM",
+    "nats_per_char": 1.5194,
+}
 
 
 @pytest.fixture
@@ -35,10 +39,15 @@ def project(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def publish(project: Path, monkeypatch: pytest.MonkeyPatch, others: Override) -> None:
     """As if published losses had been measured on this project's validation part."""
     vocab = load_vocab(project / "Datasets/encoded/vocab.json")
-    val = vocab.decode(load_ids(project / "Datasets/encoded/val.npy", len(vocab)))  # some characters are U+FFFD in it
+    val = vocab.decode(
+        load_ids(project / "Datasets/encoded/val.npy", len(vocab))
+    )  # some characters are U+FFFD in it
     sha256 = hashlib.sha256(val.encode()).hexdigest()
     monkeypatch.setattr("pipeline.evaluate.ORIGINAL_VAL_SHA256", sha256)
-    write_params(project, {"evaluate.published": {"validation_sha256": sha256, "losses": [PUBLISHED_100]}, **others})
+    write_params(
+        project,
+        {"evaluate.published": {"validation_sha256": sha256, "losses": [PUBLISHED_100]}, **others},
+    )
 
 
 def reported(project: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -52,7 +61,10 @@ def test_a_text_without_published_losses(project: Path, capsys: pytest.CaptureFi
     metrics = pd.read_json(project / "artifacts/evaluate/metrics.json")
     for protocol in ("windowed_20", "stateful"):
         assert f"│ {protocol} " in said
-        assert f"│ {metrics[protocol]['nats_per_char']:.4f}     │ {metrics[protocol]['bits_per_char']:.4f}" in said
+        assert (
+            f"│ {metrics[protocol]['nats_per_char']:.4f}     │ {metrics[protocol]['bits_per_char']:.4f}"
+            in said
+        )
     assert "others" not in said and "who" not in said and "nanoGPT" not in said
     assert DO_NOT_APPLY in said
     assert "parameters, best epoch 1 of 1\n" in said
@@ -71,11 +83,19 @@ def test_what_the_loss_is_worth(project: Path, capsys: pytest.CaptureFixture[str
     assert "predicts this text better than the model: the model has " in said  # it is tiny
     assert "The loss still fell in the last epoch: begin from a model of a longer text" in said
     assert ", or train longer (train.epochs)" in said
-    better = found.model_copy(update={"ngrams": {"1-gram": 99.0}, "compressors": {"xz": 99.0, "ppmd": 99.0}})
+    better = found.model_copy(
+        update={"ngrams": {"1-gram": 99.0}, "compressors": {"xz": 99.0, "ppmd": 99.0}}
+    )
     write_document(project / "artifacts/evaluate/baselines.json", better)
     said = " ".join(reported(project, capsys).split())
-    assert "a 1-gram gives 99.0000, xz 99.0000, ppmd 99.0000 bits/char, by the same training text." in said
-    assert "The model predicts this text better than a 1-gram, " in said and "The loss still fell" not in said
+    assert (
+        "a 1-gram gives 99.0000, xz 99.0000, ppmd 99.0000 bits/char, by the same training text."
+        in said
+    )
+    assert (
+        "The model predicts this text better than a 1-gram, " in said
+        and "The loss still fell" not in said
+    )
 
 
 def test_the_published_text_under_a_published_protocol(
@@ -100,7 +120,9 @@ def write_sample(project: Path, text: str) -> None:
     write_document(path, review.model_copy(update={"samples": samples}))
 
 
-def test_a_sample_cannot_command_the_terminal(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sample_cannot_command_the_terminal(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_sample(project, "a\x1b[2J\x07b\tc\r\nd")
     said = reported(project, capsys)
     assert "\ndef a\\x1b[2J\\x07b" in said

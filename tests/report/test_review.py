@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reviews import HOSTILE, Page, cells, copy, review, sample
 
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.results import write_document
@@ -16,6 +15,7 @@ from charlstm.evaluation.text_statistics import Span
 from charlstm.report.collect import copy_of, thinned
 from charlstm.report.document import read_losses, read_review
 from charlstm.report.page import SHOWN, is_hidden, one_line, page_of, pieces_of, symbol, visible
+from tests.support.reviews import HOSTILE, Page, cells, copy, review, sample
 
 HOSTILE_REVIEW = review(
     [sample(HOSTILE, HOSTILE, copies=[copy(0, 40)])],
@@ -25,16 +25,23 @@ HOSTILE_REVIEW = review(
 
 
 def test_a_hostile_text_is_text() -> None:
-    plain, hostile = Page(page_of(review([sample("x", "y", copies=[copy(0, 1)])]))), Page(page_of(HOSTILE_REVIEW))
+    plain, hostile = (
+        Page(page_of(review([sample("x", "y", copies=[copy(0, 1)])]))),
+        Page(page_of(HOSTILE_REVIEW)),
+    )
     assert {tag for tag, _ in hostile.tags} - {tag for tag, _ in plain.tags} == set()
     assert hostile.scripts == plain.scripts and len(plain.scripts) == 1
-    attributes = [(name, value or "") for _, attributes in hostile.tags for name, value in attributes.items()]
+    attributes = [
+        (name, value or "") for _, attributes in hostile.tags for name, value in attributes.items()
+    ]
     assert not [name for name, _ in attributes if name.startswith("on")]
     links = [value for name, value in attributes if name in ("href", "src", "xlink:href", "action")]
     assert len(links) > 3 and all(link.startswith("#") for link in links)
     assert not [one for one in set(page_of(HOSTILE_REVIEW)) if is_hidden(one)]
     text = "".join(hostile.texts)
-    assert "<script>document.title = 'it ran'</script>" in text and "{{ 7 * 7 }}{% raw %}&lt;" in text
+    assert (
+        "<script>document.title = 'it ran'</script>" in text and "{{ 7 * 7 }}{% raw %}&lt;" in text
+    )
     assert "U+202EgnirtsU+202C" in text and "U+0000U+0007U+001B[2JU+000D" in text
 
 
@@ -48,9 +55,15 @@ def test_any_text_is_shown_whole_and_nothing_of_it_is_obeyed(text: str) -> None:
 
 
 def test_what_could_rearrange_a_page_is_hidden() -> None:
-    directions = [chr(code) for code in range(0x110000) if unicodedata.bidirectional(chr(code)) in BIDI_CONTROLS]
+    directions = [
+        chr(code)
+        for code in range(0x110000)
+        if unicodedata.bidirectional(chr(code)) in BIDI_CONTROLS
+    ]
     assert len(directions) >= 9 and all(map(is_hidden, directions))
-    assert all(is_hidden(one) for one in "\0\x1b\r\x7f\x85\u200e\u200f\u2028\ufeff\ue000") and not is_hidden("é")
+    assert all(
+        is_hidden(one) for one in "\0\x1b\r\x7f\x85\u200e\u200f\u2028\ufeff\ue000"
+    ) and not is_hidden("é")
     assert not any(map(is_hidden, SHOWN))
 
 
@@ -60,7 +73,10 @@ BIDI_CONTROLS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 def test_the_page_needs_no_network_and_forbids_it() -> None:
     page = page_of(HOSTILE_REVIEW)
     (policy,) = [tag["content"] or "" for name, tag in Page(page).tags if tag.get("http-equiv")]
-    assert policy.startswith("default-src 'none'; ") and "unsafe-inline'; script-src 'sha256-" in policy
+    assert (
+        policy.startswith("default-src 'none'; ")
+        and "unsafe-inline'; script-src 'sha256-" in policy
+    )
     assert not re.search(r"url\((?!#)|@import|fetch\(|XMLHttp", page)
 
 
@@ -70,7 +86,11 @@ def test_copies_are_marked_with_their_place() -> None:
     one = sample(text, copies=overlapping)
     pieces = pieces_of(one)
     assert "".join(piece.text for piece in pieces) == text
-    assert [len(piece.text) for piece in pieces if piece.copy] == [25, 15, 10]  # the third is within the second
+    assert [len(piece.text) for piece in pieces if piece.copy] == [
+        25,
+        15,
+        10,
+    ]  # the third is within the second
     page = Page(page_of(review([one])))
     titles = [tag["title"] for name, tag in page.tags if name == "mark" and "title" in tag]
     assert len(titles) == 3 and titles[1] == "line 1234, column 4 of the training text"
@@ -78,7 +98,9 @@ def test_copies_are_marked_with_their_place() -> None:
 
 def test_the_same_document_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        (tmp_path / f"{name}.html").write_text(page_of(HOSTILE_REVIEW, cells=cells(HOSTILE)), "utf-8")
+        (tmp_path / f"{name}.html").write_text(
+            page_of(HOSTILE_REVIEW, cells=cells(HOSTILE)), "utf-8"
+        )
         write_document(tmp_path / f"{name}.json", HOSTILE_REVIEW, indent=1)
     for kind in ("html", "json"):
         assert (tmp_path / f"one.{kind}").read_bytes() == (tmp_path / f"two.{kind}").read_bytes()

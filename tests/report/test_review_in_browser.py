@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, dom_of
-from reviews import HOSTILE, copy, review, sample
 
 from charlstm.report.comparison import comparison_of
 from charlstm.report.document import ReviewDocument, ReviewedModel
 from charlstm.report.page import page_of
+from tests.support.browser import CHROMIUM, dom_of
+from tests.support.reviews import HOSTILE, copy, review, sample
 
 pytestmark = [
     pytest.mark.slow,
@@ -52,12 +52,18 @@ def pages(address: str) -> dict[str, str]:
     """The page of one model and that of three, with a hostile text wherever a text can be."""
     text = hostile_text(address)
     one = review([sample(text, text, copies=[copy(0, 60)]), sample("plain", "\n")])
-    one = one.model_copy(update={"parameters": {text: text}, "losses": {text: review([]).losses["stateful"]}})
+    one = one.model_copy(
+        update={"parameters": {text: text}, "losses": {text: review([]).losses["stateful"]}}
+    )
     two: ReviewDocument = one.model_copy(update={"parameters": {text: 2}})
     return {
         "review": page_of(one),
         "comparison": comparison_of(
-            [ReviewedModel(text, one, None), ReviewedModel("b", two, None), ReviewedModel("c", review([]), None)]
+            [
+                ReviewedModel(text, one, None),
+                ReviewedModel("b", two, None),
+                ReviewedModel("c", review([]), None),
+            ]
         ),
     }
 
@@ -79,7 +85,10 @@ def test_a_hostile_text_is_shown_as_text(tmp_path: Path, listener: str, name: st
 
 def test_what_would_slip_through_is_stopped_by_the_policy(tmp_path: Path, listener: str) -> None:
     """The policy of the page's head is a second wall. Without it the same text runs and asks."""
-    page, file = page_of(review([sample("x")])).replace("</main>", f"{asking(listener)}</main>"), tmp_path / "page.html"
+    page, file = (
+        page_of(review([sample("x")])).replace("</main>", f"{asking(listener)}</main>"),
+        tmp_path / "page.html",
+    )
     file.write_text(page, encoding="utf-8")
     assert "<title>it ran" not in dom_of(file)
     assert Listener.asked == []

@@ -1,16 +1,21 @@
 """Which reviewed models are seeds of one recipe, what is said of them, and where the blocks are found."""
 
 import numpy as np
-from reviews import HOSTILE, review
 
 from charlstm.evaluation.difference import Blocks
 from charlstm.report.comparison import comparison_of, recipes_of, verdicts
 from charlstm.report.document import Loss, ReviewDocument, ReviewedModel
+from tests.support.reviews import HOSTILE, review
 
 
 def document(loss: float, sha256: str, **parameters: object) -> ReviewDocument:
     losses = {"stateful": Loss(nats_per_char=loss, bits_per_char=1, perplexity=2, num_chars=14_999)}
-    return review([], losses=losses, model_sha256=sha256, parameters={f"train.{k}": v for k, v in parameters.items()})
+    return review(
+        [],
+        losses=losses,
+        model_sha256=sha256,
+        parameters={f"train.{k}": v for k, v in parameters.items()},
+    )
 
 
 def blocks(loss: float, num_blocks: int = 30) -> Blocks:
@@ -32,7 +37,9 @@ def test_models_that_differ_in_the_seed_alone_are_one_recipe() -> None:
     ]
     # What decides only how texts are drawn is no recipe.
     parameters = {**models[2].document.parameters, "sample.num_chars": 7}
-    models[2] = models[2]._replace(document=models[2].document.model_copy(update={"parameters": parameters}))
+    models[2] = models[2]._replace(
+        document=models[2].document.model_copy(update={"parameters": parameters})
+    )
     found = recipes_of(models)
     assert [(one.name, one.losses) for one in found] == [
         ("rate 0.1 (2 seeds)", [1.40, 1.42]),
@@ -40,12 +47,18 @@ def test_models_that_differ_in_the_seed_alone_are_one_recipe() -> None:
         ("rate 0.3", [1.60]),
     ]
     first, second = verdicts(models)
-    assert first.startswith("rate 0.1 (2 seeds) has a lower loss than rate 0.2 (2 seeds), by 0.0950 ± 0.0000 nats")
-    assert second.startswith("rate 0.1 (2 seeds) has a lower loss than rate 0.3, by 0.1900 ± 0.0000 nats")
+    assert first.startswith(
+        "rate 0.1 (2 seeds) has a lower loss than rate 0.2 (2 seeds), by 0.0950 ± 0.0000 nats"
+    )
+    assert second.startswith(
+        "rate 0.1 (2 seeds) has a lower loss than rate 0.3, by 0.1900 ± 0.0000 nats"
+    )
 
 
 def test_seeds_of_one_recipe_are_told_apart_by_nothing() -> None:
-    assert verdicts([candidate("a", 1.4, seed=1), candidate("b", 1.5, seed=2), candidate("c", 1.6, seed=3)]) == [
+    assert verdicts(
+        [candidate("a", 1.4, seed=1), candidate("b", 1.5, seed=2), candidate("c", 1.6, seed=3)]
+    ) == [
         "3 seeds of one recipe: 1.5000 nats per character, standard deviation 0.1000. Nothing but the seed tells them "
         "apart."
     ]
@@ -61,7 +74,14 @@ def test_nothing_is_said_of_different_texts_and_of_one_model() -> None:
 
 
 def test_the_page_begins_with_it() -> None:
-    first, second = candidate(HOSTILE, 1.4, seed=1, rate=HOSTILE), candidate("b", 1.5, seed=1, rate=0.2)
+    first, second = (
+        candidate(HOSTILE, 1.4, seed=1, rate=HOSTILE),
+        candidate("b", 1.5, seed=1, rate=0.2),
+    )
     page = comparison_of([first, second])
     assert "has a lower loss than rate 0.2, by 0.1000" in page.partition("<nav>")[0]
-    assert page.count("<script") == 1 and "<img" not in page and "may be chance" not in comparison_of([first])
+    assert (
+        page.count("<script") == 1
+        and "<img" not in page
+        and "may be chance" not in comparison_of([first])
+    )

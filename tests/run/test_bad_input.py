@@ -8,15 +8,19 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from stages import run_stage
 
-from benchmarks.projects import write_params
 from charlstm.files.checksums import sums_of, write_sums
 from pipeline.run.stage import run
+from tests.support.projects import write_params
+from tests.support.stages import run_stage
 
 Spoil = Callable[[Path], object]
 CORPUS, ENCODED, MODEL = "Datasets/shakespear.txt", "Datasets/encoded", "artifacts/model"
-DIVERGING = {"train.learning_rate": 300, "train.weight_decay": 0.0, "train.final_learning_rate_fraction": 1.0}
+DIVERGING = {
+    "train.learning_rate": 300,
+    "train.weight_decay": 0.0,
+    "train.final_learning_rate_fraction": 1.0,
+}
 DIVERGING |= {"train.ema_decay": 0.0, "model.feed_forward_size": 0}
 
 
@@ -76,7 +80,9 @@ OUTPUTS = {
 
 def files_of(project: Path) -> set[Path]:
     """All that a stage could leave, but for what is neither declared nor in git: caches, the state of a training."""
-    return {file for file in project.rglob("*") if not {"__pycache__", ".charlstm"} & set(file.parts)}
+    return {
+        file for file in project.rglob("*") if not {"__pycache__", ".charlstm"} & set(file.parts)
+    }
 
 
 @pytest.mark.parametrize(("stage", "spoil", "expected"), CASES)

@@ -21,7 +21,9 @@ FINGERPRINT = "0123456789abcdef"
 class Machine:
     """A disk of its own, and the mirror that it shares with others."""
 
-    def __init__(self, shared: Path, name: str, training_id: str = RUN, fingerprint: str = FINGERPRINT) -> None:
+    def __init__(
+        self, shared: Path, name: str, training_id: str = RUN, fingerprint: str = FINGERPRINT
+    ) -> None:
         self.folder = shared / name / fingerprint
         self.folder.mkdir(parents=True)
         (self.folder / TRAINING_ID).write_text(f"{training_id}\n")
@@ -31,7 +33,9 @@ class Machine:
     def save(self, step: int) -> None:
         folder = self.folder / f"step-{step:09d}"
         folder.mkdir()
-        (folder / STATE).write_bytes(Checkpoint({"weight": torch.zeros(2)}, {"step": step}).to_bytes())
+        (folder / STATE).write_bytes(
+            Checkpoint({"weight": torch.zeros(2)}, {"step": step}).to_bytes()
+        )
         write_sums(folder / SUMS, [STATE])
 
     def train(self, *steps: int) -> None:
@@ -43,7 +47,10 @@ class Machine:
         """What it has after a start: the step that each checkpoint should be of, and is of."""
         with self.mirror:
             pass
-        found = {int(path.name[5:]): read_checkpoint(path).metadata["step"] for path in self.folder.glob("step-*")}
+        found = {
+            int(path.name[5:]): read_checkpoint(path).metadata["step"]
+            for path in self.folder.glob("step-*")
+        }
         assert not list(self.folder.glob(".*")), "no leftovers"
         return found
 
@@ -55,7 +62,9 @@ class Machine:
 def test_another_machine_takes_the_newest_of_the_two_that_are_kept(tmp_path: Path) -> None:
     gone, there = Machine(tmp_path, "gone"), Machine(tmp_path, "there", OTHER)
     gone.train(10, 20, 30, 40)
-    assert [file.name[:14] for file in sorted(gone.copies.iterdir())] == 2 * ["step-000000030"] + 2 * ["step-000000040"]
+    assert [file.name[:14] for file in sorted(gone.copies.iterdir())] == 2 * [
+        "step-000000030"
+    ] + 2 * ["step-000000040"]
     assert there.start() == {40: 40}
     assert there.training_id == RUN
 
@@ -115,7 +124,9 @@ def test_a_mirror_that_fails_costs_one_warning_and_is_tried_again(
     with caplog.at_level(logging.WARNING), here.mirror:
         here.save(10)
         time.sleep(1)
-        assert [record.getMessage()[:31] for record in caplog.records] == ["the mirror of checkpoints fails"]
+        assert [record.getMessage()[:31] for record in caplog.records] == [
+            "the mirror of checkpoints fails"
+        ]
         in_its_place.unlink()
     assert len(caplog.records) == 1
     assert Machine(tmp_path, "there").start() == {10: 10}

@@ -8,8 +8,8 @@ import sys
 import psutil
 import pytest
 
-from benchmarks.projects import ROOT
 from pipeline.run.interruption import LAUNCHER
+from tests.support.projects import ROOT
 
 STAGE = """
 import time
@@ -26,7 +26,10 @@ run_work(work)
 def test_a_stage_ends_when_what_has_started_it_dies(variable: str) -> None:
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {STAGE!r}])"
     starter = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, variable: "train"}, stdout=subprocess.PIPE
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, variable: "train"},
+        stdout=subprocess.PIPE,
     )
     assert starter.stdout is not None and starter.stdout.readline() == b"working\n"
     (stage,) = psutil.Process(starter.pid).children()
@@ -41,6 +44,8 @@ def test_a_launcher_that_is_dead_already_is_noticed() -> None:
     os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
     command = [sys.executable, "-c", STAGE]
     environment = {**os.environ, LAUNCHER: str(dead.pid)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30
+    )
     dead.wait()
     assert (done.stdout, done.stderr) == ("", "ERROR: interrupted\n")

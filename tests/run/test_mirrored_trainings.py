@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from stages import run_stages
 
 from benchmarks.object_store import BUCKET, object_store
-from benchmarks.projects import results, start, training_command, write_params
 from pipeline.run.project import CHECKPOINT_MIRROR
+from tests.support.projects import results, start, training_command, write_params
+from tests.support.stages import run_stages
 
 
 @pytest.mark.slow
@@ -26,7 +26,10 @@ def test_another_machine_ends_what_one_has_begun(
         variables[CHECKPOINT_MIRROR] = f"s3://{BUCKET}/trainings"
         shutil.copytree(template, tmp_path / "gone")
         many = {"CHARLSTM_CHECKPOINT_SECONDS": "0.1", **variables}
-        process, deadline = start(tmp_path / "gone", training_command(1), log, **many), time.monotonic() + 120
+        process, deadline = (
+            start(tmp_path / "gone", training_command(1), log, **many),
+            time.monotonic() + 120,
+        )
         while "epoch 2/3" not in log.read_text():
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.01)

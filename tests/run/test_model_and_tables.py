@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from stages import run_here, run_stages
 
-from benchmarks.projects import write_params
+from tests.support.projects import write_params
+from tests.support.stages import run_here, run_stages
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.projects import ROOT, shipped_params, write_params
 from charlstm.errors import ParamsError
 from charlstm.files.documents import parse_yaml
 from charlstm.params import Params, load_params
 from pipeline.recipes import with_values
+from tests.support.projects import ROOT, shipped_params, write_params
 
 SHIPPED = shipped_params()
 
@@ -62,7 +62,11 @@ def test_all_mistakes_are_told_at_once_by_name(tmp_path: Path) -> None:
         'sample.seeds.1 should be a valid integer, got "2"',
     ):
         assert part in message
-    assert "\n" not in message and "hunter2" not in message and "download.source should have no secret" in message
+    assert (
+        "\n" not in message
+        and "hunter2" not in message
+        and "download.source should have no secret" in message
+    )
 
 
 TOO_LARGE = {
@@ -77,12 +81,16 @@ TOO_LARGE = {
 @pytest.mark.parametrize("name", TOO_LARGE)
 def test_sizes_have_bounds(tmp_path: Path, name: str) -> None:
     write_params(tmp_path, {name: TOO_LARGE[name]})
-    with pytest.raises(ParamsError, match=rf"params.yaml: {name}(\.\d)? .*(less than|at most)") as caught:
+    with pytest.raises(
+        ParamsError, match=rf"params.yaml: {name}(\.\d)? .*(less than|at most)"
+    ) as caught:
         load_params(tmp_path / "params.yaml")
     assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"a: 1\nb: [2, 3\nc: 4\n", b"a: 2001-99-99", b"a: 1\na: 2", b"\xff", b""])
+@pytest.mark.parametrize(
+    "content", [b"a: 1\nb: [2, 3\nc: 4\n", b"a: 2001-99-99", b"a: 1\na: 2", b"\xff", b""]
+)
 def test_yaml_that_is_wrong(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(content)

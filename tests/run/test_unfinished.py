@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stages import dvc, run_stages
 
-from benchmarks.projects import Override, results, write_params
 from charlstm.errors import CharlstmError
 from charlstm.files.lock import exclusive
 from charlstm.params import Params
 from pipeline.run import unfinished
 from pipeline.run.dvc import md5, parse_lock, recorded_outputs
 from pipeline.run.unfinished import FINISHED, remove_others, start_or_resume
+from tests.support.projects import Override, results, write_params
+from tests.support.stages import dvc, run_stages
 
 OTHER = {"train.learning_rate": 0.003}
 
@@ -78,15 +78,22 @@ def state_folder(root: Path, name: str, *, is_finished: bool = False) -> Path:
 def test_what_is_kept_of_other_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that DVC has not recorded. `charlstm doctor --clean` removes these, too, unless they are in use."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(unfinished, "cached", lambda md5: tmp_path if set(md5) <= {"a", "c"} else None)
+    monkeypatch.setattr(
+        unfinished, "cached", lambda md5: tmp_path if set(md5) <= {"a", "c"} else None
+    )
     recorded, unsent = (state_folder(tmp_path, name * 16, is_finished=True) for name in "ac")
     (unsent / "origin.json").write_text("{}")  # its run is not in MLflow yet
-    finished, begun = state_folder(tmp_path, "b" * 16, is_finished=True), state_folder(tmp_path, "6" * 16)
+    finished, begun = (
+        state_folder(tmp_path, "b" * 16, is_finished=True),
+        state_folder(tmp_path, "6" * 16),
+    )
     damaged, held = state_folder(tmp_path, "7" * 16), state_folder(tmp_path, "9" * 16)
     (damaged / FINISHED).write_bytes(b"\xff\x00{")
     elsewhere = state_folder(tmp_path, "tracking")
     with exclusive(held, "another worker's training"), start_or_resume("mine") as work:
-        assert all(one.exists() for one in [finished, unsent, begun, damaged, held, elsewhere, work.folder])
+        assert all(
+            one.exists() for one in [finished, unsent, begun, damaged, held, elsewhere, work.folder]
+        )
         assert not recorded.exists()
         removed = remove_others(tmp_path / ".charlstm", work.folder, is_all=True)
         assert {*removed} == {finished, unsent, begun, damaged}
@@ -94,7 +101,10 @@ def test_what_is_kept_of_other_trainings(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_another_model_to_begin_from_is_another_training(
-    encoded: Path, tmp_path: Path, params: Callable[[Path, Override], Params], monkeypatch: pytest.MonkeyPatch
+    encoded: Path,
+    tmp_path: Path,
+    params: Callable[[Path, Override], Params],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also below a file of checksums that nobody has made anew, which nothing verifies there."""
     project = shutil.copytree(encoded, tmp_path / "project")
@@ -109,12 +119,18 @@ def test_another_model_to_begin_from_is_another_training(
     assert len(found) == 4
 
 
-@pytest.mark.parametrize("text", ["", "stages: {split: {outs: 5}}\n", "<<<<<<< HEAD\nstages: {}\n=======\n"])
-def test_a_damaged_lock_is_one_line_that_says_so(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "text", ["", "stages: {split: {outs: 5}}\n", "<<<<<<< HEAD\nstages: {}\n=======\n"]
+)
+def test_a_damaged_lock_is_one_line_that_says_so(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("dvc.lock").write_text(text)
     assert parse_lock(text) is None
-    with pytest.raises(CharlstmError, match=r"^dvc\.lock: damaged, .*`git checkout HEAD dvc\.lock` [^\n]*$"):
+    with pytest.raises(
+        CharlstmError, match=r"^dvc\.lock: damaged, .*`git checkout HEAD dvc\.lock` [^\n]*$"
+    ):
         recorded_outputs("split")
 
 
@@ -124,4 +140,6 @@ def test_files_and_folders_have_the_names_that_dvc_gives_them(copy: Path) -> Non
     lock = parse_lock((copy / "dvc.lock").read_text())
     assert lock is not None
     recorded = lock.files("deps") | lock.files("outs")
-    assert {path: md5(copy / path) for path in recorded} == recorded and "charlstm/model" in recorded
+    assert {
+        path: md5(copy / path) for path in recorded
+    } == recorded and "charlstm/model" in recorded

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from layers import VIEWS, file_of, is_in, module_names
 
-from benchmarks.projects import write_params
 from pipeline.run.stage import load
 from pipeline.run.unfinished import fingerprint
+from tests.support.layers import VIEWS, file_of, is_in, module_names
+from tests.support.projects import write_params
 
 SILENT = """
 class {}:
@@ -50,14 +50,18 @@ def edit(project: Path, file: Path) -> None:
         code.write("# another comment\n")
 
 
-def test_without_tracker_console_and_observers_the_bytes_are_the_same(project: Path, trained: Path) -> None:
+def test_without_tracker_console_and_observers_the_bytes_are_the_same(
+    project: Path, trained: Path
+) -> None:
     (project / "mlflow.db").unlink()
     for file, names in WATCHERS.items():
         with (project / file).open("a") as module:
             module.write("".join(map(SILENT.format, names)))
     done = subprocess.run([sys.executable, "-c", ALL], cwd=project, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert not (project / "mlflow.db").exists() and not list(project.glob(".charlstm/*/origin.json"))
+    assert not (project / "mlflow.db").exists() and not list(
+        project.glob(".charlstm/*/origin.json")
+    )
     assert "epoch 1/" not in done.stderr
     assert outputs(project) == outputs(trained) and len(outputs(project)) > 10
 
@@ -69,7 +73,9 @@ def edit_views(project: Path) -> None:
         edit(project, file_of(view))
 
 
-def test_an_unfinished_training_is_known_by_what_dvc_declares(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unfinished_training_is_known_by_what_dvc_declares(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(project)
 
     def found() -> str:
@@ -83,7 +89,11 @@ def test_an_unfinished_training_is_known_by_what_dvc_declares(project: Path, mon
     write_params(project, {"sample.temperatures": [0.5]})
     assert found() == first
     seen = {first}
-    for file in ("charlstm/model/gates.py", "charlstm/optimization/optimizers.py", "pipeline/hardware.py"):
+    for file in (
+        "charlstm/model/gates.py",
+        "charlstm/optimization/optimizers.py",
+        "pipeline/hardware.py",
+    ):
         edit(project, Path(file))
         seen.add(found())
     edit(project, Path("Datasets/encoded/SHA256SUMS"))

@@ -3,7 +3,6 @@ import os
 from pathlib import Path
 
 import pytest
-import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,9 +10,21 @@ from charlstm.corpus.encodings import Form, corpus_pieces
 from charlstm.corpus.fetch import files_of, source_sha256
 from charlstm.errors import CorpusError
 from charlstm.files import pieces
+from tests.support import reference
 
 TEXTS = st.text(st.sampled_from("ab\r\n\té"), min_size=1, max_size=30)
-ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "latin1", "cp1252", "gb18030", "shift_jis", "utf-7"]
+ENCODINGS = [
+    "utf-8",
+    "utf-8-sig",
+    "utf-16",
+    "utf-16-be",
+    "utf-32",
+    "latin1",
+    "cp1252",
+    "gb18030",
+    "shift_jis",
+    "utf-7",
+]
 
 
 def convert(folder: Path, contents: list[bytes], form: Form) -> bytes:
@@ -47,7 +58,10 @@ def test_the_corpus_is_the_decoded_files_joined(
     piece_bytes: int,
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
-    contents = [text.replace("é", "e" if encoding == "shift_jis" else "é").encode(encoding) for text in texts]
+    contents = [
+        text.replace("é", "e" if encoding == "shift_jis" else "é").encode(encoding)
+        for text in texts
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
         found = convert(folder, contents, Form(encoding, newlines, separator))
@@ -62,7 +76,11 @@ def test_a_byte_order_mark_is_a_character_unless_it_is_named(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("contents", "form", "message"),
     [
-        ([b"fine", b"x\nna\xefve et gar\xe7on\n"], Form(), r"1.txt: .* found byte 0xef at offset 4 \(line 2\)"),
+        (
+            [b"fine", b"x\nna\xefve et gar\xe7on\n"],
+            Form(),
+            r"1.txt: .* found byte 0xef at offset 4 \(line 2\)",
+        ),
         (["Иван\n".encode() * 9], Form("cp1251"), "the text around it is UTF-8"),
         ([b"abcd"], Form("utf-16"), "expected utf-16, found"),
     ],
@@ -74,11 +92,23 @@ def test_what_is_not_in_the_encoding_leaves_nothing(
         with pytest.MonkeyPatch.context() as patch, pytest.raises(CorpusError, match=message):
             patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
             convert(tmp_path, contents, form)
-    assert {file.name for file in tmp_path.iterdir()} == {f"{index}.txt" for index in range(len(contents))}
+    assert {file.name for file in tmp_path.iterdir()} == {
+        f"{index}.txt" for index in range(len(contents))
+    }
 
 
 def test_a_folder_gives_its_texts_in_name_order(tmp_path: Path) -> None:
-    names = ["b/2.txt", "b/10.TXT", "a.md", "c.text", "b.txt", "notes.pdf", ".hidden.txt", ".git/x.txt", "b/.y.txt"]
+    names = [
+        "b/2.txt",
+        "b/10.TXT",
+        "a.md",
+        "c.text",
+        "b.txt",
+        "notes.pdf",
+        ".hidden.txt",
+        ".git/x.txt",
+        "b/.y.txt",
+    ]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"text")
@@ -87,5 +117,7 @@ def test_a_folder_gives_its_texts_in_name_order(tmp_path: Path) -> None:
     found = [str(file.relative_to(tmp_path)) for file in files_of(tmp_path)]
     assert found == ["a.md", "b/10.TXT", "b/2.txt", "b.txt", "c.text"]
     for missing in ("empty", "missing", "fifo.txt"):
-        with pytest.raises(CorpusError, match=f"{missing}: expected a file, or a folder with texts"):
+        with pytest.raises(
+            CorpusError, match=f"{missing}: expected a file, or a folder with texts"
+        ):
             files_of(tmp_path / missing)

@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +8,7 @@ from charlstm.corpus.parts import Corpus, read_text
 from charlstm.errors import CorpusError
 from charlstm.files import pieces
 from charlstm.files.atomic import write_text
+from tests.support import reference
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
@@ -23,7 +23,9 @@ def test_newlines_and_byte_order_marks_stay(tmp_path: Path) -> None:
     assert read_text(tmp_path / "text.txt") == "\ufeffa\r\nb\rc\n"
 
 
-def corpus_of(path: Path, content: str, piece_bytes: int, *options: float | str | None) -> dict[str, tuple[bytes, int]]:
+def corpus_of(
+    path: Path, content: str, piece_bytes: int, *options: float | str | None
+) -> dict[str, tuple[bytes, int]]:
     """The bytes and the number of characters of each part."""
     path.write_bytes(content.encode())
     with pytest.MonkeyPatch.context() as patch:

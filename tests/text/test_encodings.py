@@ -28,12 +28,22 @@ def explained(folder: Path, content: bytes) -> str:
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [(RUSSIAN, "cp1251"), (RUSSIAN, "koi8-r"), (RUSSIAN, "utf-16"), (CHINESE, "gb18030"), (JAPANESE, "cp932")]
+    [
+        (RUSSIAN, "cp1251"),
+        (RUSSIAN, "koi8-r"),
+        (RUSSIAN, "utf-16"),
+        (CHINESE, "gb18030"),
+        (JAPANESE, "cp932"),
+    ]
     + [(GERMAN, "cp1252")],
 )
-def test_a_guess_is_a_question_with_the_likeliest_encoding_first(tmp_path: Path, text: str, name: str) -> None:
+def test_a_guess_is_a_question_with_the_likeliest_encoding_first(
+    tmp_path: Path, text: str, name: str
+) -> None:
     for num_times in (1, 1000):
-        content = ("in ASCII\n" if name != "utf-16" else "").encode() + (text * num_times).encode(name)
+        content = ("in ASCII\n" if name != "utf-16" else "").encode() + (text * num_times).encode(
+            name
+        )
         message = explained(tmp_path, content)
         (read,) = re.findall(f"it may be {name}, which reads '(.*?)'", message)
         assert len(read) >= 10 and read in " ".join((text * 2).split())
@@ -42,19 +52,27 @@ def test_a_guess_is_a_question_with_the_likeliest_encoding_first(tmp_path: Path,
 
 def test_ascii_in_wide_characters_without_a_mark_is_no_utf8(tmp_path: Path) -> None:
     for name in ("utf-16-le", "utf-16-be", "utf-32-le"):
-        (tmp_path / "text").write_bytes(("plain words\n" * 20).encode(name))  # each byte of it is also UTF-8
+        (tmp_path / "text").write_bytes(
+            ("plain words\n" * 20).encode(name)
+        )  # each byte of it is also UTF-8
         with pytest.raises(CorpusError, match=f"found zero bytes: .* e.g. .*{name}"):
             detect_encoding(tmp_path / "text")
 
 
 def test_a_damaged_utf8_text_is_no_other_encoding(tmp_path: Path) -> None:
-    assert "the text around it is UTF-8" in explained(tmp_path, RUSSIAN.encode() + b"\xd0" + RUSSIAN.encode())
+    assert "the text around it is UTF-8" in explained(
+        tmp_path, RUSSIAN.encode() + b"\xd0" + RUSSIAN.encode()
+    )
     noise = bytes(range(0x80, 0x100)) * 10 + bytes(range(0x20))
     assert "like a text in no known encoding" in explained(tmp_path, noise)
 
 
 def test_names_of_encodings() -> None:
-    assert [check_encoding(name) for name in ("UTF8", "windows-1251", "latin1")] == ["utf-8", "cp1251", "iso8859-1"]
+    assert [check_encoding(name) for name in ("UTF8", "windows-1251", "latin1")] == [
+        "utf-8",
+        "cp1251",
+        "iso8859-1",
+    ]
     for name in ("klingon", "hex", "rot13", "undefined", "a\0b", ""):
         with pytest.raises(CorpusError, match="^download.encoding: "):
             check_encoding(name)

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stages import run_stages
 
-from benchmarks.projects import write_params
 from charlstm.prompts import MAX_LEN, resolve_prompts
-from charlstm.text.encoded import load_ids
-from charlstm.text.vocabulary import UNSEEN, Vocab, load_vocab
+from charlstm.text.encoded_files import load_ids
+from charlstm.text.vocabulary import UNSEEN, Vocab
+from charlstm.text.vocabulary_file import load_vocab
+from tests.support.projects import write_params
+from tests.support.stages import run_stages
 
 RUSSIAN = "Все счастливые семьи похожи\nдруг на друга, каждая\nнесчастливая семья\nнесчастлива по-своему.\nВсё"
 
@@ -40,7 +41,10 @@ def encoded_as(train: str, val: str) -> tuple[Vocab, str]:
         ),
         ("\n" * 9, ("\n",)),
         ("ab\r\ncd\r\nef\r\ngh\r\n", ("\n", "cd", "ef", "gh")),
-        ("rest\n  indented line\n}\n\tand more of it\nlast", ("\n", "indented", "and more of", "last")),
+        (
+            "rest\n  indented line\n}\n\tand more of it\nlast",
+            ("\n", "indented", "and more of", "last"),
+        ),
     ],
 )
 def test_prompts_of_a_text(val: str, prompts: tuple[str, ...]) -> None:
@@ -67,10 +71,14 @@ def test_the_stage_takes_them_and_the_review_names_them(trained: Path, tmp_path:
     write_params(project, {"sample.prompts": "auto", "sample.seeds": [1, 2], "sample.min_p": 1.0})
     run_stages(project, "sample")
     vocab = load_vocab(project / "Datasets/encoded/vocab.json")
-    expected = resolve_prompts("auto", load_ids(project / "Datasets/encoded/val.npy", len(vocab)), vocab)
+    expected = resolve_prompts(
+        "auto", load_ids(project / "Datasets/encoded/val.npy", len(vocab)), vocab
+    )
     assert len(expected) == 4
     shown = json.loads((project / "artifacts/samples/review.json").read_text())["parameters"]
     assert json.loads(shown["sample.prompts"]) == list(expected)
     rows = pd.read_csv(project / "artifacts/samples/samples.csv", keep_default_na=False)
     assert tuple(rows["prompt"])[::2] == expected
-    assert list(rows["text"][::2]) == list(rows["text"][1::2])  # only the most likely character is kept
+    assert list(rows["text"][::2]) == list(
+        rows["text"][1::2]
+    )  # only the most likely character is kept

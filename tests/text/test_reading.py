@@ -25,9 +25,18 @@ def test_pieces_give_the_text_wherever_they_are_cut(text: str, sizes: list[int])
     assert reader.num_bytes == len(text.encode())
 
 
-@given(st.binary(max_size=12) | TEXTS.map(str.encode), st.binary(max_size=4), TEXTS, st.lists(st.integers(0, 5)))
+@given(
+    st.binary(max_size=12) | TEXTS.map(str.encode),
+    st.binary(max_size=4),
+    TEXTS,
+    st.lists(st.integers(0, 5)),
+)
 def test_a_bad_byte_is_found_where_python_finds_it(
-    tmp_path_factory: pytest.TempPathFactory, before: bytes, bad: bytes, after: str, sizes: list[int]
+    tmp_path_factory: pytest.TempPathFactory,
+    before: bytes,
+    bad: bytes,
+    after: str,
+    sizes: list[int],
 ) -> None:
     content = b"x" + before + bad + after.encode()
     path = tmp_path_factory.getbasetemp() / "bad.txt"

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stages import run_here, run_stages
 
-from benchmarks.projects import make_project, write_params
 from charlstm.errors import VocabularyError
 from charlstm.model.model_folder import load_model
 from charlstm.model.protocols import stateful, windowed
-from charlstm.text.encoded import EncodedText, load_ids, separator_ids
+from charlstm.text.encoded import EncodedText, separator_ids
+from charlstm.text.encoded_files import load_ids
 from charlstm.text.vocabulary import Vocab
+from tests.support.projects import make_project, write_params
+from tests.support.stages import run_here, run_stages
 
 VOCAB = Vocab("\nabc")
 
@@ -25,9 +26,13 @@ VOCAB = Vocab("\nabc")
     separator=st.text("ab", min_size=1, max_size=4),
     seed=st.integers(0, 100),
 )
-def test_every_occurrence_begins_a_document_overlapping_ones_too(text: str, separator: str, seed: int) -> None:
+def test_every_occurrence_begins_a_document_overlapping_ones_too(
+    text: str, separator: str, seed: int
+) -> None:
     ids = VOCAB.encode(text)
-    positions = np.random.default_rng(seed).integers(0, len(text), (3, 7))  # in any order, some twice
+    positions = np.random.default_rng(seed).integers(
+        0, len(text), (3, 7)
+    )  # in any order, some twice
     starts = EncodedText(ids, separator=VOCAB.encode(separator)).document_starts(positions)
     assert starts is not None
     assert starts.tolist() == [[text[at:].startswith(separator) for at in row] for row in positions]
@@ -37,11 +42,15 @@ def test_a_separator_has_ids_or_one_clear_line() -> None:
     assert separator_ids(None, VOCAB) is None
     found = separator_ids("\na", VOCAB)
     assert found is not None and found.tolist() == [0, 1]
-    with pytest.raises(VocabularyError, match="split.document_separator: .* the vocabulary lacks '.x00'"):
+    with pytest.raises(
+        VocabularyError, match="split.document_separator: .* the vocabulary lacks '.x00'"
+    ):
         separator_ids("\n\x00", VOCAB)
 
 
-def test_a_separator_that_the_training_part_lacks_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_separator_that_the_training_part_lacks_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """It stands in the validation part alone."""
     make_project(tmp_path / "project", {"split.document_separator": "the end"})
     (tmp_path / "project/text.txt").write_text("words\n" * 100 + "the end")
@@ -66,5 +75,7 @@ def test_the_stages_read_documents_of_the_parameter(encoded: Path, tmp_path: Pat
     ):
         assert found[name]["nats_per_char"] == pytest.approx(loss.nats_per_char, rel=1e-6)
         assert found[name]["nats_per_char"] != pytest.approx(without.nats_per_char, rel=1e-4)
-    validation = json.loads((project / "artifacts/train/metrics.json").read_text())["val_nats_per_char"]
+    validation = json.loads((project / "artifacts/train/metrics.json").read_text())[
+        "val_nats_per_char"
+    ]
     assert validation == pytest.approx(found["windowed_20"]["nats_per_char"], rel=1e-6)

@@ -13,8 +13,8 @@ from charlstm.evaluation.text_statistics import PromptedText, loss_of
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.protocols import char_losses, sliding, stateful, windowed
 from charlstm.model.shape import ModelShape
+from charlstm.text.byte_vocabulary import ByteVocab
 from charlstm.text.encoded import EncodedText, begins_character
-from charlstm.text.vocabulary import ByteVocab
 from charlstm.training.batches import Batches, StreamBatches, WindowBatches, rows_of
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
@@ -35,7 +35,11 @@ def model() -> CharLSTM:
 def test_characters_are_counted_by_their_first_bytes(text: str) -> None:
     ids = bytes_of(text)
     encoded = EncodedText(ids, "byte")
-    assert encoded.num_chars == int(begins_character(torch.from_numpy(ids.copy()), "byte").sum()) == len(text)
+    assert (
+        encoded.num_chars
+        == int(begins_character(torch.from_numpy(ids.copy()), "byte").sum())
+        == len(text)
+    )
     assert encoded.num_chars_at(np.arange(len(ids))[None]) == len(text)
     assert encoded.first_input == len(text[0].encode()) - 1
     for length in range(1, len(ids) + 1):
@@ -46,7 +50,11 @@ def test_characters_are_counted_by_their_first_bytes(text: str) -> None:
             assert text.endswith(whole) and 0 <= length - len(whole.encode()) < 4
     of_characters = EncodedText(ids)
     assert (of_characters.num_chars, of_characters.first_input) == (len(ids), 0)
-    for part in (of_characters.first(None), of_characters.first(len(ids)), of_characters.last(len(ids))):
+    for part in (
+        of_characters.first(None),
+        of_characters.first(len(ids)),
+        of_characters.last(len(ids)),
+    ):
         assert part.ids.tobytes() == ids.tobytes()
 
 
@@ -61,7 +69,9 @@ def test_a_loss_is_the_nats_of_all_bytes_over_the_characters(model: CharLSTM, te
     assert loss.nats_per_char > 2 * stateful(model, EncodedText(ids)).nats_per_char
 
     whole = windowed(model, EncodedText(ids, "byte"), 7)
-    parts = [windowed(model, EncodedText(ids, "byte"), 7, rank=rank, world_size=3) for rank in range(3)]
+    parts = [
+        windowed(model, EncodedText(ids, "byte"), 7, rank=rank, world_size=3) for rank in range(3)
+    ]
     assert whole.num_chars == sum(one.num_chars for one in parts) == len(text) - 1
     assert whole.nats == pytest.approx(sum(one.nats for one in parts))
     assert whole.nats == pytest.approx(windowed(model, EncodedText(ids[first - 1 :]), 7).nats)
@@ -80,16 +90,25 @@ def test_training_counts_the_characters_that_its_batches_have(kind: str) -> None
     ids, world_size = bytes_of(TEXT[:150]), 3
 
     def batches(rank: int) -> Batches:
-        sizes: Any = {"batch_size": 7, "context_len": 5, "seed": 1, "rows": rows_of(rank, world_size, 7)}
+        sizes: Any = {
+            "batch_size": 7,
+            "context_len": 5,
+            "seed": 1,
+            "rows": rows_of(rank, world_size, 7),
+        }
         if kind == "streams":
             return StreamBatches(EncodedText(ids, "byte"), **sizes)
-        return WindowBatches(EncodedText(ids, "byte"), **sizes, stride=3, is_sliding=kind == "sliding")
+        return WindowBatches(
+            EncodedText(ids, "byte"), **sizes, stride=3, is_sliding=kind == "sliding"
+        )
 
     all_ranks = [batches(rank) for rank in range(world_size)]
     for epoch in (1, 2):
         total = 0
         for step in range(all_ranks[0].steps_per_epoch):
-            targets = np.concatenate([one.batch(epoch, step).targets_BT.numpy().ravel() for one in all_ranks])
+            targets = np.concatenate(
+                [one.batch(epoch, step).targets_BT.numpy().ravel() for one in all_ranks]
+            )
             expected = int(begins_character(targets[targets >= 0], "byte").sum())
             assert [one.num_chars(epoch, step) for one in all_ranks] == [expected] * world_size
             total += expected

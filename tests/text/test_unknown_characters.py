@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import TextRequestError
-from charlstm.prompts import readable, replaced
 from charlstm.text.vocabulary import UNSEEN, Vocab
+from charlstm.unknown_characters import readable, replaced
 
 PLAIN = Vocab.of("\n !'-.,abcdefghijklmnopqrstuvwxyzABDEF")
 SIGNED = Vocab.of(PLAIN.characters + UNSEEN)

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import VocabularyError
-from charlstm.text.encoded import load_ids
-from charlstm.text.vocabulary import Vocab, load_vocab
+from charlstm.text.encoded_files import load_ids
+from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary_file import load_vocab
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
@@ -20,9 +21,13 @@ def test_decoding_undoes_encoding(text: str) -> None:
     assert list(vocab.characters) == sorted(set(text))
 
 
-@pytest.mark.parametrize(("size", "dtype"), [(1, np.uint8), (256, np.uint8), (257, np.uint16), (65537, np.uint32)])
+@pytest.mark.parametrize(
+    ("size", "dtype"), [(1, np.uint8), (256, np.uint8), (257, np.uint16), (65537, np.uint32)]
+)
 def test_ids_take_the_smallest_dtype(size: int, dtype: type) -> None:
-    characters = "".join(chr(code) for code in range(0x20, 0x20 + size + 3000) if not 0xD800 <= code < 0xE000)[:size]
+    characters = "".join(
+        chr(code) for code in range(0x20, 0x20 + size + 3000) if not 0xD800 <= code < 0xE000
+    )[:size]
     vocab = Vocab.of(characters)
     assert len(vocab) == size
     assert vocab.encode(characters).dtype == dtype
@@ -47,7 +52,9 @@ def test_files_round_trip(tmp_path_factory: pytest.TempPathFactory, text: str) -
         assert vocab.decode(loaded) == text
 
 
-@pytest.mark.parametrize("characters", ["[]", '["a", "a"]', '["ab"]', "[1]", '"abc"', '["\\ud800"]', '[["a"]]'])
+@pytest.mark.parametrize(
+    "characters", ["[]", '["a", "a"]', '["ab"]', "[1]", '"abc"', '["\\ud800"]', '[["a"]]']
+)
 def test_damaged_vocabulary(tmp_path: Path, characters: str) -> None:
     (tmp_path / "vocab.json").write_text(f'{{"characters": {characters}}}')
     with pytest.raises(VocabularyError, match="vocab.json: expected .* damaged"):

@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from registries import sha256_of
-from stores import of_model, send
 
 import charlstm
 from charlstm.tracking.client import Reader, Store, connect
 from charlstm.tracking.registered_model import LoggedModel
 from pipeline.commands.ui import _find_runs
 from pipeline.run.project import store as store_here
+from tests.support.registries import sha256_of
+from tests.support.stores import of_model, send
 
 
 @pytest.fixture
@@ -23,17 +23,29 @@ def store(tmp_path: Path, blank_store: Path, monkeypatch: pytest.MonkeyPatch) ->
     return Store(f"sqlite:///{tmp_path}/mlflow.db", "charlstm", artifacts, is_by_corpus=True)
 
 
-def measure(store: Store, model: str, corpus: str | None, loss: float, folder: Path | None = None) -> None:
+def measure(
+    store: Store, model: str, corpus: str | None, loss: float, folder: Path | None = None
+) -> None:
     """As evaluate does for a model; one without a corpus is as an older version has left it."""
-    tags = {"corpus": f"{corpus}.txt", "corpus_sha256": "ab" * 32} | ({"corpus_name": corpus} if corpus else {})
-    logged = LoggedModel(folder, model, {"stateful": loss}, f"validation of {corpus}") if folder else None
+    tags = {"corpus": f"{corpus}.txt", "corpus_sha256": "ab" * 32} | (
+        {"corpus_name": corpus} if corpus else {}
+    )
+    logged = (
+        LoggedModel(folder, model, {"stateful": loss}, f"validation of {corpus}")
+        if folder
+        else None
+    )
     measured = {"stateful/nats_per_char": loss}
     send(store, replace(of_model(model, tags), measured=measured, model=logged))
 
 
 def experiments(store: Store) -> dict[str, str]:
     """Ids by name."""
-    return {one.name: one.experiment_id for one in connect(store).search_experiments() if one.name != "Default"}
+    return {
+        one.name: one.experiment_id
+        for one in connect(store).search_experiments()
+        if one.name != "Default"
+    }
 
 
 def experiment_of(store: Store, model: str) -> str:
@@ -43,15 +55,23 @@ def experiment_of(store: Store, model: str) -> str:
     return str(client.get_experiment(client.get_run(run.run_id).info.experiment_id).name)
 
 
-def test_losses_of_different_texts_are_in_different_experiments(store: Store, tmp_path: Path) -> None:
-    for model, corpus, loss in (("m0", "bible", 1.4), ("m1", "shakespeare-1.5+x", 1.5), ("m2", "bible", 1.3)):
+def test_losses_of_different_texts_are_in_different_experiments(
+    store: Store, tmp_path: Path
+) -> None:
+    for model, corpus, loss in (
+        ("m0", "bible", 1.4),
+        ("m1", "shakespeare-1.5+x", 1.5),
+        ("m2", "bible", 1.3),
+    ):
         measure(store, model, corpus, loss)
     assert [experiment_of(store, model) for model in ("m0", "m1", "m2")] == [
         "charlstm/bible", "charlstm/shakespeare-1.5+x", "charlstm/bible",
     ]  # fmt: skip
     assert set(experiments(store)) == {"charlstm/bible", "charlstm/shakespeare-1.5+x"}
     ids = experiments(store)
-    pages = [(name, experiment_id) for name, experiment_id, _ in _find_runs(store, "shakespeare-1.5+x")]
+    pages = [
+        (name, experiment_id) for name, experiment_id, _ in _find_runs(store, "shakespeare-1.5+x")
+    ]
     assert pages == [(name, ids[name]) for name in ("charlstm/shakespeare-1.5+x", "charlstm/bible")]
 
 
@@ -61,11 +81,25 @@ def test_each_corpus_has_its_champion_at_its_own_address(
     sha256 = sha256_of(learned)
     measure(store, sha256, "bible", 1.4, learned)
     client = connect(store)
-    assert client.get_model_version_by_alias("charlstm-bible", "champion").tags["stateful/nats_per_char"] == "1.4"
-    assert "models:/charlstm-bible@champion" in client.get_registered_model("charlstm-bible").description
+    assert (
+        client.get_model_version_by_alias("charlstm-bible", "champion").tags[
+            "stateful/nats_per_char"
+        ]
+        == "1.4"
+    )
+    assert (
+        "models:/charlstm-bible@champion"
+        in client.get_registered_model("charlstm-bible").description
+    )
     measure(store, "m1", "shakespeare-1.5+x", 1.5, learned)
-    assert [one.name for one in client.search_registered_models()] == ["charlstm-bible", "charlstm-shakespeare-1.5+x"]
-    for address in ("models:/charlstm-bible@champion", "models:/charlstm-shakespeare-1.5+x@champion"):
+    assert [one.name for one in client.search_registered_models()] == [
+        "charlstm-bible",
+        "charlstm-shakespeare-1.5+x",
+    ]
+    for address in (
+        "models:/charlstm-bible@champion",
+        "models:/charlstm-shakespeare-1.5+x@champion",
+    ):
         assert charlstm.load(address, tracking_uri=store.uri).info["model_sha256"] == sha256
     from mlflow import pyfunc
 
@@ -73,7 +107,9 @@ def test_each_corpus_has_its_champion_at_its_own_address(
     assert pyfunc.load_model("models:/charlstm-shakespeare-1.5+x@champion").metadata.model_id
 
 
-def test_a_run_of_an_older_version_stays_and_is_found(store: Store, tmp_path: Path, learned: Path) -> None:
+def test_a_run_of_an_older_version_stays_and_is_found(
+    store: Store, tmp_path: Path, learned: Path
+) -> None:
     sha256 = sha256_of(learned)
     measure(store, sha256, None, 1.4, learned)
     assert experiment_of(store, sha256) == "charlstm"

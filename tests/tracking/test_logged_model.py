@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from registries import Died, Dying, new_run, sha256_of, whole_chain
 
 from charlstm.tracking.registered_model import requirements
+from tests.support.registries import Died, Dying, new_run, sha256_of, whole_chain
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,9 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 def assert_all_is_there_once(client: Any, experiment_id: str, run_id: str, sha256: str) -> None:  # noqa: ANN401
     (model,) = client.search_logged_models([experiment_id])
     (one,) = client.search_model_versions(f"name = 'charlstm' AND tags.model_sha256 = '{sha256}'")
-    assert [output.model_id for output in client.get_run(run_id).outputs.model_outputs] == [model.model_id]
+    assert [output.model_id for output in client.get_run(run_id).outputs.model_outputs] == [
+        model.model_id
+    ]
     assert (model.status, model.source_run_id, model.name) == ("READY", run_id, "charlstm")
     assert model.tags["model_sha256"] == sha256
     assert (one.run_id, one.source) == (run_id, model.artifact_location)
@@ -48,7 +50,11 @@ def test_a_chain_that_died_after_any_of_its_calls_is_finished_by_the_next(
     deaths = 0
     while True:
         store = str(client.create_experiment(f"dying-{deaths}", (tmp_path / f"{deaths}").as_uri()))
-        run_id, folder, sha256 = new_run(client, store), trained / "artifacts/model", f"{deaths:064x}"
+        run_id, folder, sha256 = (
+            new_run(client, store),
+            trained / "artifacts/model",
+            f"{deaths:064x}",
+        )
         try:
             whole_chain(Dying(client, deaths + 1), run_id, folder, sha256)
             break
@@ -86,7 +92,12 @@ def test_what_is_stored_is_code_weights_and_exact_versions(
     (model,) = client.search_logged_models([experiment_id])
     root = Path(model.artifact_location.removeprefix("file://"))
     files = {str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()}
-    assert {"MLmodel", "served_model.py", "requirements.txt", "artifacts/model/model.safetensors"} <= files
+    assert {
+        "MLmodel",
+        "served_model.py",
+        "requirements.txt",
+        "artifacts/model/model.safetensors",
+    } <= files
     assert not [name for name in files if name.endswith((".pkl", ".pyc", ".pickle"))]
     for name in ("model.safetensors", "config.json", "vocab.json"):
         assert (root / "artifacts/model" / name).read_bytes() == (folder / name).read_bytes()

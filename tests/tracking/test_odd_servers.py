@@ -10,11 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from commands import Run
-from stores import of_model
 
 from charlstm.tracking.client import Store, ask
 from charlstm.tracking.sync import publish_at_end
+from tests.support.commands import Run
+from tests.support.stores import of_model
 
 
 class Empty(BaseHTTPRequestHandler):
@@ -118,7 +118,10 @@ def test_a_model_without_a_place_is_not_the_one_in_this_folder(
 
 @pytest.mark.parametrize("kind", [Empty, Failing, Dripping, Flooding, Binary, None])
 def test_a_wrong_server_costs_one_warning_and_a_little_time(
-    serve: Callable[[type[Empty]], str], kind: type[Empty] | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    serve: Callable[[type[Empty]], str],
+    kind: type[Empty] | None,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """One that is none of MLflow's, that fails, that answers forever, slowly or fast, or that never answers."""
     with socket.socket() as silent:
@@ -130,7 +133,10 @@ def test_a_wrong_server_costs_one_warning_and_a_little_time(
         assert time.monotonic() - started < 30
         (record,) = caplog.records
         assert "\x1b" not in record.getMessage()
-        assert "nothing is lost: the next stage sends the rest, or `charlstm sync`" in record.getMessage()
+        assert (
+            "nothing is lost: the next stage sends the rest, or `charlstm sync`"
+            in record.getMessage()
+        )
 
 
 @pytest.mark.parametrize(
@@ -138,7 +144,11 @@ def test_a_wrong_server_costs_one_warning_and_a_little_time(
     [["trace"], ["sync"], ["info", "models:/a@b"]],
 )
 def test_a_server_that_drips_holds_no_command(
-    serve: Callable[[type[Empty]], str], copy: Path, run: Run, monkeypatch: pytest.MonkeyPatch, command: list[str]
+    serve: Callable[[type[Empty]], str],
+    copy: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
 ) -> None:
     url = serve(Dripping)
     monkeypatch.setattr(ask, "__defaults__", (1.5,))

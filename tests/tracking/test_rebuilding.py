@@ -7,11 +7,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from commands import Run
-from stages import dvc
 
 from charlstm.tracking.client import Reader, Store
 from pipeline.run.project import store
+from tests.support.commands import Run
+from tests.support.stages import dvc
 
 OF_THE_MACHINE = ("system/", "train/speed", "train/seconds", "train/chars_")  # no file says them
 
@@ -21,7 +21,10 @@ def test_a_colleague_who_pulls_has_the_review_the_trace_and_the_run(
     recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
     """DVC brings the files, git the losses; MLflow's run is made of them, as whole as it was, and once."""
-    project, theirs = shutil.copytree(recorded, tmp_path / "project", symlinks=True), tmp_path / "theirs"
+    project, theirs = (
+        shutil.copytree(recorded, tmp_path / "project", symlinks=True),
+        tmp_path / "theirs",
+    )
     dvc(project, "remote", "add", "-d", "storage", str(tmp_path / "remote"))
     dvc(project, "git", "commit", "-qam", "where files are shared")
     dvc(project, "push")
@@ -34,14 +37,19 @@ def test_a_colleague_who_pulls_has_the_review_the_trace_and_the_run(
     assert traced["run"] is None and set(traced["losses"]) >= {"stateful", "windowed_20"}
     for _ in range(2):
         assert run("sync") == (0, "1 of 1 runs are complete in MLflow\n", "")
-    (first,), (made,) = (list(Reader(of).all()) for of in (Store(f"sqlite:///{project}/mlflow.db", "", None), store()))
-    assert {name: one for name, one in first.metrics.items() if not name.startswith(OF_THE_MACHINE)} == {
-        name: one for name, one in made.metrics.items() if not name.startswith(OF_THE_MACHINE)
-    }
+    (first,), (made,) = (
+        list(Reader(of).all())
+        for of in (Store(f"sqlite:///{project}/mlflow.db", "", None), store())
+    )
+    assert {
+        name: one for name, one in first.metrics.items() if not name.startswith(OF_THE_MACHINE)
+    } == {name: one for name, one in made.metrics.items() if not name.startswith(OF_THE_MACHINE)}
     assert made.params == first.params and made.tags["made_from"] == "files"
     assert made.tags["mlflow.note.content"] == first.tags["mlflow.note.content"]
     with closing(sqlite3.connect("mlflow.db")) as database:
-        points = database.execute("select count(*) from metrics where key = 'stateful/nats_per_char'").fetchone()
+        points = database.execute(
+            "select count(*) from metrics where key = 'stateful/nats_per_char'"
+        ).fetchone()
     assert points == (1,)
     reader = Reader(store())
     dvc(theirs, "git", "commit", "-q", "--allow-empty", "-m", "a commit that has not made it")

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from registries import Died, Dying
-from stores import COMMIT_MS, curves, history, of_model, open_store, send
 
 from charlstm.errors import TrackingError
 from charlstm.tracking.client import Reader, Store, connect
 from charlstm.tracking.publish import TABLES_TAG, publish
 from charlstm.tracking.snapshot import TRAINING_TAG, Snapshot
+from tests.support.registries import Died, Dying
+from tests.support.stores import COMMIT_MS, curves, history, of_model, open_store, send
 
 TIMES = list(range(COMMIT_MS + 1, COMMIT_MS + 11))  # of ten steps
 PARAMS: dict[str, str | int | float] = {
@@ -28,10 +28,14 @@ URL = "https://me:hunter2@host/text.txt?X-Amz-Signature=hunter2"
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, blank_store: Path) -> Store:
     root = tmp_path_factory.mktemp("store")
-    return Store(f"sqlite:///{shutil.copy(blank_store, root)}", "tests", (root / "artifacts").as_uri())
+    return Store(
+        f"sqlite:///{shutil.copy(blank_store, root)}", "tests", (root / "artifacts").as_uri()
+    )
 
 
-def training(name: str, num_steps: int = 10, status: str = "RUNNING", times: list[int] = TIMES) -> Snapshot:
+def training(
+    name: str, num_steps: int = 10, status: str = "RUNNING", times: list[int] = TIMES
+) -> Snapshot:
     """A training that has come so far."""
     rows = curves(times, num_steps)
     return Snapshot(
@@ -44,8 +48,12 @@ def test_a_run_that_is_published_again_gets_what_is_new_and_nothing_twice(store:
     for num_steps in (0, 3, 3, 7):
         run = send(store, training("again", num_steps))
         assert run.info.status == "RUNNING"
-    times = TIMES[:4] + [time_ms + 5000 for time_ms in TIMES[4:]]  # killed at step 7, and resumed from step 4
-    resumed = dataclasses.replace(training("again", times=times), status="FINISHED", end_ms=COMMIT_MS + 9000)
+    times = TIMES[:4] + [
+        time_ms + 5000 for time_ms in TIMES[4:]
+    ]  # killed at step 7, and resumed from step 4
+    resumed = dataclasses.replace(
+        training("again", times=times), status="FINISHED", end_ms=COMMIT_MS + 9000
+    )
     for _ in range(2):
         run = send(store, resumed)
     for name in ("loss/training", "train/gradient_norm", "train/learning_rate"):
@@ -53,8 +61,14 @@ def test_a_run_that_is_published_again_gets_what_is_new_and_nothing_twice(store:
         assert points["step"].tolist() == list(range(1, 11))
         assert points["time_ms"].tolist() == TIMES[:7] + times[7:]
     assert history(store, run, "loss/validation")["step"].tolist() == [10]
-    assert (run.info.status, run.info.start_time, run.info.end_time) == ("FINISHED", COMMIT_MS, COMMIT_MS + 9000)
-    assert send(store, training("again", status="KILLED")).info.status == "FINISHED"  # by a machine that comes back
+    assert (run.info.status, run.info.start_time, run.info.end_time) == (
+        "FINISHED",
+        COMMIT_MS,
+        COMMIT_MS + 9000,
+    )
+    assert (
+        send(store, training("again", status="KILLED")).info.status == "FINISHED"
+    )  # by a machine that comes back
 
 
 def test_an_epoch_whose_last_steps_were_sent_before_it_is_sent(store: Store) -> None:
@@ -67,7 +81,9 @@ def test_a_call_that_died_anywhere_is_finished_by_the_next(store: Store, trained
     client, deaths = connect(store), 0
     while True:
         state = dataclasses.replace(
-            training(f"dying-{deaths}", status="FINISHED"), texts={"texts/one.txt": "one"}, measured={"speed": 2.0}
+            training(f"dying-{deaths}", status="FINISHED"),
+            texts={"texts/one.txt": "one"},
+            measured={"speed": 2.0},
         )
         try:
             publish(Dying(client, deaths + 1), store, state)
@@ -78,12 +94,18 @@ def test_a_call_that_died_anywhere_is_finished_by_the_next(store: Store, trained
         (found,) = Reader(store).by_tag(TRAINING_TAG, state.value)
         assert (found.run_id, found.status, len(found.params)) == (run.info.run_id, "FINISHED", 4)
         assert history(store, run, "loss/training")["step"].tolist() == list(range(1, 11))
-        assert len(history(store, run, "speed")) == 1 and Reader(store).text(found, "texts/one.txt") == "one"
+        assert (
+            len(history(store, run, "speed")) == 1
+            and Reader(store).text(found, "texts/one.txt") == "one"
+        )
     assert deaths > 6
 
 
 def test_a_later_stage_adds_to_the_run_of_the_model(store: Store, tmp_path: Path) -> None:
-    first = send(store, dataclasses.replace(training("first", status="FINISHED"), tags={"model_sha256": "m0de1"}))
+    first = send(
+        store,
+        dataclasses.replace(training("first", status="FINISHED"), tags={"model_sha256": "m0de1"}),
+    )
     table = pd.DataFrame({"output": ["a", "b"]}).to_json(orient="split", index=False)
     (tmp_path / "curve.png").write_bytes(b"png")
     state = dataclasses.replace(
@@ -100,14 +122,18 @@ def test_a_later_stage_adds_to_the_run_of_the_model(store: Store, tmp_path: Path
     assert len(history(store, run, "stateful/nats_per_char")) == 1
     assert len(history(store, run, "loss/training")) == 10
     (found,) = Reader(store).by_tag("model_sha256", "m0de1")
-    assert Reader(store).text(found, "samples/table.json") == table and Reader(store).text(found, "evaluate/curve.png")
+    assert Reader(store).text(found, "samples/table.json") == table and Reader(store).text(
+        found, "evaluate/curve.png"
+    )
     again = send(store, dataclasses.replace(state, params={"sample.seeds": "[2]"}, measured={}))
     assert again.data.params["sample.seeds"] == "[1]"  # MLflow keeps the first
 
 
 def test_a_clock_that_is_set_back_ends_no_run_before_its_start(store: Store) -> None:
     send(store, training("back"))
-    later = dataclasses.replace(training("back", status="KILLED"), start_ms=COMMIT_MS - 9000, end_ms=COMMIT_MS - 5000)
+    later = dataclasses.replace(
+        training("back", status="KILLED"), start_ms=COMMIT_MS - 9000, end_ms=COMMIT_MS - 5000
+    )
     assert send(store, later).info.end_time == COMMIT_MS
 
 
@@ -115,14 +141,20 @@ def test_a_deleted_experiment_is_said_to_be_one(store: Store) -> None:
     gone = store._replace(experiment="gone")
     client, experiment_id = open_store(gone)
     client.delete_experiment(experiment_id)
-    with pytest.raises(TrackingError, match=f"`mlflow experiments restore --experiment-id {experiment_id}`"):
+    with pytest.raises(
+        TrackingError, match=f"`mlflow experiments restore --experiment-id {experiment_id}`"
+    ):
         open_store(gone)
 
 
 def test_a_store_that_never_saw_the_model_gets_a_run_from_the_files(store: Store) -> None:
     for _ in range(2):
         run = send(store, of_model("fr0mfiles"))
-    assert (run.info.status, run.data.tags["made_from"], run.data.params["train.seed"]) == ("FINISHED", "files", "7")
+    assert (run.info.status, run.data.tags["made_from"], run.data.params["train.seed"]) == (
+        "FINISHED",
+        "files",
+        "7",
+    )
     points = history(store, run, "loss/training")
     assert points["step"].tolist() == list(range(1, 11))
     assert {*points["time_ms"], run.info.start_time, run.info.end_time} == {COMMIT_MS}
@@ -153,11 +185,18 @@ def test_async_logging_loses_nothing(store: Store, monkeypatch: pytest.MonkeyPat
 
 
 def test_passwords_stay_out_of_parameters_and_tags(store: Store) -> None:
-    secret = dataclasses.replace(of_model("s3cret", {"corpus": URL}), params={"download.source": URL})
+    secret = dataclasses.replace(
+        of_model("s3cret", {"corpus": URL}), params={"download.source": URL}
+    )
     send(store, secret)
     run = send(store, dataclasses.replace(secret, tags={"again": URL}))
     shown = "https://host/text.txt?X-Amz-Signature=***"
-    assert run.data.params["download.source"] == run.data.tags["corpus"] == run.data.tags["again"] == shown
+    assert (
+        run.data.params["download.source"]
+        == run.data.tags["corpus"]
+        == run.data.tags["again"]
+        == shown
+    )
     assert "hunter2" not in f"{run.data.params}{run.data.tags}"
 
 

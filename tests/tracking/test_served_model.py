@@ -17,22 +17,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from registries import keep_compiled, new_run, sha256_of, whole_chain
-from servers import free_port
 
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.model_folder import load_model
 from charlstm.sampling import Sampling
 from charlstm.tracking.registered_model import requirements
+from tests.support.registries import keep_compiled, new_run, sha256_of, whole_chain
+from tests.support.servers import free_port
 
 ROW = {"prompt": "def ", "num_chars": 40, "temperature": 0.5, "top_k": 20, "top_p": 0.9, "seed": 3}
 BAD_ROWS = {
     "row 1: unknown key 'temprature'; known are": {"prompt": "a", "temprature": 1},
-    "row 1: temperature: expected a number from 0 to 1e38, got -1": {"prompt": "a", "temperature": -1},
+    "row 1: temperature: expected a number from 0 to 1e38, got -1": {
+        "prompt": "a",
+        "temperature": -1,
+    },
     "row 1: prompt: the model never saw the characters 'Ж' (U+0416": {"prompt": "Ж"},
     "row 1: prompt: expected at least one character": {"prompt": ""},
-    "row 1: top_p: expected a number above 0 and at most 1, got nan": {"prompt": "a", "top_p": float("nan")},
-    "expected at most 100,000 characters in all rows together": {"prompt": "a", "num_chars": 100_000},
+    "row 1: top_p: expected a number above 0 and at most 1, got nan": {
+        "prompt": "a",
+        "top_p": float("nan"),
+    },
+    "expected at most 100,000 characters in all rows together": {
+        "prompt": "a",
+        "num_chars": 100_000,
+    },
 }
 LOAD_AND_ASK = """
 import json, sys
@@ -59,7 +68,9 @@ print(json.dumps({**found, "kept": model.predict(kept), "inputs": model.metadata
 def expected(folder: Path, row: dict[str, Any]) -> dict[str, str]:
     """The library's own text, and why it ended."""
     model, vocab, _ = load_model(folder, "gates")
-    given = {name: value for name, value in row.items() if name in Sampling._fields and value is not None}
+    given = {
+        name: value for name, value in row.items() if name in Sampling._fields and value is not None
+    }
     sampling = Sampling(**{**given, "stop": tuple(given.get("stop", ()))})
     (found,) = Sampler(model, vocab).generate([Request(row["prompt"], sampling)])
     return {"text": found.text, "reason": found.reason}
@@ -68,7 +79,10 @@ def expected(folder: Path, row: dict[str, Any]) -> dict[str, str]:
 def environment(**more: str) -> dict[str, str]:
     """That of a user who forbids pickles, and has the project on no path."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    kept |= {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    kept |= {
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    }
     return kept | {"PYTHONDONTWRITEBYTECODE": "1", **more}
 
 
@@ -82,14 +96,25 @@ def log(uri: str, folder: Path, artifacts: str | None) -> None:
 
 def needless() -> list[str]:
     """Modules of no package that the model's `requirements.txt` names, or that these need."""
-    names, needed = [line.partition("==")[0] for line in requirements()], {"charlstm"}  # which the model brings
+    names, needed = (
+        [line.partition("==")[0] for line in requirements()],
+        {"charlstm"},
+    )  # which the model brings
     while names:
         name = normal(names.pop())
         if name not in needed:
             needed.add(name)
             with suppress(PackageNotFoundError):  # of another system, or of an extra
-                names += [re.split(r"[^\w.-]", one)[0] for one in requires(name) or [] if "extra ==" not in one]
-    found = [name for name, packages in packages_distributions().items() if needed.isdisjoint(map(normal, packages))]
+                names += [
+                    re.split(r"[^\w.-]", one)[0]
+                    for one in requires(name) or []
+                    if "extra ==" not in one
+                ]
+    found = [
+        name
+        for name, packages in packages_distributions().items()
+        if needed.isdisjoint(map(normal, packages))
+    ]
     assert {"dvc", "pooch", "typer"} <= set(found)
     return [*found, "pipeline", "benchmarks"]
 
@@ -111,7 +136,9 @@ def test_a_fresh_process_loads_the_champion_without_pickles_our_project_and_pack
     stopped = {**ROW, "stop": ["zzz", whole[20:23]]}
     arguments = [uri, *map(json.dumps, ([ROW, stopped], list(BAD_ROWS.values()), needless()))]
     command = [sys.executable, "-I", "-c", LOAD_AND_ASK, *arguments]
-    done = subprocess.run(command, cwd=tmp_path / "empty", env=environment(), capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=tmp_path / "empty", env=environment(), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["code"].startswith(str(tmp_path / "artifacts"))
@@ -176,17 +203,34 @@ def test_the_champion_is_served_and_refuses_bad_requests_with_one_line(
     """Logged to a real `mlflow server`, which stores the artifacts; served by a real `mlflow models serve`."""
     folder, uri = trained / "artifacts/model", f"sqlite:///{shutil.copy(blank_store, tmp_path)}"
     store = ["--backend-store-uri", uri, "--artifacts-destination", f"{tmp_path}/files"]
-    serve = ["models", "serve", "--model-uri", "models:/charlstm@champion", "--env-manager", "local"]
+    serve = [
+        "models",
+        "serve",
+        "--model-uri",
+        "models:/charlstm@champion",
+        "--env-manager",
+        "local",
+    ]
     with server(tmp_path, "health", "server", *store) as tracking:
         log(tracking, folder, None)
         with server(tmp_path, "ping", *serve, MLFLOW_TRACKING_URI=tracking) as url:
             assert ask(url, {"inputs": [ROW]}) == (200, {"predictions": [expected(folder, ROW)]})
             answers = {line: ask(url, {"inputs": [row]}) for line, row in BAD_ROWS.items()}
-            malformed: list[object] = [{"inputs": ROW}, {"inputs": ["a"]}, ROW, {"instances": [ROW]}, []]
+            malformed: list[object] = [
+                {"inputs": ROW},
+                {"inputs": ["a"]},
+                ROW,
+                {"instances": [ROW]},
+                [],
+            ]
             others = [ask(url, content) for content in malformed]
     assert len(answers) >= 4
     for line, (status, answer) in answers.items():
         assert (status, answer["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
         assert line in answer["message"]
     assert [status for status, _ in others] == [400] * len(others)
-    assert not [one for _, one in [*answers.values(), *others] if "stack_trace" in one or "Traceback" in str(one)]
+    assert not [
+        one
+        for _, one in [*answers.values(), *others]
+        if "stack_trace" in one or "Traceback" in str(one)
+    ]

@@ -11,9 +11,18 @@ LOSSES = {
 
 
 def test_what_decides_comes_first_and_fits_on_a_screen() -> None:
-    metrics = [{**LOSSES, "train/num_parameters": 5.0, "train/seconds": 9.0, "train/chars_seen": 3.0}, LOSSES]
+    metrics = [
+        {**LOSSES, "train/num_parameters": 5.0, "train/seconds": 9.0, "train/chars_seen": 3.0},
+        LOSSES,
+    ]
     params = [
-        {"train.epochs": "2", "download.name": name, "sample.seeds": name, "model.x": name, "train.seed": "1"}
+        {
+            "train.epochs": "2",
+            "download.name": name,
+            "sample.seeds": name,
+            "model.x": name,
+            "train.seed": "1",
+        }
         for name in "ab"
     ]
     state = view_state(metrics, params)
@@ -22,7 +31,10 @@ def test_what_decides_comes_first_and_fits_on_a_screen() -> None:
     assert state["selectedColumns"] == [*losses, "tags.`recipe`", *cost, "params.`model.x`"]
     assert state["columnOrder"] == ["attributes.`Run Name`", *state["selectedColumns"]]
     assert (state["orderByKey"], state["orderByAsc"]) == (losses[0], True)  # the best first
-    assert set(state["columnWidths"]) == set(state["columnOrder"]) and sum(state["columnWidths"].values()) < 1_400
+    assert (
+        set(state["columnWidths"]) == set(state["columnOrder"])
+        and sum(state["columnWidths"].values()) < 1_400
+    )
     axis = {"xAxisKey": "metric", "selectedXAxisMetricKey": "train/chars_seen", "lineSmoothness": 0}
     assert state["globalLineChartConfig"] == axis
 
@@ -40,10 +52,15 @@ def test_curves_of_losses_are_opened_and_the_machine_comes_last() -> None:
 def test_a_parameter_that_only_some_runs_have_differs() -> None:
     assert view_state([{}, {}], [{"a": "1"}, {}])["selectedColumns"][-1] == "params.`a`"
     many = [{f"p{index}": str(run) for index in range(99)} for run in range(2)]
-    assert len([name for name in view_state([{}, {}], many)["selectedColumns"] if ".`p" in name]) == 8
+    assert (
+        len([name for name in view_state([{}, {}], many)["selectedColumns"] if ".`p" in name]) == 8
+    )
 
 
 def test_the_address_is_that_of_the_right_view() -> None:
     address = "http://host/mlflow/#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=charlstm"
     assert page("http://host/mlflow/", "7", is_shared=True) == address
-    assert page("http://host", "7", is_shared=False) == "http://host/#/experiments/7/runs?workflowType=machine_learning"
+    assert (
+        page("http://host", "7", is_shared=False)
+        == "http://host/#/experiments/7/runs?workflowType=machine_learning"
+    )

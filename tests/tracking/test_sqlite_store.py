@@ -5,15 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from commands import Run
 from sqlalchemy.engine import make_url
-from stages import run_here
-from stores import of_model, send
 
-from charlstm.files.urls import sqlite_file, sqlite_uri
+from charlstm.files.sqlite_uri import sqlite_file, sqlite_uri
 from charlstm.tracking.client import Reader
 from pipeline.commands.doctor import check_tracker, findings
 from pipeline.run.project import store
+from tests.support.commands import Run
+from tests.support.stages import run_here
+from tests.support.stores import of_model, send
 
 PRINTABLE = "".join(chr(code) for code in range(32, 127) if chr(code) != "/") + "é漢😀"
 
@@ -22,15 +22,21 @@ def test_each_character_leads_to_its_own_file() -> None:
     files = [Path(f"/checkout/a{one}41b/mlflow.db") for one in [*PRINTABLE, "\n", "\t", PRINTABLE]]
     assert len({sqlite_uri(file) for file in files}) == len(files) > 95
     for file in files:
-        assert make_url(sqlite_uri(file)).database == str(file) == str(sqlite_file(sqlite_uri(file)))
+        assert (
+            make_url(sqlite_uri(file)).database == str(file) == str(sqlite_file(sqlite_uri(file)))
+        )
 
 
 def test_a_plain_path_is_as_it_was() -> None:
-    assert sqlite_uri(Path("/home/me/my project/mlflow.db")) == "sqlite:////home/me/my project/mlflow.db"
+    assert (
+        sqlite_uri(Path("/home/me/my project/mlflow.db"))
+        == "sqlite:////home/me/my project/mlflow.db"
+    )
     assert sqlite_file("sqlite:///mlflow.db?timeout=5") == Path("mlflow.db")
-    assert [sqlite_file(uri) for uri in ("http://x/y", "sqlite:///:memory:", "sqlite://", "postgresql:///x")] == [
-        None
-    ] * 4
+    assert [
+        sqlite_file(uri)
+        for uri in ("http://x/y", "sqlite:///:memory:", "sqlite://", "postgresql:///x")
+    ] == [None] * 4
 
 
 def test_a_checkout_of_that_name_has_its_runs_and_its_neighbour_none(
@@ -55,14 +61,18 @@ def test_a_relative_database_is_the_project_s_also_in_a_copy_of_it(
     """DVC trains queued experiments in a temporary folder, which is gone afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
-    for address, file in (("sqlite:///mlflow.db", "project/mlflow.db"), (f"sqlite:///{tmp_path}/its.db", "its.db")):
+    for address, file in (
+        ("sqlite:///mlflow.db", "project/mlflow.db"),
+        (f"sqlite:///{tmp_path}/its.db", "its.db"),
+    ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         assert store().uri == f"sqlite:///{tmp_path}/{file}"
         assert store().artifact_root == (tmp_path / file).with_name("mlartifacts").as_uri()
 
 
 @pytest.mark.parametrize(
-    ("address", "is_here"), [("postgresql+psycopg2://me@host/runs", True), ("http://127.0.0.1:5000", False)]
+    ("address", "is_here"),
+    [("postgresql+psycopg2://me@host/runs", True), ("http://127.0.0.1:5000", False)],
 )
 def test_artifacts_beside_no_file_are_the_project_s_or_the_server_s(
     address: str, is_here: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -74,14 +84,25 @@ def test_artifacts_beside_no_file_are_the_project_s_or_the_server_s(
 
 @pytest.mark.parametrize(
     "address",
-    ["http://[::1", "http://:5000", "https://", "http://host:port", "http://h:99999", "http://me:hunter2@h:x"],
+    [
+        "http://[::1",
+        "http://:5000",
+        "https://",
+        "http://host:port",
+        "http://h:99999",
+        "http://me:hunter2@h:x",
+    ],
 )
-def test_an_address_that_is_none_is_one_line(address: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_is_none_is_one_line(
+    address: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     for words in (["sync"], ["ui"], ["info", "models:/charlstm@champion"]):
         code, _, errors = run(*words)
         assert code == 2 and errors.count("\n") == 1 and "hunter2" not in errors
-        assert errors.startswith("ERROR: MLFLOW_TRACKING_URI: expected an address like http://127.0.0.1:5000 or ")
+        assert errors.startswith(
+            "ERROR: MLFLOW_TRACKING_URI: expected an address like http://127.0.0.1:5000 or "
+        )
     (line,) = findings(check_tracker)
     assert line.startswith("ERROR: MLFLOW_TRACKING_URI: expected an address")
 

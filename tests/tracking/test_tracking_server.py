@@ -9,18 +9,20 @@ from typing import Any
 import pandas as pd
 import pytest
 import requests
-from servers import DATABASE_PASSWORD, mlflow_server, postgres, postgres_programs
-from stages import run_stages
 
 from charlstm.files.checksums import sha256
 from charlstm.model.shape import WEIGHTS
+from tests.support.servers import DATABASE_PASSWORD, mlflow_server, postgres, postgres_programs
+from tests.support.stages import run_stages
 
 PROGRAMS = postgres_programs()
 USER, PASSWORD, ADMIN_PASSWORD = "trainer", "hunter2-hunter2", "only-for-the-admin"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(PROGRAMS is None, reason="needs PostgreSQL, e.g. `apt-get install postgresql`"),
+    pytest.mark.skipif(
+        PROGRAMS is None, reason="needs PostgreSQL, e.g. `apt-get install postgresql`"
+    ),
 ]
 
 
@@ -46,8 +48,16 @@ def server(artifacts: Path) -> Iterator[str]:
             "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN_PASSWORD,
             "MLFLOW_FLASK_SERVER_SECRET_KEY": "anything",
         }
-        options = ["--app-name", "basic-auth", "--serve-artifacts", "--artifacts-destination", str(artifacts)]
-        with mlflow_server(f"{databases}/runs", artifacts.parent / "server.log", *options, env=env) as url:
+        options = [
+            "--app-name",
+            "basic-auth",
+            "--serve-artifacts",
+            "--artifacts-destination",
+            str(artifacts),
+        ]
+        with mlflow_server(
+            f"{databases}/runs", artifacts.parent / "server.log", *options, env=env
+        ) as url:
             as_admin(url, "2.0/mlflow/users/create", {"username": USER, "password": PASSWORD})
             yield url
 
@@ -69,16 +79,21 @@ def only_run(server: str) -> tuple[Any, Any]:
 def assert_all_points(project: Path, client: Any, run: Any) -> None:  # noqa: ANN401  # MLflow has no annotations
     """Each column of the tables is the whole history of a metric."""
     histories = [
-        [(one.step, one.value) for one in client.get_metric_history(run.info.run_id, name)] for name in run.data.metrics
+        [(one.step, one.value) for one in client.get_metric_history(run.info.run_id, name)]
+        for name in run.data.metrics
     ]
-    steps, epochs = (pd.read_csv(project / f"artifacts/train/{name}.csv") for name in ("steps", "history"))
+    steps, epochs = (
+        pd.read_csv(project / f"artifacts/train/{name}.csv") for name in ("steps", "history")
+    )
     assert len(steps) > 10
     for frame, columns in (
         (steps, ["train_nats_per_char", "gradient_norm"]),
         (epochs, ["train_nats_per_char", "val_nats_per_char"]),
     ):
         for column in columns:
-            assert sorted(zip(frame["step"], frame[column], strict=True)) in map(sorted, histories), column
+            assert sorted(zip(frame["step"], frame[column], strict=True)) in map(
+                sorted, histories
+            ), column
 
 
 def test_the_whole_pipeline_ends_up_in_one_run(
@@ -89,7 +104,11 @@ def test_the_whole_pipeline_ends_up_in_one_run(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    project = Path(shutil.copytree(encoded, artifacts.parent / "project", ignore=shutil.ignore_patterns("mlflow.db")))
+    project = Path(
+        shutil.copytree(
+            encoded, artifacts.parent / "project", ignore=shutil.ignore_patterns("mlflow.db")
+        )
+    )
     for name, value in {"URI": server, "USERNAME": USER, "PASSWORD": PASSWORD}.items():
         monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
     with caplog.at_level(logging.WARNING):

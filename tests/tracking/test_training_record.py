@@ -6,7 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from stores import EPOCHS, STEPS, history, of_model
 
 from charlstm.errors import Interrupted
 from charlstm.files.lock import exclusive
@@ -19,6 +18,7 @@ from charlstm.tracking.sync import publish_all
 from charlstm.tracking.training_files import METRICS, ORIGIN, PUBLISHED, read_rows, read_training
 from charlstm.tracking.training_record import TrainingRecord
 from charlstm.training.progress import Plan, Progress
+from tests.support.stores import EPOCHS, STEPS, history, of_model
 
 PLAN = Plan(
     num_epochs=1, num_steps=10, chars_per_epoch=640, num_parameters=7, num_processes=1,
@@ -29,7 +29,11 @@ MODEL = CharLSTM(ModelShape(3, 0, 2, 1), "gates")
 
 @pytest.fixture
 def store(tmp_path: Path, blank_store: Path) -> Store:
-    return Store(f"sqlite:///{shutil.copy(blank_store, tmp_path)}", "tests", (tmp_path / "artifacts").as_uri())
+    return Store(
+        f"sqlite:///{shutil.copy(blank_store, tmp_path)}",
+        "tests",
+        (tmp_path / "artifacts").as_uri(),
+    )
 
 
 @pytest.fixture
@@ -37,7 +41,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "state/0123456789abcdef"
 
 
-def record(folder: Path, progress: Progress, num_steps: int, training_id: str = "one") -> TrainingRecord:
+def record(
+    folder: Path, progress: Progress, num_steps: int, training_id: str = "one"
+) -> TrainingRecord:
     """One start of a training, from a checkpoint to a step; the tenth ends the epoch."""
     folder.mkdir(parents=True, exist_ok=True)
     written = TrainingRecord(folder, training_id, {"train.seed": 7}, {"name": "odd: \udcff"})
@@ -66,10 +72,22 @@ def test_a_training_is_a_whole_run_of_its_files(store: Store, folder: Path, lear
     assert publish_all(store, folder.parent) == [""]
     assert publish_all(store, folder.parent) == [] and (folder / PUBLISHED).exists()
     status, tags, metrics = run_of(store)
-    assert (status, tags["later"], tags["device"], tags["name"]) == ("FINISHED", "yes", "cpu", "odd: ?")
-    assert (metrics["train/speed"], metrics["train/chars_seen"], metrics["loss/validation"]) == (320, 640, 1.9)
+    assert (status, tags["later"], tags["device"], tags["name"]) == (
+        "FINISHED",
+        "yes",
+        "cpu",
+        "odd: ?",
+    )
+    assert (metrics["train/speed"], metrics["train/chars_seen"], metrics["loss/validation"]) == (
+        320,
+        640,
+        1.9,
+    )
     (found,) = Reader(store).by_tag(TRAINING_TAG, "one")
-    assert Reader(store).text(found, "texts/epoch-001.txt") == "=== prompt 'a'\nab\n\n=== prompt 'c'\ncd\n"
+    assert (
+        Reader(store).text(found, "texts/epoch-001.txt")
+        == "=== prompt 'a'\nab\n\n=== prompt 'c'\ncd\n"
+    )
 
 
 def test_rows_are_read_from_the_end_and_a_torn_one_is_none(folder: Path) -> None:
@@ -103,7 +121,9 @@ def test_a_checkpoint_of_another_machine_brings_the_rows_that_are_not_here(folde
     [(Interrupted("after step 3"), "KILLED", "after step 3"), (KeyboardInterrupt(), "KILLED", "interrupted"),
      (ValueError("wrong"), "FAILED", "ValueError: wrong")],
 )  # fmt: skip
-def test_an_ending_says_why(store: Store, folder: Path, error: BaseException, status: str, reason: str) -> None:
+def test_an_ending_says_why(
+    store: Store, folder: Path, error: BaseException, status: str, reason: str
+) -> None:
     with suppress(type(error)), record(folder, Progress(), 3):
         raise error
     assert publish_all(store, folder.parent) == [""]
@@ -111,7 +131,9 @@ def test_an_ending_says_why(store: Store, folder: Path, error: BaseException, st
     assert (found, tags["ended"]) == (status, reason)
 
 
-def test_a_run_whose_process_is_gone_is_killed_by_whoever_sees_it(store: Store, folder: Path) -> None:
+def test_a_run_whose_process_is_gone_is_killed_by_whoever_sees_it(
+    store: Store, folder: Path
+) -> None:
     record(folder, Progress(), 3)
     with exclusive(folder, "a training"):
         assert publish_all(store, folder.parent) == []  # it sends by itself
@@ -137,7 +159,10 @@ def test_a_dead_server_costs_nothing_and_holds_back_the_outputs(store: Store, fo
     assert publish_all(nobody, folder.parent, of_model("m0del")) == [refused, refused]
     assert not (folder / PUBLISHED).exists()
     assert publish_all(store, folder.parent, of_model("m0del")) == ["", ""]
-    assert len(history(store, connect(store).get_run(Reader(store).all()[0].run_id), "loss/training")) == 10
+    assert (
+        len(history(store, connect(store).get_run(Reader(store).all()[0].run_id), "loss/training"))
+        == 10
+    )
 
 
 def test_a_damaged_file_is_named_and_holds_up_nothing(

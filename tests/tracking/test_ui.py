@@ -14,19 +14,34 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
-from servers import mlflow_server
-from stores import of_model, open_store, send
 
 from charlstm.tracking.client import Store
 from charlstm.tracking.publish import TABLES_TAG
 from charlstm.tracking.shared_view import page, share_view
 from pipeline.lineage.provenance import RunSummary, page_tags
 from pipeline.recipes import Recipe
+from tests.support.servers import mlflow_server
+from tests.support.stores import of_model, open_store, send
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-OPTIONS += ["--disable-background-networking", "--disable-component-update", "--window-size=2400,1600"]
-HOSTILE = "<script>document.title='bad'</script> ``` \u202e\u2028 | </pre><img src=x onerror=alert(1)>"
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+OPTIONS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+]
+OPTIONS += [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--window-size=2400,1600",
+]
+HOSTILE = (
+    "<script>document.title='bad'</script> ``` \u202e\u2028 | </pre><img src=x onerror=alert(1)>"
+)
 REVIEW = "<!doctype html><title>Review</title><script>document.documentElement.style.background = '#ff00ff'</script>"
 
 pytestmark = [
@@ -77,14 +92,23 @@ def by_hand(store: Store, folder: Path) -> tuple[str, str]:
     """Two runs in an experiment of their own, with all that a run may have; the experiment's id and the first run's."""
     (folder / "review.html").write_text(REVIEW)
     for seed in (1, 2):
-        texts = [(f"ROMEO: · temperature 0.8 · seed {one}", f"text {one} of run {seed}: {HOSTILE}") for one in (1, 2)]
+        texts = [
+            (f"ROMEO: · temperature 0.8 · seed {one}", f"text {one} of run {seed}: {HOSTILE}")
+            for one in (1, 2)
+        ]
         shown = {TABLES_TAG: json.dumps([{"path": "samples/table.json", "type": "table"}])}
         state = replace(
             of_model(f"m0del{seed}"),
             params={"train.seed": seed},
             tags={**page_tags(summary(seed)), **shown},
-            measured={f"{protocol}/nats_per_char": loss for protocol, loss in losses_of(seed).items()},
-            texts={"samples/table.json": pd.DataFrame(texts, columns=["sample", "output"]).to_json(orient="split")},
+            measured={
+                f"{protocol}/nats_per_char": loss for protocol, loss in losses_of(seed).items()
+            },
+            texts={
+                "samples/table.json": pd.DataFrame(texts, columns=["sample", "output"]).to_json(
+                    orient="split"
+                )
+            },
             files={"review/review.html": folder / "review.html"},
         )
         send(store, state)
@@ -97,9 +121,18 @@ def by_hand(store: Store, folder: Path) -> tuple[str, str]:
 def open_page(url: str, folder: Path, budget_ms: int) -> str:
     """The page's DOM after its scripts have run; a screenshot is left in `folder`."""
     assert CHROMIUM is not None
-    common = [CHROMIUM, *OPTIONS, f"--user-data-dir={folder / 'profile'}", f"--virtual-time-budget={budget_ms}"]
-    dom = subprocess.run([*common, "--dump-dom", url], capture_output=True, text=True, timeout=180).stdout
-    subprocess.run([*common, f"--screenshot={folder / 'page.png'}", url], capture_output=True, timeout=180)
+    common = [
+        CHROMIUM,
+        *OPTIONS,
+        f"--user-data-dir={folder / 'profile'}",
+        f"--virtual-time-budget={budget_ms}",
+    ]
+    dom = subprocess.run(
+        [*common, "--dump-dom", url], capture_output=True, text=True, timeout=180
+    ).stdout
+    subprocess.run(
+        [*common, f"--screenshot={folder / 'page.png'}", url], capture_output=True, timeout=180
+    )
     return dom
 
 
@@ -121,7 +154,9 @@ def test_the_table_shows_names_and_losses(site: Site, tmp_path: Path) -> None:
         "stateful/nats_per_char",
         "train.seed",
     ]
-    dom = assert_page_shows(page(site.url, site.experiment, is_shared=True), [*texts, "Model training"], tmp_path)
+    dom = assert_page_shows(
+        page(site.url, site.experiment, is_shared=True), [*texts, "Model training"], tmp_path
+    )
     assert "Evaluation runs" not in dom  # which is in the view for language models
 
 
@@ -141,7 +176,9 @@ def test_two_runs_side_by_side_without_a_click(site: Site, tmp_path: Path) -> No
         "ROMEO: · temperature 0.8 · seed 2",
     ]
     dom = assert_page_shows(
-        f"{page(site.url, site.experiment, is_shared=True)}&compareRunsMode=ARTIFACT", texts, tmp_path
+        f"{page(site.url, site.experiment, is_shared=True)}&compareRunsMode=ARTIFACT",
+        texts,
+        tmp_path,
     )
     assert "&lt;script&gt;document.title" in dom and "<img src=x" not in dom
 
@@ -155,7 +192,9 @@ def test_an_html_artifact_opens_in_place_with_its_scripts(site: Site, tmp_path: 
     assert is_magenta.mean() > 0.1
 
 
-def test_the_generated_texts_and_the_loss_curve_of_a_trained_run(site: Site, tmp_path: Path) -> None:
+def test_the_generated_texts_and_the_loss_curve_of_a_trained_run(
+    site: Site, tmp_path: Path
+) -> None:
     artifacts = f"{site.url}/#/experiments/1/runs/{site.trained_run}/artifacts"
     texts = ["epoch-001.txt", "evaluate", "samples", "=== prompt"]
     assert_page_shows(f"{artifacts}/texts/epoch-001.txt", texts, tmp_path)

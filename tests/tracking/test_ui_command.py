@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from servers import free_port
 
-from benchmarks.projects import PYTHON
 from pipeline import cli
+from tests.support.projects import PYTHON
+from tests.support.servers import free_port
 
 VIEW = "#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=charlstm"
 
@@ -58,7 +58,12 @@ def test_it_serves_until_ctrl_c(trained: Path, tmp_path: Path) -> None:
     command = [*PYTHON, "pipeline.cli", "ui", "--port", str(port)]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     shown = subprocess.Popen(
-        command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=project,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert shown.stdout is not None
     assert shown.stdout.readline() == f"charlstm/shakespear: http://127.0.0.1:{port}/{VIEW}\n"
@@ -66,7 +71,9 @@ def test_it_serves_until_ctrl_c(trained: Path, tmp_path: Path) -> None:
     servers = psutil.Process(shown.pid).children(recursive=True)
     assert servers
     elsewhere = {**environment, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
-    other = subprocess.run([*command[:-2]], cwd=project, env=elsewhere, capture_output=True, text=True)
+    other = subprocess.run(
+        [*command[:-2]], cwd=project, env=elsewhere, capture_output=True, text=True
+    )
     assert (other.returncode, other.stdout, other.stderr) == (
         0,
         f"charlstm/shakespear: http://127.0.0.1:{port}/{VIEW}\n",

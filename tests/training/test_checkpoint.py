@@ -14,7 +14,10 @@ from charlstm.training.step_boundary import MAX_STEPS_BETWEEN_AGREEMENTS, steps_
 
 
 def state(step: int) -> Checkpoint:
-    return Checkpoint({"weight": torch.arange(6.0).view(2, 3).t() + step, "count": torch.tensor(step)}, {"step": step})
+    return Checkpoint(
+        {"weight": torch.arange(6.0).view(2, 3).t() + step, "count": torch.tensor(step)},
+        {"step": step},
+    )
 
 
 @pytest.fixture
@@ -31,7 +34,10 @@ def test_what_was_saved_comes_back_and_two_are_kept(folder: CheckpointFolder) ->
     assert found is not None and found.metadata == {"step": 1000}
     assert torch.equal(found.tensors["weight"], state(1000).tensors["weight"])
     assert found.tensors["count"].shape == ()
-    assert sorted(path.name for path in folder.folder.iterdir()) == ["step-000000020", "step-000001000"]
+    assert sorted(path.name for path in folder.folder.iterdir()) == [
+        "step-000000020",
+        "step-000001000",
+    ]
 
 
 def test_a_damaged_one_is_reported_and_the_one_before_is_used(
@@ -48,7 +54,9 @@ def test_a_damaged_one_is_reported_and_the_one_before_is_used(
     assert "no whole checkpoint" in caplog.text
 
 
-def test_one_that_cannot_be_read_now_stays(folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_cannot_be_read_now_stays(
+    folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As on a network disk that is away for a moment: what is whole must not be taken for damaged."""
 
     read = Path.open
@@ -61,7 +69,8 @@ def test_one_that_cannot_be_read_now_stays(folder: CheckpointFolder, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", fail)
         with pytest.raises(
-            CharlstmError, match=r"step-000001000 cannot be read \(Stale file handle\), but may be whole"
+            CharlstmError,
+            match=r"step-000001000 cannot be read \(Stale file handle\), but may be whole",
         ):
             folder.newest()
     found = folder.newest()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from stages import run_stage, run_stages
 
-from benchmarks.projects import torchrun, write_params
+from tests.support.projects import torchrun, write_params
+from tests.support.stages import run_stage, run_stages
 
 
 def step_losses(project: Path) -> list[float]:
@@ -39,12 +39,18 @@ def test_two_processes_have_the_losses_of_one(encoded: Path, tmp_path: Path) -> 
     assert len(step_losses(one)) >= 50
     assert step_losses(two) == pytest.approx(step_losses(one), rel=1e-9)
     vals = [
-        pd.read_csv(project / "artifacts/train/history.csv")["val_nats_per_char"].iloc[-1] for project in (one, two)
+        pd.read_csv(project / "artifacts/train/history.csv")["val_nats_per_char"].iloc[-1]
+        for project in (one, two)
     ]
     assert math.isclose(*vals, abs_tol=0.003)
-    written = [sorted(str(file.relative_to(p)) for file in (p / "artifacts").rglob("*")) for p in (one, two)]
+    written = [
+        sorted(str(file.relative_to(p)) for file in (p / "artifacts").rglob("*"))
+        for p in (one, two)
+    ]
     assert written[0] == written[1]
     with closing(sqlite3.connect(two / "mlflow.db")) as store:
-        assert store.execute("select count(*), min(status) from runs").fetchall() == [(1, "FINISHED")]
+        assert store.execute("select count(*), min(status) from runs").fetchall() == [
+            (1, "FINISHED")
+        ]
         tags = dict(store.execute("select key, value from tags").fetchall())
     assert tags["hardware.processes"] == "2"

@@ -11,12 +11,14 @@ from accelerate.state import AcceleratorState
 from charlstm.errors import CharlstmError, Interrupted
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
+from charlstm.model.initial_model import load_initial
 from charlstm.model.initialization import initial_weights
-from charlstm.model.model_folder import load_initial, load_model, save_model
+from charlstm.model.model_folder import load_model, save_model
 from charlstm.model.shape import ModelShape, gate_weight_names
 from charlstm.params import Params
+from charlstm.text.byte_vocabulary import ByteVocab
 from charlstm.text.encoded import EncodedText
-from charlstm.text.vocabulary import ByteVocab, Vocab
+from charlstm.text.vocabulary import Vocab
 from charlstm.training.checkpoint_folder import CheckpointFolder
 from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes
@@ -65,13 +67,20 @@ def test_a_model_of_another_alphabet_computes_the_same_of_the_characters_that_bo
         assert torch.equal(begun["embedding.weight"][of_new], mine["embedding.weight"][of_new])
     else:
         for name in gate_weight_names("from_input.weight"):
-            assert torch.equal(begun[f"layers.0.{name}"][:, of_new], mine[f"layers.0.{name}"][:, of_new])
+            assert torch.equal(
+                begun[f"layers.0.{name}"][:, of_new], mine[f"layers.0.{name}"][:, of_new]
+            )
 
 
 def test_a_model_of_other_sizes_or_of_another_unit_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "model", SHAPE, "abcd")
-    with pytest.raises(CharlstmError, match=r"set model.num_layers 2 \(not 1\), model.feed_forward_size 3 \(not 0\)"):
-        load_initial(tmp_path / "model", Vocab("abcd"), SHAPE._replace(num_layers=1, feed_forward_size=0))
+    with pytest.raises(
+        CharlstmError,
+        match=r"set model.num_layers 2 \(not 1\), model.feed_forward_size 3 \(not 0\)",
+    ):
+        load_initial(
+            tmp_path / "model", Vocab("abcd"), SHAPE._replace(num_layers=1, feed_forward_size=0)
+        )
     with pytest.raises(CharlstmError, match="set encode.unit to character"):
         load_initial(tmp_path / "model", ByteVocab(), SHAPE._replace(vocab_size=256))
 
@@ -80,14 +89,18 @@ Train = Callable[..., Result]
 
 
 @pytest.fixture
-def train(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str, learned: Path) -> Train:
+def train(
+    tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str, learned: Path
+) -> Train:
     def run(*, begins: bool, stop_after: int = 10**9, state: str = "state") -> Result:
         AcceleratorState._reset_state(reset_partial_state=True)
         loaded = params(tmp_path, SIZES)
         vocab = Vocab.of(text[:3500])
         shape = ModelShape(len(vocab), 16, 64, 1, 32)
         initial = load_initial(learned, vocab, shape) if begins else None
-        known, held_out = (EncodedText(vocab.encode(part)) for part in (text[:3000], text[3000:3500]))
+        known, held_out = (
+            EncodedText(vocab.encode(part)) for part in (text[:3000], text[3000:3500])
+        )
         data = Data(known, held_out, vocab, initial=initial)
         questions = iter(range(10**9))
         return fit(

@@ -13,12 +13,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from servers import free_port
-from stages import SHORT
 
-from benchmarks.projects import PYTHON, ROOT, write_params
+from tests.support.projects import PYTHON, ROOT, write_params
+from tests.support.servers import free_port
+from tests.support.stages import SHORT
 
-FAULTY = str(ROOT / "tests/faulty.py")
+FAULTY = str(ROOT / "tests/support/faulty.py")
 DIES_FIRST = """
 import os
 from pipeline import train
@@ -70,13 +70,27 @@ def project(encoded: Path, tmp_path: Path) -> Path:
     return shutil.copytree(encoded, tmp_path / "project")
 
 
-def train_together(project: Path, commands: Sequence[Sequence[str]], **env: str) -> list[tuple[int, str]]:
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+def train_together(
+    project: Path, commands: Sequence[Sequence[str]], **env: str
+) -> list[tuple[int, str]]:
+    shared = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "OMP_NUM_THREADS": "1",
+    }
     processes = [
         subprocess.Popen(
             command,
             cwd=project,
-            env={**os.environ, **shared, **env, "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"},
+            env={
+                **os.environ,
+                **shared,
+                **env,
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "LOCAL_WORLD_SIZE": "2",
+            },
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -91,14 +105,18 @@ def test_a_process_that_is_lost_before_training_starts_is_an_interruption(projec
     (code, said), second = train_together(project, commands, CHARLSTM_TIMEOUT_SECONDS="20")
     assert (code, second[0]) == (75, 1), said
     (line,) = [line for line in said.splitlines() if line.startswith("ERROR: ")]
-    assert line.startswith("ERROR: interrupted: the same command resumes from the last checkpoint (lost contact with ")
+    assert line.startswith(
+        "ERROR: interrupted: the same command resumes from the last checkpoint (lost contact with "
+    )
     assert "Traceback" not in said
 
 
 def test_a_process_that_fails_ends_both_and_the_run_has_its_reason(project: Path) -> None:
     """It leaves while the other one is in a collective call."""
     write_params(project, SHORT)
-    ended = train_together(project, [[sys.executable, FAULTY, "1", "40"]] * 2, FAULT="in the middle of a step")
+    ended = train_together(
+        project, [[sys.executable, FAULTY, "1", "40"]] * 2, FAULT="in the middle of a step"
+    )
     assert [code for code, _ in ended] == [2, 2], ended
     assert "in the middle of a step" in ended[0][1]
     with closing(sqlite3.connect(project / "mlflow.db")) as store:

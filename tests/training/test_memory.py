@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.projects import write_params
 from charlstm.training.processes import is_out_of_memory
+from tests.support.projects import write_params
 
 OUT_OF_MEMORY = """
 import resource, sys
@@ -21,8 +21,12 @@ sys.exit(stage.run(train.run, []))
 
 
 def test_what_the_libraries_of_cuda_say_without_memory_is_known() -> None:
-    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
-    assert not is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"))
+    assert is_out_of_memory(
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    )
+    assert not is_out_of_memory(
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`")
+    )
 
 
 def test_a_step_that_gets_no_memory_is_one_line(encoded: Path, tmp_path: Path) -> None:
@@ -36,6 +40,8 @@ def test_a_step_that_gets_no_memory_is_one_line(encoded: Path, tmp_path: Path) -
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
-    assert line.startswith("ERROR: out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size")
+    assert line.startswith(
+        "ERROR: out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size"
+    )
     assert "Traceback" not in done.stderr
     assert not (project / "artifacts/model").exists()

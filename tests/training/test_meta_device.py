@@ -58,12 +58,17 @@ def on_meta(tmp_path: Path, params: Callable[[Path, Mapping[str, Any]], Params],
     def make(override: Mapping[str, Any]) -> Learner:
         loaded, vocab = params(tmp_path, {"train.context_len": 6, **override}), Vocab.of(text)
         processes = Processes(loaded.train.precision)
-        for state in (PartialState(), AcceleratorState()):  # the second copies the first whenever it is asked for
+        for state in (
+            PartialState(),
+            AcceleratorState(),
+        ):  # the second copies the first whenever it is asked for
             state.device = META
         assert processes.device == META
         ids = vocab.encode(text[:3000])
         separator = vocab.encode(" ") if "split.document_separator" in override else None
-        return Learner(EncodedText(ids, separator=separator), len(vocab), loaded.model, loaded.train, processes)
+        return Learner(
+            EncodedText(ids, separator=separator), len(vocab), loaded.model, loaded.train, processes
+        )
 
     return make
 
@@ -82,7 +87,12 @@ def take_steps(learner: Learner, num_steps: int = 2) -> None:
     [
         {},
         {"train.optimizer": "adamw", "model.embedding_size": 0, "train.ema_decay": 0.0},
-        DROPOUT | {"model.num_layers": 2, "train.dropout.style": "elementwise", "train.micro_batch_size": 3},
+        DROPOUT
+        | {
+            "model.num_layers": 2,
+            "train.dropout.style": "elementwise",
+            "train.micro_batch_size": 3,
+        },
         {"train.batching": "windows"},
         {"train.batching": "sliding_windows"},
         DROPOUT | {"split.document_separator": " ", "train.micro_batch_size": 2},
@@ -107,7 +117,9 @@ def test_a_step_neither_waits_for_the_device_nor_leaves_it(
 def test_such_faults_are_seen(fault: Callable[[Tensor, Tensor], object]) -> None:
     meta, cpu = torch.zeros((3, 3), device=META), torch.zeros((3, 3))
     with (
-        pytest.raises((RuntimeError, NotImplementedError, AssertionError), match="meta|nonzero|copy"),
+        pytest.raises(
+            (RuntimeError, NotImplementedError, AssertionError), match="meta|nonzero|copy"
+        ),
         NothingWaits(),  # type: ignore[no-untyped-call]
     ):
         fault(meta, cpu)

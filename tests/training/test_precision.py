@@ -7,13 +7,15 @@ import sys
 import pytest
 import torch
 
-from benchmarks.projects import ROOT
 from charlstm.training.precision import multiplies_bf16
 from charlstm.training.processes import Processes
 from pipeline.hardware import is_kept_on_cpu
+from tests.support.projects import ROOT
 
 
-def test_training_on_the_cpu_beside_a_gpu_does_not_ask_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_on_the_cpu_beside_a_gpu_does_not_ask_cuda(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """`accelerate launch --cpu` sets this variable."""
     asked: list[object] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -52,7 +54,9 @@ def test_a_processor_without_bf16_has_fp32_or_an_error_and_a_gpu_a_workspace_wit
     """`tests/whole/test_starts.py` trains on such a processor."""
     without = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
     command = [sys.executable, "-W", "error", "-c", ELSEWHERE]
-    done = subprocess.run(command, cwd=ROOT, env=without, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, cwd=ROOT, env=without, capture_output=True, text=True, timeout=120
+    )
     assert done.stdout.splitlines() == [
         "fp32: this processor multiplies no bf16",
         "train.precision is bf16, and this processor computes no LSTM in it: set auto or fp32",

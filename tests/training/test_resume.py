@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from learning import needs_bf16
 
 from charlstm.errors import Interrupted
 from charlstm.params import Params
@@ -16,6 +15,7 @@ from charlstm.text.vocabulary import Vocab
 from charlstm.training.checkpoint_folder import CheckpointFolder
 from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes
+from tests.support.learning import needs_bf16
 
 Train = Callable[..., Result]
 OVERRIDE = {
@@ -75,7 +75,12 @@ def assert_same(found: Result, expected: Result) -> None:
             "train.validation": "sliding",
             "model.embedding_size": 0,
         },
-        {"train.epochs": 20, "train.learning_rate": 0.05, "train.early_stopping_epochs": 1, "train.ema_decay": 0.0},
+        {
+            "train.epochs": 20,
+            "train.learning_rate": 0.05,
+            "train.early_stopping_epochs": 1,
+            "train.ema_decay": 0.0,
+        },
     ],
     ids=["streams", "bf16", "documents", "windows", "sliding windows", "early stopping"],
 )

@@ -12,7 +12,14 @@ from charlstm.optimization.muon import Muon
 from charlstm.optimization.sharding import shares
 
 NUM_STEPS = 3
-SIZES = ((48, 8), (48, 12), (12, 12), (20, 12), (12, 20), (8, 8))  # of parameters; the first two have four matrices
+SIZES = (
+    (48, 8),
+    (48, 12),
+    (12, 12),
+    (20, 12),
+    (12, 20),
+    (8, 8),
+)  # of parameters; the first two have four matrices
 NUM_ROWS = (12, 12, 12, 20, 12, 8)
 
 
@@ -42,7 +49,10 @@ def draw(seed: int, size: tuple[int, int]) -> Tensor:
 
 def trained(peer: OneOf, dtype: torch.dtype) -> list[Tensor]:
     weights = [torch.nn.Parameter(draw(0, size)) for size in SIZES]
-    groups = [{"params": [weight], "num_rows": rows} for weight, rows in zip(weights, NUM_ROWS, strict=True)]
+    groups = [
+        {"params": [weight], "num_rows": rows}
+        for weight, rows in zip(weights, NUM_ROWS, strict=True)
+    ]
     muon = Muon(groups, 0.1, momentum=0.9, weight_decay=0.1, dtype=dtype, peers=peer)
     for step in range(NUM_STEPS):
         for place, weight in enumerate(weights[:-1]):
@@ -68,18 +78,26 @@ def trained_together(world_size: int, dtype: torch.dtype) -> tuple[list[list[Ten
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("world_size", [2, 5, 16])
-def test_weights_have_the_same_bits_for_any_number_of_processes(world_size: int, dtype: torch.dtype) -> None:
+def test_weights_have_the_same_bits_for_any_number_of_processes(
+    world_size: int, dtype: torch.dtype
+) -> None:
     alone, nothing = trained_together(1, dtype)
     assert nothing.num_numbers == []
-    assert not torch.equal(alone[0][0], draw(0, SIZES[0])) and torch.equal(alone[0][-1], draw(0, SIZES[-1]))
+    assert not torch.equal(alone[0][0], draw(0, SIZES[0])) and torch.equal(
+        alone[0][-1], draw(0, SIZES[-1])
+    )
     everyones, together = trained_together(world_size, dtype)
     assert len(everyones) == world_size
     for weights in everyones:
         assert all(torch.equal(one, other) for one, other in zip(weights, alone[0], strict=True))
-    assert len(together.num_numbers) == NUM_STEPS * world_size and len(set(together.num_numbers)) == 1
+    assert (
+        len(together.num_numbers) == NUM_STEPS * world_size and len(set(together.num_numbers)) == 1
+    )
 
 
-@given(costs=st.lists(st.integers(1, 1000), min_size=1, max_size=40), num_processes=st.integers(1, 12))
+@given(
+    costs=st.lists(st.integers(1, 1000), min_size=1, max_size=40), num_processes=st.integers(1, 12)
+)
 def test_shares_are_nearly_equal(costs: list[int], num_processes: int) -> None:
     found = shares(costs, num_processes)
     assert sorted(piece for share in found for piece in share) == list(range(len(costs)))

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from learning import needs_bf16
 
 from charlstm.errors import TrainingError
 from charlstm.history import EpochRow, StepRow
@@ -19,16 +18,26 @@ from charlstm.text.vocabulary import Vocab
 from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes
 from charlstm.training.progress import Observer, Plan, Progress
+from tests.support.learning import needs_bf16
 
 Fit = Callable[..., Result]
-OFF = {"train.dropout.embedding": 0.0, "train.dropout.output": 0.0, "train.state_reset_probability": 0.0}
+OFF = {
+    "train.dropout.embedding": 0.0,
+    "train.dropout.output": 0.0,
+    "train.state_reset_probability": 0.0,
+}
 
 
 @pytest.fixture
 def run(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str) -> Fit:
-    def train(override: dict[str, Any], observers: Sequence[Observer] = (), num_val_chars: int = 500) -> Result:
+    def train(
+        override: dict[str, Any], observers: Sequence[Observer] = (), num_val_chars: int = 500
+    ) -> Result:
         loaded, vocab = params(tmp_path, override), Vocab.of(text)
-        known, held_out = (EncodedText(vocab.encode(part)) for part in (text[:3000], text[3000 : 3000 + num_val_chars]))
+        known, held_out = (
+            EncodedText(vocab.encode(part))
+            for part in (text[:3000], text[3000 : 3000 + num_val_chars])
+        )
         data = Data(known, held_out, vocab)
         return fit(data, loaded.model, loaded.train, Processes(loaded.train.precision), observers)
 
@@ -39,7 +48,9 @@ def losses(result: Result) -> list[float]:
     return [row.train_nats_per_char for row in result.steps]
 
 
-def test_memorizes_a_short_text(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str) -> None:
+def test_memorizes_a_short_text(
+    tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str
+) -> None:
     override = OFF | {
         "train.epochs": 100, "train.learning_rate": 0.02, "model.hidden_size": 64, "train.early_stopping_epochs": None,
         "train.ema_decay": 0.9, "train.validation_context_len": 200, "train.weight_decay": 0.0,
@@ -47,7 +58,13 @@ def test_memorizes_a_short_text(tmp_path: Path, params: Callable[[Path, dict[str
     loaded = params(tmp_path, override)
     vocab = Vocab.of(text[:300])
     ids = vocab.encode(text[:300])
-    result = fit(Data(EncodedText(ids), EncodedText(ids), vocab), loaded.model, loaded.train, Processes("fp32"), [])
+    result = fit(
+        Data(EncodedText(ids), EncodedText(ids), vocab),
+        loaded.model,
+        loaded.train,
+        Processes("fp32"),
+        [],
+    )
     assert losses(result)[0] > 3
     assert result.best.val_nats_per_char < 0.05
 
@@ -63,12 +80,25 @@ def test_two_runs_are_bit_identical(run: Fit, batching: str) -> None:
     assert losses(run(override | {"train.seed": 2})) != losses(first)
 
 
-@pytest.mark.parametrize(("precision", "num_steps", "tolerance"), [("fp64", 50, 1e-9), ("fp32", 20, 1e-5)])
-def test_gates_train_to_the_same_losses_as_fused(run: Fit, precision: str, num_steps: int, tolerance: float) -> None:
-    common = {"train.precision": precision, "model.num_layers": 2, "train.dropout.between_layers": 0.2}
-    common |= {"model.feed_forward_size": 10, "train.dropout.output": 0.2, "train.dropout.output_samples": 3}
+@pytest.mark.parametrize(
+    ("precision", "num_steps", "tolerance"), [("fp64", 50, 1e-9), ("fp32", 20, 1e-5)]
+)
+def test_gates_train_to_the_same_losses_as_fused(
+    run: Fit, precision: str, num_steps: int, tolerance: float
+) -> None:
+    common = {
+        "train.precision": precision,
+        "model.num_layers": 2,
+        "train.dropout.between_layers": 0.2,
+    }
+    common |= {
+        "model.feed_forward_size": 10,
+        "train.dropout.output": 0.2,
+        "train.dropout.output_samples": 3,
+    }
     fused, gates = (
-        losses(run(common | {"model.implementation": kind, "train.epochs": 2})) for kind in ("fused", "gates")
+        losses(run(common | {"model.implementation": kind, "train.epochs": 2}))
+        for kind in ("fused", "gates")
     )
     assert len(fused) >= num_steps
     assert gates[:num_steps] == pytest.approx(fused[:num_steps], rel=tolerance)
@@ -86,7 +116,9 @@ def test_validation_may_read_a_beginning(run: Fit, validation: str) -> None:
     assert val_losses(500, validation_chars=123) == val_losses(123) != whole
 
 
-def test_a_large_alphabet_trains_to_the_same_losses(run: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_alphabet_trains_to_the_same_losses(
+    run: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where its logits are too many for one piece. Micro-batches and copies of the output are in it, too."""
     override = {
         "train.precision": "fp64", "train.micro_batch_size": 3,
@@ -101,7 +133,9 @@ def test_a_large_alphabet_trains_to_the_same_losses(run: Fit, monkeypatch: pytes
 
 
 def test_the_best_epoch_is_kept_and_early_stopping_stops(run: Fit) -> None:
-    result = run(OFF | {"train.epochs": 40, "train.learning_rate": 0.05, "train.early_stopping_epochs": 2})
+    result = run(
+        OFF | {"train.epochs": 40, "train.learning_rate": 0.05, "train.early_stopping_epochs": 2}
+    )
     vals = [row.val_nats_per_char for row in result.epochs]
     assert len(vals) < 40
     assert result.best.val_nats_per_char == min(vals)
@@ -146,7 +180,10 @@ def test_observers_see_everything_in_order(run: Fit) -> None:
     recorder = Recorder()
     result = run({"train.epochs": 2, "train.log_every_steps": 20}, [recorder])
     plan, *rest = recorder.calls
-    num_parameters, reason = sum(w.numel() for w in result.weights.values()), "as train.precision says"
+    num_parameters, reason = (
+        sum(w.numel() for w in result.weights.values()),
+        "as train.precision says",
+    )
     assert plan == Plan(2, 94, 2999, num_parameters, 1, "cpu", "fp32", reason, "character")
     steps, epochs = result.steps, result.epochs
     assert rest == [*steps[:3], epochs[0], *steps[3:], epochs[1]]
@@ -154,7 +191,11 @@ def test_observers_see_everything_in_order(run: Fit) -> None:
 
 def test_resets_and_dropout_change_training_and_zero_switches_them_off(run: Fit) -> None:
     plain = losses(run(OFF))
-    for name, value in (("state_reset_probability", 0.5), ("dropout.embedding", 0.5), ("dropout.output", 0.5)):
+    for name, value in (
+        ("state_reset_probability", 0.5),
+        ("dropout.embedding", 0.5),
+        ("dropout.output", 0.5),
+    ):
         assert losses(run(OFF | {f"train.{name}": value}))[1:] != plain[1:], name
     elementwise = OFF | {"train.dropout.output": 0.5, "train.dropout.style": "elementwise"}
     assert losses(run(elementwise)) != losses(run(elementwise | {"train.dropout.style": "locked"}))

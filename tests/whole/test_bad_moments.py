@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from disks import BYTES, needs_root, small_disk
-from stages import SHORT, run_here, run_stage, run_stages
 
-from benchmarks.projects import PYTHON, ROOT, kill, results, start, torchrun, write_params
+from tests.support.disks import BYTES, needs_root, small_disk
+from tests.support.projects import PYTHON, ROOT, kill, results, start, torchrun, write_params
+from tests.support.stages import SHORT, run_here, run_stage, run_stages
 
 pytestmark = pytest.mark.slow  # run by `make torture`
-FAULTY = str(ROOT / "tests/faulty.py")
+FAULTY = str(ROOT / "tests/support/faulty.py")
 LONG = {"train.epochs": 10_000, "train.early_stopping_epochs": None}
 
 
@@ -22,7 +22,9 @@ def errors(output: str) -> list[str]:
     return [line for line in output.splitlines() if line.startswith("ERROR: ")]
 
 
-def run_faulty(project: Path, num_processes: int, *arguments: int) -> subprocess.CompletedProcess[str]:
+def run_faulty(
+    project: Path, num_processes: int, *arguments: int
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
     environment["CHARLSTM_CHECKPOINT_SECONDS"] = "0.1"
     launcher = torchrun(num_processes) if num_processes > 1 else [sys.executable]
@@ -43,10 +45,15 @@ def test_a_loss_that_is_no_number_on_one_process_stops_all_and_loses_nothing(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # At a low rate, what two processes round otherwise than one stays small.
-    write_params(project, {"train.epochs": 3, "train.early_stopping_epochs": None, "train.muon.learning_rate": 0.01})
+    write_params(
+        project,
+        {"train.epochs": 3, "train.early_stopping_epochs": None, "train.muon.learning_rate": 0.01},
+    )
     undisturbed = shutil.copytree(project, tmp_path / "undisturbed")
     run_stages(undisturbed, "train")
-    done = run_faulty(project, 2, 1, 160)  # processes agree on a checkpoint after 100 steps at the latest
+    done = run_faulty(
+        project, 2, 1, 160
+    )  # processes agree on a checkpoint after 100 steps at the latest
     assert done.returncode != 0
     line = errors(done.stderr)[0]  # process 1 repeats it if process 0 takes long to leave MLflow
     assert "the loss of process 1 is not finite at step 160 (learning rate 0.00" in line
@@ -56,7 +63,9 @@ def test_a_loss_that_is_no_number_on_one_process_stops_all_and_loses_nothing(
 
     run_stages(project, "train")
     assert "resuming from the checkpoint of step" in capsys.readouterr().err
-    steps, expected = (pd.read_csv(folder / "artifacts/train/steps.csv") for folder in (project, undisturbed))
+    steps, expected = (
+        pd.read_csv(folder / "artifacts/train/steps.csv") for folder in (project, undisturbed)
+    )
     assert steps["step"].equals(expected["step"])
     assert (
         steps["train_nats_per_char"] - expected["train_nats_per_char"]
@@ -85,7 +94,9 @@ def test_a_second_training_is_refused_and_a_dead_one_is_no_hindrance(
             assert first.poll() is None, log.read_text()
         assert run_here(project, "train") == 2
         (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-        assert f"a training in this checkout is under way already, in process {first.pid} on " in line
+        assert (
+            f"a training in this checkout is under way already, in process {first.pid} on " in line
+        )
         assert first.poll() is None
     finally:
         kill(first)
@@ -95,7 +106,9 @@ def test_a_second_training_is_refused_and_a_dead_one_is_no_hindrance(
 
 @needs_root
 @pytest.mark.parametrize("what", ["checkpoint", "output"])
-def test_a_full_disk_costs_nothing_but_time(project: Path, trained: Path, tmp_path: Path, what: str) -> None:
+def test_a_full_disk_costs_nothing_but_time(
+    project: Path, trained: Path, tmp_path: Path, what: str
+) -> None:
     """A disk that is full when a checkpoint is written, or first when the outputs are."""
     with small_disk(tmp_path / "small") as small:
         full = small / "filler"
@@ -106,7 +119,10 @@ def test_a_full_disk_costs_nothing_but_time(project: Path, trained: Path, tmp_pa
         before = kept.read_bytes()
         full.write_bytes(bytes(BYTES - 4 * 4096))
         done = run_stage(
-            project, "train", CHARLSTM_CHECKPOINT_SECONDS="0.1", MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/m"
+            project,
+            "train",
+            CHARLSTM_CHECKPOINT_SECONDS="0.1",
+            MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/m",
         )
         assert done.returncode == 2, done.stderr
         (line,) = errors(done.stderr)
@@ -119,13 +135,13 @@ def test_a_full_disk_costs_nothing_but_time(project: Path, trained: Path, tmp_pa
         assert results(project) == results(trained)
 
 
-def test_processes_that_would_train_different_things_are_refused(project: Path, tmp_path: Path) -> None:
+def test_processes_that_would_train_different_things_are_refused(
+    project: Path, tmp_path: Path
+) -> None:
     other = tmp_path / "other"
     shutil.copytree(project, other)
     write_params(other, {"train.learning_rate": 0.001})
-    each_in_its_own = (
-        f'cd "$([ "$RANK" = 0 ] && echo {project} || echo {other})"; exec "{sys.executable}" -m pipeline.train'
-    )
+    each_in_its_own = f'cd "$([ "$RANK" = 0 ] && echo {project} || echo {other})"; exec "{sys.executable}" -m pipeline.train'
     done = subprocess.run(
         [*torchrun(2, "--no-python"), "sh", "-c", each_in_its_own],
         cwd=project, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120,

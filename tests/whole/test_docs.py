@@ -12,7 +12,12 @@ from pathlib import Path
 
 import pytest
 from accelerate.commands.launch import launch_command_parser
-from documented import (
+from dvc.cli import DvcParserError
+from dvc.cli.parser import get_main_parser
+from torch.distributed.run import get_args_parser as torchrun_parser
+
+from charlstm.errors import ParamsError
+from tests.support.documented import (
     DOCUMENTS,
     PAGES,
     README,
@@ -21,21 +26,25 @@ from documented import (
     problem_of_charlstm,
     prose,
 )
-from dvc.cli import DvcParserError
-from dvc.cli.parser import get_main_parser
-from layers import project_imports
-from stages import dvc
-from torch.distributed.run import get_args_parser as torchrun_parser
-
-from benchmarks.projects import PACKAGES, ROOT, compose
-from charlstm.errors import ParamsError
+from tests.support.projects import PACKAGES, ROOT, compose
+from tests.support.stages import dvc
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 MAX_README_LINES = 142
 MODEL_FILE = "artifacts/model/model.safetensors"
-SCRIPTS = ("benchmarks/two_nodes.sh", "benchmarks/slurm.sh", "benchmarks/gpu_acceptance.sh", ".ci/run")
+SCRIPTS = (
+    "benchmarks/two_nodes.sh",
+    "benchmarks/slurm.sh",
+    "benchmarks/gpu_acceptance.sh",
+    ".ci/run",
+)
 INSTALL = "pip install --editable 'PATH/TO/THE/CHECKOUT[onnx]'"
-OTHERS = ("source .venv/bin/activate", "git checkout HEAD .", "git pull", INSTALL)  # programs not ours
+OTHERS = (
+    "source .venv/bin/activate",
+    "git checkout HEAD .",
+    "git pull",
+    INSTALL,
+)  # programs not ours
 
 
 COMMANDS = sorted(set().union(*map(commands_of, PAGES.values())))
@@ -59,7 +68,11 @@ def problem(command: str) -> str:
                 return problem(shlex.join(arguments[3:]))
             case "make":
                 target = arguments[0]
-                return "" if re.search(rf"^{re.escape(target)}:", MAKEFILE, re.MULTILINE) else f"no target {target}"
+                return (
+                    ""
+                    if re.search(rf"^{re.escape(target)}:", MAKEFILE, re.MULTILINE)
+                    else f"no target {target}"
+                )
             case "dvc":
                 get_main_parser().parse_args(arguments)
                 presets = [word for word in arguments if word.startswith(("recipe=", "corpus="))]
@@ -79,7 +92,11 @@ def problem(command: str) -> str:
             case "sbatch":
                 return "" if (ROOT / arguments[-1]).exists() else f"no {arguments[-1]}"
             case _:
-                return "" if program in SCRIPTS and os.access(ROOT / program, os.X_OK) else f"what is {program}?"
+                return (
+                    ""
+                    if program in SCRIPTS and os.access(ROOT / program, os.X_OK)
+                    else f"what is {program}?"
+                )
     except (SystemExit, DvcParserError) as error:
         return f"not understood: {error!r}"
     if not parsed.module:
@@ -99,7 +116,11 @@ def problem_of_module(arguments: list[str]) -> str:
         return f"no {file.name}"
     if module == "pipeline.launch":
         return problem(shlex.join(options)) if options else ""
-    unknown = [option for option in options if option.startswith("--") and f'"{option}"' not in file.read_text()]
+    unknown = [
+        option
+        for option in options
+        if option.startswith("--") and f'"{option}"' not in file.read_text()
+    ]
     return f"no option {unknown[0]}" if unknown else ""
 
 
@@ -165,7 +186,9 @@ def slugs(page: str) -> set[str]:
     anchors = set()
     for heading in re.findall(r"^#{1,6} +(.+?) *$", prose(page), re.MULTILINE):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").lower()
-        kept = "".join(char for char in text if char in " -_" or unicodedata.category(char)[0] in "LNM")
+        kept = "".join(
+            char for char in text if char in " -_" or unicodedata.category(char)[0] in "LNM"
+        )
         slug = kept.replace(" ", "-")
         anchors.add(f"{slug}-{found[slug]}" if slug in found else slug)
         found[slug] = found.get(slug, 0) + 1
@@ -206,7 +229,11 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 def plan() -> dict[str, str]:
     """The paths of the plan in docs/design.md, with their descriptions; a folder ends with a slash."""
-    (tree,) = (block for block in blocks(PAGES["docs/design.md"], "text") if block.startswith("params.yaml"))
+    (tree,) = (
+        block
+        for block in blocks(PAGES["docs/design.md"], "text")
+        if block.startswith("params.yaml")
+    )
     found, above = {}, [""]
     for line in tree.splitlines():
         indent, name, description = re.fullmatch(r"( *)(\S+) *(.*)", line).groups()  # type: ignore[union-attr]
@@ -222,15 +249,3 @@ def test_the_plan_has_every_folder_and_what_it_has_is_there() -> None:
     assert len(folders) > 15
     assert {f"{folder.relative_to(ROOT).as_posix()}/" for folder in folders} <= shown
     assert {path for path in shown if not (ROOT / path).exists()} == set()
-
-
-def test_a_feature_is_followed_through_modules_that_lead_to_each_other() -> None:
-    section = PAGES["docs/design.md"].split("## Follow a feature")[1].split("\n## ")[0]
-    rows = [re.findall(r"`([\w/]+\.py)`", line) for line in section.splitlines() if line.startswith("| ")]
-    ways = [[name.removesuffix(".py").replace("/", ".") for name in row] for row in rows if row]
-    assert len(ways) >= 5
-    for modules in ways:
-        for number, module in enumerate(modules[1:], start=1):
-            near = {module, *project_imports(module)}
-            is_process = module.count(".") == 1  # a stage, or what feeds MLflow: it is started, not imported
-            assert is_process or any(near & {one, *project_imports(one)} for one in modules[:number]), module

@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from documented import PAGES, README
-from stages import PUBLISHED_DATA, committed_text
 
-from benchmarks.projects import ROOT, compose, shipped_params
 from benchmarks.recipes import ORIGINAL_TRAIN_NATS_PER_CHAR, PROTOCOLS, record_of
 from charlstm.evaluation.plots import ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.files.documents import parse_yaml
+from tests.support.documented import PAGES, README
+from tests.support.projects import ROOT, compose, shipped_params
+from tests.support.stages import PUBLISHED_DATA, committed_text
 
 
 def committed(path: str) -> dict[str, Any]:
@@ -35,7 +35,9 @@ def test_losses_are_the_committed_ones() -> None:
 
 
 def test_the_recipes_are_what_their_records_say() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (\d) \| ([\d,]{6,} (?:\| [^|]+){4}) \|$", README, re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)` \| [^|]+ \| (\d) \| ([\d,]{6,} (?:\| [^|]+){4}) \|$", README, re.MULTILINE
+    )
     assert {recipe for recipe, *_ in rows} == {"quick", "best", "original"}
     for recipe, num_seeds, figures in rows:
         records = [record_of(recipe, seed, PUBLISHED_DATA) for seed in range(1, int(num_seeds) + 1)]
@@ -46,7 +48,10 @@ def test_the_recipes_are_what_their_records_say() -> None:
         assert seconds == f"{found['train_seconds'].median():,.0f}"
         for protocol, loss in zip(PROTOCOLS, losses, strict=True):
             mean, deviation = found[protocol].mean(), found[protocol].std()
-            assert loss == (f"{mean:.4f} ± {deviation:.4f}" if len(found) > 1 else f"{mean:.4f}"), (recipe, protocol)
+            assert loss == (f"{mean:.4f} ± {deviation:.4f}" if len(found) > 1 else f"{mean:.4f}"), (
+                recipe,
+                protocol,
+            )
 
 
 def test_the_epochs_of_the_recipe_original_are_what_their_record_says() -> None:
@@ -62,7 +67,9 @@ def test_the_epochs_of_the_recipe_original_are_what_their_record_says() -> None:
 
 def test_default_values_in_the_table_are_those_of_the_file() -> None:
     flat = compose(ROOT, ["recipe=quick"]).flat()
-    row = re.compile(r"^\| [^|]+ \| `((?:model|train)\.\w+(?:\.\w+)?)`[^|]* \| [^|]* \| ([\d.]+)", re.MULTILINE)
+    row = re.compile(
+        r"^\| [^|]+ \| `((?:model|train)\.\w+(?:\.\w+)?)`[^|]* \| [^|]* \| ([\d.]+)", re.MULTILINE
+    )
     rows = row.findall(PAGES["docs/lstm.md"])
     assert len(rows) >= 7
     for name, default in rows:

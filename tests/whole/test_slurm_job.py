@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.projects import ROOT
+from tests.support.projects import ROOT
 
 STAND_INS = {
     "dvc": '[ "$1" != status ]',  # the train stage is out of date
@@ -33,7 +33,13 @@ def test_an_interrupted_job_is_queued_again_if_it_got_on(
     for name, body in STAND_INS.items():
         (programs / name).write_text(f"#!/bin/sh\n{body}\n")
         (programs / name).chmod(0o755)
-    job = {"SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "CHARLSTM_HEAD": "one", "SAYS": str(code), "NEWEST": newest}
+    job = {
+        "SLURM_JOB_ID": "7",
+        "SLURM_NNODES": "2",
+        "CHARLSTM_HEAD": "one",
+        "SAYS": str(code),
+        "NEWEST": newest,
+    }
     done = subprocess.run(
         ["bash", ROOT / "cluster/charlstm.sbatch"],
         cwd=tmp_path, env={**os.environ, **job, "PATH": f"{programs}:{os.environ['PATH']}"},

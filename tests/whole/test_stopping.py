@@ -12,10 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Prepare
-from stages import SHORT, blank_project, checkpoints, dvc, run_stages, start_dvc, wait_for
 
-from benchmarks.projects import (
+from pipeline.run.project import CHECKPOINT_MIRROR
+from tests.conftest import Prepare
+from tests.support.projects import (
     LAUNCH,
     PYTHON,
     ROOT,
@@ -25,7 +25,15 @@ from benchmarks.projects import (
     training_command,
     write_params,
 )
-from pipeline.run.project import CHECKPOINT_MIRROR
+from tests.support.stages import (
+    SHORT,
+    blank_project,
+    checkpoints,
+    dvc,
+    run_stages,
+    start_dvc,
+    wait_for,
+)
 
 DVC = [*PYTHON, "dvc", "repro", "train"]
 TORCHRUN = [*LAUNCH, *training_command(2, "--max-restarts", "3")]
@@ -96,7 +104,12 @@ TERM, INT, USR1, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIG
         pytest.param(DVC, "first", HUP, marks=pytest.mark.slow),
         *(
             pytest.param(command, whom, number, marks=pytest.mark.slow)
-            for command, whom in ((DVC, "group"), (DVC, "launcher"), (DVC, "worker"), (TORCHRUN, "launcher"))
+            for command, whom in (
+                (DVC, "group"),
+                (DVC, "launcher"),
+                (DVC, "worker"),
+                (TORCHRUN, "launcher"),
+            )
             for number in (INT, TERM, USR1, HUP)
         ),
     ],
@@ -115,7 +128,10 @@ def test_a_request_to_anyone_stops_all(
 
     So does one on another machine, which has the mirror of checkpoints alone.
     """
-    mirror, elsewhere = (tmp_path / "mirror").as_uri(), shutil.copytree(project, tmp_path / "elsewhere")
+    mirror, elsewhere = (
+        (tmp_path / "mirror").as_uri(),
+        shutil.copytree(project, tmp_path / "elsewhere"),
+    )
     log, lock = tmp_path / "log", (project / "dvc.lock").read_bytes()
     process = start(project, ["setsid", *command], log, **PATH, **{CHECKPOINT_MIRROR: mirror})
     wait_for(log, "epoch 2/", process)
@@ -143,7 +159,9 @@ def test_a_request_to_anyone_stops_all(
         run_stages(elsewhere, "train")
         assert "the mirror has a newer checkpoint than this machine" in caplog.text
         assert results(elsewhere) == results(reference)
-        first, other = (next(one.glob(".charlstm/*/training-id")).read_text() for one in (project, elsewhere))
+        first, other = (
+            next(one.glob(".charlstm/*/training-id")).read_text() for one in (project, elsewhere)
+        )
         assert first == other
 
 
@@ -202,7 +220,9 @@ def test_charlstm_new_stops_what_it_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_torchrun_restarts_from_the_checkpoint(project: Path, trained_by_two: Path, tmp_path: Path) -> None:
+def test_torchrun_restarts_from_the_checkpoint(
+    project: Path, trained_by_two: Path, tmp_path: Path
+) -> None:
     """A worker is killed three times at some step; the same bytes come out."""
     write_params(project, SHORT)
     log = tmp_path / "log"

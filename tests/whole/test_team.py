@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import boto3
 import pytest
-from documented import PAGES, blocks
-from servers import mlflow_server, postgres, postgres_programs
-from stages import dvc, start_dvc
 
 from benchmarks.object_store import BUCKET, object_store
-from benchmarks.projects import make_project
+from tests.support.documented import PAGES, blocks
+from tests.support.projects import make_project
+from tests.support.servers import mlflow_server, postgres, postgres_programs
+from tests.support.stages import dvc, start_dvc
 
 pytestmark = pytest.mark.slow
 GIT, SERVER, VARIABLES, FIRST, SECOND, NEXT = blocks(PAGES["docs/team.md"], "bash")
@@ -34,7 +34,9 @@ class Team(NamedTuple):
         for word, meaning in self.words.items():
             block = block.replace(word, meaning)
         command = ["bash", "-e", "-o", "pipefail", "-c", block]
-        done = subprocess.run(command, cwd=where, env=self.env, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(
+            command, cwd=where, env=self.env, capture_output=True, text=True, timeout=600
+        )
         said = done.stdout + done.stderr
         assert done.returncode == 0, said
         return said
@@ -56,7 +58,9 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         (line,) = (line for line in SERVER.splitlines() if line.startswith("mlflow server"))
         options = line.split(" --port 5000 ")[1].replace("DATABASE_SERVER/mlflow", backend).split()
         assert options[:2] == ["--backend-store-uri", backend]
-        address = servers.enter_context(mlflow_server(backend, folder / "mlflow.log", *options[2:], env=bucket))
+        address = servers.enter_context(
+            mlflow_server(backend, folder / "mlflow.log", *options[2:], env=bucket)
+        )
         words = {
             "GIT_SERVER": str(folder / "git"), "S3_SERVER": bucket["AWS_ENDPOINT_URL"], "MLFLOW_SERVER": address,
             "KATE:": "def ", "AWS_ACCESS_KEY_ID=USER": "AWS_ACCESS_KEY_ID=user", "=SECRET": "=not-a-secret",
@@ -94,7 +98,9 @@ def test_two_users_share_data_models_runs_and_a_champion(team: Team, first: Path
     version = re.compile(r"charlstm-shakespear.*champion", re.IGNORECASE)
     said = team.types(VARIABLES + NEXT, project)
     assert re.search(r"is lower than .* nats per character", said)
-    assert version.search(team.types(VARIABLES + "charlstm info models:/charlstm-shakespear@champion", project))
+    assert version.search(
+        team.types(VARIABLES + "charlstm info models:/charlstm-shakespear@champion", project)
+    )
     team.types("git pull --quiet team main", first)
     team.types(VARIABLES + "dvc pull && dvc repro", first)
     keys = {"aws_access_key_id": "any", "aws_secret_access_key": "any", "region_name": "us-east-1"}

@@ -25,12 +25,13 @@ from charlstm.model.model_folder import save_model
 from charlstm.model.shape import ModelShape
 from charlstm.params import NOTHING, Params, load_params
 from charlstm.sampling import Sampling
-from charlstm.text.vocabulary import Vocab, load_vocab
+from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary_file import load_vocab
 from charlstm.training.sizes import shape_of
 from pipeline.recipes import CORPORA, RECIPES, load, replaced, with_values
 from pipeline.run.dvc import load_paths
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("charlstm", "pipeline")
 TEXT = ROOT / "tests/data/text.txt"
 PYTHON = [sys.executable, "-m"]
@@ -77,7 +78,14 @@ def text() -> str:
 
 def torchrun(num_processes: int, *options: str) -> list[str]:
     """The beginning of a command that starts processes on this machine; a module's name is to follow `-m`."""
-    return [*PYTHON, "torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes), *options]
+    return [
+        *PYTHON,
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        str(num_processes),
+        *options,
+    ]
 
 
 def write_params(folder: Path, override: Override) -> None:
@@ -99,7 +107,10 @@ def write_params(folder: Path, override: Override) -> None:
 @cache
 def shipped_params() -> str:
     """What `params.yaml` is in a fresh clone; here it may have another recipe or text."""
-    values = {**load(RECIPES, RECIPES.root, ROOT).values, **load(CORPORA, CORPORA.root, ROOT).values}
+    values = {
+        **load(RECIPES, RECIPES.root, ROOT).values,
+        **load(CORPORA, CORPORA.root, ROOT).values,
+    }
     return with_values((ROOT / "params.yaml").read_text(encoding="utf-8"), values)
 
 
@@ -135,7 +146,9 @@ def compile_sampler() -> None:
     Sampler(model, Vocab("ab")).generate([Request("a", Sampling(num_chars=1))])
 
 
-def make_project(folder: Path, override: Override | None = None, content: str | None = None) -> None:
+def make_project(
+    folder: Path, override: Override | None = None, content: str | None = None
+) -> None:
     """The code, `dvc.yaml`, tiny parameters and a text in a new folder; nothing has run in it."""
     folder.mkdir(parents=True)
     compile_sampler()
@@ -148,7 +161,9 @@ def make_project(folder: Path, override: Override | None = None, content: str | 
     (folder / "text.txt").write_text(content or text()[:NUM_CHARS], encoding="utf-8")
 
 
-def make_encoded_project(folder: Path, override: Override | None = None, content: str | None = None) -> None:
+def make_encoded_project(
+    folder: Path, override: Override | None = None, content: str | None = None
+) -> None:
     """The same after download, split and encode, with a model to begin from, if one is named."""
     make_project(folder, override, content)
     for stage in ("check", "download", "split", "encode"):
@@ -176,7 +191,13 @@ def training_command(num_processes: int, *options: str) -> list[str]:
 def start(project: Path, command: list[str], log: Path, **env: str) -> subprocess.Popen[bytes]:
     """Run `command` in the project with one thread a process; its stderr goes to `log`."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where DVC finds `python`
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", **env}
+    environment = {
+        **os.environ,
+        "PATH": path,
+        "OMP_NUM_THREADS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        **env,
+    }
     with log.open("ab") as stderr:
         return subprocess.Popen(command, cwd=project, env=environment, stdout=stderr, stderr=stderr)
 

@@ -22,14 +22,16 @@ from charlstm.generation.kernels import (
     Rules,
 )
 from charlstm.generation.quantized import GATE_TABLE, GELU, TANH, Matrix, QuantizedModel
-from charlstm.generation.sampler import QuantizedState
+from charlstm.generation.stepper import QuantizedState
 from charlstm.text.utf8 import NEXT
 
 
 def times(matrix: Matrix, rows_RK: NDArray[Any], factor_R1: Float | None = None) -> Float:
     """The exact product, times the scale, times a factor for each row."""
     scale = matrix.scale_N if factor_R1 is None else matrix.scale_N * factor_R1
-    product: Float = (rows_RK.astype(np.int64) @ matrix.values_NK.T.astype(np.int64)).astype(np.float32) * scale
+    product: Float = (rows_RK.astype(np.int64) @ matrix.values_NK.T.astype(np.int64)).astype(
+        np.float32
+    ) * scale
     return product
 
 
@@ -55,10 +57,14 @@ def read(model: QuantizedModel, ids_RT: Ids, state: QuantizedState) -> Quantized
             base_VG = layer.base_VG
             steps_RG = times(layer.matrix, inputs_RK) + (base_VG if number else base_VG[ids_R])
             sigmoids, candidate = np.split(steps_RG, [3 * model.hidden_size], 1)
-            input_RH, forget_RH, output_RH = np.split(look_up(GATE_TABLE[:TABLE_LEN], sigmoids), 3, 1)
+            input_RH, forget_RH, output_RH = np.split(
+                look_up(GATE_TABLE[:TABLE_LEN], sigmoids), 3, 1
+            )
             candidate_RH = look_up(GATE_TABLE[TABLE_LEN:], candidate - np.float32(TABLE_LEN))
             cell_RLH[:, number] = forget_RH * cell_RLH[:, number] + input_RH * candidate_RH
-            tanh_RH = look_up(TANH, cell_RLH[:, number] * np.float32(STEPS_PER_UNIT) + np.float32(MIDDLE))
+            tanh_RH = look_up(
+                TANH, cell_RLH[:, number] * np.float32(STEPS_PER_UNIT) + np.float32(MIDDLE)
+            )
             levels_RH = np.floor(output_RH * (tanh_RH * np.float32(LEVELS)) + np.float32(0.5))
             hidden_RLH[:, number] = levels_RH.astype(np.int8)
     return QuantizedState(hidden_RLH, cell_RLH)
@@ -68,7 +74,9 @@ def logits(model: QuantizedModel, state: QuantizedState) -> Float:
     """Logits (R, V) of the next character."""
     hidden_RH, factor_R1 = state.hidden_RLH[:, -1], None
     if model.up and model.down:
-        inner_RF, factor_R1 = eight_bits(look_up(GELU, times(model.up, hidden_RH) + np.float32(MIDDLE)))
+        inner_RF, factor_R1 = eight_bits(
+            look_up(GELU, times(model.up, hidden_RH) + np.float32(MIDDLE))
+        )
         added_RH = times(model.down, inner_RF, factor_R1)
         hidden_RH, factor_R1 = eight_bits(hidden_RH * np.float32(1 / LEVELS) + added_RH)
     logits_RV: Float = times(model.head, hidden_RH, factor_R1) + model.bias_V
@@ -87,25 +95,41 @@ def relative_probabilities(logits_RV: Float, rules: Rules) -> Double:
     probable_RV *= probable_RV >= smallest_R1
     sorted_RV = sorted_RV * (sorted_RV >= smallest_R1)
     sums_RV = sorted_RV.cumsum(1)
-    num_kept_R1 = (sums_RV - sorted_RV < rules.top_p_R[:, None] * sums_RV[:, -1:]).sum(1, keepdims=True)
-    kept_RV: Double = probable_RV * (probable_RV >= np.take_along_axis(sorted_RV, num_kept_R1 - 1, 1))
+    num_kept_R1 = (sums_RV - sorted_RV < rules.top_p_R[:, None] * sums_RV[:, -1:]).sum(
+        1, keepdims=True
+    )
+    kept_RV: Double = probable_RV * (
+        probable_RV >= np.take_along_axis(sorted_RV, num_kept_R1 - 1, 1)
+    )
     return kept_RV
 
 
-def draw(logits_RV: Float, rules: Rules, uniforms_R: Double, allowed_RV: Bools | None = None) -> Ids:
+def draw(
+    logits_RV: Float, rules: Rules, uniforms_R: Double, allowed_RV: Bools | None = None
+) -> Ids:
     """Ids (R,) of one character a row, of those that are allowed."""
     drawn = []
     for row, logits_V in enumerate(logits_RV):
-        allowed_V = np.arange(len(logits_V)) if allowed_RV is None else np.flatnonzero(allowed_RV[row])
+        allowed_V = (
+            np.arange(len(logits_V)) if allowed_RV is None else np.flatnonzero(allowed_RV[row])
+        )
         rule, some_1V = rules.rows([row]), logits_V[None, allowed_V]
         sums_V = relative_probabilities(some_1V, rule).cumsum(1)[0]
-        index = some_1V.argmax() if rule.is_greedy_R[0] else (sums_V <= uniforms_R[row] * sums_V[-1]).sum()
+        index = (
+            some_1V.argmax()
+            if rule.is_greedy_R[0]
+            else (sums_V <= uniforms_R[row] * sums_V[-1]).sum()
+        )
         drawn.append(allowed_V[index])
     return np.array(drawn)
 
 
 def write(
-    model: QuantizedModel, state: QuantizedState, rules: Rules, uniforms_RT: Double, utf8_R: Ids | None = None
+    model: QuantizedModel,
+    state: QuantizedState,
+    rules: Rules,
+    uniforms_RT: Double,
+    utf8_R: Ids | None = None,
 ) -> tuple[Ids, QuantizedState]:
     """The next ids (R, T), and the state after them."""
     written = []

@@ -6,8 +6,8 @@ import textwrap
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from benchmarks.projects import ROOT
 from pipeline import cli
+from tests.support.projects import ROOT
 
 
 def problem_of_charlstm(arguments: list[str]) -> str:

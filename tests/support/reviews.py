@@ -61,7 +61,14 @@ def cells(text: str, excerpt: str = "one\ntwo", **changes: object) -> CellsDocum
         "effect_again": 0.8, "p_value": 0.001, "is_confirmed": True, "excerpt": excerpt,
         "levels": [round(200 * at / len(excerpt)) - 100 for at in range(len(excerpt))],
     }  # fmt: skip
-    other = {"label": "another label", "unit": 8, "p_value": 0.5, "is_confirmed": False, "excerpt": "", "levels": []}
+    other = {
+        "label": "another label",
+        "unit": 8,
+        "p_value": 0.5,
+        "is_confirmed": False,
+        "excerpt": "",
+        "levels": [],
+    }
     tested = [confirmed, {**confirmed, **other}]
     found = CellsDocument.model_validate(
         {"schema_version": 2, "reason": None, "num_cells": 16, "num_chars": 2000, "tested": tested}

@@ -13,7 +13,9 @@ from charlstm.model import loss
 from charlstm.model.loss import summed_nats
 
 rank, *steps = map(int, sys.argv[1:])
-num_calls = -1 if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0  # several processes warm up with a call first
+num_calls = (
+    -1 if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
+)  # several processes warm up with a call first
 
 
 def faulty(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:

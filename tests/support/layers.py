@@ -5,14 +5,14 @@ from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
-from benchmarks.projects import PACKAGES, ROOT
+from tests.support.projects import PACKAGES, ROOT
 
 LAYERS = (
     ("errors", "seeds", "parameter_names"),
     ("files", "sampling"),
     ("corpus", "text", "history"),
     ("model", "params"),
-    ("evaluation", "optimization", "generation", "prompts"),
+    ("evaluation", "optimization", "generation", "prompts", "unknown_characters"),
     ("training", "onnx_export", "interpretation"),
     ("tracking", "report"),
     ("language_model",),
@@ -21,7 +21,13 @@ LAYERS = (
 # and paths themselves are in dvc.yaml.
 VIEWS = (
     *("charlstm.errors", "charlstm.params", "charlstm.tracking"),
-    *("pipeline.checkpoint_mirror", "pipeline.lineage", "pipeline.proposal", "pipeline.recipes", "pipeline.run"),
+    *(
+        "pipeline.checkpoint_mirror",
+        "pipeline.lineage",
+        "pipeline.new.proposal",
+        "pipeline.recipes",
+        "pipeline.run",
+    ),
 )
 
 
@@ -33,7 +39,11 @@ def is_in(module: str, names: Collection[str]) -> bool:
 @cache
 def module_names() -> list[str]:
     """Every module of the project, dotted, packages included."""
-    files = [file.relative_to(ROOT) for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
+    files = [
+        file.relative_to(ROOT)
+        for package in PACKAGES
+        for file in sorted((ROOT / package).rglob("*.py"))
+    ]
     return [".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files]
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.projects import ROOT, compile_sampler
 from charlstm.tracking.registered_model import LoggedModel, log_model, register
+from tests.support.projects import ROOT, compile_sampler
 
 LOSSES = {"windowed_20": 3.5, "stateful": 3.6}
 

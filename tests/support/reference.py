@@ -12,13 +12,17 @@ import numpy as np
 UNSEEN = "\ufffd"
 
 
-def corpus(files: Sequence[bytes], encoding: str = "utf-8", newlines: str = "keep", separator: str = "\n") -> bytes:
+def corpus(
+    files: Sequence[bytes], encoding: str = "utf-8", newlines: str = "keep", separator: str = "\n"
+) -> bytes:
     """The text of a source."""
     text = separator.join(file.decode(encoding) for file in files)
     return (text.replace("\r\n", "\n") if newlines == "lf" else text).encode()
 
 
-def split(text: str, val_fraction: float, test_fraction: float = 0.0, separator: str | None = None) -> dict[str, str]:
+def split(
+    text: str, val_fraction: float, test_fraction: float = 0.0, separator: str | None = None
+) -> dict[str, str]:
     """The parts of a text."""
     num_chars = len(text)
     cuts = [int(num_chars * max(0.0, 1 - (val_fraction + test_fraction)))]
@@ -27,13 +31,19 @@ def split(text: str, val_fraction: float, test_fraction: float = 0.0, separator:
         planned = list(pairwise([*cuts, num_chars]))
         found = [text.find(separator, cut) for cut, _ in planned]
         is_enough = [
-            place >= 0 and 2 * len(text[place:end].encode()) >= len(text[cut:end].encode()) and place <= end
+            place >= 0
+            and 2 * len(text[place:end].encode()) >= len(text[cut:end].encode())
+            and place <= end
             for place, (cut, end) in zip(found, planned, strict=True)
         ]
-        cuts = [place if enough else cut for cut, place, enough in zip(cuts, found, is_enough, strict=True)]
+        cuts = [
+            place if enough else cut
+            for cut, place, enough in zip(cuts, found, is_enough, strict=True)
+        ]
     bounds = [0, *cuts, num_chars]
     return {
-        name: text[start:end] for name, start, end in zip(("train", "val", "test"), bounds, bounds[1:], strict=False)
+        name: text[start:end]
+        for name, start, end in zip(("train", "val", "test"), bounds, bounds[1:], strict=False)
     }
 
 
@@ -41,7 +51,10 @@ def encode(parts: dict[str, str], min_count: int = 1) -> dict[str, bytes]:
     """The files of the encoded parts, with unseen characters replaced."""
     train = parts["train"]
     known = {one for one in train if train.count(one) >= min_count or one == UNSEEN}
-    replaced = {name: "".join(one if one in known else UNSEEN for one in part) for name, part in parts.items()}
+    replaced = {
+        name: "".join(one if one in known else UNSEEN for one in part)
+        for name, part in parts.items()
+    }
     characters = sorted(known.union(*replaced.values()))
     dtype = np.min_scalar_type(len(characters) - 1)
     id_of = {one: index for index, one in enumerate(characters)}
@@ -56,7 +69,9 @@ def encode(parts: dict[str, str], min_count: int = 1) -> dict[str, bytes]:
 
 def with_sums(files: dict[str, bytes]) -> dict[str, bytes]:
     """The same with the checksums of all."""
-    sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
+    sums = "".join(
+        f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items()
+    )
     return {**files, "SHA256SUMS": sums.encode()}
 
 

@@ -8,8 +8,8 @@ import torch
 
 from charlstm.generation import kernels
 from charlstm.generation.kernels import Double, Float, Ids, PackedModel, Rules
+from charlstm.generation.packed import packed
 from charlstm.generation.quantized import quantize
-from charlstm.generation.sampler import packed
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
 
@@ -25,7 +25,14 @@ def draw(logits_RV: Float, rules: Rules, uniforms_R: Double, utf8_R: Ids | None 
     """Ids (R,) of one character a row."""
     states_R = np.full(len(logits_RV), -1) if utf8_R is None else utf8_R.copy()
     ids_R = np.zeros(len(logits_RV), np.int64)
-    _draw(tables(logits_RV.shape[1]), np.array(logits_RV, order="C"), rules, uniforms_R, states_R, ids_R)
+    _draw(
+        tables(logits_RV.shape[1]),
+        np.array(logits_RV, order="C"),
+        rules,
+        uniforms_R,
+        states_R,
+        ids_R,
+    )
     return ids_R
 
 
@@ -51,4 +58,6 @@ def _draw(model, logits_RV, rules, uniforms_R, utf8_R, ids_R):  # type: ignore[n
 @numba.njit
 def _relative(model, logits_RV, rules, found_RV):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     for row in range(len(logits_RV)):
-        found_RV[row] = kernels.relative_probabilities(model, logits_RV[row], logits_RV[row].max(), rules, row)
+        found_RV[row] = kernels.relative_probabilities(
+            model, logits_RV[row], logits_RV[row].max(), rules, row
+        )

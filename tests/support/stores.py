@@ -29,7 +29,9 @@ def send(store: Store, snapshot: Snapshot) -> Any:  # noqa: ANN401  # MLflow's e
 
 def curves(times: list[int], num_steps: int = 10) -> list[Row]:
     """The rows of a training that has come so far. `times`: of each step."""
-    rows = [Row(row.step, time_ms, step_metrics(row)) for row, time_ms in zip(STEPS, times, strict=True)]
+    rows = [
+        Row(row.step, time_ms, step_metrics(row)) for row, time_ms in zip(STEPS, times, strict=True)
+    ]
     epochs = [Row(row.step, times[-1], epoch_metrics(row)) for row in EPOCHS]
     return [row for row in rows + epochs if row.step <= num_steps]
 

@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from browser import dom_of
 from numpy.typing import NDArray
-from reviews import HOSTILE, review, sample
 
 from charlstm.generation.quantized import quantize
-from charlstm.generation.sampler import Stepper
+from charlstm.generation.stepper import Stepper
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
-from charlstm.report.page import page_of, playground_of
+from charlstm.report.page import page_of
+from charlstm.report.playground import playground_of
 from charlstm.text.vocabulary import Vocab
+from tests.support.browser import dom_of
+from tests.support.reviews import HOSTILE, review, sample
 
 SHAKESPEARE = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # Surrogate pairs in UTF-16, what combines, turns, hides, or ends an element.
@@ -58,7 +59,9 @@ def odd_case() -> Case:
 
 def page_with(one: Case, script: str = "", prompt: str = "a") -> str:
     """The page with `script` behind its own ones, which its policy lets run; nothing else of the policy changes."""
-    text = page_of(review([sample("x", prompt)]), playground=playground_of(quantize(one.model), one.vocab))
+    text = page_of(
+        review([sample("x", prompt)]), playground=playground_of(quantize(one.model), one.vocab)
+    )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return text.replace("script-src ", f"script-src 'sha256-{digest}' ").replace(
         "</body>", f"<script>{script}</script></body>"

@@ -14,7 +14,9 @@ from charlstm.model.shape import ModelShape
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.precision import has_bf16_lstm
 
-needs_bf16 = pytest.mark.skipif(not has_bf16_lstm(), reason="this processor computes no LSTM in bf16")
+needs_bf16 = pytest.mark.skipif(
+    not has_bf16_lstm(), reason="this processor computes no LSTM in bf16"
+)
 
 ROWS, CONTEXT = 16, 50
 
@@ -24,7 +26,9 @@ def learn(text: str, folder: Path, steps: int = 120) -> Path:
     vocab, generator = Vocab.of(text), torch.Generator().manual_seed(0)
     shape = ModelShape(len(vocab), 16, 64, 1, 32)
     model = CharLSTM(shape, "fused")
-    model.load_state_dict(initial_weights(shape, "orthogonal", forget_gate_bias=1.0, generator=generator))
+    model.load_state_dict(
+        initial_weights(shape, "orthogonal", forget_gate_bias=1.0, generator=generator)
+    )
     ids = torch.from_numpy(vocab.encode(text).astype(np.int64))
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     for _ in range(steps):

@@ -12,17 +12,21 @@ from pathlib import Path
 
 from accelerate.state import AcceleratorState
 
-from benchmarks.projects import (
+from pipeline.run.stage import run
+from tests.support.projects import (
     PYTHON,
     ROOT,
     Override,
     shipped_params,
 )
-from pipeline.run.stage import run
 
 PUBLISHED_DATA = "178cd03125c518a338d3fc794f5e380f.dir"  # DVC's hash of tiny Shakespeare, encoded
 
-SHORT: Override = {"train.epochs": 6, "train.early_stopping_epochs": None, "train.log_every_steps": 7}
+SHORT: Override = {
+    "train.epochs": 6,
+    "train.early_stopping_epochs": None,
+    "train.log_every_steps": 7,
+}
 
 
 def blank_project(folder: Path) -> Path:
@@ -40,7 +44,12 @@ def run_stage(
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **env}
     environment.pop("OMP_NUM_THREADS", None)
     return subprocess.run(
-        [*launcher, f"pipeline.{stage}"], cwd=project, env=environment, capture_output=True, text=True, timeout=300
+        [*launcher, f"pipeline.{stage}"],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
@@ -59,13 +68,23 @@ def run_here(project: Path, stage: str) -> int:
 
 def run_dvc(project: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run `dvc`, or `git` if that is the first word; `env` is added to the environment."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "GIT_AUTHOR_NAME": "t"}
-    environment |= {"GIT_COMMITTER_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_EMAIL": "t@t"}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "GIT_AUTHOR_NAME": "t",
+    }
+    environment |= {
+        "GIT_COMMITTER_NAME": "t",
+        "GIT_AUTHOR_EMAIL": "t@t",
+        "GIT_COMMITTER_EMAIL": "t@t",
+    }
     environment.pop("OMP_NUM_THREADS", None)
     environment |= env
     program = ["git"] if arguments[0] == "git" else ["dvc"]
     arguments = arguments[1:] if arguments[0] == "git" else arguments
-    return subprocess.run([*program, *arguments], cwd=project, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [*program, *arguments], cwd=project, env=environment, capture_output=True, text=True
+    )
 
 
 def start_dvc(project: Path) -> None:
@@ -95,7 +114,9 @@ def checkpoints(project: Path) -> list[Path]:
 
 def committed_text(path: str) -> str:
     """What git has of a file of the project: the working tree may be at another text or recipe."""
-    return subprocess.run(["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def wait_for(log: Path, words: str, process: subprocess.Popen[bytes]) -> None:

@@ -24,15 +24,37 @@ def free_port() -> int:
 
 
 @contextmanager
-def mlflow_server(backend: str, log: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[str]:
+def mlflow_server(
+    backend: str, log: Path, *options: str, env: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """The address of an MLflow server on that store; its output goes to `log`."""
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    settings = {"MLFLOW_BACKEND_STORE_URI": backend, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **(env or {})}
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    settings = {
+        "MLFLOW_BACKEND_STORE_URI": backend,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        **(env or {}),
+    }
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **settings}
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [*command, *options], env=environment, stdout=output, stderr=output, cwd=log.parent, start_new_session=True
+            [*command, *options],
+            env=environment,
+            stdout=output,
+            stderr=output,
+            cwd=log.parent,
+            start_new_session=True,
         )
     try:
         _wait_until_healthy(server, port, log)
@@ -46,7 +68,10 @@ def mlflow_server(backend: str, log: Path, *options: str, env: Mapping[str, str]
 def _wait_until_healthy(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+        with (
+            suppress(OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5),
+        ):
             return
         assert server.poll() is None, log.read_text()
         time.sleep(0.1)
@@ -55,7 +80,9 @@ def _wait_until_healthy(server: subprocess.Popen[bytes], port: int, log: Path) -
 
 def postgres_programs() -> Path | None:
     """The folder of Debian's newest PostgreSQL, or that of the PATH; None if there is none."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: float(one.parent.name))
+    folders = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: float(one.parent.name)
+    )
     on_path = shutil.which("initdb")
     return folders[-1] if folders else Path(on_path).resolve().parent if on_path else None
 
@@ -74,10 +101,17 @@ def postgres(programs: Path, *databases: str) -> Iterator[str]:
         initdb += ["--pwfile", folder / "password", "--auth=scram-sha-256"]
         initdb += ["--no-locale", "--encoding=UTF8", "--no-sync"]
         subprocess.run(initdb, user=user, cwd=folder, check=True, capture_output=True)
-        settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", f"port={port}"]
+        settings = [
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "fsync=off",
+            f"port={port}",
+        ]
         command: list[str | Path] = [programs / "postgres", "-D", folder / "data"]
         command += [part for one in settings for part in ("-c", one)]
-        server = subprocess.Popen(command, user=user, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        server = subprocess.Popen(
+            command, user=user, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
             _create(port, databases)
             yield f"postgresql+psycopg2://mlflow:{DATABASE_PASSWORD}@127.0.0.1:{port}"
@@ -94,7 +128,9 @@ def _unprivileged() -> str | None:
         return None
     import pwd
 
-    return next(name for name in ("postgres", "nobody") if name in {one.pw_name for one in pwd.getpwall()})
+    return next(
+        name for name in ("postgres", "nobody") if name in {one.pw_name for one in pwd.getpwall()}
+    )
 
 
 def _create(port: int, databases: tuple[str, ...]) -> None:
@@ -104,7 +140,11 @@ def _create(port: int, databases: tuple[str, ...]) -> None:
     while True:
         try:
             connection = psycopg2.connect(
-                host="127.0.0.1", port=port, user="mlflow", password=DATABASE_PASSWORD, dbname="postgres"
+                host="127.0.0.1",
+                port=port,
+                user="mlflow",
+                password=DATABASE_PASSWORD,
+                dbname="postgres",
             )
             break
         except psycopg2.OperationalError:

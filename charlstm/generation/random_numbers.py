@@ -1,0 +1,53 @@
+"""Random numbers for generated texts: SplitMix64 (Steele, Lea & Flood 2014), counted by the character's position.
+
+A number depends on its text and its position alone, so texts in one batch cannot disturb each other. The numbers are
+the same on every machine.
+
+Shapes: R rows.
+"""
+
+import hashlib
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bits = NDArray[np.uint64]
+STEP: Final = np.uint64(0x9E3779B97F4A7C15)  # 2^64 divided by the golden ratio
+FACTORS: Final = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+
+
+def key_of(seed: int, prompt: str, number: int, read: bytes = b"") -> int:
+    """Return the 64 bits that begin the numbers of one text.
+
+    Args:
+        number: counts the texts with the same prompt and seed.
+        read: stands for what was read before the prompt. Without it, a text that continues another one would be drawn
+            with that text's numbers, and would soon repeat it.
+    """
+    values = [0, *map(ord, prompt)]
+    if (
+        number
+    ):  # above all characters: another seed has other texts, not the same texts in another order
+        values.append(number << 32)
+    if read:
+        values.append(int.from_bytes(hashlib.sha256(read).digest()[:8]))
+    key = np.array([seed % 2**64], np.uint64)
+    for value in values:
+        key = _mixed(key ^ np.uint64(value))
+    return int(key[0])
+
+
+def uniforms(keys_R: Bits, start: int, count: int) -> NDArray[np.float64]:
+    """Return numbers (R, count) in [0, 1), with 53 bits: those at positions `start`, `start + 1`, ... of each text."""
+    positions = np.arange(start, start + count, dtype=np.uint64)
+    bits = _mixed(keys_R[:, None] + positions * STEP) >> np.uint64(11)
+    numbers: NDArray[np.float64] = bits.astype(np.float64) * 2.0**-53
+    return numbers
+
+
+def _mixed(bits: Bits) -> Bits:
+    bits = bits + STEP
+    bits = (bits ^ (bits >> np.uint64(30))) * FACTORS[0]
+    bits = (bits ^ (bits >> np.uint64(27))) * FACTORS[1]
+    return bits ^ (bits >> np.uint64(31))

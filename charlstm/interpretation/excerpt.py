@@ -1,0 +1,33 @@
+"""A text colored by the state of a cell.
+
+States are c, not tanh(c): a counter may count on where tanh has long been 1.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.interpretation.correlation import Cells, ranks
+
+EXCERPT_LEN = 1_000  # characters
+FULL = 100  # the level of an extreme state
+
+
+def excerpt_start(values_N: NDArray[np.generic], line_starts: list[int]) -> int:
+    """The first line whose EXCERPT_LEN characters show a label: it varies half as much as where it varies most.
+
+    The choice knows nothing of any cell.
+    """
+    ranks_N = ranks(values_N)
+    starts = [start for start in line_starts if start + EXCERPT_LEN <= len(ranks_N)]
+    variances = np.array([ranks_N[start : start + EXCERPT_LEN].var() for start in starts])
+    return starts[int(np.argmax(variances >= variances.max() / 2))]
+
+
+def levels(cell_N: Cells, shown: slice) -> list[int]:
+    """States from -FULL to FULL: 0 is the median of all, FULL as far from it as the 1st or the 99th percentile."""
+    states_N = cell_N.astype(np.float32)
+    low, median, high = np.quantile(states_N, (0.01, 0.5, 0.99))
+    scale = max(high - median, median - low, np.finfo(np.float32).tiny)
+    return [
+        int(one) for one in np.rint((states_N[shown] - median) / scale * FULL).clip(-FULL, FULL)
+    ]

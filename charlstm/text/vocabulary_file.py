@@ -1,0 +1,38 @@
+"""The file of a vocabulary."""
+
+import json
+from pathlib import Path
+
+from charlstm.errors import VocabularyError
+from charlstm.text.byte_vocabulary import ByteVocab
+from charlstm.text.vocabulary import Vocab
+
+VOCAB = "vocab.json"  # in the folders of encoded text and of models
+
+
+def load_vocab(path: Path) -> Vocab:
+    """The vocabulary that `save` wrote, of bytes or of characters. A file that names no unit is of characters.
+
+    Raises:
+        VocabularyError: missing, not JSON, or not a list of distinct single characters.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        if document.get("unit") == ByteVocab.unit:
+            return ByteVocab()
+        characters = document["characters"]
+        is_list = isinstance(characters, list) and len(characters) > 0
+        if (
+            not is_list
+            or len(set(characters)) < len(characters)
+            or any(len(one) != 1 for one in characters)
+        ):
+            raise ValueError
+        return Vocab("".join(characters))
+    except OSError as error:
+        raise VocabularyError(f"{path}: cannot read the vocabulary: {error.strerror}") from None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise VocabularyError(
+            f'{path}: expected {{"characters": [...]}} with distinct single characters; '
+            f"the file is damaged, `dvc repro --force --single-item encode` rewrites it"
+        ) from None

@@ -1,0 +1,60 @@
+"""Characters that a model never saw."""
+
+from collections.abc import Sequence
+
+from charlstm.errors import TextRequestError, VocabularyError
+from charlstm.sampling import short, unknown_rule
+from charlstm.text.vocabulary import UNSEEN, Vocab, describe
+
+
+def check_prompts(vocab: Vocab, prompts: Sequence[str], name: str) -> None:
+    """Check that all of `prompts`, which messages call `name`, can be read.
+
+    Raises:
+        VocabularyError: the first that is empty or has characters that the vocabulary lacks.
+    """
+    for index, prompt in enumerate(prompts):
+        where = f"{name}[{index}]"
+        if not prompt:
+            raise VocabularyError(
+                f"{where}: a prompt is empty; give at least one character, e.g. a newline"
+            )
+        if unknown := vocab.unknown(prompt):
+            lacking = f"has characters that the model never saw: {describe(unknown)}"
+            raise VocabularyError(f"{where}: the prompt {prompt!r} {lacking}")
+
+
+def readable(name: str, text: object, vocab: Vocab, unknown: object = "error") -> str:
+    """Return `text` in characters that the model knows: by the rule `replace`, unknown ones are replaced.
+
+    Raises:
+        TextRequestError: it is not a text or not a rule, or the rule is `error` and a character is unknown. The message
+            begins with `name`.
+    """
+    rule = unknown_rule(unknown)
+    if not isinstance(text, str):
+        raise TextRequestError(f"{name}: expected a text, got {short(text)}")
+    if rule == "replace":
+        return replaced(text, vocab)
+    if found := vocab.unknown(text):
+        advice = "--unknown replace reads them as U+FFFD, or leaves them out (Python and HTTP: `unknown`)"
+        raise TextRequestError(
+            f"{name}: the model never saw the characters {describe(found)}; {advice}"
+        )
+    return text
+
+
+def replaced(text: str, vocab: Vocab) -> str:
+    """Return `text` with U+FFFD for each unknown character, or without them if the model does not know U+FFFD."""
+    sign = "" if vocab.unknown(UNSEEN) else UNSEEN
+    return text.translate({ord(one): sign for one in vocab.unknown(text)})
+
+
+def check_stops(stops: Sequence[str], vocab: Vocab) -> None:
+    """Check that the model can write what a text is to stop at.
+
+    Raises:
+        TextRequestError: it cannot.
+    """
+    if never := vocab.unknown("".join(stops)):
+        raise TextRequestError(f"stop: the model never writes the characters {describe(never)}")
