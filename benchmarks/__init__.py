@@ -1,1 +1,1 @@
-"""Commands that print the tables of the README and of docs/, and try to lose something."""
+"""Commands that print the tables of the README and of docs/, and provoke failures."""

@@ -1,14 +1,14 @@
-"""Damaged files of every kind: is the outcome always an error in one line, a recovery, or the same result?
+"""Damaged files of every kind: the outcome must be one line of error, a recovery, or no change.
 
 Usage: python -m benchmarks.fuzz [--count 2000] [--seed 0]
 
-A file that a stage reads is cut, gets a flipped bit or noise, or is exchanged for that of another run. Then the stage
-runs. `error` is exit code 2 and one line; `recovered` and `identical` are the outputs of the undamaged run, with and
-without a warning about a checkpoint. Everything else is wrong.
+A file that a stage reads is cut, gets a flipped bit or noise, or is replaced by that of another
+run. Then the stage runs. `error` is exit code 2 and one line. `recovered` and `identical` are the
+outputs of the undamaged run, with and without a warning about a checkpoint. Everything else is
+wrong.
 """
 
 import hashlib
-import os
 import random
 import shutil
 import subprocess
@@ -18,28 +18,35 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.harness import console, new_parser, print_table
-from tests.support.projects import PYTHON, kill, make_encoded_project, start, text, training_command
+from tests.support.projects import (
+    PYTHON,
+    captured,
+    kill,
+    make_encoded_project,
+    start,
+    text,
+    training_command,
+)
 
 OVERRIDE = {"train.epochs": 2, "train.log_every_steps": 20, "sample.num_chars": 5}
 CHECKPOINTS = ".charlstm/*/step-*"
+ENCODED = "Datasets/encoded"
+MODEL_FILES = [
+    f"artifacts/model/{name}" for name in ("model.safetensors", "config.json", "vocab.json")
+]
 READS = {
     "split": ["Datasets/shakespear.txt", "Datasets/shakespear.txt.sha256"],
     "encode": ["Datasets/split/train.txt", "Datasets/split/val.txt", "Datasets/split/SHA256SUMS"],
     "train": [
-        *(
-            f"Datasets/encoded/{name}"
-            for name in ("train.npy", "val.npy", "vocab.json", "SHA256SUMS")
-        ),
+        *(f"{ENCODED}/{name}" for name in ("train.npy", "val.npy", "vocab.json", "SHA256SUMS")),
         *(f"{CHECKPOINTS}/{name}" for name in ("state.safetensors", "SHA256SUMS")),
     ],
     "evaluate": [
-        *(f"artifacts/model/{name}" for name in ("model.safetensors", "config.json", "vocab.json")),
+        *MODEL_FILES,
         *(f"artifacts/train/{name}" for name in ("history.csv", "steps.csv", "SHA256SUMS")),
-        *(f"Datasets/encoded/{name}" for name in ("val.npy", "vocab.json")),
+        *(f"{ENCODED}/{name}" for name in ("val.npy", "vocab.json")),
     ],
-    "sample": [
-        f"artifacts/model/{name}" for name in ("model.safetensors", "config.json", "vocab.json")
-    ],
+    "sample": MODEL_FILES,
 }
 WRITES = {
     "split": ["Datasets/split"],
@@ -54,7 +61,7 @@ DAMAGES = ("cut", "flipped bit", "noise", "file of another run")
 
 
 def damage(kind: str, file: Path, other: Path, generator: random.Random) -> None:
-    """Do that to a file. `other` is the same file of another run."""
+    """Damage a file. `other` is the same file of another run."""
     content = bytearray(file.read_bytes())
     first = generator.randrange(len(content))
     match kind:
@@ -62,7 +69,7 @@ def damage(kind: str, file: Path, other: Path, generator: random.Random) -> None
             del content[first:]
         case "flipped bit":
             content[first] ^= 1 << generator.randrange(8)
-        case "noise":  # perhaps beyond the end
+        case "noise":  # it may go beyond the end
             noise = generator.randbytes(generator.randint(1, 64))
             content[first : first + len(noise)] = noise
         case "file of another run":
@@ -71,46 +78,43 @@ def damage(kind: str, file: Path, other: Path, generator: random.Random) -> None
 
 
 def main() -> int:
-    """Damage, run, compare; the exit code is 1 if an outcome is wrong."""
+    """Damage files, run stages, compare. Return 1 if an outcome is wrong."""
     parser = new_parser(__doc__)
     parser.add_argument("--count", type=int, default=2000, help="number of damaged files")
-    parser.add_argument("--seed", type=int, default=0, help="of the damage")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the damage")
     arguments = parser.parse_args()
     generator = random.Random(arguments.seed)
     outcomes = Counter[tuple[str, str]]()
     with tempfile.TemporaryDirectory(prefix="charlstm-fuzz-") as temporary:
-        project, others = Path(temporary) / "project", Path(temporary) / "others"
+        project = Path(temporary) / "project"
+        others = Path(temporary) / "others"
         _make_run(project, text()[:6000])
         _make_run(others, text()[6000:12000])
         for index in range(arguments.count):
-            stage, kind = generator.choice(list(READS)), generator.choice(DAMAGES)
-            file = generator.choice(
-                sorted(path for pattern in READS[stage] for path in project.glob(pattern))
-            )
-            name, other = (
-                "/".join(file.relative_to(project).parts[-2:]),
-                others / file.relative_to(project),
-            )
-            if "step-" in name:  # two runs do not write theirs after the same steps
-                name, other = f"step-N/{file.name}", min(others.glob(f"{CHECKPOINTS}/{file.name}"))
+            stage = generator.choice(list(READS))
+            kind = generator.choice(DAMAGES)
+            paths = [path for pattern in READS[stage] for path in project.glob(pattern)]
+            file = generator.choice(sorted(paths))
+            name = "/".join(file.relative_to(project).parts[-2:])
+            other = others / file.relative_to(project)
+            if "step-" in name:  # the runs have checkpoints of different steps
+                name = f"step-N/{file.name}"
+                other = min(others.glob(f"{CHECKPOINTS}/{file.name}"))
             outcome, said = _run_damaged(project, stage, kind, file, other, generator)
             outcomes[name, outcome] += 1
             if outcome in WRONG:
                 console.print(f"case {index}: {stage}, {name}, {kind}: {outcome}\n{said}")
     names = sorted({name for name, _ in outcomes})
-    print_table(
-        ("file", *OUTCOMES),
-        ((name, *(outcomes[name, outcome] for outcome in OUTCOMES)) for name in names),
-    )
+    columns = ("file", *OUTCOMES)
+    print_table(columns, ([name, *(outcomes[name, one] for one in OUTCOMES)] for name in names))
     totals = {outcome: sum(outcomes[name, outcome] for name in names) for outcome in OUTCOMES}
-    console.print(
-        f"{arguments.count} damaged files: {', '.join(f'{n} {outcome}' for outcome, n in totals.items())}"
-    )
+    said = ", ".join(f"{number} {outcome}" for outcome, number in totals.items())
+    console.print(f"{arguments.count} damaged files: {said}")
     return int(any(totals[outcome] for outcome in WRONG))
 
 
 def _make_run(project: Path, text: str) -> None:
-    """A finished run that also has the two checkpoints of the time when its training was killed."""
+    """Create a finished run that has two checkpoints from the middle of its training."""
     make_encoded_project(project, OVERRIDE, text)
     log = project.with_suffix(".log")
     process = start(project, training_command(1), log, CHARLSTM_CHECKPOINT_SECONDS="0.1")
@@ -124,19 +128,18 @@ def _make_run(project: Path, text: str) -> None:
         assert done.returncode == 0, done.stderr
     shutil.rmtree(project / ".charlstm")
     shutil.copytree(kept, project / ".charlstm")
-    assert len(list(project.glob(CHECKPOINTS))) == 2, (
-        "not killed between its second checkpoint and its end"
-    )
+    # The kill must come between the second checkpoint and the end.
+    assert len(list(project.glob(CHECKPOINTS))) == 2
 
 
 def _run_damaged(
     project: Path, stage: str, kind: str, file: Path, other: Path, generator: random.Random
 ) -> tuple[str, str]:
-    """Run `stage` in the project with a damaged file, and undo everything; the outcome, and what was said."""
+    """Run a stage with a damaged file, and undo everything. Return the outcome and the errors."""
     copy = project.with_suffix(".copy")
     shutil.copytree(project, copy)
     expected = _contents(project, stage)
-    for output in WRITES[stage]:  # as DVC does
+    for output in WRITES[stage]:  # as DVC does before a stage
         shutil.rmtree(project / output)
     damage(kind, file, other, generator)
     done = _run(project, stage)
@@ -149,28 +152,21 @@ def _run_damaged(
     if done.returncode == 2 and num_errors == 1 and not outputs:
         return "error", done.stderr
     if done.returncode == 0 and num_errors == 0 and outputs == expected:
-        is_recovered = any(
-            "WARNING: " in line and "checkpoint" in line for line in done.stderr.splitlines()
-        )
+        warnings = [line for line in done.stderr.splitlines() if line.startswith("WARNING: ")]
+        is_recovered = any("checkpoint" in line for line in warnings)
         return "recovered" if is_recovered else "identical", done.stderr
     return "wrong result", f"exit code {done.returncode}\n{done.stderr}"
 
 
 def _run(project: Path, stage: str) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    return subprocess.run(
-        [*PYTHON, f"pipeline.{stage}"], cwd=project, env=environment, capture_output=True, text=True
-    )
+    command = [*PYTHON, f"pipeline.{stage}"]
+    return captured(command, project, OMP_NUM_THREADS="1", MLFLOW_DISABLE_TELEMETRY="true")
 
 
 def _contents(project: Path, stage: str) -> dict[str, str]:
-    files = [
-        file for output in WRITES[stage] for file in (project / output).rglob("*") if file.is_file()
-    ]
-    return {
-        str(file.relative_to(project)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in files
-    }
+    folders = [project / output for output in WRITES[stage]]
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 if __name__ == "__main__":

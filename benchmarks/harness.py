@@ -1,4 +1,4 @@
-"""What the commands share: their options, Markdown tables, and clocks."""
+"""Options, Markdown tables and clocks of the benchmarks."""
 
 import argparse
 import statistics
@@ -11,21 +11,21 @@ console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def new_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser whose help shows a module's docstring as it is."""
+    """Return a parser whose help shows a module's docstring unchanged."""
     return argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print Markdown, each row as soon as it is measured."""
+    """Print a Markdown table, with each row as soon as it is measured."""
     console.print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for row in rows:
         console.print(f"| {' | '.join(map(str, row))} |")
 
 
 def seconds_of(action: Callable[[], object]) -> float:
-    """How long one call takes."""
+    """Return the duration of a call in seconds."""
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
@@ -34,7 +34,10 @@ def seconds_of(action: Callable[[], object]) -> float:
 def take_turns(
     actions: Mapping[str, Callable[[], object]], num_rounds: int, pause: float = 0.0
 ) -> dict[str, float]:
-    """The median seconds of each: a noisy machine disturbs all alike. `pause` seconds go before each call."""
+    """Return the median seconds of each action. Between calls, pause for `pause` seconds.
+
+    The actions take turns, so that a noisy machine disturbs them equally.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(num_rounds):
         for name, action in actions.items():

@@ -1,11 +1,12 @@
-"""SIGKILL at random moments: does every resumed training end in the bytes of one that was not disturbed?
+"""SIGKILL at random moments: every resumed training must end in the bytes of an undisturbed one.
 
 Usage: python -m benchmarks.kills [--count 100] [--seed 0]
 
-Trainings of one process, of two, and of one under `dvc repro` take turns. Each is killed a few times, then left to
-finish. Kills come in the first second, while the processes start, in the middle of training, when a checkpoint begins
-to be written, and in the last seconds. Either all processes are killed at once, as when the machine goes down, or the
-first, its launcher or a worker alone: then the others must have ended within 60 seconds.
+Trainings of one process, of two, and of one under `dvc repro` take turns. Each is killed a few
+times and then finishes. Kills come in the first second, while the processes start, in the middle of
+training, when a checkpoint begins to be written, and in the last seconds. Either all processes are
+killed at once, as when the machine goes down, or only the first process, its launcher or a worker.
+Then the other processes must end within 60 seconds.
 """
 
 import contextlib
@@ -37,7 +38,7 @@ from tests.support.projects import (
 
 KILLS_PER_TRAINING = 5
 WORLDS = (1,) if torch.cuda.device_count() == 1 else (1, 2)  # NCCL has one process for each GPU
-DVC = 0  # in place of a number of processes: one, started by `dvc repro`
+DVC = 0  # instead of a number of processes: one process, started by `dvc repro`
 MOMENTS = ("first second", "starting", "training", "saving", "saving", "ending")
 VICTIMS = ("all", "all", "first", "launcher", "worker")
 FINISHED = "finished before"
@@ -46,32 +47,35 @@ OVERRIDE = {
     "model.hidden_size": 64,
     "train.epochs": 8,
     "train.early_stopping_epochs": None,
-    "train.log_every_steps": 7,  # so that most checkpoints fall between two rows
+    "train.log_every_steps": 7,  # most checkpoints come between two rows
     "train.dropout.output": 0.3,
     "train.initial": "initial",
     "train.state_reset_probability": 0.05,
 }
-MAX_START_SECONDS, MAX_TRAINING_SECONDS, MAX_ENDING_SECONDS = 5.0, 1.0, 1.5
+MAX_START_SECONDS = 5.0
+MAX_TRAINING_SECONDS = 1.0
+MAX_ENDING_SECONDS = 1.5
 
 
 def main() -> int:
-    """Kill, resume, compare; the exit code is 1 if a byte differs."""
+    """Kill trainings, resume them, compare. Return 1 if a byte differs."""
     parser = new_parser(__doc__)
     parser.add_argument("--count", type=int, default=100, help="number of kills")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     arguments = parser.parse_args()
-    generator, moments = random.Random(arguments.seed), Counter[str]()
+    generator = random.Random(arguments.seed)
+    moments = Counter[str]()
     worlds = (*WORLDS, DVC)
-    kills_each = min(
-        KILLS_PER_TRAINING, -(-arguments.count // len(worlds))
-    )  # so that each number has its turn
+    # Each kind of training has its turn.
+    kills_each = min(KILLS_PER_TRAINING, -(-arguments.count // len(worlds)))
     num_trainings = num_wrong = 0
     with tempfile.TemporaryDirectory(prefix="charlstm-kills-") as name:
         folder = Path(name)
         template, expected = train_undisturbed(folder)
         while (num_left := arguments.count - moments.total() + moments[FINISHED]) > 0:
             world = worlds[num_trainings % len(worlds)]
-            project, log = folder / f"training-{num_trainings}", folder / f"log-{num_trainings}"
+            project = folder / f"training-{num_trainings}"
+            log = folder / f"log-{num_trainings}"
             shutil.copytree(template, project)
             for _ in range(min(kills_each, num_left)):
                 moments[start_and_kill(project, world, log, generator, victims=VICTIMS)] += 1
@@ -79,28 +83,25 @@ def main() -> int:
             is_right = code == 0 and results(project) == expected[world or 1]
             num_wrong += not is_right
             num_trainings += 1
-            verdict = (
-                "identical"
-                if is_right
-                else f"DIFFERENT (exit code {code})\n{log.read_text()[-2000:]}"
-            )
+            verdict = "identical"
+            if not is_right:
+                verdict = f"DIFFERENT (exit code {code})\n{log.read_text()[-2000:]}"
             kind = f"{world} process(es)" if world else "one process under dvc repro"
-            console.print(
-                f"{moments.total():4d} kills, training {num_trainings} of {kind}: {verdict}"
-            )
+            killed = f"{moments.total():4d} kills"
+            console.print(f"{killed}, training {num_trainings} of {kind}: {verdict}")
     console.print(f"{in_words(moments)}; {num_trainings} trainings, {num_wrong} with other bytes")
     return int(num_wrong > 0)
 
 
 def train_undisturbed(folder: Path) -> tuple[Path, dict[int, dict[str, str]]]:
-    """A project with everything but a training, and what a training writes, by the number of processes."""
-    template, log, expected = folder / "template", folder / "log", {}
+    """Create a project to train, and undisturbed results by the number of processes."""
+    template = folder / "template"
+    log = folder / "log"
+    expected = {}
     make_encoded_project(template, OVERRIDE)
-    for arguments in (
-        ["init", "--no-scm"],
-        ["commit", "--force", "check", "download", "split", "encode"],
-    ):
-        assert run(template, [*PYTHON, "dvc", *arguments], log) == 0, log.read_text()
+    for arguments in ("init --no-scm", "commit --force check download split encode"):
+        command = [*PYTHON, "dvc", *arguments.split()]
+        assert run(template, command, log) == 0, log.read_text()
     for world in WORLDS:
         project = folder / f"undisturbed-{world}"
         shutil.copytree(template, project)
@@ -110,12 +111,13 @@ def train_undisturbed(folder: Path) -> tuple[Path, dict[int, dict[str, str]]]:
 
 
 def in_words(moments: Counter[str]) -> str:
-    """How many starts were killed, and when."""
-    return f"{moments.total()} killed ({', '.join(f'{number} {moment}' for moment, number in moments.items())})"
+    """Return how many starts were killed, and when."""
+    said = ", ".join(f"{number} {moment}" for moment, number in moments.items())
+    return f"{moments.total()} killed ({said})"
 
 
 def command_of(world: int) -> list[str]:
-    """Return the command that trains. Several processes start as README says, so that they are told of a death."""
+    """Return the command that trains. A launcher tells several processes of a death."""
     if world == DVC:
         return [*PYTHON, "dvc", "repro", "--single-item", "train"]
     return [*(LAUNCH if world > 1 else []), *training_command(world)]
@@ -129,10 +131,10 @@ def start_and_kill(
     victims: Sequence[str] = ("all",),
     **variables: str,
 ) -> str:
-    """Start a training and kill it. Return what it was doing.
+    """Start a training and kill it. Return the moment of the kill.
 
     Raises:
-        AssertionError: a process is left 60 seconds after another one was killed.
+        AssertionError: a process is left 60 seconds after another process was killed.
     """
     offset = log.stat().st_size if log.exists() else 0
     process = start(project, command_of(world), log, CHARLSTM_CHECKPOINT_SECONDS="0.2", **variables)
@@ -149,19 +151,17 @@ def start_and_kill(
         deadline = time.monotonic() + generator.uniform(0, seconds)
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
-        while (
-            moment == "saving"
-            and process.poll() is None
-            and not any(project.glob(".charlstm/*/.step-*"))
-        ):
+        # Wait until the next checkpoint begins to be written.
+        while moment == "saving" and process.poll() is None:
+            if any(project.glob(".charlstm/*/.step-*")):
+                break
             time.sleep(0.0005)
-    moment = moment if process.poll() is None else FINISHED
     kill_one(process, generator.choice(victims))
     return moment
 
 
 def kill_one(process: subprocess.Popen[bytes], victim: str) -> None:
-    """Kill all processes, or one, of which the others take notice."""
+    """Kill all processes, or one process that the others must notice."""
     everyone = family(process)
     if victim == "all" or not everyone:
         kill(process)

@@ -1,6 +1,6 @@
-"""A server of S3 (moto) on this machine, with a bucket, for benchmarks and tests. It forgets all when it ends.
+"""A server of S3 (moto) with a bucket, for benchmarks and tests. It keeps data only in memory.
 
-Usage: python -m benchmarks.object_store SECONDS      delays each request, says its address, serves until it is killed
+Usage: python -m benchmarks.object_store SECONDS      delays each request, prints its address
 """
 
 import os
@@ -14,12 +14,12 @@ from typing import Any
 from tests.support.projects import PYTHON
 
 BUCKET = "charlstm"
-LOW_PRIORITY = 15  # it stands for a machine of its own
+LOW_PRIORITY = 15  # the server represents another machine
 
 
 @contextmanager
 def object_store(delay: float = 0.0) -> Iterator[dict[str, str]]:
-    """A server that takes `delay` seconds more for each request; the environment variables that name it."""
+    """Run a server that delays each request. Yield the environment variables that name it."""
     command = [*PYTHON, "benchmarks.object_store", str(delay)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -34,10 +34,9 @@ def object_store(delay: float = 0.0) -> Iterator[dict[str, str]]:
 
 
 def main() -> int:
-    """Serve."""
-    from moto.core.models import (
-        DEFAULT_ACCOUNT_ID,
-    )  # seconds, which those who only start a server do not need
+    """Serve until the process is killed."""
+    # These imports take seconds, which a process that only starts a server does not need.
+    from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server

@@ -1,14 +1,14 @@
-"""What the pipeline costs around training: imports, the way to the first step, whole runs, and texts of any size.
+"""Cost of the pipeline around training: imports, the first step, whole runs, texts of any size.
 
 Usage: python -m benchmarks.pipeline [--rounds 5]
        python -m benchmarks.pipeline --gigabytes 1
 
-Without `--gigabytes`: a new project in a temporary folder, with tiny parameters, so that what is left is overhead.
-Figures are medians. The exit code is 1 if the first step comes too late.
+Without `--gigabytes`, a new project in a temporary folder has tiny parameters, so that only the
+overhead remains. Figures are medians. The exit code is 1 if the first step comes too late.
 
-With it: how fast a text becomes ids, and in how much memory. It is random, and made in a temporary folder ($TMPDIR),
-which needs room for four times its size. Each stage runs in a process of its own, as `dvc repro` runs it. Memory is
-the most that it had beyond what it had after its imports.
+With `--gigabytes`, the command measures the speed and the memory in which a text becomes ids. The
+text is random, in a temporary folder ($TMPDIR) that needs four times its size. Each stage runs in
+its own process, as in `dvc repro`. Memory is the peak beyond the memory after the imports.
 """
 
 import json
@@ -31,30 +31,30 @@ from tests.support.projects import ACCELERATE, LAUNCH, ROOT, kill, make_project,
 
 STAGES = ("download", "split", "encode", "train", "evaluate", "sample")
 MAX_SECONDS_TO_FIRST_STEP = 5.0
-CHARACTERS = "etaoinshrdlcumwfgypbvkjxqz ,.\nоеаинтсрвлкмдпуяы一丁七万丈三上下不与😀😁😂"  # of one to four bytes
-BLOCK_CHARS = 1_000_000  # of which a text repeats
-GB, MB = 1e9, 1e6
+# Characters of one to four bytes.
+CHARACTERS = "etaoinshrdlcumwfgypbvkjxqz ,.\nоеаинтсрвлкмдпуяы一丁七万丈三上下不与😀😁😂"
+BLOCK_CHARS = 1_000_000  # a text repeats a block of this length
+GB = 1e9
+MB = 1e6
 
 
 def main() -> int:
     """Measure and print a Markdown table."""
     parser = new_parser(__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured")
-    parser.add_argument("--gigabytes", type=float, help="of a text")
+    parser.add_argument("--rounds", type=int, default=5, help="number of measurements")
+    parser.add_argument("--gigabytes", type=float, help="size of a text")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="charlstm-pipeline-") as name:
         folder = Path(name)
         if arguments.gigabytes is None:
             return measure_overhead(folder / "project", arguments.rounds)
-        print_table(
-            ("stage", "GB/s", "seconds", "of a core", "memory"),
-            stages(folder / "project", arguments.gigabytes),
-        )
+        rows = stages(folder / "project", arguments.gigabytes)
+        print_table(("stage", "GB/s", "seconds", "of a core", "memory"), rows)
     return 0
 
 
 def measure_overhead(project: Path, num_rounds: int) -> int:
-    """Print seconds; 1 if the first step comes too late."""
+    """Print seconds. Return 1 if the first step comes too late."""
     make_project(project)
 
     def run(*command: str) -> None:
@@ -69,9 +69,8 @@ def measure_overhead(project: Path, num_rounds: int) -> int:
     }
     commands["`dvc repro --force`, six stages"] = ["dvc", "repro", "--force"]
     commands["`dvc repro` with nothing to do"] = ["dvc", "repro"]
-    seconds = take_turns(
-        {what: partial(run, *command) for what, command in commands.items()}, num_rounds
-    )
+    actions = {what: partial(run, *command) for what, command in commands.items()}
+    seconds = take_turns(actions, num_rounds)
     first_step = statistics.median(seconds_to_first_step(project) for _ in range(num_rounds))
     seconds["from the launcher's start to the first step"] = first_step
     print_table(("what", "seconds"), ((what, f"{value:.2f}") for what, value in seconds.items()))
@@ -79,7 +78,7 @@ def measure_overhead(project: Path, num_rounds: int) -> int:
 
 
 def seconds_to_first_step(project: Path) -> float:
-    """Until the line that is printed right before it."""
+    """Return the seconds until the line that is printed just before the first step."""
     log = project / "log"
     log.unlink(missing_ok=True)
     started = time.perf_counter()
@@ -94,44 +93,37 @@ def seconds_to_first_step(project: Path) -> float:
 
 
 def stages(project: Path, gigabytes: float) -> Iterator[tuple[str, ...]]:
-    """A row for each stage that reads a text."""
+    """Yield a row for each stage that reads a text."""
     make_project(project)
     block = "".join(np.random.default_rng(1).choice(list(CHARACTERS), BLOCK_CHARS)).encode()
     with (project / "text.txt").open("wb") as file:
         file.writelines(block for _ in range(int(gigabytes * GB / len(block))))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for stage in STAGES[:3]:
-        command = [
-            sys.executable,
-            "-c",
-            f"from benchmarks.pipeline import be_stage; be_stage({stage!r})",
-        ]
-        seconds, processor, memory = json.loads(
-            subprocess.check_output(command, cwd=project, env=environment)
-        )
+        code = f"from benchmarks.pipeline import be_stage; be_stage({stage!r})"
+        command = [sys.executable, "-c", code]
+        measured = subprocess.check_output(command, cwd=project, env=environment)
+        seconds, processor, memory = json.loads(measured)
         figures = f"{gigabytes / seconds:.2f}", f"{seconds:.1f}", f"{processor / seconds:.0%}"
         yield stage, *figures, f"{memory / MB:.0f} MB"
 
 
 def be_stage(stage: str) -> None:
-    """Run a stage in the current folder; its seconds, processor seconds and bytes of memory, as JSON."""
-    module, load = import_module(f"pipeline.{stage}"), import_module("pipeline.run.stage").load
-    before, started, cpu_started = (
-        memory_of_process("VmRSS"),
-        time.perf_counter(),
-        time.process_time(),
-    )
+    """Run a stage in the current folder. Print its seconds, processor seconds and memory."""
+    module = import_module(f"pipeline.{stage}")
+    load = import_module("pipeline.run.stage").load
+    before = memory_of_process("VmRSS")
+    started = time.perf_counter()
+    cpu_started = time.process_time()
     module.run(*load())
-    used = [
-        time.perf_counter() - started,
-        time.process_time() - cpu_started,
-        memory_of_process("VmHWM") - before,
-    ]
-    sys.stdout.write(json.dumps(used))
+    seconds = time.perf_counter() - started
+    processor = time.process_time() - cpu_started
+    memory = memory_of_process("VmHWM") - before
+    sys.stdout.write(json.dumps([seconds, processor, memory]))
 
 
 def memory_of_process(name: str) -> int:
-    """What Linux says, in bytes. `getrusage` would count the process that started this one, too."""
+    """Return Linux's number of bytes. `getrusage` would include the parent process."""
     found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return 1024 * int(found[1]) if found else 0
 

@@ -1,10 +1,10 @@
-"""The table of recipes: each is trained as a DVC experiment, with the text that `params.yaml` has.
+"""Table of recipes: each is trained as a DVC experiment on the text of `params.yaml`.
 
 Usage: python -m benchmarks.recipes [NAME ...] [--seeds 3] [--show]
 
-`original` takes hours, and has a table of its own, too: its losses after each epoch next to the published ones, by the
-original's measure. Finished trainings are kept in `benchmarks/records/recipes.jsonl`, and not repeated while the text
-and the recipe's values are the same; `--show` trains nothing. A training that was interrupted resumes.
+`original` takes hours. Its own table compares its losses after each epoch with the published
+losses. `benchmarks/records/recipes.jsonl` keeps finished trainings. They are not repeated while the
+text and the recipe's values are the same. `--show` trains nothing. An interrupted training resumes.
 """
 
 import io
@@ -27,27 +27,20 @@ from tests.support.projects import ROOT
 
 RECORDS = ROOT / "benchmarks/records/recipes.jsonl"
 ORIGINAL_TOLERANCE = 0.02  # nats/char, of each epoch's loss
-ORIGINAL_TRAIN_NATS_PER_CHAR = (
-    1.6597,
-    1.3996,
-    1.3330,
-    1.2937,
-    1.2665,
-)  # where the validation losses were published
+# Published with the validation losses.
+ORIGINAL_TRAIN_NATS_PER_CHAR = (1.6597, 1.3996, 1.3330, 1.2937, 1.2665)
 PROTOCOLS = ("windowed_100", "windowed_256", "stateful")
 Record = dict[str, Any]
 
 
 def main() -> int:
-    """Train what is missing and print Markdown tables; the exit code is 1 if an epoch of `original` is too far off."""
+    """Train missing recipes and print tables. Return 1 if `original` is too far off."""
     available = names(RECIPES, ROOT)
     parser = new_parser(__doc__)
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(available)}; all if none is given"
-    )
-    parser.add_argument(
-        "--seeds", type=int, default=1, help="trainings of each, with the seeds 1, 2, ..."
-    )
+    words = f"recipes out of {', '.join(available)}; default: all"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=words)
+    words = "trainings of each recipe, with the seeds 1, 2, ..."
+    parser.add_argument("--seeds", type=int, default=1, help=words)
     parser.add_argument("--show", action="store_true", help="print what is recorded, train nothing")
     arguments = parser.parse_args()
     data = load_yaml(ROOT / "dvc.lock")["stages"]["encode"]["outs"][0]["md5"]
@@ -65,13 +58,14 @@ def main() -> int:
 
 
 def values_of(name: str) -> dict[str, object]:
-    """All that a recipe decides, by dotted name."""
+    """Return the values that a recipe decides, by dotted name."""
     return dict(load(RECIPES, name, ROOT).values)
 
 
 def record_of(name: str, seed: int, data: str) -> Record | None:
-    """The last record of the recipe as it is now. `data` is DVC's hash of the encoded text."""
-    found, values = None, values_of(name)
+    """Return the last record of the recipe's current values. `data` is DVC's hash of the text."""
+    found = None
+    values = values_of(name)
     for record in map(json.loads, RECORDS.read_text().splitlines()):
         is_same = all(values.get(key, value) == value for key, value in record["values"].items())
         if is_same and (record["recipe"], record["seed"], record["data"]) == (name, seed, data):
@@ -80,15 +74,16 @@ def record_of(name: str, seed: int, data: str) -> Record | None:
 
 
 def train(name: str, seed: int, data: str) -> Record:
-    """Train and evaluate, and keep the figures.
+    """Train and evaluate a recipe. Append the figures to the records and return them.
 
     Raises:
         SystemExit: DVC failed.
     """
-    experiment, values, seconds = f"recipe-{name}-{seed}", values_of(name), ""
-    changes = [
-        f"-S{key}={json.dumps(value)}" for key, value in {**values, "train.seed": seed}.items()
-    ]
+    experiment = f"recipe-{name}-{seed}"
+    values = values_of(name)
+    seconds = ""
+    changed = {**values, "train.seed": seed}.items()
+    changes = [f"-S{key}={json.dumps(value)}" for key, value in changed]
     command = ["dvc", "exp", "run", "--temp", "--force", "--name", experiment, *changes, "evaluate"]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -103,15 +98,16 @@ def train(name: str, seed: int, data: str) -> Record:
     def read(path: str) -> str:
         return str(dvc.api.read(f"artifacts/{path}", str(ROOT), experiment))
 
-    losses, epochs = (
-        json.loads(read("evaluate/metrics.json")),
-        pd.read_csv(io.StringIO(read("train/history.csv"))),
-    )
-    commit = subprocess.check_output(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True
-    ).strip()
-    record = {"recipe": name, "seed": seed, "data": data, "commit": commit, "values": values}
-    record |= {protocol: round(losses[protocol]["nats_per_char"], 6) for protocol in PROTOCOLS} | {
+    losses = json.loads(read("evaluate/metrics.json"))
+    epochs = pd.read_csv(io.StringIO(read("train/history.csv")))
+    describe = ["git", "describe", "--always", "--dirty"]
+    record: Record = {
+        "recipe": name,
+        "seed": seed,
+        "data": data,
+        "commit": subprocess.check_output(describe, cwd=ROOT, text=True).strip(),
+        "values": values,
+        **{protocol: round(losses[protocol]["nats_per_char"], 6) for protocol in PROTOCOLS},
         "num_parameters": json.loads(read("train/metrics.json"))["num_parameters"],
         "train_seconds": float(seconds),
         "by_epoch": epochs["val_nats_per_char"].tolist(),
@@ -124,25 +120,23 @@ def train(name: str, seed: int, data: str) -> Record:
 
 
 def row(name: str, records: list[Record]) -> list[str]:
-    """Of the table of recipes."""
+    """Return a row of the table of recipes."""
     trainings = pd.DataFrame(records)
     losses = [mean_and_deviation(list(trainings[protocol])) for protocol in PROTOCOLS]
-    size, seconds = trainings["num_parameters"].iloc[0], trainings["train_seconds"].median()
+    size = trainings["num_parameters"].iloc[0]
+    seconds = trainings["train_seconds"].median()
     return [f"`{name}`", str(len(trainings)), f"{size:,}", f"{seconds:,.0f}", *losses]
 
 
 def against_the_original(record: Record) -> int:
-    """Print the losses of each epoch; 1 if one is too far off, or missing."""
-    columns = (
-        ORIGINAL_VAL_NATS_PER_CHAR,
-        record["by_epoch"],
-        ORIGINAL_TRAIN_NATS_PER_CHAR,
-        record["train_by_epoch"],
-    )
-    rows = list(zip(*columns, strict=False))
+    """Print the losses of each epoch. Return 1 if a loss is too far off, or missing."""
+    validation = (ORIGINAL_VAL_NATS_PER_CHAR, record["by_epoch"])
+    training = (ORIGINAL_TRAIN_NATS_PER_CHAR, record["train_by_epoch"])
+    rows = list(zip(*validation, *training, strict=False))
     console.print()
+    ours = "recipe `original`"
     print_table(
-        ("sliding_100, published", "recipe `original`", "training, published", "recipe `original`"),
+        ("sliding_100, published", ours, "training, published", ours),
         ([f"{loss:.4f}" for loss in losses] for losses in rows),
     )
     is_close = all(abs(ours - theirs) <= ORIGINAL_TOLERANCE for theirs, ours, *_ in rows)

@@ -1,11 +1,14 @@
-"""A tracking server that dies or hangs: what is lost, and what tracking costs.
+"""A tracking server that dies or hangs: lost data, and the cost of tracking.
 
 Usage: python -m benchmarks.tracking [--count 20] [--seed 0] [--rounds 9]
 
-First, so many small trainings send to an MLflow server that is killed at a random moment. In every other training it
-comes back while training goes on. Each must end in the same bytes, and after `charlstm sync` its run must be complete.
-Then the default recipe trains without tracking, with the store of the project, and with a server that accepts
-connections and never answers. They take turns. That needs the encoded corpus (`dvc repro encode`) and a quiet machine.
+First, `--count` small trainings send to an MLflow server that is killed at a random moment. In
+every other training, the server comes back during the training. Each training must end in the same
+bytes, and after `charlstm sync` its run must be complete.
+
+Then the default recipe trains without tracking, with the project's store, and with a server that
+accepts connections and never answers. They take turns, in `--rounds` rounds. That needs the encoded
+corpus (`dvc repro encode`) and a quiet machine.
 """
 
 import random
@@ -48,36 +51,38 @@ from tests.support.projects import (
 )
 
 OVERRIDE = {"model.hidden_size": 96, "train.epochs": 10, "train.early_stopping_epochs": None}
-MAX_SECONDS = 14.0  # from the start of the training to the kill; some come after its end
+MAX_SECONDS = 14.0  # from the start of the training to the kill, which may come after its end
 PATIENCE = {"CHARLSTM_TRACKING_SECONDS": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-STEPS_PER_BLOCK, NUM_BLOCKS = (
-    10,
-    20,
-)  # short, so that a change of the machine's speed meets all kinds
+# Short blocks, so that a change of the machine's speed affects all kinds.
+STEPS_PER_BLOCK = 10
+NUM_BLOCKS = 20
 TAGS = {"corpus": "tiny Shakespeare", "corpus_sha256": "0" * 64}
-LIMITS = {"store": 1.01, "hanging server": 1.02}  # of the median time without tracking
+LIMITS = {"store": 1.01, "hanging server": 1.02}  # relative to the median without tracking
 MAX_END_SECONDS = 15.0  # of a training whose server hangs
 
 
 class Server:
-    """`mlflow server` with a database and artifacts in a folder; it can be killed and started again."""
+    """`mlflow server` with its data in a folder. It can be killed and started again."""
 
     def __init__(self, folder: Path) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self.folder, self.port = folder, int(free.getsockname()[1])
+            self.folder = folder
+            self.port = int(free.getsockname()[1])
         self.address = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it, and return when it answers."""
+        """Start the server, and return when it answers."""
         self.folder.mkdir(exist_ok=True)
         store = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
         artifacts = ["--serve-artifacts", "--artifacts-destination", str(self.folder / "artifacts")]
         address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         self._process = subprocess.Popen(
             [*PYTHON, "mlflow", "server", *store, *artifacts, *address],
-            cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         for _ in range(600):
             with suppress(OSError), urllib.request.urlopen(f"{self.address}/health", timeout=1):
                 return
@@ -85,37 +90,36 @@ class Server:
         raise TimeoutError(f"no MLflow server at {self.address}")
 
     def kill(self) -> None:
-        """SIGKILL, with all its workers."""
+        """Send SIGKILL to the server and its workers."""
         kill(self._process)
 
 
 def main() -> int:
-    """Measure and print; the exit code is 1 if something was lost, or costs more than its limit."""
+    """Measure and print. Return 1 if something was lost, or costs more than its limit."""
     parser = new_parser(__doc__)
-    parser.add_argument(
-        "--count", type=int, default=20, help="number of trainings whose server is killed"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument(
-        "--rounds", type=int, default=9, help="trainings of each kind whose time is taken; 0: none"
-    )
+    words = "number of trainings whose server is killed"
+    parser.add_argument("--count", type=int, default=20, help=words)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
+    words = "number of timed trainings of each kind; may be 0"
+    parser.add_argument("--rounds", type=int, default=9, help=words)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="charlstm-tracking-") as name:
-        is_complete = not arguments.count or kill_servers(
-            Path(name), arguments.count, random.Random(arguments.seed)
-        )
+        generator = random.Random(arguments.seed)
+        is_complete = not arguments.count or kill_servers(Path(name), arguments.count, generator)
         is_cheap = arguments.rounds == 0 or measure_cost(Path(name), arguments.rounds)
     return int(not (is_complete and is_cheap))
 
 
 def kill_servers(folder: Path, count: int, generator: random.Random) -> bool:
-    """Train, kill the server, sync, compare; whether every model was the same and every run complete."""
-    template, log, server = folder / "template", folder / "log", Server(folder / "server")
+    """Train, kill the server, sync. Return whether all models and runs are right."""
+    template = folder / "template"
+    log = folder / "log"
+    server = Server(folder / "server")
     make_encoded_project(template, OVERRIDE)
     num_good = 0
-    for index in range(count + 1):  # the first is not disturbed
+    for index in range(count + 1):
         project = Path(shutil.copytree(template, folder / f"training-{index}"))
-        if index == 0:
+        if index == 0:  # undisturbed
             run(project, training_command(1), log)
             expected = results(project)
             continue
@@ -123,32 +127,28 @@ def kill_servers(folder: Path, count: int, generator: random.Random) -> bool:
         server.start()
         run(project, [*PYTHON, "pipeline.cli", "sync"], log, MLFLOW_TRACKING_URI=server.address)
         server.kill()
-        found, wanted, texts = (
-            read_run(server.folder),
-            expected_run(project),
-            list(server.folder.rglob("epoch-*.txt")),
-        )
-        is_good = results(project) == expected and found == wanted and len(texts) == 10
+        found = read_run(server.folder)
+        num_texts = len(list(server.folder.rglob("epoch-*.txt")))
+        is_complete = found == expected_run(project) and num_texts == 10
+        is_good = results(project) == expected and is_complete
         num_good += is_good
-        console.print(
-            f"{index:4d}  killed {when}: {'same bytes, complete' if is_good else f'WRONG: {found}'}"
-        )
+        verdict = "same bytes, complete" if is_good else f"WRONG: {found}"
+        console.print(f"{index:4d}  killed {when}: {verdict}")
         shutil.rmtree(server.folder)
-    console.print(
-        f"{num_good} of {count} with a model of the same bytes and, after `charlstm sync`, a complete run"
-    )
+    good = "with a model of the same bytes and, after `charlstm sync`, a complete run"
+    console.print(f"{num_good} of {count} {good}")
     return num_good == count
 
 
 def _train_and_kill(
     project: Path, server: Server, log: Path, generator: random.Random, *, comes_back: bool
 ) -> str:
-    """When the server was killed."""
+    """Train and kill the server. Return when it was killed."""
     server.start()
-    moment, pause = generator.uniform(0, MAX_SECONDS), generator.uniform(0.5, 5)
-    process = start(
-        project, training_command(1), log, MLFLOW_TRACKING_URI=server.address, **PATIENCE
-    )
+    moment = generator.uniform(0, MAX_SECONDS)
+    pause = generator.uniform(0.5, 5)
+    uri = server.address
+    process = start(project, training_command(1), log, MLFLOW_TRACKING_URI=uri, **PATIENCE)
     time.sleep(moment)
     when = f"after {moment:4.1f} s{'' if process.poll() is None else ' (it had ended)'}"
     server.kill()
@@ -162,7 +162,7 @@ def _train_and_kill(
 
 
 def read_run(folder: Path) -> dict[str, object]:
-    """What a stopped server's database has: runs, finished ones, and of their metrics the points and the steps."""
+    """Return the runs of a stopped server's database, and the points and steps of metrics."""
     points = (
         "select key, count(*), count(distinct step) from metrics join runs using (run_uuid) "
         "where status = 'FINISHED' and key not like 'system/%' group by key"
@@ -173,7 +173,7 @@ def read_run(folder: Path) -> dict[str, object]:
 
 
 def expected_run(project: Path) -> dict[str, object]:
-    """The same from the tables that training wrote."""
+    """Return the result of `read_run` that matches the tables of a training."""
     steps, epochs = (
         len(pd.read_csv(project / f"artifacts/train/{name}.csv")) for name in ("steps", "history")
     )
@@ -185,39 +185,36 @@ def expected_run(project: Path) -> dict[str, object]:
 
 
 class StepTimer(Observer):
-    """An observer that takes the time of each `STEPS_PER_BLOCK` steps without validation, with all observers before."""
+    """Observer that times blocks of `STEPS_PER_BLOCK` steps, with all observers before it."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self._started: float | None = None
 
     def on_steps(self, row: StepRow, chars_per_second: float, ids_seen: int) -> None:
-        """A block is over; the first of an epoch, which may be cut, does not count."""
+        """End a block. The first block of an epoch may be cut, so it does not count."""
         now = time.perf_counter()
         if self._started is not None:
             self.seconds.append(now - self._started)
         self._started = now
 
     def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
-        """Begin again after the validation."""
+        """Start again after the validation."""
         self._started = None
 
     def is_over(self) -> bool:
-        """Whether there are enough blocks."""
+        """Return whether there are enough blocks."""
         return len(self.seconds) >= NUM_BLOCKS
 
 
 def measure_cost(folder: Path, num_rounds: int) -> bool:
-    """Take the times of blocks of steps and print them; whether they are within their limits."""
+    """Time blocks of steps and print the results. Return whether they are within their limits."""
     with socket.socket() as hanging:
         hanging.bind(("127.0.0.1", 0))
         hanging.listen(100)
         hanging_uri = f"http://127.0.0.1:{hanging.getsockname()[1]}"
-        uris = {
-            "nothing": "",
-            "store": f"sqlite:///{folder}/cost.db",
-            "hanging server": hanging_uri,
-        }
+        uris = {"nothing": "", "store": f"sqlite:///{folder}/cost.db"}
+        uris["hanging server"] = hanging_uri
         seconds: dict[str, list[float]] = {kind: [] for kind in uris}
         end_seconds = dict.fromkeys(uris, 0.0)
         for number in range(num_rounds):
@@ -230,20 +227,22 @@ def measure_cost(folder: Path, num_rounds: int) -> bool:
     }
     for kind, limit in LIMITS.items():
         console.print(
-            f"{kind}: {median[kind]:.2f} ms a step, without tracking {median['nothing']:.2f}; ratio "
-            f"{median[kind] / median['nothing']:.4f} (limit {limit}); its end takes {end_seconds[kind]:.1f} s "
-            f"(limit {MAX_END_SECONDS:.0f})"
+            f"{kind}: {median[kind]:.2f} ms a step, without tracking {median['nothing']:.2f}; "
+            f"ratio {median[kind] / median['nothing']:.4f} (limit {limit}); "
+            f"its end takes {end_seconds[kind]:.1f} s (limit {MAX_END_SECONDS:.0f})"
         )
     is_cheap = all(median[kind] <= limit * median["nothing"] for kind, limit in LIMITS.items())
     return is_cheap and max(end_seconds.values()) < MAX_END_SECONDS + 1
 
 
 def _train(folder: Path, uri: str) -> tuple[list[float], float]:
-    """The seconds of blocks of steps, and those of the end."""
-    params, timer = load_params(Path("params.yaml")), StepTimer()
+    """Return the seconds of blocks of steps, and those of the end."""
+    params = load_params(Path("params.yaml"))
+    timer = StepTimer()
     recipe = params.train.model_copy(update={"log_every_steps": STEPS_PER_BLOCK})
     patience = DEFAULT_SECONDS["CHARLSTM_TRACKING_SECONDS"]
-    data, processes = load_data(), fresh_processes(params)
+    data = load_data()
+    processes = fresh_processes(params)
     if not uri:
         with suppress(Interrupted):
             fit(data, params.model, recipe, processes, [timer], None, timer.is_over)

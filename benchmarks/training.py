@@ -1,9 +1,10 @@
-"""How fast training steps are, against a plain loop of `nn.LSTM`.
+"""Speed of training steps, against a plain loop of `nn.LSTM`.
 
 Usage: python -m benchmarks.training [--device cuda|cpu]
 
-Needs the encoded corpus (`dvc repro encode`). All variants of a size take turns; figures are medians. Every variant has
-Adam or AdamW, a gradient clip, and keeps freed memory; ours have dropout and the moving average, too.
+Needs the encoded corpus (`dvc repro encode`). All variants of a size take turns; figures are
+medians. Every variant has Adam or AdamW and a gradient clip, and keeps freed memory. This project's
+variants also have dropout and the moving average.
 """
 
 import os
@@ -21,13 +22,12 @@ from pipeline.hardware import keep_freed_memory, set_num_threads
 from pipeline.run.stage import guarded
 
 NUM_ROUNDS = 9
-PAUSE_SECONDS = (
-    0.01  # before a step that is timed, until threads of the one before have stopped to spin
-)
+# Threads of the previous step stop spinning before a timed step.
+PAUSE_SECONDS = 0.01
 
 
 class Size(NamedTuple):
-    """A model, and the batch that it is trained with."""
+    """Sizes of a model and of its batches."""
 
     num_layers: int
     hidden_size: int
@@ -40,10 +40,8 @@ class Size(NamedTuple):
 
 SIZES = {
     "cpu": [
-        Size(2, 256, 64, 100),
-        Size(1, 384, 32, 64),
-        Size(1, 512, 32, 64),
-        Size(2, 512, 32, 100),
+        *(Size(2, 256, 64, 100), Size(1, 384, 32, 64)),
+        *(Size(1, 512, 32, 64), Size(2, 512, 32, 100)),
     ],
     "cuda": [Size(2, 256, 64, 100), Size(2, 256, 1024, 100), Size(1, 1024, 256, 100)],
 }
@@ -53,20 +51,17 @@ EMBEDDING_SIZE = 128
 def main() -> int:
     """Measure and print a Markdown table."""
     parser = new_parser(__doc__)
-    parser.add_argument(
-        "--device", choices=("cuda", "cpu"), default="cuda" if torch.cuda.is_available() else "cpu"
-    )
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", choices=("cuda", "cpu"), default=default)
     device = parser.parse_args().device
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     set_num_threads()
     keep_freed_memory()
     formats = precisions(device)
-    name = (
-        torch.cuda.get_device_name()
-        if device == "cuda"
-        else f"processor, {torch.get_num_threads()} threads"
-    )
+    name = f"processor, {torch.get_num_threads()} threads"
+    if device == "cuda":
+        name = torch.cuda.get_device_name()
     console.print(f"{name}, torch {torch.__version__}\n")
     columns = ("size", "variant", "characters a second", "against the plain loop")
     print_table(columns, (row for size in SIZES[device] for row in rows(size, device, formats)))
@@ -74,7 +69,7 @@ def main() -> int:
 
 
 def precisions(device: str) -> list[str]:
-    """Those that the hardware multiplies: what it emulates takes a hundred times longer, and says nothing."""
+    """Return the precisions of the hardware. Emulating others takes a hundred times longer."""
     if multiplies_bf16(device):
         return ["fp32", "bf16"]
     console.print("bf16 is left out: this hardware would emulate it")
@@ -82,24 +77,28 @@ def precisions(device: str) -> list[str]:
 
 
 def rows(size: Size, device: str, formats: Sequence[str]) -> list[tuple[object, ...]]:
-    """Of the table of steps."""
+    """Return rows of the table of steps."""
     steps = {
         f"plain `nn.LSTM` loop, {precision}": plain_loop(size, device, precision)
         for precision in formats
     }
-    for implementation, precision in (
-        ("gates", "fp32"),
-        *(("fused", precision) for precision in formats),
-    ):
+    variants = [("gates", "fp32"), *(("fused", precision) for precision in formats)]
+    for implementation, precision in variants:
         learner = make_learner(
-            "model.feed_forward_size=0", "train.optimizer=adamw", "train.warmup_steps=0",
-            "train.dropout.between_layers=0.1", "train.dropout.output=0.2",
-            f"model.implementation={implementation}", f"train.precision={precision}",
-            f"model.num_layers={size.num_layers}", f"model.hidden_size={size.hidden_size}",
-            f"train.batch_size={size.batch_size}", f"train.context_len={size.context_len}",
-        )  # fmt: skip
+            "model.feed_forward_size=0",
+            "train.optimizer=adamw",
+            "train.warmup_steps=0",
+            "train.dropout.between_layers=0.1",
+            "train.dropout.output=0.2",
+            f"model.implementation={implementation}",
+            f"train.precision={precision}",
+            f"model.num_layers={size.num_layers}",
+            f"model.hidden_size={size.hidden_size}",
+            f"train.batch_size={size.batch_size}",
+            f"train.context_len={size.context_len}",
+        )
         steps[f"`{implementation}`, {precision}"] = take_steps(learner)
-    for step in steps.values():  # warms up
+    for step in steps.values():  # warm up
         step()
     seconds = take_turns(steps, NUM_ROUNDS, PAUSE_SECONDS)
     num_chars = size.batch_size * size.context_len
@@ -111,17 +110,14 @@ def rows(size: Size, device: str, formats: Sequence[str]) -> list[tuple[object, 
 
 
 def plain_loop(size: Size, device: str, precision: str) -> Callable[[], None]:
-    """What somebody would write in one file."""
+    """Return the step of a training loop that somebody would write in one file."""
     data = load_data()
-    ids, vocab_size = torch.from_numpy(data.train.ids.astype("int64")).to(device), len(data.vocab)
-    embedding, head = (
-        nn.Embedding(vocab_size, EMBEDDING_SIZE),
-        nn.Linear(size.hidden_size, vocab_size),
-    )
-    dropout = 0.1 * (size.num_layers > 1)
-    lstm = nn.LSTM(
-        EMBEDDING_SIZE, size.hidden_size, size.num_layers, batch_first=True, dropout=dropout
-    )
+    ids = torch.from_numpy(data.train.ids.astype("int64")).to(device)
+    vocab_size = len(data.vocab)
+    embedding = nn.Embedding(vocab_size, EMBEDDING_SIZE)
+    sizes = (EMBEDDING_SIZE, size.hidden_size, size.num_layers)
+    lstm = nn.LSTM(*sizes, batch_first=True, dropout=0.1 * (size.num_layers > 1))
+    head = nn.Linear(size.hidden_size, vocab_size)
     for part in (embedding, lstm, head):
         part.to(device)
     weights = [*embedding.parameters(), *lstm.parameters(), *head.parameters()]

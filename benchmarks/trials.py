@@ -1,4 +1,4 @@
-"""What commands share that train in their own process, by the library and without a stage around it."""
+"""Trainings in the process of a benchmark, by the library and without a stage."""
 
 from collections.abc import Callable
 from itertools import cycle
@@ -17,13 +17,13 @@ from tests.support.projects import ROOT, compose
 
 
 def load_data() -> Data:
-    """What stage encode wrote."""
+    """Return the output of stage encode."""
     vocab, (train, val) = load_parts(ROOT / load_paths(ROOT / "dvc.yaml").encoded, ("train", "val"))
     return Data(train, val, vocab)
 
 
 def fresh_processes(params: Params) -> Processes:
-    """This process alone, in the precision of `params`, also if another training was here before."""
+    """Return this process alone, in the precision of `params`, independent of earlier trainings."""
     set_num_threads(work_of(params))
     keep_freed_memory()
     use_reproducible_kernels()
@@ -32,19 +32,22 @@ def fresh_processes(params: Params) -> Processes:
 
 
 def make_learner(*overrides: str) -> Learner:
-    """What trains the encoded corpus with these overrides (`tests.support.projects.compose`)."""
-    params, data = compose(ROOT, overrides), load_data()
+    """Return a learner of the encoded corpus with these overrides, as in `compose`."""
+    params = compose(ROOT, overrides)
+    data = load_data()
     return Learner(data.train, len(data.vocab), params.model, params.train, fresh_processes(params))
 
 
 def take_steps(learner: Learner) -> Callable[[], None]:
-    """A function that takes the next step of the first epoch; after the last on a whole batch comes the first again."""
+    """Return a function that takes the next step of the first epoch, and repeats the epoch."""
+    # The last batch of an epoch may be cut.
     numbers = cycle(range(learner.batches.steps_per_epoch - 1))
 
     def step() -> None:
         number = next(numbers)
         learner.take_step(number, 1, number)
-        if torch.cuda.is_available():  # it has done what it was told when this returns
+        # A GPU may still work when the step returns.
+        if torch.cuda.is_available():
             torch.cuda.synchronize()
 
     return step

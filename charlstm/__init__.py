@@ -1,4 +1,4 @@
-"""charlstm: character-level LSTM training, from bytes to samples. Start at `dvc.yaml`, then `model/char_lstm.py`.
+"""Character-level LSTM training, from bytes to samples. Read `dvc.yaml`, then `model/char_lstm.py`.
 
 To use a trained model:
 
@@ -7,8 +7,8 @@ To use a trained model:
     model = charlstm.load("artifacts/model")
     text = model.generate("ROMEO:", num_chars=200)
 
-These names are the public interface, and nothing else is. They are loaded on first use: `import charlstm` alone costs
-nothing.
+Only the names in `__all__` are public. They are loaded on first use, so `import charlstm` alone
+costs nothing.
 """
 
 from importlib import import_module
@@ -35,7 +35,8 @@ _HOMES = {
 }
 
 
-if not TYPE_CHECKING:  # else a misspelt name would be an object to type checkers
+# Hidden from type checkers, which would otherwise accept any misspelled name.
+if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         if name not in __all__:
@@ -50,12 +51,9 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
-    from importlib.metadata import (
-        PackageNotFoundError,
-        version,
-    )  # takes longer than all the rest here
+    from importlib.metadata import PackageNotFoundError, version  # a slow import
 
     try:
         return version("charlstm")
-    except PackageNotFoundError:  # a copy next to a model in MLflow: it was not installed
+    except PackageNotFoundError:  # the copy next to a model in MLflow is not installed
         return "unknown"

@@ -1,54 +1,56 @@
-"""Errors that a user can fix, each reported in one line, and the interruption, which is no mistake.
+"""Errors that a user can fix, each reported in one line, and the interruption of a training.
 
-Stages print the message and exit with 2, after `Interrupted` with 75. Anything else is a defect of ours and keeps its
-traceback. A class of its own is for what some caller catches apart from the rest; all other errors are plain
-`CharlstmError`.
+Stages print the message and exit with code 2, or 75 after `Interrupted`. Any other exception is a
+defect of this program and keeps its stack trace.
 """
 
 
 class CharlstmError(Exception):
-    """It names what was expected, what was found, where, and what to do; the base of all errors that a user can fix."""
+    """Base of all errors that a user can fix.
+
+    The message says what was expected, what was found, where, and what to do.
+    """
 
 
 class ParamsError(CharlstmError):
-    """`params.yaml` (or `dvc.yaml`) holds unknown, missing or impossible values."""
+    """Unknown, missing or impossible values in `params.yaml` or `dvc.yaml`."""
 
 
 class ChecksumError(CharlstmError):
-    """A file is damaged, or belongs to another run than its checksums."""
+    """Damaged file, or a file that does not belong to its checksums."""
 
 
 class CorpusError(CharlstmError):
-    """No source gave a text, or it is missing, empty, not UTF-8, or too short for what is asked of it."""
+    """Text that no source provides, or that is missing, empty, not UTF-8 or too short."""
 
 
 class VocabularyError(CharlstmError):
-    """A vocabulary file is damaged, or a text has a character that the vocabulary lacks."""
+    """Damaged vocabulary file, or a text with a character that the vocabulary lacks."""
 
 
 class EncodedError(CharlstmError):
-    """A file of encoded ids is missing, damaged, or does not fit its vocabulary."""
+    """File of encoded ids that is missing, damaged, or does not fit its vocabulary."""
 
 
 class TrackingError(CharlstmError):
-    """An MLflow store does not answer, is damaged, or has no run; or its page cannot be opened."""
+    """MLflow store that does not answer, is damaged, lacks a run or cannot be displayed."""
 
 
 class NoStoreError(TrackingError):
-    """There is no MLflow store yet."""
+    """MLflow store that does not exist yet."""
 
 
 class LockedError(CharlstmError):
-    """Another living process does the same work."""
+    """Lock held by another running process that does the same work."""
 
 
 class TextRequestError(CharlstmError):
-    """A text is asked for that cannot be written or scored: a key, a value or a character is wrong."""
+    """Request for a text or a score with a wrong key, value or character."""
 
 
 class TrainingError(CharlstmError):
-    """Training cannot start with these settings, or its loss stopped being finite."""
+    """Training that cannot start with these settings, or whose loss is no longer finite."""
 
 
 class Interrupted(Exception):
-    """Training stopped before its end. Started again, it resumes from its newest checkpoint."""
+    """Interruption of a training. The next start resumes from the newest checkpoint."""

@@ -1,4 +1,4 @@
-"""What a training leaves: losses by step and epoch, as records, frames and CSV files."""
+"""The history of a training: losses by step and by epoch, as records, data frames and CSV files."""
 
 import csv
 import os
@@ -13,12 +13,13 @@ from charlstm.errors import CharlstmError
 from charlstm.files.atomic import atomic_file
 from charlstm.files.checksums import SUMS, verify, write_sums
 
-EPOCHS, STEPS = "history.csv", "steps.csv"
-TEXT_COLUMNS = ("prompt", "text")  # of a table of samples
+EPOCHS = "history.csv"
+STEPS = "steps.csv"
+TEXT_COLUMNS = ("prompt", "text")  # in a table of samples
 
 
 class StepRow(NamedTuple):
-    """One optimizer update, or the mean over `log_every_steps` of them that end with it."""
+    """One optimizer update, or the mean over `log_every_steps` updates that end with `step`."""
 
     step: int
     epoch: int
@@ -28,7 +29,7 @@ class StepRow(NamedTuple):
 
 
 class EpochRow(NamedTuple):
-    """One epoch: the mean training loss of its steps, the validation loss at its end."""
+    """One epoch: the mean training loss of its steps, and the validation loss at its end."""
 
     epoch: int
     step: int
@@ -37,24 +38,27 @@ class EpochRow(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The whole history of a training, as frames: a row an epoch, a row every few steps."""
+    """The history of a training as data frames, with rows like `EpochRow` and `StepRow`."""
 
     epochs: pd.DataFrame
     steps: pd.DataFrame
 
 
 def now_ms() -> int:
-    """Milliseconds since 1970."""
-    return int(time.time() * 1000)
+    """Return the milliseconds since 1970."""
+    return time.time_ns() // 10**6
 
 
 def table(rows: Sequence[NamedTuple], columns: tuple[str, ...]) -> pd.DataFrame:
-    """A frame with a row per record."""
+    """Return a data frame with one row per record."""
     return pd.DataFrame(rows, columns=list(columns))
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a frame: floats with all their digits, texts in quotes because they may have line breaks."""
+    """Write a data frame, with all digits of its numbers.
+
+    Texts are in quotes, because they may have line breaks.
+    """
     has_texts = len(frame.select_dtypes(exclude="number").columns) > 0
     with atomic_file(path) as temporary:
         frame.to_csv(
@@ -66,41 +70,38 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """Read what `write_csv` wrote.
+    """Return the data frame that `write_csv` wrote.
 
     Raises:
-        CharlstmError: missing, not a table, without one of `columns` or without a row, or with an empty cell.
+        CharlstmError: the file is missing or not a table, has no rows, lacks one of `columns`, or
+            has an empty cell in them.
     """
-    texts = dict.fromkeys(TEXT_COLUMNS, str)  # "007" is a text
+    texts = dict.fromkeys(TEXT_COLUMNS, str)  # a text may look like a number, for example "007"
     try:
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=texts)
     except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CharlstmError(f"{path}: cannot read the table: {reason}") from None
+    if set(columns) - set(frame) or frame.empty or frame[list(columns)].isna().any(axis=None):
         raise CharlstmError(
-            f"{path}: cannot read the table: {' '.join(str(error).split())}"
-        ) from None
-    if missing := [column for column in columns if column not in frame.columns]:
-        raise CharlstmError(
-            f"{path}: expected the columns {', '.join(columns)}; missing: {', '.join(missing)}"
-        )
-    if frame.empty or frame[list(columns)].isna().any(axis=None):
-        raise CharlstmError(
-            f"{path}: expected a value in every cell of at least one row; the file is damaged"
+            f"{path}: expected the columns {', '.join(columns)} with at least one row and no empty "
+            f"cell; the file is damaged"
         )
     return frame
 
 
 def write_tables(folder: Path, tables: Tables, weights: Path) -> None:
-    """Write the tables of the training that made the file `weights`, and checksums that tie them to it."""
-    for name, frame in zip((EPOCHS, STEPS), tables, strict=True):
-        write_csv(folder / name, frame)
+    """Write the tables, and checksums that tie them to the weights file of the same training."""
+    write_csv(folder / EPOCHS, tables.epochs)
+    write_csv(folder / STEPS, tables.steps)
     write_sums(folder / SUMS, _summed(folder, weights))
 
 
 def read_tables(folder: Path, weights: Path) -> Tables:
-    """Read what `write_tables` wrote.
+    """Return the tables that `write_tables` wrote.
 
     Raises:
-        ChecksumError: a table is damaged, or the model is of another training.
+        ChecksumError: a table is damaged, or `weights` is from another training.
         CharlstmError: a table is missing.
     """
     verify(folder / SUMS, _summed(folder, weights))

@@ -1,13 +1,13 @@
-"""Parameters by dotted name: flattened, compared and shown in a few words."""
+"""Parameters by dotted name: flattened, compared and described in words."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-NOT_OF_A_MODEL = ("evaluate.", "sample.")  # sections that decide nothing about a model
+NOT_OF_A_MODEL = ("evaluate.", "sample.")  # sections that do not influence a model
 SEED = "train.seed"
-MAX_SHOWN_CHARS = 40  # of a value
-MAX_NAMED = 3  # parameters in a name
+MAX_SHOWN_CHARS = 40  # of a value in words
+MAX_NAMED = 3  # parameters in a model's name
 
 
 def flatten(sections: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -22,7 +22,7 @@ def flatten(sections: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def values_in_words(values: Mapping[str, object]) -> str:
-    """Describe parameters, given by dotted name: `hidden_size 128, muon.learning_rate 0.06`."""
+    """Return named parameters in words: `hidden_size 128, muon.learning_rate 0.06`."""
     return ", ".join(f"{short_name(name)} {shown(value)}" for name, value in values.items())
 
 
@@ -35,18 +35,15 @@ def shown(value: object) -> str:
     """Return a value as one line, shortened if it is long."""
     if value is None:
         return "none"
-    is_plain = isinstance(value, str) and value.isprintable()
-    line = (
-        str(value) if is_plain else json.dumps(value, ensure_ascii=False, default=str)
-    )  # YAML also has dates
+    # JSON escapes unprintable characters. It has no dates, which YAML has.
+    line = json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, str) and value.isprintable():
+        line = value
     return line if len(line) <= MAX_SHOWN_CHARS else f"{line[: MAX_SHOWN_CHARS - 3]}..."
 
 
 def differing(several: Sequence[Mapping[str, object]]) -> list[str]:
     """Return the names of parameters that differ between mappings, or that some mappings lack."""
-    names = dict.fromkeys(name for one in several for name in one)
-    return [
-        name
-        for name in names
-        if len({(name in one, type(one.get(name)), one.get(name)) for one in several}) > 1
-    ]
+    names = dict.fromkeys(name for values in several for name in values)
+    # `repr` distinguishes 1, 1.0 and True, which are equal. The ellipsis represents a missing name.
+    return [name for name in names if len({repr(values.get(name, ...)) for values in several}) > 1]

@@ -1,6 +1,6 @@
-"""`params.yaml` -> frozen, validated objects. No value has a default here: the file is the only place.
+"""The parameters of `params.yaml` as frozen, validated objects. No value has a default in code.
 
-The file is read as YAML 1.2, as DVC does: `1e-3` is a number.
+The file is read as YAML 1.2, like DVC does: `1e-3` is a number.
 """
 
 import json
@@ -25,59 +25,25 @@ from charlstm.files.documents import load_yaml, validate
 from charlstm.files.urls import fault_of_source
 from charlstm.parameter_names import flatten
 
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-PositiveFloat = Annotated[float, Field(gt=0, le=1e38, allow_inf_nan=False)]  # what fp32 holds
-AUTO: Literal["auto"] = "auto"  # prompts: beginnings of lines of the validation part
+AUTO: Literal["auto"] = "auto"  # prompts that are beginnings of lines of the validation part
+# The path that means "no file". It does not exist, because DVC has no optional dependencies.
+NOTHING = "conf/corpus/nothing"
 
-
-class Section(BaseModel):
-    """A mapping whose keys are all required, all known, and never converted."""
-
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True
-    )
-
-    @classmethod
-    def names(cls) -> Iterator[str]:
-        """The dotted names of all parameters. A section that may be left out as a whole is one parameter."""
-        for name, field in cls.model_fields.items():
-            kind = field.annotation
-            if isinstance(kind, type) and issubclass(kind, Section):
-                yield from (f"{name}.{inner}" for inner in kind.names())
-            else:
-                yield name
-
-    def values(self) -> dict[str, Any]:
-        """The values of `names()`, as JSON has them."""
-        document = self.model_dump(mode="json")
-        return {name: reduce(getitem, name.split("."), document) for name in self.names()}
-
-
-class PublishedLoss(Section):
-    """A validation loss under one of our protocols, and who reported it."""
-
-    protocol: Annotated[str, Field(pattern=r"^((windowed|sliding)_\d+|stateful)$")]
-    system: Annotated[str, Field(min_length=1, max_length=1_000)]
-    nats_per_char: PositiveFloat
-
-
-NOTHING = (
-    "conf/corpus/nothing"  # a path that leads to nothing: DVC has no dependency that may be absent
-)
-# Bounds are generous: what is beyond them is a typo that would fill the memory or never end.
+# The bounds are generous. Values beyond them are typos that would fill the memory or never end.
 PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
+PositiveFloat = Annotated[float, Field(gt=0, le=1e38, allow_inf_nan=False)]  # fits into fp32
 NonNegativeFloat = Annotated[float, Field(ge=0, le=1e38, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or a decay for which 1 is useless
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Features = Annotated[int, Field(gt=0, le=65_536)]  # of a character, a hidden state, ...
-FeaturesOrNone = Annotated[int, Field(ge=0, le=65_536)]  # 0: what has them is left out
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Features = Annotated[int, Field(gt=0, le=65_536)]  # size of a vector, such as the hidden state
+OptionalFeatures = Annotated[int, Field(ge=0, le=65_536)]  # 0 leaves the layer out
 Rows = Annotated[int, Field(gt=0, le=1_000_000)]  # of a batch
 Length = Annotated[int, Field(gt=0, le=10_000_000)]  # characters
-ScoredLength = Annotated[
-    int, Field(ge=10, le=10_000_000)
-]  # characters or bytes: of two, the second is scored
-Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or a decay that 1 would make useless
-Fraction = Annotated[float, Field(ge=0, le=1)]
+ScoredLength = Annotated[int, Field(ge=10, le=10_000_000)]  # characters or bytes
+Text = Annotated[str, Field(min_length=1, max_length=1_000)]
 AFewValues = Field(strict=False, max_length=1_000)
 
 
@@ -88,21 +54,40 @@ def _is_source(value: str) -> str:
 
 
 def _or_auto(value: object, check: object) -> object:
-    """Without this, a mistake in a list would also be reported as another value than auto."""
+    # A plain union would report a mistake in a list twice, also as "should be 'auto'".
     return value if value == AUTO else _PROMPTS.validate_python(value)
 
 
 FileOrFolder = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
 Source = Annotated[FileOrFolder, AfterValidator(_is_source)]  # a path or a URL
-Prompt = Annotated[str, Field(min_length=1, max_length=100_000)]  # characters
-_PROMPTS = TypeAdapter(
-    Annotated[tuple[Prompt, ...], Field(strict=False, min_length=1, max_length=1_000)]
-)
+Prompt = Annotated[str, Field(min_length=1, max_length=100_000)]
+_PROMPTS = TypeAdapter(Annotated[tuple[Prompt, ...], Field(min_length=1), AFewValues])
 Prompts = Annotated[tuple[Prompt, ...] | Literal["auto"], WrapValidator(_or_auto)]
 
 
+class Section(BaseModel):
+    """A mapping that requires all its keys, forbids other keys, and never converts a value."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    @classmethod
+    def names(cls) -> Iterator[str]:
+        """Yield the dotted names of all parameters. A section that may be null is one parameter."""
+        for name, field in cls.model_fields.items():
+            kind = field.annotation
+            if isinstance(kind, type) and issubclass(kind, Section):
+                yield from (f"{name}.{inner}" for inner in kind.names())
+            else:
+                yield name
+
+    def values(self) -> dict[str, Any]:
+        """Return the values of all `names()`, as in JSON."""
+        document = self.model_dump(mode="json")
+        return {name: reduce(getitem, name.split("."), document) for name in self.names()}
+
+
 class DownloadParams(Section):
-    """Where the corpus comes from and which bytes it must be."""
+    """The source of the corpus, and the bytes that it must have."""
 
     name: Annotated[str, Field(pattern=r"^\w[\w.+-]{0,63}$")]
     source: Source
@@ -113,20 +98,20 @@ class DownloadParams(Section):
 
     @property
     def fallback(self) -> Fallback | None:
-        """The text that may stand in for this one."""
+        """The text that may replace this source, or None."""
         return FALLBACKS.get(self.sha256 or "")
 
 
 class SplitParams(Section):
-    """How much of the text is held out."""
+    """The parts of the text that are held out."""
 
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     test_fraction: Rate
-    document_separator: Annotated[str, Field(min_length=1, max_length=1_000)] | None
+    document_separator: Text | None
 
 
 class EncodeParams(Section):
-    """Which characters have an id, and what happens to those that have none."""
+    """The characters that get an id, and the treatment of all other characters."""
 
     unit: Literal["character", "byte"]
     min_count: PositiveInt
@@ -135,18 +120,18 @@ class EncodeParams(Section):
     @model_validator(mode="after")
     def _has_no_rare_bytes(self) -> Self:
         if self.unit == "byte" and self.min_count > 1:
-            raise ValueError("min_count should be 1 where unit is byte: no byte is too rare")
+            raise ValueError("min_count should be 1 if unit is byte, because all bytes have an id")
         return self
 
 
 class ModelParams(Section):
-    """The model's sizes, and how its layers are computed."""
+    """The sizes, implementation and initialization of the model."""
 
     implementation: Literal["gates", "fused"]
-    embedding_size: FeaturesOrNone
+    embedding_size: OptionalFeatures
     hidden_size: Features
     num_layers: Annotated[int, Field(gt=0, le=100)]
-    feed_forward_size: FeaturesOrNone
+    feed_forward_size: OptionalFeatures
     initialization: Literal["orthogonal", "uniform"]
     forget_gate_bias: Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
 
@@ -162,7 +147,7 @@ class DropoutParams(Section):
 
 
 class MuonParams(Section):
-    """Used where `optimizer` is muon."""
+    """Settings of Muon, used if `optimizer` is muon."""
 
     learning_rate: PositiveFloat
     momentum: Rate
@@ -197,9 +182,16 @@ class TrainParams(Section):
     validation: Literal["windowed", "sliding"]
     validation_context_len: Length
     validation_chars: ScoredLength | None
-    log_every_steps: Annotated[
-        int, Field(gt=0, le=1_000_000)
-    ]  # a checkpoint has what each of them measured
+    # A checkpoint stores the measurements of every step since the last logged step.
+    log_every_steps: Annotated[int, Field(gt=0, le=1_000_000)]
+
+
+class PublishedLoss(Section):
+    """A reported validation loss under one of the protocols, and the system that reached it."""
+
+    protocol: Annotated[str, Field(pattern=r"^((windowed|sliding)_\d+|stateful)$")]
+    system: Text
+    nats_per_char: PositiveFloat
 
 
 class PublishedParams(Section):
@@ -210,7 +202,7 @@ class PublishedParams(Section):
 
 
 class EvaluateParams(Section):
-    """The windowed protocols to measure besides the stateful one, on how much text, and what is compared with them."""
+    """The protocols to measure besides the stateful protocol, their text, and losses to compare."""
 
     window_lens: Annotated[tuple[Length, ...], AFewValues]
     max_chars: ScoredLength | None
@@ -218,7 +210,7 @@ class EvaluateParams(Section):
 
 
 class SampleParams(Section):
-    """Prompts x temperatures x seeds, and how the next character is drawn."""
+    """Prompts, temperatures and seeds, and the rules for drawing the next character."""
 
     prompts: Prompts
     temperatures: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1), AFewValues]
@@ -226,11 +218,11 @@ class SampleParams(Section):
     num_chars: Length
     top_k: PositiveInt | None
     top_p: Annotated[float, Field(gt=0, le=1)]
-    min_p: Annotated[float, Field(ge=0, le=1)]
+    min_p: Fraction
 
 
 class Params(Section):
-    """The whole file, a section a stage."""
+    """The whole file, with a section for every stage."""
 
     download: DownloadParams
     split: SplitParams
@@ -241,15 +233,18 @@ class Params(Section):
     sample: SampleParams
 
     def flat(self) -> dict[str, str | int | float]:
-        """Dotted names -> values, for a table of parameters; lists and nulls as JSON."""
-        return {
-            name: value
-            if isinstance(value, str | int | float)
-            else json.dumps(value, ensure_ascii=False)
-            for name, value in flatten(self.model_dump(mode="json")).items()
-        }
+        """Return values by dotted name, for a table of parameters. Lists and nulls are JSON."""
+        flat = flatten(self.model_dump(mode="json"))
+        for name, value in flat.items():
+            if not isinstance(value, str | int | float):
+                flat[name] = json.dumps(value, ensure_ascii=False)
+        return flat
 
 
 def load_params(path: Path) -> Params:
-    """Read and check the whole file; a ParamsError names all that is wrong in one line."""
+    """Return the checked parameters of a file.
+
+    Raises:
+        ParamsError: the file has mistakes; the message is one line with all of them.
+    """
     return validate(Params, load_yaml(path), path)

@@ -1,59 +1,34 @@
-"""The options of a text that a model writes: type, default, help, and the values that are allowed.
+"""Sampling options of a generated text: types, defaults, help texts and allowed values.
 
-The shell's options and the columns that MLflow serves are made from `SamplingOptions`, `DEFAULTS` and `HELP`. Options
-are checked here, before torch is imported.
+The shell's options and the columns that MLflow serves are derived from `SamplingOptions`,
+`DEFAULTS` and `HELP`. This module does not import torch, so wrong options are reported immediately.
 """
 
-from collections.abc import Callable, Sequence
-from numbers import Integral, Real
+import math
+from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Literal, NamedTuple, TypedDict, cast, get_args, get_type_hints
 
 from charlstm.errors import TextRequestError
 
-MAX_INTEGER = 2**63 - 1  # torch's
-MAX_TEXTS = 100_000  # of a call, which keeps them all, each with the state after it
-MAX_TEMPERATURE = 1e38  # what fp32 holds, as in `sample.temperatures`
+MAX_INTEGER = 2**63 - 1  # the largest integer of torch
+MAX_TEXTS = 100_000  # per call, which keeps all texts and their states in memory
+MAX_TEMPERATURE = 1e38  # in the range of fp32, as in `sample.temperatures`
 Unknown = Literal["error", "replace"]
 
 
-class Rule(NamedTuple):
-    """The numbers that an option may take, in words and as a test."""
-
-    expected: str
-    is_whole: bool
-    is_allowed: Callable[[float], bool]
-
-
-RULES = {
-    "num_chars": Rule(
-        "a whole number of at least 1", True, lambda value: 1 <= value <= MAX_INTEGER
-    ),
-    "num_texts": Rule(
-        "a whole number from 1 to 100,000", True, lambda value: 1 <= value <= MAX_TEXTS
-    ),
-    "temperature": Rule(
-        "a number from 0 to 1e38", False, lambda value: 0 <= value <= MAX_TEMPERATURE
-    ),
-    "top_k": Rule("a whole number of at least 1", True, lambda value: 1 <= value <= MAX_INTEGER),
-    "top_p": Rule("a number above 0 and at most 1", False, lambda value: 0 < value <= 1),
-    "min_p": Rule("a number from 0 to 1", False, lambda value: 0 <= value <= 1),
-    "seed": Rule(
-        "a whole number of at least 0, below 2**63", True, lambda value: 0 <= value <= MAX_INTEGER
-    ),
-}
-
-
 class Sampling(NamedTuple):
-    """How a text is drawn, without its prompt. The defaults are those of the quick recipe's samples.
+    """Sampling options, without the prompt. The defaults are the quick recipe's sample options.
 
-    What is kept of the model's distribution, in this order: `temperature` divides the logits; 0 takes the most likely
-    character. `min_p` keeps what has at least this share of the most likely character's probability (Nguyen et al.
-    2024). `top_k` keeps the k most likely characters. `top_p` keeps the smallest set of most likely characters that
-    together have at least this share of what is left (nucleus sampling, Holtzman et al. 2020). Characters as likely as
-    the last one that is kept are kept, too.
+    The options change the model's distribution in this order. `temperature` divides the logits; 0
+    always takes the most likely character. `min_p` keeps characters whose probability is at least
+    this fraction of the most likely character's probability (Nguyen et al. 2024). `top_k` keeps the
+    k most likely characters. `top_p` keeps the smallest set of most likely characters whose
+    share of the remaining probability is at least this value (nucleus sampling, Holtzman et al.
+    2020). Ties with the last kept character are kept.
 
-    The text has `num_chars` characters, or fewer, up to the first of the `stop` strings; with `keep_stop` it has that
-    string at its end.
+    The text has `num_chars` characters, or ends before the first of the `stop` strings. With
+    `keep_stop`, it ends after that string.
     """
 
     num_chars: int = 200
@@ -67,34 +42,24 @@ class Sampling(NamedTuple):
 
     @classmethod
     def checked(cls, **options: object) -> "Sampling":
-        """Options that somebody gave; those that are not there have their defaults.
+        """Return the options after a check. Missing options have their defaults.
 
         Raises:
-            TextRequestError: the first that is none of what its rule allows.
+            TextRequestError: a value is not allowed. The message is about the first wrong option.
         """
-        checked: dict[str, Any] = {}
+        checked: dict[str, Any] = dict(options)
         for name, value in options.items():
-            checked[name] = value
             if name == "stop":
-                given = () if value is None else value
-                texts = (
-                    tuple(given)
-                    if isinstance(given, Sequence) and not isinstance(given, str)
-                    else (given,)
-                )
-                if wrong := [one for one in texts if not isinstance(one, str) or not one]:
-                    expected = "a text of at least one character, or several"
-                    raise TextRequestError(f"stop: expected {expected}, got {short(wrong[0])}")
-                checked["stop"] = texts
+                checked[name] = _checked_stops(value)
             elif name == "keep_stop" and not isinstance(value, bool):
                 raise TextRequestError(f"keep_stop: expected true or false, got {short(value)}")
             elif name in RULES and not (name == "top_k" and value is None):
-                checked[name] = checked_number(name, value, RULES[name])
+                checked[name] = checked_number(name, value)
         return cls(**checked)
 
 
 class SamplingOptions(TypedDict, total=False):
-    """The fields of `Sampling` as somebody may give them."""
+    """Fields of `Sampling` with the types that a caller may pass."""
 
     num_chars: int
     temperature: float
@@ -106,49 +71,75 @@ class SamplingOptions(TypedDict, total=False):
     keep_stop: bool
 
 
-TYPES: dict[str, Any] = get_type_hints(SamplingOptions) | {
-    "stop": list[str] | None
-}  # as a shell or a server has them
+# A shell or a server passes `stop` as a list.
+TYPES: dict[str, Any] = get_type_hints(SamplingOptions) | {"stop": list[str] | None}
 DEFAULTS: dict[str, Any] = Sampling._field_defaults
 HELP = {
-    "num_chars": "Characters of a text.",
-    "temperature": "Divides the logits: lower is safer, 0 takes the likeliest.",
+    "num_chars": "Number of characters.",
+    "temperature": "Divides the logits: lower is safer, 0 takes the likeliest character.",
     "top_k": "Only the K likeliest characters.",
-    "top_p": "Only the likeliest with this probability together.",
-    "min_p": "Only characters with this share of the likeliest one's probability.",
-    "seed": "The same seed, the same text. Without, a fresh one each time.",
+    "top_p": "Only the likeliest characters that together have this probability.",
+    "min_p": "Only characters at least this fraction as likely as the likeliest character.",
+    "seed": "The same seed gives the same text. Default: a new seed each time.",
     "stop": "End before this text. May be given several times.",
-    "keep_stop": "End after the text of --stop, not before it.",
+    "keep_stop": "End after the text of --stop instead of before it.",
 }
 
 
-def whole(name: str, value: object) -> int:
-    """The option `name`, a whole number.
+class Rule(NamedTuple):
+    """Numbers that an option may have, in words and as a type and a closed range."""
+
+    expected: str
+    kind: type[int] | type[float]
+    lowest: float
+    highest: float
+
+
+RULES = {
+    "num_chars": Rule("a whole number of at least 1", int, 1, MAX_INTEGER),
+    "num_texts": Rule("a whole number from 1 to 100,000", int, 1, MAX_TEXTS),
+    "temperature": Rule("a number from 0 to 1e38", float, 0, MAX_TEMPERATURE),
+    "top_k": Rule("a whole number of at least 1", int, 1, MAX_INTEGER),
+    "top_p": Rule("a number above 0 and at most 1", float, math.ulp(0), 1),
+    "min_p": Rule("a number from 0 to 1", float, 0, 1),
+    "seed": Rule("a whole number of at least 0, below 2**63", int, 0, MAX_INTEGER),
+}
+
+
+def checked_number(name: str, value: object) -> int | float:
+    """Return the number of the option `name` as an int or a float.
+
+    40.0 is accepted for 40, because JSON has one type of number and tables turn integers to floats.
 
     Raises:
-        TextRequestError: it is something else, or its rule does not allow it.
+        TextRequestError: the value is not allowed.
     """
-    return int(checked_number(name, value, RULES[name]))
+    rule = RULES[name]
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    is_allowed = is_number and rule.lowest <= value <= rule.highest  # type: ignore
+    if not is_allowed or (rule.kind is int and value != int(value)):  # type: ignore
+        raise TextRequestError(f"{name}: expected {rule.expected}, got {short(value)}")
+    return rule.kind(value)  # type: ignore
 
 
-def checked_number(where: str, value: object, rule: Rule) -> int | float:
-    """The value as an int or a float. 40.0 is 40: JSON has one kind of number, and tables make floats of integers.
-
-    Raises:
-        TextRequestError: the rule does not allow it; `where` begins the message.
-    """
-    is_number = isinstance(value, Integral | Real) and not isinstance(value, bool)
-    is_fit = is_number and rule.is_allowed(value) and (not rule.is_whole or value == int(value))  # type: ignore
-    if not is_fit:
-        raise TextRequestError(f"{where}: expected {rule.expected}, got {short(value)}")
-    return int(value) if rule.is_whole else float(value)  # type: ignore
+def _checked_stops(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    texts: tuple[Any, ...] = (value,)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        texts = tuple(value)
+    for text in texts:
+        if not isinstance(text, str) or not text:
+            expected = "a text of at least one character, or several"
+            raise TextRequestError(f"stop: expected {expected}, got {short(text)}")
+    return texts
 
 
 def unknown_rule(value: object) -> Unknown:
-    """The rule for characters that the model never saw.
+    """Return the rule for characters that the model never saw.
 
     Raises:
-        TextRequestError: no such rule.
+        TextRequestError: the rule does not exist.
     """
     if value not in get_args(Unknown):
         raise TextRequestError(f"unknown: expected error or replace, got {short(value)}")
@@ -156,9 +147,6 @@ def unknown_rule(value: object) -> Unknown:
 
 
 def short(value: object) -> str:
-    """The value for a message."""
-    try:
-        shown = repr(value)
-    except ValueError:  # Python writes no integer of more than 4,300 digits
-        return "a number of thousands of digits"
+    """Return at most 60 characters of the value's `repr`, for a message."""
+    shown = repr(value)
     return shown if len(shown) <= 60 else f"{shown[:60]} ..."

@@ -1,4 +1,4 @@
-"""Characters that a model never saw."""
+"""Handling of characters that the model never saw."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,9 @@ from charlstm.text.vocabulary import UNSEEN, Vocab, describe
 
 
 def check_prompts(vocab: Vocab, prompts: Sequence[str], name: str) -> None:
-    """Check that all of `prompts`, which messages call `name`, can be read.
+    """Raise VocabularyError for the first prompt that is empty or has unknown characters.
 
-    Raises:
-        VocabularyError: the first that is empty or has characters that the vocabulary lacks.
+    `name` is the parameter with the prompts, for the message.
     """
     for index, prompt in enumerate(prompts):
         where = f"{name}[{index}]"
@@ -25,11 +24,11 @@ def check_prompts(vocab: Vocab, prompts: Sequence[str], name: str) -> None:
 
 
 def readable(name: str, text: object, vocab: Vocab, unknown: object = "error") -> str:
-    """Return `text` in characters that the model knows: by the rule `replace`, unknown ones are replaced.
+    """Return `text` with known characters only. The rule `replace` replaces unknown characters.
 
     Raises:
-        TextRequestError: it is not a text or not a rule, or the rule is `error` and a character is unknown. The message
-            begins with `name`.
+        TextRequestError: `text` is not a string, `unknown` is not a rule, or the rule is `error`
+            and a character is unknown. The message begins with `name`.
     """
     rule = unknown_rule(unknown)
     if not isinstance(text, str):
@@ -37,7 +36,7 @@ def readable(name: str, text: object, vocab: Vocab, unknown: object = "error") -
     if rule == "replace":
         return replaced(text, vocab)
     if found := vocab.unknown(text):
-        advice = "--unknown replace reads them as U+FFFD, or leaves them out (Python and HTTP: `unknown`)"
+        advice = "--unknown replace (Python and HTTP: `unknown`) reads them as U+FFFD or omits them"
         raise TextRequestError(
             f"{name}: the model never saw the characters {describe(found)}; {advice}"
         )
@@ -45,16 +44,15 @@ def readable(name: str, text: object, vocab: Vocab, unknown: object = "error") -
 
 
 def replaced(text: str, vocab: Vocab) -> str:
-    """Return `text` with U+FFFD for each unknown character, or without them if the model does not know U+FFFD."""
+    """Return `text` with each unknown character replaced by U+FFFD.
+
+    Unknown characters are removed if the vocabulary lacks U+FFFD.
+    """
     sign = "" if vocab.unknown(UNSEEN) else UNSEEN
     return text.translate({ord(one): sign for one in vocab.unknown(text)})
 
 
 def check_stops(stops: Sequence[str], vocab: Vocab) -> None:
-    """Check that the model can write what a text is to stop at.
-
-    Raises:
-        TextRequestError: it cannot.
-    """
+    """Raise TextRequestError if the model cannot write a character of the stop texts."""
     if never := vocab.unknown("".join(stops)):
         raise TextRequestError(f"stop: the model never writes the characters {describe(never)}")

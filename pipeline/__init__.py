@@ -1,1 +1,1 @@
-"""The DVC stages: each parses, loads its parameters, calls the library and writes. See `dvc.yaml`."""
+"""The stages of `dvc.yaml`, a module for each, with the commands around them."""

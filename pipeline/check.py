@@ -1,4 +1,4 @@
-"""Stage check: every parameter is valid. It runs first, because DVC removes the outputs of a stage before it runs."""
+"""Stage check: validation of all parameters, before DVC removes the outputs of other stages."""
 
 import sys
 
@@ -9,7 +9,7 @@ from pipeline.run.dvc import Paths
 
 
 def run(_: Params, paths: Paths) -> None:
-    """Write a file that never changes. Loading the parameters has checked them."""
+    """Write a file that never changes. The parameters were validated when they were loaded."""
     write_text(paths.checked, "params.yaml was valid when this stage ran.\n")
 
 

@@ -1,9 +1,10 @@
-"""Not a stage: copies of an unfinished training's checkpoints on other disks, in case its machine vanishes.
+"""The checkpoint mirror: copies of checkpoints, in case the machine of a training vanishes.
 
-In the folder that CHARLSTM_CHECKPOINT_MIRROR names, each training has one, with two files for each copy:
+The folder at the URL in CHARLSTM_CHECKPOINT_MIRROR has a folder for each training, with two files
+for each copy. The checksums are written last: without them, a copy does not count.
 
     step-000000123.<training id>.<SHA-256>.state.safetensors
-    step-000000123.<training id>.<SHA-256>.SHA256SUMS           written last: without it, there is no copy
+    step-000000123.<training id>.<SHA-256>.SHA256SUMS
 """
 
 import contextlib
@@ -26,29 +27,34 @@ from pipeline.run.unfinished import TRAINING_ID
 
 log = logging.getLogger("charlstm")
 
-SECONDS_BETWEEN_LOOKS, SECONDS_AFTER_FAILURE = 1.0, 30.0
-PIECE = 5 * 2**20  # bytes that are asked for at once
+SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_AFTER_FAILURE = 30.0
+PIECE = 5 * 2**20  # bytes in one request, each with its own timeout
 FILE = re.compile(r"step-\d{9}\.[0-9a-f]{32}\.[0-9a-f]{64}\.")
 T = TypeVar("T")
 
 
 class CheckpointMirror:
-    """A context in which new checkpoints in `folder`, that of a training, are copied to a URL.
+    """A context in which new checkpoints of a training's `folder` are copied to a URL.
 
-    At its start, the newest copy is fetched; if the training `is_anew`, all are removed. Errors cost one warning.
+    The newest copy is fetched at the start. All copies are removed instead if the training
+    `is_anew`: it finished before and is run again. Errors cost one warning.
     """
 
     def __init__(self, url: str, folder: Path, *, is_anew: bool = False) -> None:
-        self.url, self.folder, self._is_anew = url, folder, is_anew
+        self.url = url
+        self.folder = folder
+        self._is_anew = is_anew
         self._seconds = seconds("CHARLSTM_CHECKPOINT_MIRROR_SECONDS")
-        self._has_ended, self._has_warned = Event(), False
-        self._copied = ""  # the newest checkpoint that the mirror has
-        self._thread = Thread(
-            target=self._follow, daemon=True
-        )  # for which the process's end does not wait
+        self._has_ended = Event()
+        self._has_warned = False
+        self._copied = ""  # name of the newest checkpoint in the mirror
+        # A daemon, because a store that does not answer must not delay the end of the process.
+        self._thread = Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> None:
-        CheckpointFolder(self.folder, 0).newest()  # puts damaged ones aside
+        # Move damaged checkpoints aside, because only newer copies are fetched.
+        CheckpointFolder(self.folder, 0).newest()
         try:
             files = self._ask(self._files)
             if self._is_anew:
@@ -64,24 +70,22 @@ class CheckpointMirror:
         self._thread.join(self._seconds)
         if (newest := self._newest()) > self._copied:
             log.warning(
-                "the mirror has no copy of the last checkpoint, %s: it is on this machine only",
+                "the mirror has no copy of the last checkpoint, %s: only this machine has it",
                 newest,
             )
 
     def put(self, checkpoint: Path) -> None:
-        """Copy a checkpoint, and remove copies that are older than the one before it."""
-        sums, training_id = (
-            (checkpoint / SUMS).read_bytes(),
-            (self.folder / TRAINING_ID).read_text().strip(),
-        )
+        """Copy a checkpoint. Remove all copies except this one and the one before it."""
+        fs, root = self._open()
+        copies = self._files()
+        training_id = (self.folder / TRAINING_ID).read_text().strip()
         name = f"{checkpoint.name}.{training_id}.{read_sums(checkpoint / SUMS)[STATE]}"
-        (fs, root), there = self._open(), self._files()
-        if f"{name}.{SUMS}" not in there:
-            if root.startswith("/"):  # elsewhere are no folders to make
+        if f"{name}.{SUMS}" not in copies:
+            if root.startswith("/"):  # object stores have no folders to create
                 fs.makedirs(root, exist_ok=True)
             fs.put_file(str(checkpoint / STATE), f"{root}/{name}.{STATE}")
-            fs.pipe_file(f"{root}/{name}.{SUMS}", sums)
-        self._remove([file for file in there if file < self._copied])
+            fs.put_file(str(checkpoint / SUMS), f"{root}/{name}.{SUMS}")
+        self._remove([file for file in copies if file < self._copied])
         self._copied = checkpoint.name
 
     def _follow(self) -> None:
@@ -92,7 +96,8 @@ class CheckpointMirror:
                 try:
                     self.put(self.folder / newest)
                 except Exception as error:
-                    if (self.folder / newest).exists():  # else there is a newer one
+                    # Training removes old checkpoints, maybe during their copy. That is no error.
+                    if (self.folder / newest).exists():
                         self._warn(error)
                         self._has_ended.wait(SECONDS_AFTER_FAILURE)
 
@@ -100,6 +105,10 @@ class CheckpointMirror:
         return max((path.name for path in self.folder.glob("step-*")), default="")
 
     def _fetch(self, copies: Sequence[str]) -> None:
+        """Fetch the newest whole checkpoint, if it is newer than the local ones.
+
+        `copies` has the names of checksum files, newest first.
+        """
         fs, root = self._ask(self._open)
         for sums in copies:
             checkpoint, training_id, _ = sums.split(".", 2)
@@ -108,11 +117,12 @@ class CheckpointMirror:
             try:
                 with atomic_folder(self.folder / checkpoint) as temporary:
                     (temporary / SUMS).write_bytes(self._ask(fs.cat_file, f"{root}/{sums}"))
-                    state = self._ask(
-                        fs.open, f"{root}/{sums.removesuffix(SUMS)}{STATE}", "rb", PIECE
-                    )
-                    with state, (temporary / STATE).open("wb") as target:
-                        while piece := self._ask(state.read, PIECE):
+                    copy = f"{root}/{sums.removesuffix(SUMS)}{STATE}"
+                    with (
+                        self._ask(fs.open, copy, "rb", PIECE) as source,
+                        (temporary / STATE).open("wb") as target,
+                    ):
+                        while piece := self._ask(source.read, PIECE):
                             target.write(piece)
                     read_checkpoint(temporary)
                     write_text(self.folder / TRAINING_ID, f"{training_id}\n")
@@ -120,7 +130,7 @@ class CheckpointMirror:
                 self._copied = checkpoint
             except TimeoutError:
                 raise
-            except Exception as error:  # whatever a file system makes of an odd item
+            except Exception as error:  # file systems raise many kinds of errors for a bad copy
                 log.warning(
                     "cannot read %s from the mirror; skipped: %s",
                     checkpoint,
@@ -128,25 +138,24 @@ class CheckpointMirror:
                 )
 
     def _open(self) -> tuple[Any, str]:
-        fs, root = url_to_fs(self.url, use_listings_cache=False)  # others write, too
+        # No cache, because other machines write to the mirror, too.
+        fs, root = url_to_fs(self.url, use_listings_cache=False)
         return fs, f"{root.rstrip('/')}/{self.folder.name}"
 
     def _files(self) -> list[str]:
         fs, root = self._open()
-        with contextlib.suppress(FileNotFoundError):
-            return sorted(
-                name
-                for path in fs.ls(root, detail=False)
-                if FILE.match(name := path.rpartition("/")[2])
-            )
-        return []
+        try:
+            paths = fs.ls(root, detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(filter(FILE.match, (path.rpartition("/")[2] for path in paths)))
 
     def _remove(self, files: Sequence[str]) -> None:
+        """Remove `files`, which are sorted, so that checksums come before their checkpoint."""
         fs, root = self._open()
-        for file in files:  # the checksums first
-            with contextlib.suppress(
-                FileNotFoundError, IsADirectoryError
-            ):  # another machine has removed it
+        for file in files:
+            # Another machine may have removed the file meanwhile.
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
                 fs.rm_file(f"{root}/{file}")
 
     def _ask(self, work: Callable[..., T], *arguments: object) -> T:
@@ -155,7 +164,7 @@ class CheckpointMirror:
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:
             log.warning(
-                "the mirror of checkpoints fails: %s; training goes on",
+                "the mirror of checkpoints fails: %s; training continues",
                 shown_error(error, self.url),
             )
         self._has_warned = True

@@ -1,7 +1,8 @@
-"""The command line `charlstm`: what it has, in groups. The commands themselves are in `pipeline/commands/`.
+"""The command line `charlstm`.
 
-A new command is a module there and a line here. Only the module of the command that is given is imported: MLflow, torch
-and pandas take seconds, and the list of all commands needs none of them.
+A new command is a module in `pipeline/commands/` and a line in `COMMANDS`. Only the module of the
+given command is imported: MLflow, torch and pandas take seconds, and the list of commands needs
+none of them.
 """
 
 import contextlib
@@ -20,61 +21,78 @@ from pipeline.run.project import at_root, check_settings
 from pipeline.run.stage import guarded
 
 USE = "Use: a trained model"
-COMMANDS = {  # by group: the module, and what the list of commands says, the first line of its docstring
-    "Start: a text of your own": {
-        "new": ("new", "Set the project up for a text of your own."),
-        "recipe": ("recipe", "List recipes, write one into `params.yaml`, or keep one."),
-        "doctor": ("doctor", "Check versions, `PATH`, git, DVC, disk, processor and stores."),
+# Group -> command -> line in the list of commands. It repeats the first line of the command's help.
+COMMANDS = {
+    "Start: your own text": {
+        "new": "Set up the project for your own text.",
+        "recipe": "List recipes, copy one into `params.yaml`, or save the parameters as a recipe.",
+        "doctor": "Check package versions, `PATH`, git, DVC, disk space, GPU and MLflow.",
     },
     USE: {
-        "generate": ("generate", "Write text with a trained model."),
-        "score": ("score", "Score a text, and find its most surprising lines."),
-        "info": ("info", "Show the card of a model: sizes, text, commit, losses."),
-        "export": ("export", "Write a trained model as an ONNX file, or copy it with its card."),
+        "generate": "Generate text with a trained model.",
+        "score": "Score a text and find its most surprising lines.",
+        "info": "Show a model's card: sizes, text, commit and losses.",
+        "export": "Export a trained model to an ONNX file, or copy it with its card.",
     },
-    "Review: which model do I keep, and why": {
-        "ui": ("ui", "Open MLflow's page of the runs of each text, in the right view."),
-        "review": ("review", "Put models side by side in one page."),
-        "sweep": ("sweep", "Train several values of parameters, compare them, keep the best."),
+    "Review: which model to keep, and why": {
+        "ui": "Print the addresses of all runs in MLflow's UI, and serve it.",
+        "review": "Compare models side by side on one page.",
+        "sweep": "Train with several values of parameters, compare the models, keep the best.",
     },
     "Lineage: which bytes came from which": {
-        "trace": ("trace", "List all trainings, or say what one was made of."),
-        "reproduce": ("reproduce", "Make a model again and compare every output."),
+        "trace": "List all trainings, or show the origin of a model.",
+        "reproduce": "Train a model again and compare every output.",
     },
-    "Tracking: what MLflow has": {"sync": ("sync", "Send to MLflow what a server has missed.")},
+    "Tracking: runs in MLflow": {"sync": "Send trainings and results that MLflow lacks."},
 }
-USING = tuple(COMMANDS[USE])
-NEED_NO_PROJECT = (*USING, "review")
-INTERRUPTED = 130  # typer's code for Ctrl-C
+NEED_PROJECT = set().union(*COMMANDS.values()) - {*COMMANDS[USE], "review"}
+INTERRUPTED = 130  # typer's exit code for Ctrl-C
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; its exit code. What a user can fix is one line, and 2."""
+    """Run a command and return its exit code.
+
+    Report an error that a user can fix in one line, with exit code 2.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     return guarded(lambda: _run(arguments or ["--help"]))
 
 
 def app_with(given: str) -> typer.Typer:
-    """The program with all commands: the `given` one as it is; of the others, what the list of commands says."""
+    """Return the program. Import only the `given` command; other commands have just a summary."""
     app = typer.Typer(
-        help="Start from a text; use, review, trace and repeat trained models. Stages run by `dvc repro`. "
-        "All but generate, score, info, export and review need a project: they run in it, or in any folder below.",
+        help="Start from a text; use, compare, trace and reproduce trained models. `dvc repro` "
+        "runs the stages. generate, score, info, export and review work anywhere. Run the other "
+        "commands in a project's folder or below.",
         add_completion=False,
         rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
     )
     app.callback()(_options)
     for group, commands in COMMANDS.items():
-        for name, (module, summary) in commands.items():
-            function = (
-                getattr(import_module(f"pipeline.commands.{module}"), name)
-                if name == given
-                else lambda: None
-            )
-            app.command(name, help=None if name == given else summary, rich_help_panel=group)(
-                function
-            )
+        for name, summary in commands.items():
+            command = _not_imported
+            if name == given:
+                command = getattr(import_module(f"pipeline.commands.{name}"), name)
+            app.command(name, short_help=summary, rich_help_panel=group)(command)
     return app
+
+
+def run() -> None:
+    """Run a command, then end the process at once.
+
+    After `charlstm generate`, a regular exit would take 0.14 s more. It would also wait for threads
+    of MLflow.
+    """
+    code = main()
+    # Standard output may be closed (None), or its reader may have ended.
+    with contextlib.suppress(AttributeError, OSError):
+        sys.stdout.flush()
+    os._exit(code)
+
+
+def _not_imported() -> None:
+    """Take the place of a command that was not given."""
 
 
 def _show_version(is_asked: bool) -> None:
@@ -83,52 +101,38 @@ def _show_version(is_asked: bool) -> None:
         raise typer.Exit
 
 
-Version = Annotated[
-    bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
-]
-
-
-def _options(is_version_asked: Version = False) -> None:
+def _options(
+    is_version_asked: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
     pass
 
 
 def _run(arguments: list[str]) -> int:
-    if (
-        sys.stdout is None
-    ):  # the next file that is opened would take its number, and what is printed would go there
+    if sys.stdout is None:
+        # The next file that is opened would get its number, and would receive what is printed.
         raise CharlstmError(
-            "standard output is closed (`>&-`): leave it open, or send it to a file or to /dev/null"
+            "standard output is closed (`>&-`): leave it open, or redirect it, e.g. to /dev/null"
         )
-    is_command = any(arguments[0] in commands for commands in COMMANDS.values())
-    needs_project = is_command and arguments[0] not in NEED_NO_PROJECT and "--help" not in arguments
-    if arguments[0] != "doctor" and "--help" not in arguments:  # the doctor says them all
+    given = arguments[0]
+    is_help = "--help" in arguments
+    if not is_help:
         check_settings()
+
     try:
-        with at_root(is_needed=needs_project):
-            code = app_with(arguments[0])(arguments, prog_name="charlstm", standalone_mode=False)
+        with at_root(is_needed=given in NEED_PROJECT and not is_help):
+            code = app_with(given)(arguments, prog_name="charlstm", standalone_mode=False)
     except TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "charlstm"
-        message = error.format_message().removesuffix(".")
-        raise CharlstmError(
-            f"{message}{'' if message.endswith('?') else '.'} See `{path} --help`"
-        ) from None
-    if code == INTERRUPTED and arguments[0] not in USING:  # of those, nothing can resume
+        raise CharlstmError(f"{error.format_message()} (see `{path} --help`)") from None
+
+    # The exit code of an interrupt says "try again", but commands that use a model resume nothing.
+    if code == INTERRUPTED and given not in COMMANDS[USE]:
         raise KeyboardInterrupt
     return int(code or 0)
-
-
-def run() -> None:
-    """The program: run a command and end.
-
-    It ends at once. Python would take torch apart for a quarter of the time that a short text takes, and wait for the
-    threads of a store that does not answer.
-    """
-    code = main()
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        with contextlib.suppress(OSError, ValueError):  # its reader is gone
-            stream.flush()
-    os._exit(code)
 
 
 if __name__ == "__main__":

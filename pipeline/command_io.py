@@ -1,10 +1,11 @@
-"""Input and output of commands: the options that name a model, the model, text in its characters, standard streams.
+"""The model of a command: its options, its address, its folder.
 
-Importing torch takes a second, so it is imported when a model is opened: mistakes are reported first.
+Importing torch takes a second, so torch is imported when a model is opened: mistakes are reported
+first.
 """
 
 import gc
-import sys
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlstm.errors import CharlstmError
-from charlstm.tracking.registered_model import download_model, is_address
+from charlstm.tracking.download import download_model, is_address
 from pipeline.run.project import PIPELINE, from_here, store
 from pipeline.run.terminal import printable
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from charlstm.text.vocabulary import Vocab
 
 MODEL = "artifacts/model"
-MODEL_HELP = "A model folder, or `models:/NAME@ALIAS` or `runs:/RUN` of MLflow."
+MODEL_HELP = "A model folder, or an address in MLflow: `models:/NAME@ALIAS` or `runs:/RUN`."
 ModelOption = Annotated[
     str, typer.Option("--model", metavar="MODEL", help=MODEL_HELP, callback=from_here)
 ]
@@ -32,68 +33,60 @@ UnknownOption = Annotated[
     typer.Option(
         "--unknown",
         metavar="RULE",
-        help="Characters that the model never saw: `error`, or `replace` (by U+FFFD, or left out).",
+        help="What to do with characters that the model never saw: `error`, "
+        "or `replace` them by U+FFFD (leave them out if the model lacks U+FFFD).",
     ),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", metavar="", help="One JSON object, with all that is known.")
+    bool,
+    typer.Option("--json", metavar="", help="Print JSON with all details; an object per result."),
 ]
 
 
 def open_model(where: str) -> "Model":
-    """The model in a folder, or at an address of MLflow, of the store that runs of this checkout go to.
+    """Load the model of a folder, or of an address in this project's MLflow store.
 
     Raises:
-        CharlstmError: there is none.
+        CharlstmError: the folder or the store has no such model.
     """
-    gc.disable()  # the import makes a million objects, which are all there to stay
-    try:
-        from charlstm.language_model.loading import load, load_from_store
-    finally:
-        gc.freeze()
-        gc.enable()
-    if is_address(where):
-        return load_from_store(where, store())
-    _check_is_there(where)
-    return load(where)
+    # The import creates a million permanent objects, which the collector would examine for 0.35 s.
+    gc.disable()
+    from charlstm.language_model.loading import load
+
+    gc.freeze()
+    gc.enable()
+    with model_folder(where) as folder:
+        return load(folder)
 
 
 @contextmanager
 def model_folder(where: str) -> Iterator[Path]:
-    """The folder of the model; of one in MLflow, a temporary copy.
+    """Yield the model's folder. A model in MLflow is downloaded to a temporary folder.
 
     Raises:
-        CharlstmError: there is none.
+        CharlstmError: the project's own model is missing, or the MLflow store has no such model.
     """
-    with tempfile.TemporaryDirectory() as temporary:
-        if is_address(where):
+    if is_address(where):
+        with tempfile.TemporaryDirectory() as temporary:
             yield download_model(where, Path(temporary), store())
-        else:
-            _check_is_there(where)
-            yield Path(where)
-
-
-def _check_is_there(where: str) -> None:
-    """Where the default model is missing, the error names the commands that make one."""
-    if where == MODEL and not Path(where).exists():
-        if PIPELINE.is_file():
-            raise CharlstmError(
-                f"{where}: no model; `dvc repro` makes one, `dvc checkout` brings back the last one"
-            )
+        return
+    if where == MODEL and PIPELINE.is_file() and not Path(where).exists():
         raise CharlstmError(
-            f"{Path.cwd()}: this is no project, so it has no model; name the folder of one"
+            f"{where}: no model; `dvc repro` trains one, `dvc checkout` restores the last one"
         )
+    yield Path(where)
 
 
-def say_unseen(text: str, vocab: "Vocab") -> None:
-    """Say on standard error which characters of a text the model never saw, and how they are read."""
+def echo_json(document: object, indent: int | None = 2) -> None:
+    """Write a document to standard output as JSON, always in UTF-8."""
+    typer.echo(json.dumps(document, ensure_ascii=False, indent=indent).encode())
+
+
+def note_unseen(text: str, vocab: "Vocab") -> None:
+    """Write to standard error which characters of `text` the model never saw, and their fate."""
     from charlstm.text.vocabulary import UNSEEN, describe
 
     if unseen := vocab.unknown(text):
         fate = "left out" if vocab.unknown(UNSEEN) else "read as U+FFFD"
-        _say(f"note: characters that the model never saw are {fate}: {describe(unseen)}")
-
-
-def _say(note: str) -> None:
-    if sys.stderr is not None:  # it is None if it is closed (`2>&-`)
-        typer.echo(printable(note, sys.stderr.encoding), err=True)
+        note = f"note: characters that the model never saw are {fate}: {describe(unseen)}"
+        typer.echo(printable(note), err=True)

@@ -1,4 +1,4 @@
-"""Files that commands write: where they may be, and what they may replace."""
+"""Paths of files that commands write."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +19,7 @@ from pipeline.run.project import (
     from_here,
 )
 
-# What no command may replace, besides corpora and the outputs of stages.
+# The project's own files and folders, besides those of stages, which `dvc.yaml` declares.
 OWN = (
     PIPELINE,
     PARAMS,
@@ -33,57 +33,42 @@ OWN = (
     "pipeline",
     "conf",
 )
-# Eager, so that the callback of --output knows it.
+# Eager: typer parses --force before it calls the callback of --output, which needs the flag.
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Replace the file of --output.", is_eager=True)
+    bool, typer.Option("--force", help="Replace the file at --output.", is_eager=True)
 ]
 
 
-def output_from_here(context: typer.Context, path: Path | None) -> Path | None:
-    """Return the path of a file to write. For options, as their callback.
+def output_from_here(
+    context: typer.Context, option: typer.CallbackParam, path: Path | None
+) -> Path | None:
+    """Return the path to write to, as the callback of a command's --output option.
 
-    A file of the default name may be replaced: it is this command's own. `--force` allows to replace others.
+    The default path belongs to the command, which may replace it. Other files need `--force`.
     """
     if path is None:
         return None
-    (option,) = [one for one in context.command.params if one.name == "output"]
-    is_own = context.params.get("is_forced") or path == option.default
-    return checked_output(from_here(path), may_replace=bool(is_own))
+    may_replace = context.params.get("is_forced") or path == option.default
+    return checked_output(from_here(path), may_replace=bool(may_replace))
 
 
 def checked_output(path: Path, *, may_replace: bool = True) -> Path:
-    """Return the path of a file to write; of a link, what it leads to, so that the link stays.
+    """Return the path to write to. Follow a link, so that the link stays.
 
     Raises:
-        CharlstmError: the file exists and may not be replaced; it is the project's own; it is a device, a socket or a
-            FIFO, which a renamed file would replace; or DVC would remove it before a stage runs.
+        CharlstmError: the path belongs to the project; it is a folder or a device; or it is a file
+            that may not be replaced.
     """
     path = path.resolve() if path.is_symlink() else path
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if root := find_root(path.resolve().parent):
+        own: list[str | Path] = [*OWN]
+        with suppress(ParamsError):  # the `dvc.yaml` may belong to another kind of project
+            own += declared_paths(root / PIPELINE).values()
+        for name in own:
+            if path.resolve().is_relative_to((root / name).resolve()):
+                raise CharlstmError(f"{path}: {name} belongs to the project: write elsewhere")
+    if path.exists() and not (may_replace and path.is_file()):
         raise CharlstmError(
-            f"{path}: expected the name of a file to write, found a device, a socket or a FIFO"
-        )
-    root = find_root(path.resolve().parent)
-    if root is not None:
-        _check_not_own(path, root)
-    if path.is_file() and not may_replace:
-        raise CharlstmError(
-            f"{path}: exists already: choose another name, or --force to replace it"
+            f"{path}: exists already: choose another name, or --force to replace a file"
         )
     return path
-
-
-def _check_not_own(path: Path, root: Path) -> None:
-    folders: dict[str, str] = {}
-    with suppress(ParamsError):  # the `dvc.yaml` of another kind of project
-        folders = declared_paths(root / PIPELINE)
-    corpora = folders.pop("corpora", PIPELINE)
-    for folder in folders.values():
-        if path.resolve().is_relative_to((root / folder).resolve()):
-            raise CharlstmError(
-                f"{path}: DVC removes {folder} before its stage runs: write elsewhere"
-            )
-    if path.exists() and any(
-        path.resolve().is_relative_to((root / name).resolve()) for name in (*OWN, corpora)
-    ):
-        raise CharlstmError(f"{path}: belongs to the project: choose another name")

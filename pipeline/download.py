@@ -26,33 +26,30 @@ log = logging.getLogger("charlstm")
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Fetch and verify the corpus; a file that no download wrote is never overwritten."""
-    section, corpus = params.download, paths.corpus
+    """Fetch and verify the corpus. Never overwrite a file that no download wrote."""
+    section = params.download
+    corpus = paths.corpus
     if source := local_path(section.source):
         for output in (sums_of(corpus), *dict(paths).values()):
             check_outside(source, output)
-    form = Form(
-        check_encoding(section.encoding), section.newlines, params.split.document_separator or "\n"
-    )
-
+    separator = params.split.document_separator or "\n"
+    form = Form(check_encoding(section.encoding), section.newlines, separator)
     before = inputs_of("download", params)
 
     def check_replaceable(new: str) -> None:
-        stage.check_unchanged("download", before)  # while nothing is written yet
-        contents = {
-            corpus: new,
-            sums_of(corpus): hashlib.sha256(digest_lines({corpus.name: new})).hexdigest(),
-        }
+        # At this time, nothing is written yet.
+        stage.check_unchanged("download", before)
+        lines = digest_lines({corpus.name: new})
+        contents = {corpus: new, sums_of(corpus): hashlib.sha256(lines).hexdigest()}
         for file, content in contents.items():
-            if (
-                file.exists() and sha256(file) != content and cached(md5(file)) is None
-            ):  # it may be the only copy
-                expected = "no file, or one that DVC has kept of this stage"
+            # A file that is not in DVC's cache may be the user's only copy.
+            if file.exists() and sha256(file) != content and cached(md5(file)) is None:
+                expected = "no file, or an output of this stage in DVC's cache"
                 raise CorpusError(
-                    f"{file}: expected {expected}, found another, which is left as it is: move it away"
+                    f"{file}: expected {expected}, found another, which stays unchanged: move it"
                 )
 
-    if (kept := kept_text(section, corpus)) is not None:
+    if kept := kept_text(section, corpus):
         write_pieces(corpus, read_pieces(kept), check_replaceable)
         origin = str(kept)
     else:
@@ -65,7 +62,10 @@ def run(params: Params, paths: Paths) -> None:
 
 
 def _sources(section: DownloadParams, corpus: Path) -> list[str]:
-    """The source; before a URL with a hash, CHARLSTM_MIRROR, by default `shared/datasets` next to the checkout."""
+    """Return the source, after the mirror if there is one and the source is a URL with a hash.
+
+    The mirror is CHARLSTM_MIRROR. Default: the folder `shared/datasets` next to the checkout.
+    """
     folder = project_root().parent / "shared/datasets"
     mirror = os.environ.get("CHARLSTM_MIRROR", str(folder) if folder.is_dir() else "")
     is_used = mirror and section.sha256 is not None and local_path(section.source) is None
@@ -73,35 +73,37 @@ def _sources(section: DownloadParams, corpus: Path) -> list[str]:
 
 
 def kept_text(section: DownloadParams, corpus: Path) -> Path | None:
-    """The corpus that is there, or in DVC's cache, if it is what the parameters name: then no URL is asked.
+    """Return a local copy of the corpus, so that no source is needed, or None if there is none.
 
-    It has the expected SHA-256, also of an earlier commit, or it is what `dvc.lock` has of these parameters.
+    It is in the working tree or in DVC's cache. It has the expected SHA-256, or `dvc.lock` records
+    it for the current parameters.
     """
-    source, recorded = local_path(section.source), recorded_outputs("download").get(corpus, "")
+    source = local_path(section.source)
+    # A source that may have changed is read again.
     if source.exists() if source else section.sha256 is None:
         return None
+    recorded = recorded_outputs("download").get(corpus, "")
     candidates = chain([corpus], map(cached, chain([recorded], _committed(corpus))))
     files = (file for file in candidates if file and file.is_file())
+    # The hash is that of the source, which is the corpus only if nothing is converted.
     if section.sha256 and (section.encoding, section.newlines) == ("utf-8", "keep"):
         return next((file for file in files if sha256(file) == section.sha256), None)
     return next((file for file in files if md5(file) == recorded), None) if _is_recorded() else None
 
 
 def _committed(corpus: Path) -> Iterator[str]:
-    """The MD5 of what `dvc.lock` has under this name in any commit; git is asked when the first is wanted."""
+    """Yield the MD5 of the corpus in `dvc.lock` of all commits. Run git only when it is needed."""
     commits = (git("rev-list", "--all", "--", str(LOCK)) or "").split()
-    found = (
-        git("grep", "-h", "--fixed-strings", "-A2", f"path: {corpus}", *commits, "--", str(LOCK))
-        if commits
-        else ""
-    )
+    options = ("-h", "--fixed-strings", "-A2", f"path: {corpus}")
+    found = git("grep", *options, *commits, "--", str(LOCK)) if commits else ""
     yield from re.findall(r"md5: ([0-9a-f]{32})$", found or "", re.MULTILINE)
 
 
 def _is_recorded() -> bool:
-    """Whether `dvc.lock` has these parameters; what is watched decides no byte."""
+    """Return whether `dvc.lock` records the current parameters, except `watch`."""
     lock = read_lock()
     known = lock.params("download").get("download", {}) if lock else {}
+    # The watched file triggers the stage, but does not decide its output.
     return {**known, "watch": None} == {**load_yaml(PARAMS)["download"], "watch": None}
 
 

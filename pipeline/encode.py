@@ -1,8 +1,9 @@
-"""Stage encode: texts -> ids and the vocabulary."""
+"""Stage encode: parts of the corpus -> ids, vocabulary."""
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from charlstm.corpus.parts import PARTS, read_characters
@@ -22,25 +23,23 @@ log = logging.getLogger("charlstm")
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Write all parts as ids: of the training part's characters, by code point, or of the bytes of UTF-8."""
-    known = read_sums(paths.split / SUMS)
-    parts = {
-        name: paths.split / f"{name}.txt"
-        for name in PARTS
-        if name != "test" or f"{name}.txt" in known
-    }
-    verify(paths.split / SUMS, [path.name for path in parts.values()])
-    sizes = {name: _size(path) for name, path in parts.items()}
-    vocab, num_ids = (
-        (ByteVocab(), sizes) if params.encode.unit == "byte" else _characters(params, parts)
-    )
+    """Write all parts as ids of the training part's characters, or as ids of UTF-8 bytes."""
+    sums = paths.split / SUMS
+    names = [name for name in PARTS if f"{name}.txt" in read_sums(sums)]
+    parts = {name: paths.split / f"{name}.txt" for name in names}
+    verify(sums, [path.name for path in parts.values()])
+    vocab: Vocab = ByteVocab()
+    num_ids = {name: path.stat().st_size for name, path in parts.items()}
+    if params.encode.unit == "character":
+        vocab, num_ids = _characters(params, parts)
+
     digests = {}
     for name, path in parts.items():
         target = paths.encoded / f"{name}.npy"
-        with progress(f"write {target.name}", sizes[name]) as advance:
-            characters = read_characters(read_pieces(path, advance=advance), path)
+        with _characters_of(path, f"write {target.name}") as characters:
             digests[target.name] = write_ids(target, characters, vocab, num_ids[name])
-    for name in PARTS.keys() - parts.keys():  # of a run with other parameters
+    # Without DVC, parts of a run with other parameters may be left.
+    for name in PARTS.keys() - parts.keys():
         (paths.encoded / f"{name}.npy").unlink(missing_ok=True)
     vocab.save(paths.encoded / VOCAB)
     write_digests(paths.encoded / SUMS, {**digests, VOCAB: sha256(paths.encoded / VOCAB)})
@@ -48,17 +47,14 @@ def run(params: Params, paths: Paths) -> None:
 
 
 def _characters(params: Params, parts: Mapping[str, Path]) -> tuple[Vocab, dict[str, int]]:
-    """The vocabulary of the training part, by code point, and the number of characters in each part."""
+    """Return the vocabulary of the training part, and the number of characters in each part."""
     counts = {}
     for name, path in parts.items():
-        with progress(f"count {path.name}", _size(path)) as advance:
-            counts[name] = count_characters(
-                read_characters(read_pieces(path, advance=advance), path)
-            )
-    others = {name: counts[name] for name in list(parts)[1:]}
+        with _characters_of(path, f"count {path.name}") as characters:
+            counts[name] = count_characters(characters)
     alphabet = choose_alphabet(
         counts["train"],
-        others,
+        {name: found for name, found in counts.items() if name != "train"},
         min_count=params.encode.min_count,
         may_replace=params.encode.unseen == "replace",
         never_rare=params.split.document_separator or "",
@@ -67,24 +63,26 @@ def _characters(params: Params, parts: Mapping[str, Path]) -> tuple[Vocab, dict[
     return alphabet.vocab, {name: int(found.sum()) for name, found in counts.items()}
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0  # the reader says that it is missing
+@contextmanager
+def _characters_of(path: Path, what: str) -> Iterator[Iterator[str]]:
+    """Yield the text of a part in pieces, whose reading a progress bar shows."""
+    with progress(what, path.stat().st_size) as advance:
+        yield read_characters(read_pieces(path, advance=advance), path)
 
 
 def _warn(alphabet: Alphabet, min_count: int) -> None:
-    if alphabet.rare:
+    rare = alphabet.rare
+    if rare:
         log.warning(
-            "characters with fewer than %d occurrences in training became U+FFFD: %d of them, %d times there: %s",
-            min_count, len(alphabet.rare), alphabet.rare.total(), describe(alphabet.rare),
-        )  # fmt: skip
+            "characters with fewer than %d occurrences in training became U+FFFD: %d of them, "
+            "with %d occurrences there: %s",
+            *(min_count, len(rare), rare.total(), describe(rare)),
+        )
     for name, unseen in alphabet.unseen.items():
         if unseen:
             part = {"val": "validation"}.get(name, name)
-            log.warning(
-                "characters that training never sees became U+FFFD in the %s part: %s",
-                part,
-                describe(unseen),
-            )
+            message = "characters that training never sees became U+FFFD in the %s part: %s"
+            log.warning(message, part, describe(unseen))
 
 
 if __name__ == "__main__":

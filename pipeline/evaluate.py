@@ -1,4 +1,4 @@
-"""Stage evaluate: model + encoded text -> losses under every protocol and by blocks, curve, what single cells track."""
+"""Stage evaluate: model, encoded text -> losses, blocks, baselines, curve, single cells."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, measure_baselines
 from charlstm.evaluation.difference import BLOCKS, blocks_of
 from charlstm.evaluation.plots import ORIGINAL_VAL_SHA256, plot_losses
-from charlstm.evaluation.results import HEADLINE, TEST_PREFIX, published_for, write_document
+from charlstm.evaluation.results import HEADLINE, TEST_PREFIX, write_document
 from charlstm.files.atomic import write_text
 from charlstm.files.checksums import SUMS, read_sums
 from charlstm.history import read_tables, write_csv
@@ -34,64 +34,54 @@ from pipeline.run.dvc import Paths
 
 log = logging.getLogger("charlstm")
 
+FIGURES = ("nats_per_char", "bits_per_char", "perplexity", "num_chars")
+
 
 def run(params: Params, paths: Paths) -> None:
-    """Measure, write, and add to the model's MLflow run."""
+    """Measure the model, write the results, and add them to its MLflow run."""
     use_reproducible_kernels()
     trained = load_model(paths.model, params.model.implementation)
     tables = read_tables(paths.train, paths.model / WEIGHTS)
-    has_test = "test.npy" in read_sums(paths.encoded / SUMS)  # where split.test_fraction is not 0
+    has_test = "test.npy" in read_sums(paths.encoded / SUMS)
     _, (train, val, *test) = load_parts(
         paths.encoded,
         ("train", "val", "test") if has_test else ("train", "val"),
         separator=params.split.document_separator,
         expected=trained.vocab,
     )
-    text = _beginning(val, params.evaluate.max_chars, "validation")
-    losses, nats_N = _measure(trained, text, params.evaluate.window_lens, paths)
+
+    section = params.evaluate
+    text = _beginning(val, section.max_chars, "validation")
+    losses, nats_N = _measure(trained, text, section.window_lens, paths)
     write_csv(paths.evaluate / BLOCKS, pd.DataFrame(blocks_of(nats_N, text)._asdict()))
     _compare(paths, losses[HEADLINE], train, text, trained.vocab)
     _find_cells(trained, val.ids, paths)
     for part in test:
-        log.info("the test part, which no choice has seen:")
-        beginning = _beginning(part, params.evaluate.max_chars, "test")
-        losses |= _measure(trained, beginning, params.evaluate.window_lens, paths, TEST_PREFIX)[0]
+        log.info("the test part, which has influenced no choice:")
+        beginning = _beginning(part, section.max_chars, "test")
+        losses |= _measure(trained, beginning, section.window_lens, paths, TEST_PREFIX)[0]
 
     metrics = {
-        protocol: {
-            name: getattr(loss, name)
-            for name in ("nats_per_char", "bits_per_char", "perplexity", "num_chars")
-        }
+        protocol: {name: getattr(loss, name) for name in FIGURES}
         for protocol, loss in losses.items()
     }
-    write_text(
-        paths.evaluate / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n"
-    )
-    # Of the epochs: training may have validated on a part of this text.
-    is_all = len(val) <= (params.train.validation_chars or len(val))
-    validation_sha256 = text_sha256(text.ids, trained.vocab)
-    for other in published_for(
-        validation_sha256, params.evaluate.model_dump(mode="json")["published"], trained.vocab.unit
-    ):
-        if other.protocol in losses:
-            log.info(
-                "%-13s %.4f nats/char  published: %s",
-                other.protocol,
-                other.nats_per_char,
-                other.system,
-            )
-    has_original = is_all and validation_sha256 == ORIGINAL_VAL_SHA256
+    content = json.dumps(metrics, indent=2, allow_nan=False)
+    write_text(paths.evaluate / "metrics.json", content + "\n")
+
+    # The curve has losses on what training validated, which may be less than the whole part.
+    is_whole = len(val) <= (params.train.validation_chars or len(val))
     plot_losses(
         paths.evaluate / "loss_curve.png",
         tables.steps,
         tables.epochs,
-        compare_with_original=has_original,
+        compare_with_original=is_whole
+        and text_sha256(text.ids, trained.vocab) == ORIGINAL_VAL_SHA256,
     )
     publish_outputs(params, paths, has_samples=False)
 
 
 def _beginning(text: EncodedText, max_chars: int | None, part: str) -> EncodedText:
-    """The beginning of a part, as far as it is measured."""
+    """Return the beginning of a part that is measured. Log its length if it is not all."""
     if max_chars is not None and len(text) > max_chars:
         shown = (f"{max_chars:,}", f"{len(text):,}", text.unit, part)
         log.info("the first %s of %s %ss of the %s part are measured (evaluate.max_chars)", *shown)
@@ -105,42 +95,42 @@ def _measure(
     paths: Paths,
     prefix: str = "",
 ) -> tuple[dict[str, LossSum], NDArray[np.float64]]:
-    """The loss by each protocol, and the nats (N - 1,) of each id but the first under `stateful`."""
+    """Return the loss by protocol, whose name begins with `prefix`.
+
+    Also return the nats (N - 1,) of each id except the first under `stateful`.
+    """
     model = trained.model
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     lengths = {f"{prefix}windowed_{length}": length for length in window_lens}
-    log.info(
-        "measuring %s%s, which may take a minute",
-        "".join(f"{name}, " for name in lengths),
-        f"{prefix}stateful",
-    )
-    losses = {name: windowed(model, text, size) for name, size in lengths.items()}
+    headline = f"{prefix}{HEADLINE}"
+    log.info("measuring %s, which may take a minute", ", ".join([*lengths, headline]))
+    losses = {name: windowed(model, text, length) for name, length in lengths.items()}
     nats_N = stateful_nats(model, text)
-    losses[f"{prefix}stateful"] = summed(nats_N, text)
+    losses[headline] = summed(nats_N, text)
     for protocol, loss in losses.items():
-        if not math.isfinite(loss.perplexity):  # JSON has no infinity
+        # JSON has no infinity.
+        if not math.isfinite(loss.perplexity):
+            found = f"a loss of {loss.nats_per_char:.4g} nats/char under {protocol}"
             raise CharlstmError(
-                f"{paths.model}: expected a model that was trained, found a loss of {loss.nats_per_char:.4g} nats/char "
-                f"under {protocol}, whose perplexity is not finite; train again with a lower train.learning_rate"
+                f"{paths.model}: expected a trained model, found {found}, whose perplexity is not "
+                "finite; train again with a lower train.learning_rate"
             )
-        log.info(
-            "%-13s %.4f nats/char  %.4f bits/char", protocol, loss.nats_per_char, loss.bits_per_char
-        )
+        figures = (loss.nats_per_char, loss.bits_per_char)
+        log.info("%-13s %.4f nats/char  %.4f bits/char", protocol, *figures)
     return losses, nats_N
 
 
 def _compare(
     paths: Paths, loss: LossSum, train: EncodedText, text: EncodedText, vocab: Vocab
 ) -> None:
-    """Measure n-grams and xz on the same text. Warn if one of them is as good as the model."""
-    baselines = measure_baselines(
-        vocab.decode(train.last(MAX_CHARS).ids), vocab.decode(text.first(MAX_CHARS).ids)
-    )
+    """Write the baselines of the same text. Log a warning unless the model beats all of them."""
+    known = vocab.decode(train.last(MAX_CHARS).ids)
+    baselines = measure_baselines(known, vocab.decode(text.first(MAX_CHARS).ids))
     write_document(paths.evaluate / BASELINES, baselines, indent=2)
-    ours = loss.bits_per_char
-    log.info("%-13s %.4f bits/char; %s", "the model", ours, baselines.in_words())
-    if not baselines.is_beaten_by(ours):
-        log.warning("%s; `python -m pipeline.report` says what may help", baselines.verdict(ours))
+    bits = loss.bits_per_char
+    log.info("%-13s %.4f bits/char; %s", "the model", bits, baselines.in_words())
+    if not baselines.is_beaten_by(bits):
+        log.warning("%s; `python -m pipeline.report` says what may help", baselines.verdict(bits))
 
 
 def _find_cells(trained: TrainedModel, ids: Ids, paths: Paths) -> None:
@@ -148,9 +138,9 @@ def _find_cells(trained: TrainedModel, ids: Ids, paths: Paths) -> None:
     write_document(paths.evaluate / CELLS, cells)
     write_csv(paths.evaluate / CELLS_TABLE, cells_table(cells))
     if cells.reason:
-        log.info("single cells were not looked at: %s", cells.reason)
+        log.info("single cells were not analyzed: %s", cells.reason)
     else:
-        num_confirmed = sum(one.is_confirmed for one in cells.tested)
+        num_confirmed = sum(label.is_confirmed for label in cells.tested)
         log.info("single cells track %d of %d labels of the text", num_confirmed, len(cells.tested))
 
 

@@ -1,7 +1,7 @@
-"""How a process uses its hardware: CPU threads, memory between steps, and GPU kernels that repeat themselves.
+"""The hardware of a process: CPU threads, memory between steps, and reproducible GPU kernels.
 
-torch is imported when it is needed, since the launcher asks for cores alone and imports no torch.
-A container may have less of it than the machine: what the control groups (cgroups(7), version 2) allow counts.
+torch is imported inside functions, because the launcher asks only for cores and starts faster
+without torch. In a container, limits of control groups count (cgroups(7), version 2).
 """
 
 import contextlib
@@ -17,18 +17,20 @@ import psutil
 if TYPE_CHECKING:
     from charlstm.params import Params
 
-# mallopt(3), malloc.h
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-# Rows × units² at a time step, below which one more thread costs more than it saves (docs/distributed.md).
+# Options of mallopt(3), from malloc.h.
+M_TRIM_THRESHOLD = -1
+M_MMAP_MAX = -4
+# With less work (rows × units² at a time step) for each thread, another thread costs more than it
+# saves (docs/distributed.md).
 WORK_PER_THREAD = 2**18
-ROOT = Path("/")
 
 
 def set_num_threads(work: int | None = None) -> None:
-    """Share the cores out among this machine's processes, as many of them as `work` can use, unless the user chose.
+    """Share the cores among this machine's processes, as many cores as `work` can use.
 
-    `accelerate launch` and `torchrun` set OMP_NUM_THREADS=1 where it is unset, which leaves all cores but one idle.
-    A choice is a value above 1, or any value in the environment that the launcher itself was given.
+    A choice of the user in OMP_NUM_THREADS has priority. `accelerate launch` and `torchrun` set
+    this variable to 1 if it is unset, which would leave all other cores idle. So a 1 counts as a
+    choice only if the launcher's own environment has it.
     """
     threads = os.environ.get("OMP_NUM_THREADS")
     is_launched = "TORCHELASTIC_RUN_ID" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
@@ -45,30 +47,74 @@ def set_num_threads(work: int | None = None) -> None:
 
 
 def num_threads(work: int, cores: int) -> int:
-    """How many of `cores` a training uses: by its sizes alone, so that the same machine gives the same bits."""
+    """Return how many of `cores` a training uses.
+
+    This follows from sizes alone, so the same machine always gives the same bits.
+    """
     return max(1, min(cores, work // WORK_PER_THREAD))
 
 
 def work_of(params: "Params") -> int:
-    """The size of the product that threads share at each time step: the rows that a process computes at once × units².
+    """Return the work that threads share at each time step: rows computed together × units².
 
-    The same for all processes, also where they share the rows unevenly.
+    All processes get the same value, even if they hold different numbers of rows.
     """
     rows = -(-params.train.batch_size // int(os.environ.get("WORLD_SIZE", "1")))
     return int(min(rows, params.train.micro_batch_size or rows) * params.model.hidden_size**2)
 
 
+def num_cores(root: Path = Path("/")) -> int:
+    """Return the number of physical cores that this process may use.
+
+    Hyper-threads of one core count once, because a second one does not speed up training. A CPU
+    quota is rounded down. `root` is the folder that has `proc` and `sys`.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cpus = sorted(os.sched_getaffinity(0))
+    else:
+        cpus = list(range(os.cpu_count() or 1))
+    topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    try:
+        cores = len({(root / topology.format(cpu)).read_text() for cpu in cpus})
+    except OSError:
+        cores = min(len(cpus), psutil.cpu_count(logical=False) or len(cpus))
+
+    for folder in _control_groups(root):
+        # The file is missing in the root group. It says "max" if there is no quota.
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = map(int, (folder / "cpu.max").read_text().split())
+            cores = min(cores, max(1, quota // period))
+    return cores
+
+
+def _control_groups(root: Path) -> Iterator[Path]:
+    """Yield the folders of this process's control group and of all groups above it.
+
+    In a container, the path may be the host's. Only its top folder exists then.
+    """
+    top = root / "sys/fs/cgroup"
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            own = top / line.removeprefix("0::/")
+            for folder in (own, *own.parents):
+                if folder.is_relative_to(top):
+                    yield folder
+
+
 def is_kept_on_cpu() -> bool:
-    """Whether `accelerate launch --cpu` keeps training off a GPU that is there; it says so in this variable."""
+    """Return True if `accelerate launch --cpu` was given, although there may be a GPU.
+
+    Accelerate passes this option on in a variable of the environment.
+    """
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "on", "t", "true", "y", "yes")
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what a training step frees for the next one, instead of giving it back to the system.
+    """Make the C library keep the memory that a training step frees, for the next step.
 
-    By default glibc maps large blocks again each time, and each of their pages then costs a fault: up to a quarter of a
-    step (`python -m benchmarks.training`). The price is a process that stays as large as it has ever been.
-    Other C libraries are left as they are.
+    By default, glibc maps large blocks again each time, and each page then costs a fault. That
+    takes up to a quarter of a step (`python -m benchmarks.training`). In return, the process never
+    shrinks. Other C libraries are left unchanged.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)
@@ -76,57 +122,17 @@ def keep_freed_memory() -> None:
 
 
 def use_reproducible_kernels() -> None:
-    """Use CUDA kernels that give the same bits each time, and fp32 that is fp32 (cuDNN's LSTM takes TF32 by default).
+    """Use CUDA kernels that give the same bits each time, and full fp32 precision.
 
-    cuDNN's LSTM repeats itself only with a workspace of `:16:8` or `:4096:2`; of these, torch knows only the first.
-
-    Call it before the first CUDA kernel. On a CPU the kernels in use are reproducible as they are.
+    Call this before the first CUDA kernel. CPU kernels are already reproducible.
     """
     import torch
 
     if torch.cuda.is_available():
+        # cuDNN's LSTM is reproducible only with a workspace of `:16:8` or `:4096:2`. Of these,
+        # torch accepts only the first.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":16:8")
-        torch.backends.cudnn.fp32_precision = "ieee"  # of its RNNs, too
+        # By default, cuDNN's LSTM uses TF32.
+        torch.backends.cudnn.fp32_precision = "ieee"
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def num_cores(root: Path = ROOT) -> int:
-    """Physical cores that this process may use: two hyper-threads of a core only get in each other's way here.
-
-    `root` has `proc` and `sys`. Of a quota of 2.5 cores, 2 count.
-    """
-    allowed = (
-        sorted(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else range(os.cpu_count() or 1)
-    )
-    try:
-        topology = (
-            root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
-            for cpu in allowed
-        )
-        cores = len({file.read_text() for file in topology})
-    except OSError:
-        cores = min(len(allowed), psutil.cpu_count(logical=False) or len(allowed))
-    for folder in _control_groups(root):
-        with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no quota
-            quota, period = map(int, (folder / "cpu.max").read_text().split())
-            cores = min(cores, max(1, quota // period))
-    return cores
-
-
-def _control_groups(root: Path) -> Iterator[Path]:
-    """The folders of this process's control groups, from its own up to the highest that can be seen.
-
-    In a container the path may be the host's, of which only the top is there, under the container's own name.
-    """
-    top = root / "sys/fs/cgroup"
-    with contextlib.suppress(OSError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            own = top / line.removeprefix("0::/")
-            yield from (
-                folder
-                for folder in (own, *own.parents)
-                if folder.is_relative_to(top) and folder.is_dir()
-            )

@@ -1,7 +1,8 @@
-"""Checks a training's input, then becomes its launcher: `accelerate launch ...` or `torchrun ...`.
+"""The start of a launcher, `accelerate launch ...` or `torchrun ...`, after a check of its input.
 
-`python -m pipeline.launch accelerate launch -m pipeline.train` is `accelerate launch -m pipeline.train`, but bad input
-is a line and exit code 2 before any process starts, and the training stops, too, when DVC dies.
+`python -m pipeline.launch accelerate launch -m pipeline.train` becomes the process
+`accelerate launch -m pipeline.train`. In contrast to the plain command, bad input ends with one
+line and exit code 2 before any process starts. Training also stops when DVC dies.
 """
 
 import os
@@ -21,19 +22,20 @@ from pipeline.run.stage import EXIT_BAD_INPUT, guarded, load, with_removed_outpu
 
 TRAINING = "pipeline.train"
 DEFAULTS = {
-    # Without it, restarted processes find the addresses of those before them, and connect to nothing (torchrun 2.13).
+    # Without this, restarted processes connect to addresses of dead processes (torchrun 2.13).
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-    # Below it, `accelerate launch` warns in eight lines of each value that it chooses, such as a process for every GPU.
+    # Otherwise `accelerate launch` prints eight lines of warnings about its default values.
     "ACCELERATE_LOG_LEVEL": "error",
-    "PYTHONFAULTHANDLER": "1",  # a crash shows where Python was
+    # A crash then shows where Python was.
+    "PYTHONFAULTHANDLER": "1",
 }
-# How long threads that wait for others spin. An LSTM's wait at every time step, for less time than it takes to wake
-# one; with libgomp's default, a step on a busy machine takes many times as long.
+# How long waiting threads spin. In an LSTM, threads wait at every time step, for less time than it
+# takes to wake them. With libgomp's longer default, a step on a busy machine is many times slower.
 SPIN_COUNT = "10000"
 
 
 def main(command: Sequence[str]) -> int:
-    """Become `command`; the exit code if that cannot be."""
+    """Replace this process with `command`. Return an exit code only if that fails."""
     if not command or not command[0]:
         sys.stderr.write("usage: python -m pipeline.launch accelerate launch ... | torchrun ...\n")
         return EXIT_BAD_INPUT
@@ -43,7 +45,7 @@ def main(command: Sequence[str]) -> int:
 def _become(command: Sequence[str]) -> int:
     stop_with_parent()
     if TRAINING in command:
-        check_training()
+        _check_training()
     signals = ",".join(number.name for number in without_ignored(SIGNALS))
     defaults = {**DEFAULTS, "TORCHELASTIC_SIGNALS_TO_HANDLE": signals}
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -51,17 +53,20 @@ def _become(command: Sequence[str]) -> int:
     os.execvpe(command[0], list(command), {**defaults, **os.environ, LAUNCHER: str(os.getpid())})
 
 
-def check_training() -> None:
-    """Check what the train stage would refuse, as far as it takes no time. Damaged ids are left to the stage.
+def _check_training() -> None:
+    """Check what the train stage would reject, if that takes no time.
 
     Raises:
-        CharlstmError: parameters are wrong, the text is too short for them, or a prompt has unknown characters.
+        CharlstmError: parameters are wrong, the text is too short for them, or a prompt has unknown
+            characters.
     """
     check_settings()
     params, paths = load()
-    train, vocab = params.train, load_vocab(paths.encoded / VOCAB)
+    train = params.train
+    vocab = load_vocab(paths.encoded / VOCAB)
     if params.sample.prompts != AUTO:
         check_prompts(vocab, params.sample.prompts, "sample.prompts")
+    # The stage itself reports damaged ids.
     with suppress(OSError, ValueError, EOFError):
         num_ids = len(np.load(paths.encoded / "train.npy", mmap_mode="r"))
         num_steps = train.epochs * steps_per_epoch(num_ids, train, params.encode.unit)

@@ -1,7 +1,7 @@
-"""Recipes and corpora: named values for parts of `params.yaml`, in files of `conf/recipe/` and `conf/corpus/`.
+"""Recipes and corpora: presets of values for `params.yaml`, in `conf/recipe/` and `conf/corpus/`.
 
-One of each kind, the root, has every parameter that its kind decides. The others say what differs from it. So one that
-is written into `params.yaml` after another leaves nothing of the first behind.
+Each kind has a root preset with all its parameters. The other presets list only their differences
+from the root. So a preset written into `params.yaml` replaces all values of the previous preset.
 """
 
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ from pipeline.run.project import CHECKOUT, PARAMS
 
 CONF = Path("conf")
 PARAMETERS = frozenset(Params.names())
-MAX_CHANGES = 8  # of parameters that are still said to be a recipe with changes
+MAX_CHANGES = 8  # parameters with more changes do not count as a variant of a recipe
 MAX_NAMED_CHANGES = 3
 
 
 class Kind(NamedTuple):
-    """Recipes or corpora."""
+    """A kind of preset: recipes or corpora."""
 
     name: str  # of the folder in `conf/`
     root: str
@@ -39,44 +39,52 @@ CORPORA = Kind("corpus", "tiny-shakespeare")
 class Preset(NamedTuple):
     """A recipe or a corpus."""
 
-    about: str  # the comment at its top
-    values: Mapping[str, object]  # all that it decides, by dotted name
+    about: str  # the comment at the top of its file
+    values: Mapping[str, object]  # all values of its kind, by dotted name
 
 
 class Recipe(NamedTuple):
-    """The nearest preset, and what differs from it by dotted name; without a name: none is near."""
+    """The nearest preset and the changes to it by dotted name. The name is None if none is near."""
 
     name: str | None
     changes: Mapping[str, object]
 
     @property
     def label_parts(self) -> list[str]:
-        """The recipe's name, and what differs from it if anything does."""
-        is_long = len(self.changes) > MAX_NAMED_CHANGES
-        changes = f"{len(self.changes)} changes" if is_long else values_in_words(self.changes)
-        return [self.name or "own parameters", *([changes] if changes else [])]
+        """The recipe's name, followed by the changes, if any."""
+        label = [self.name or "own parameters"]
+        if len(self.changes) > MAX_NAMED_CHANGES:
+            label.append(f"{len(self.changes)} changes")
+        elif self.changes:
+            label.append(values_in_words(self.changes))
+        return label
 
     @property
     def label(self) -> str:
-        """Short, for a list: `quick`, `quick · epochs 3`, `quick · 5 changes`, `own parameters`."""
+        """A short label: `quick`, `quick · epochs 3`, `quick · 5 changes` or `own parameters`."""
         return " · ".join(self.label_parts)
 
 
 def names(kind: Kind, root: Path = Path()) -> list[str]:
-    """The names of all presets, without hidden files, as editors leave them."""
+    """Return the names of all presets. Hidden files, as editors create them, are ignored."""
     files = (root / CONF / kind.name).glob("*.yaml")
     return sorted(file.stem for file in files if file.is_file() and not file.name.startswith("."))
 
 
 def path_of(kind: Kind, name: str) -> Path:
-    """The file of a preset."""
+    """Return the file of a preset."""
     return CONF / kind.name / f"{name}.yaml"
 
 
 def load(kind: Kind, name: str, root: Path = Path()) -> Preset:
-    """A preset, with the values of the root that it does not change; ParamsError if there is none, or a mistake."""
+    """Return a preset, with the root's values where the preset does not change them.
+
+    Raises:
+        ParamsError: the preset does not exist, or has a mistake.
+    """
     path = root / path_of(kind, name)
-    if name not in (existing := names(kind, root)):
+    existing = names(kind, root)
+    if name not in existing:
         near = did_you_mean(name, existing)
         raise ParamsError(
             f"there is no {kind.name} {name!r}{near}; there are {', '.join(existing)}"
@@ -89,16 +97,18 @@ def load(kind: Kind, name: str, root: Path = Path()) -> Preset:
                 f"{path}: {', '.join(unknown)}: expected only what {path_of(kind, kind.root)} has"
             )
         values = {**base, **values}
-    lines = takewhile(
-        lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines()
-    )
-    return Preset(" ".join(line.removeprefix("#").strip() for line in lines), values)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    about = takewhile(lambda line: line.startswith("#"), lines)
+    return Preset(" ".join(line.removeprefix("#").strip() for line in about), values)
 
 
 def nearest(
     kind: Kind, values: Mapping[str, object], root: Path = Path(), without: str | None = None
 ) -> Recipe:
-    """The preset that differs least from `values`; not the one named `without`, nor a damaged one."""
+    """Return the preset with the fewest changes to `values`, except the preset `without`.
+
+    Damaged presets are skipped.
+    """
     matches = []
     for name in names(kind, root):
         try:
@@ -106,11 +116,8 @@ def nearest(
         except ParamsError:
             continue
         if name != without:
-            changes = {
-                key: values.get(key)
-                for key, value in preset.values.items()
-                if values.get(key) != value
-            }
+            known = preset.values.items()
+            changes = {key: values.get(key) for key, value in known if values.get(key) != value}
             matches.append(Recipe(name, changes))
     return min(
         matches,
@@ -120,47 +127,45 @@ def nearest(
 
 
 def recognized(kind: Kind, values: Mapping[str, object], root: Path = Path()) -> Recipe:
-    """The preset that `values` are, or the nearest one with what differs; none where much differs."""
+    """Return the nearest preset if it has few changes to `values`, else a recipe without a name."""
     match = nearest(kind, values, root)
     return match if len(match.changes) <= MAX_CHANGES else Recipe(None, {})
 
 
 def recipe_of(params: Params, root: Path = Path()) -> Recipe:
-    """The recipe that `params` are, as `recognized` has it."""
+    """Return the recipe that matches `params`, as `recognized` does."""
     return recognized(RECIPES, params.values(), root)
 
 
 def in_words(values: Mapping[str, object]) -> str:
-    """`text tiny-shakespeare, recipe quick · epochs 3, seed 1`, or `text of its own, ...`."""
-    known = [("text", recognized(CORPORA, values)), ("recipe", recognized(RECIPES, values))]
-    presets = ", ".join(
-        f"{kind} {found.label if found.name else 'of its own'}" for kind, found in known
-    )
-    return f"{presets}, seed {values.get(SEED)}"
+    """Return, e.g., `text tiny-shakespeare, recipe quick · epochs 3, seed 1`."""
+    words = []
+    for title, kind in (("text", CORPORA), ("recipe", RECIPES)):
+        found = recognized(kind, values)
+        words.append(f"{title} {found.label if found.name else 'of its own'}")
+    return f"{', '.join(words)}, seed {values.get(SEED)}"
 
 
 def current_values() -> dict[str, object]:
-    """The values in `params.yaml`, by dotted name, right or wrong: writing a preset mends a mistake."""
+    """Return the values in `params.yaml` by dotted name, valid or not."""
     return _load(PARAMS)
 
 
 def check_kept(kind: Kind, target: Mapping[str, object]) -> None:
-    """Raise ParamsError if `target`, written over `params.yaml`, would replace a choice that no preset has."""
+    """Raise ParamsError if `target` would replace values of `params.yaml` that no preset has."""
     match = nearest(kind, current_values())
     if lost := {name: value for name, value in match.changes.items() if target[name] != value}:
-        keep = (
-            "`charlstm recipe save NAME` keeps it"
-            if kind == RECIPES
-            else "keep it in a file of conf/corpus/"
-        )
+        keep = "keep it in a file of conf/corpus/"
+        if kind == RECIPES:
+            keep = "`charlstm recipe save NAME` keeps it"
         raise ParamsError(
-            f"{PARAMS} is {match.name} with {values_in_words(lost)}: no {kind.name} has that, and it would be lost: "
-            f"{keep}, --force gives it up"
+            f"{PARAMS} is {match.name} with {values_in_words(lost)}: no {kind.name} has that, and "
+            f"it would be lost: {keep}, --force gives it up"
         )
 
 
 def check_idle() -> None:
-    """Raise ParamsError if a training is under way: when it ends, DVC records what `params.yaml` says then."""
+    """Raise ParamsError if a training is running, because DVC records `params.yaml` at its end."""
     if (holder := holder_of(CHECKOUT)) is not None:
         raise ParamsError(
             f"a training in this checkout is under way, {holder}: wait until it ends, or stop it"
@@ -168,30 +173,35 @@ def check_idle() -> None:
 
 
 def params_with(values: Mapping[str, object]) -> tuple[str, Params]:
-    """The text of `params.yaml` with other values, and the parameters in it; ParamsError if it would have a mistake."""
-    current_values()  # says in one line why it cannot be read
+    """Return the text of `params.yaml` with other values, and its parameters.
+
+    Raises:
+        ParamsError: the file is not readable, or the result has a mistake.
+    """
+    current_values()
     changed = with_values(PARAMS.read_text(encoding="utf-8"), values)
     return changed, validate(Params, parse_yaml(changed), PARAMS)
 
 
 def preset_text(about: str, values: Mapping[str, object]) -> str:
-    """The file of a preset. Each line of `about` is a comment."""
+    """Return the text of a preset's file, with the lines of `about` as comments."""
     return "".join(f"# {line}\n" for line in about.splitlines()) + "\n" + with_values("{}", values)
 
 
 def with_values(text: str, values: Mapping[str, object]) -> str:
-    """`text`, a YAML document, with other `values`, in the form in which DVC writes it at `dvc exp run -S`."""
-    yaml, stream = YAML(), StringIO()
+    """Return a YAML document with other values, formatted as `dvc exp run -S` formats it."""
+    yaml = YAML()
     yaml.default_flow_style = False
     document = yaml.load(text) or yaml.load("{}")
     document.fa.set_block_style()
-    _with_comments_at_values(document)
+    _place_comments(document)
+    stream = StringIO()
     yaml.dump(replaced(document, values), stream)
     return stream.getvalue()
 
 
 def replaced(document: Any, values: Mapping[str, object]) -> Any:  # noqa: ANN401  # a YAML document
-    """The same `document`, changed to have other values."""
+    """Change values in a YAML document. Return the document."""
     for name, value in values.items():
         *sections, last = name.split(".")
         section = document
@@ -201,17 +211,18 @@ def replaced(document: Any, values: Mapping[str, object]) -> Any:  # noqa: ANN40
     return document
 
 
-def _with_comments_at_values(section: Any) -> None:  # noqa: ANN401  # of ruamel's document
-    """Place comments in a line behind its value, whatever the length of the one before."""
+def _place_comments(section: Any) -> None:  # noqa: ANN401  # a section of ruamel's document
+    """Place comments directly behind their values, whatever the length of the previous values."""
     for key, value in section.items():
         if key in section.ca.items and section.ca.items[key][2]:
             section.ca.items[key][2].column = 0
         if isinstance(value, dict):
-            _with_comments_at_values(value)
+            _place_comments(value)
 
 
 def _load(path: Path) -> dict[str, object]:
-    if not isinstance(document := load_yaml(path), dict):
+    document = load_yaml(path)
+    if not isinstance(document, dict):
         raise ParamsError(f"{path}: expected sections of parameters, found none")
     return _flat(document, path)
 

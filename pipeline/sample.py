@@ -1,6 +1,5 @@
-"""Stage sample: model -> generated texts, for prompts x temperatures x seeds, and the page that reviews them."""
+"""Stage sample: model -> generated texts for prompts x temperatures x seeds, review page."""
 
-import itertools
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -34,28 +33,25 @@ from pipeline.sample_names import file_name
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Generate; write one file a text, one table of all, and their review; add them to the model's MLflow run."""
-    shape = params.model
-    trained = load_model(paths.model, shape.implementation)
+    """Write the texts as files and as a table, with their review. Add them to the MLflow run."""
+    trained = load_model(paths.model, params.model.implementation)
+    vocab = trained.vocab
+    separator = params.split.document_separator
     _, (train, val) = load_parts(
-        paths.encoded,
-        ("train", "val"),
-        separator=params.split.document_separator,
-        expected=trained.vocab,
+        paths.encoded, ("train", "val"), separator=separator, expected=vocab
     )
     tables = read_tables(paths.train, paths.model / WEIGHTS)
-    prompts = resolve_prompts(params.sample.prompts, val.ids, trained.vocab)
-    check_prompts(trained.vocab, prompts, "sample.prompts")
+    prompts = resolve_prompts(params.sample.prompts, val.ids, vocab)
+    check_prompts(vocab, prompts, "sample.prompts")
     parameters = _by_section(params, prompts)
-    losses, cells = read_losses(paths.evaluate / "metrics.json"), read_cells(paths.evaluate / CELLS)
+    # All files are read before texts are generated, so that a damaged file is reported at once.
+    losses = read_losses(paths.evaluate / "metrics.json")
+    cells = read_cells(paths.evaluate / CELLS)
     baselines = read_baselines(paths.evaluate / BASELINES)
-    texts = _generate(params.sample, prompts, trained)
-    samples = pd.DataFrame(texts)
-    validation_sha256 = text_sha256(val.first(params.evaluate.max_chars).ids, trained.vocab)
-    published = published_for(
-        validation_sha256, parameters["evaluate"]["published"], trained.vocab.unit
-    )
     corpus_sha256 = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
+    rows = _generate(params.sample, prompts, trained)
+    validation_sha256 = text_sha256(val.first(params.evaluate.max_chars).ids, vocab)
+    published = published_for(validation_sha256, parameters["evaluate"]["published"], vocab.unit)
     fallback = params.download.fallback
     is_fallback = fallback is not None and corpus_sha256 == fallback.sha256
     review = review_of(
@@ -64,30 +60,31 @@ def run(params: Params, paths: Paths) -> None:
         val,
         tables,
         losses,
-        texts,
+        rows,
         published=published,
         parameters=parameters,
-        # Its name is no parameter of this stage, but in the path of an input.
+        # The name is not a parameter of this stage, but part of an input's path.
         corpus=f"{paths.corpus.stem}-fallback" if is_fallback else paths.corpus.stem,
         corpus_sha256=corpus_sha256,
         validation_sha256=validation_sha256,
     )
+    playground = playground_of(quantize(trained.model), vocab)
+    page = page_of(review, playground=playground, cells=cells, baselines=baselines)
     with atomic_folder(paths.samples) as folder:
-        write_csv(folder / SAMPLES, samples)
-        for index, row in enumerate(texts):
-            (folder / file_name(index, row)).write_text(
-                f"{row.prompt}{row.text}\n", "utf-8", newline=""
-            )
+        write_csv(folder / SAMPLES, pd.DataFrame(rows))
+        for index, row in enumerate(rows):
+            text = f"{row.prompt}{row.text}\n"
+            (folder / file_name(index, row)).write_text(text, "utf-8", newline="")
         write_document(folder / DOCUMENT, review, indent=1)
-        playground = playground_of(quantize(trained.model), trained.vocab)
-        write_text(
-            folder / PAGE, page_of(review, playground=playground, cells=cells, baselines=baselines)
-        )
+        write_text(folder / PAGE, page)
     publish_outputs(params, paths, has_samples=True)
 
 
 def _by_section(params: Params, prompts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The parameters for the review: all but the corpus's source, whose hash says which it is; prompts as they were."""
+    """Return the parameters for the review by section, with the resolved prompts.
+
+    The source of the corpus is left out: the hash of the corpus identifies it.
+    """
     sections: dict[str, Section] = {
         "split": params.split,
         "encode": params.encode,
@@ -104,13 +101,14 @@ def _by_section(params: Params, prompts: Sequence[str]) -> dict[str, dict[str, A
 def _generate(
     section: SampleParams, prompts: Sequence[str], trained: TrainedModel
 ) -> list[SampleRow]:
-    asked = itertools.product(prompts, section.temperatures, section.seeds)
     common = Sampling(
         section.num_chars, top_k=section.top_k, top_p=section.top_p, min_p=section.min_p
     )
     requests = [
         Request(prompt, common._replace(temperature=temperature, seed=seed))
-        for prompt, temperature, seed in asked
+        for prompt in prompts
+        for temperature in section.temperatures
+        for seed in section.seeds
     ]
     texts = Sampler(trained.model, trained.vocab).generate(requests)
     return [

@@ -7,11 +7,11 @@ from charlstm.report.collect import SampleRow
 
 
 def file_name(index: int, row: SampleRow) -> str:
-    """E.g. `02-romeo-temperature-0.8-seed-1.txt`: in the table's order, readable in a list."""
+    """Return a file name such as `02-romeo-temperature-0.8-seed-1.txt`. `index` sorts the files."""
     return f"{index:02d}-{_words(row.prompt)}-temperature-{row.temperature}-seed-{row.seed}.txt"
 
 
 def _words(prompt: str) -> str:
-    """Return a prompt as part of a file name, in ASCII: its letters without accents, if it has any."""
+    """Return a prompt as part of a file name: its ASCII letters and digits, without accents."""
     plain = unicodedata.normalize("NFKD", prompt.lower()).encode("ascii", "ignore").decode()
     return re.sub(r"\W+", "-", plain).strip("-")[:20] or ("newline" if prompt.isspace() else "text")

@@ -1,4 +1,4 @@
-"""Stage split: corpus -> contiguous training, validation and, if wanted, test parts."""
+"""Stage split: corpus -> contiguous training, validation and, if configured, test parts."""
 
 import logging
 import sys
@@ -16,32 +16,35 @@ log = logging.getLogger("charlstm")
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Cut the corpus, by characters and without loss."""
-    section, source = params.split, paths.corpus
-    num_bytes = source.stat().st_size if source.is_file() else 0
+    """Cut the corpus into parts by numbers of characters, without loss."""
+    section = params.split
+    source = paths.corpus
     verify(sums_of(source), [source.name])
+    num_bytes = source.stat().st_size
     with progress("count", num_bytes) as advance:
         corpus = Corpus(source, read_pieces(source, advance=advance))
     separator = section.document_separator
     parts = corpus.parts(section.val_fraction, section.test_fraction, separator)
-    end = parts["train"].end
-    if separator and not 0 <= find(source, separator.encode()) < end:
+
+    if separator and not 0 <= find(source, separator.encode()) < parts["train"].end:
+        problem = f"{separator[:50]!r} does not occur in the training part of {source}"
         raise CorpusError(
-            f"split.document_separator: {separator[:50]!r} stands nowhere in the training part of {source}; give the "
-            "text with which each document begins, or null"
+            f"split.document_separator: {problem}; "
+            "give the text with which each document begins, or null"
         )
+
+    digests = {}
     with progress("write", num_bytes) as advance:
-        digests = {
-            f"{name}.txt": write_pieces(
-                paths.split / f"{name}.txt", read_pieces(source, part.start, part.end, advance)
-            )
-            for name, part in parts.items()
-        }
-    for name in PARTS.keys() - parts.keys():  # of a run with other parameters
+        for name, part in parts.items():
+            pieces = read_pieces(source, part.start, part.end, advance)
+            digests[f"{name}.txt"] = write_pieces(paths.split / f"{name}.txt", pieces)
+    # Without DVC, parts of a run with other parameters may be left.
+    for name in PARTS.keys() - parts.keys():
         (paths.split / f"{name}.txt").unlink(missing_ok=True)
     write_digests(paths.split / SUMS, digests)
+
     sizes = [f"{part.num_chars} {PARTS[name]}" for name, part in parts.items()]
-    log.info("%s", ", ".join([sizes[0].replace(" ", " characters ", 1), *sizes[1:]]))
+    log.info("characters: %s", ", ".join(sizes))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Stage train: encoded text -> model. Started by `python -m`, `accelerate launch -m` or `torchrun -m`."""
+"""Stage train: encoded text -> model.
+
+Start it by `python -m`, `accelerate launch -m` or `torchrun -m`.
+"""
 
 import json
 import logging
@@ -25,94 +28,86 @@ from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes, is_out_of_memory
 from charlstm.training.progress import Observer
 from charlstm.training.sizes import shape_of
+from pipeline import hardware
 from pipeline.checkpoint_mirror import CheckpointMirror
-from pipeline.hardware import (
-    is_kept_on_cpu,
-    keep_freed_memory,
-    set_num_threads,
-    use_reproducible_kernels,
-    work_of,
-)
 from pipeline.lineage import provenance
-from pipeline.lineage.provenance import page_tags, summary_of
+from pipeline.lineage.run_page import RunSummary, page_tags, summary_of
 from pipeline.run import stage, unfinished
 from pipeline.run.console import EpochTexts, TrainingConsole, epoch_prompts
 from pipeline.run.dvc import Paths
-from pipeline.run.interruption import handle_signals
+from pipeline.run.interruption import SIGNALS, Interruption, handled_signals
 from pipeline.run.project import CHECKPOINT_MIRROR, seconds, store
 
 log = logging.getLogger("charlstm")
 
 FAILURE = "failure.txt"
 FINGERPRINT_TAG = "fingerprint"
-OUT_OF_MEMORY = "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, or start more processes"
+OUT_OF_MEMORY = (
+    "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, or "
+    "start more processes"
+)
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Train on the processes and devices that the launcher chose, from the start or from a checkpoint."""
-    set_num_threads(work_of(params))
-    keep_freed_memory()
-    use_reproducible_kernels()
+    """Train on the launcher's processes and devices, from the start or the newest checkpoint."""
+    # Configure the hardware first: threads and kernels decide how results are rounded.
+    hardware.set_num_threads(hardware.work_of(params))
+    hardware.keep_freed_memory()
+    hardware.use_reproducible_kernels()
 
-    # What fails here fails on each process by itself, before the processes wait for one another.
+    # Load all input now: a process that fails later leaves the other processes waiting.
     data = _load(params, paths)
     prompts = epoch_prompts(params, data.val.ids, data.vocab)
     tags = {**provenance.tags(params, paths), **provenance.environment()}
+    summary = summary_of(params, tags)
     fingerprint = unfinished.fingerprint(params)
     folder = unfinished.folder_of(fingerprint)
     checkpoints = CheckpointFolder(folder, seconds("CHARLSTM_CHECKPOINT_SECONDS"))
-    (folder / FAILURE).unlink(missing_ok=True)  # of an earlier start
+    # An earlier start may have left the reason for its failure.
+    (folder / FAILURE).unlink(missing_ok=True)
 
-    with handle_signals() as interruption, ExitStack() as opened:
+    interruption = Interruption()
+    with handled_signals(SIGNALS, interruption.on_signal), ExitStack() as opened:
+        # Meet the other processes. They must have the same inputs.
         processes = Processes(
             params.train.precision,
             timeout_seconds=seconds("CHARLSTM_TIMEOUT_SECONDS"),
-            on_cpu=is_kept_on_cpu(),
+            on_cpu=hardware.is_kept_on_cpu(),
         )
         with processes.interrupted_by_lost_peers():
             _check_same_training(processes, fingerprint)
+
+            # Open the training's folder, its tracking and the console, on process 0 alone.
             training = processes.on_main(lambda: _open(fingerprint, opened))
             observers: list[Observer] = []
             if processes.is_main:
-                record = TrainingRecord(
-                    folder,
-                    training.training_id,
-                    params.flat(),
-                    _run_tags(params, tags, fingerprint),
-                )
+                start_tags = {**tags, **page_tags(summary), FINGERPRINT_TAG: fingerprint}
+                record = TrainingRecord(folder, training.training_id, params.flat(), start_tags)
                 patience = seconds("CHARLSTM_TRACKING_SECONDS")
                 opened.enter_context(published_while_training(store(), folder, patience))
                 console = opened.enter_context(TrainingConsole())
                 opened.enter_context(record)
                 shows = [console.show_texts, record.log_texts]
-                observers = [
-                    console,
-                    record,
-                    EpochTexts(prompts, data.vocab, params.train.seed, shows),
-                ]
+                texts = EpochTexts(prompts, data.vocab, params.train.seed, shows)
+                observers = [console, record, texts]
 
+            # Train, until the last epoch, early stopping or a request to stop.
             with _failure_shared(processes, folder / FAILURE):
                 result = fit(
-                    data,
-                    params.model,
-                    params.train,
-                    processes,
-                    observers,
-                    checkpoints,
+                    data, params.model, params.train, processes, observers, checkpoints,
                     interruption.poll,
-                )
+                )  # fmt: skip
 
+            # Write the outputs at the very end, so that a failed training leaves none. Only then
+            # mark the training as finished.
             if processes.is_main:
                 _write(paths, result, data.vocab)
-                _say_how_it_ended(result, params.train)
+                _log_ending(result, params.train)
                 training.finish(paths.train / SUMS)
-                record.finish(
-                    paths.model,
-                    len(result.epochs),
-                    result.train_seconds,
-                    _final_tags(params, paths, tags, result),
-                )
-        processes.close()  # not after a failure: NCCL would wait for processes that are in a collective call
+                end_tags = _end_tags(summary, result, paths)
+                record.finish(paths.model, len(result.epochs), result.train_seconds, end_tags)
+        # Not after a failure: NCCL would wait for processes that are in a collective call.
+        processes.close()
 
 
 def _load(params: Params, paths: Paths) -> Data:
@@ -126,10 +121,14 @@ def _load(params: Params, paths: Paths) -> Data:
 
 
 def _check_same_training(processes: Processes, fingerprint: str) -> None:
+    """Raise CharlstmError if processes differ in inputs or precision.
+
+    Collective: every process must call this.
+    """
     if not processes.all_equal(fingerprint):
         raise CharlstmError(
-            "the processes see different parameters, data or code: give all nodes the same commit and "
-            "`dvc pull download split encode`"
+            "the processes have different parameters, data or code: give all nodes the same commit "
+            "and run `dvc pull download split encode` on each"
         )
     if not processes.all_equal(str(processes.is_bf16)):
         raise CharlstmError(
@@ -138,31 +137,16 @@ def _check_same_training(processes: Processes, fingerprint: str) -> None:
 
 
 def _open(fingerprint: str, opened: ExitStack) -> unfinished.Unfinished:
-    """Lock the training's folder, and copy its checkpoints to the mirror if there is one, until `opened` closes."""
+    """Lock the training's folder and start its checkpoint mirror, if any, until `opened` closes."""
     training = opened.enter_context(unfinished.start_or_resume(fingerprint))
     if url := os.environ.get(CHECKPOINT_MIRROR):
         opened.enter_context(CheckpointMirror(url, training.folder, is_anew=training.is_anew))
     return training
 
 
-def _run_tags(params: Params, tags: dict[str, str], fingerprint: str) -> dict[str, str]:
-    """Return the tags of the MLflow run that are known at the start."""
-    return {**tags, **page_tags(summary_of(params, tags)), FINGERPRINT_TAG: fingerprint}
-
-
-def _final_tags(
-    params: Params, paths: Paths, tags: dict[str, str], result: Result
-) -> dict[str, str]:
-    """Return the tags of the MLflow run that are known at the end."""
-    summary = summary_of(params, tags)._replace(
-        num_parameters=result.num_parameters, val_nats_per_char=result.best.val_nats_per_char
-    )
-    return page_tags(summary) | provenance.train_md5(paths)
-
-
 @contextmanager
 def _failure_shared(processes: Processes, file: Path) -> Iterator[None]:
-    """Tell the other processes why this one fails. If another process is lost, raise the reason that it told.
+    """Write the reason to `file` if this process fails. If another is lost, raise its reason.
 
     Raises:
         TrainingError: out of memory, or another process failed.
@@ -174,49 +158,56 @@ def _failure_shared(processes: Processes, file: Path) -> Iterator[None]:
             raise TrainingError(file.read_text()) from None
         raise
     except Exception as error:
-        has_no_memory = is_out_of_memory(error)
-        reason = OUT_OF_MEMORY if has_no_memory else str(error)
+        if is_out_of_memory(error):
+            error = TrainingError(OUT_OF_MEMORY)
         if processes.world_size > 1:
             with suppress(OSError):
-                write_text(file, f"process {processes.rank}: {type(error).__name__}: {reason}")
-        if has_no_memory:
-            raise TrainingError(OUT_OF_MEMORY) from None
-        raise
-
-
-def _say_how_it_ended(result: Result, planned: TrainParams) -> None:
-    before, best, num_epochs = result.initial_nats_per_char, result.best, len(result.epochs)
-    if num_epochs < planned.epochs:
-        log.info(
-            "stopped after epoch %d of %d: epoch %d is the best, and %d after it were not better "
-            "(train.early_stopping_epochs)", num_epochs, planned.epochs, best.epoch, num_epochs - best.epoch,
-        )  # fmt: skip
-    if before is not None and best.val_nats_per_char >= before:
-        log.warning(
-            "no epoch is better than the model that training began from: val %.4f after epoch %d, %.4f before: "
-            "keep that model for this text, %s", best.val_nats_per_char, best.epoch, before, planned.initial,
-        )  # fmt: skip
+                write_text(file, f"process {processes.rank}: {type(error).__name__}: {error}")
+        raise error
 
 
 def _write(paths: Paths, result: Result, vocab: Vocab) -> None:
-    """Write all outputs, at the very end: none appears if training fails."""
     save_model(paths.model, result.weights, result.shape, vocab)
     metrics = {
         "best_epoch": result.best.epoch,
         "num_epochs": len(result.epochs),
         "num_steps": result.epochs[-1].step,
-        "num_parameters": result.num_parameters,
+        "num_parameters": result.shape.num_parameters,
         "train_nats_per_char": result.best.train_nats_per_char,
         "val_nats_per_char": result.best.val_nats_per_char,
-        **(
-            {"initial_val_nats_per_char": began}
-            if (began := result.initial_nats_per_char) is not None
-            else {}
-        ),
     }
+    if result.initial_nats_per_char is not None:
+        metrics["initial_val_nats_per_char"] = result.initial_nats_per_char
     write_text(paths.train / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     tables = Tables(table(result.epochs, EpochRow._fields), table(result.steps, StepRow._fields))
     write_tables(paths.train, tables, paths.model / WEIGHTS)
+
+
+def _end_tags(summary: RunSummary, result: Result, paths: Paths) -> dict[str, str]:
+    summary = summary._replace(
+        num_parameters=result.shape.num_parameters,
+        val_nats_per_char=result.best.val_nats_per_char,
+    )
+    return page_tags(summary) | provenance.train_md5(paths)
+
+
+def _log_ending(result: Result, planned: TrainParams) -> None:
+    """Log an early stop, and warn if training did not improve the model that it started from."""
+    best = result.best
+    num_epochs = len(result.epochs)
+    if num_epochs < planned.epochs:
+        log.info(
+            "stopped after epoch %d of %d: epoch %d is the best, and the %d after it were not "
+            "better (train.early_stopping_epochs)",
+            num_epochs, planned.epochs, best.epoch, num_epochs - best.epoch,
+        )  # fmt: skip
+    before = result.initial_nats_per_char
+    if before is not None and best.val_nats_per_char >= before:
+        log.warning(
+            "no epoch is better than the initial model: val %.4f after epoch %d, %.4f before "
+            "training; for this text, use %s instead",
+            best.val_nats_per_char, best.epoch, before, planned.initial,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

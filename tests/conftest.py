@@ -1,4 +1,4 @@
-"""Fixtures: a text, and whole projects in temporary folders."""
+"""Fixtures: a text, and projects in temporary folders."""
 
 import os
 import shutil
@@ -13,24 +13,22 @@ from accelerate.state import AcceleratorState
 from filelock import FileLock
 from hypothesis import settings
 
-from charlstm.params import Params, load_params
-from pipeline.run.project import CHECKPOINT_MIRROR, MLFLOW_DEFAULTS
+from pipeline.run.project import MLFLOW_DEFAULTS
 from tests.support import projects
 from tests.support.commands import Run
 from tests.support.learning import learn
-from tests.support.projects import Override, make_project, training_command, write_params
+from tests.support.projects import make_project, training_command, write_params
 from tests.support.stages import SHORT, dvc, run_stages, start_dvc
 
-# A busy machine or disk is no failure.
+# A busy machine or disk is not a failure.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
-os.environ.update(
-    MLFLOW_DEFAULTS
-)  # else a test that asks a dead server waits for minutes, if it comes first
+# Without these defaults, a test that asks a dead server would wait for minutes.
+os.environ.update(MLFLOW_DEFAULTS)
 
-# Under nohup, processes would inherit that SIGHUP is ignored, and in the background of a shell's script that SIGINT is:
-# tests that send it would wait in vain. A handler is not inherited, and keeps these processes as alive as before.
+# Child processes inherit ignored signals: SIGHUP under nohup, SIGINT in a script's background.
+# Tests that send them would wait in vain. A handler is not inherited, and keeps pytest alive.
 for number in (signal.SIGHUP, signal.SIGINT):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, lambda *_: None)
@@ -40,7 +38,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 @pytest.fixture(scope="session")
 def text() -> str:
-    """More than 12,000 characters, some not ASCII."""
+    """Return the test text: more than 12,000 characters, some of them not ASCII."""
     return projects.text()
 
 
@@ -49,15 +47,16 @@ Prepare = Callable[[str, Callable[[Path], object]], Path]
 
 @pytest.fixture(scope="session")
 def prepare(tmp_path_factory: pytest.TempPathFactory) -> Prepare:
-    """Makes a folder once for all of pytest's workers: the first that asks builds it, the others wait."""
+    """Return a function that builds a folder once for all pytest workers. The others wait."""
     is_worker = "PYTEST_XDIST_WORKER" in os.environ
     root = tmp_path_factory.getbasetemp().parent if is_worker else tmp_path_factory.getbasetemp()
 
     def prepared(name: str, build: Callable[[Path], object]) -> Path:
-        folder, done = root / name / "project", root / name / "done"
+        folder = root / name / "project"
+        done = root / name / "done"
         with FileLock(root / f"{name}.lock"):
             if not done.exists():
-                shutil.rmtree(folder, ignore_errors=True)  # of a build that failed
+                shutil.rmtree(folder, ignore_errors=True)  # left by a failed build
                 build(folder)
                 done.touch()
         return folder
@@ -67,9 +66,9 @@ def prepare(tmp_path_factory: pytest.TempPathFactory) -> Prepare:
 
 @pytest.fixture(scope="session")
 def encoded(prepare: Prepare, blank_store: Path) -> Path:
-    """A tiny project in which download, split and encode have run. Copy it before changing anything.
+    """Return a tiny project in which download, split and encode have run. Do not change it.
 
-    It has an MLflow database without runs already: making one takes as long as the tiniest training.
+    Its MLflow database exists, because creating it takes as long as the tiniest training.
     """
 
     def build(folder: Path) -> None:
@@ -80,9 +79,15 @@ def encoded(prepare: Prepare, blank_store: Path) -> Path:
     return prepare("encoded", build)
 
 
+@pytest.fixture
+def project(encoded: Path, tmp_path: Path) -> Path:
+    """Return a copy of `encoded` that the test may change."""
+    return shutil.copytree(encoded, tmp_path / "project")
+
+
 @pytest.fixture(scope="session")
 def trained(prepare: Prepare, encoded: Path) -> Path:
-    """The same after train, evaluate and sample."""
+    """Return a project in which all stages up to sample have run. Do not change it."""
 
     def build(folder: Path) -> None:
         shutil.copytree(encoded, folder)
@@ -91,29 +96,34 @@ def trained(prepare: Prepare, encoded: Path) -> Path:
     return prepare("trained", build)
 
 
+@pytest.fixture
+def trained_project(trained: Path, tmp_path: Path) -> Path:
+    """Return a copy of `trained` that the test may change."""
+    return shutil.copytree(trained, tmp_path / "project")
+
+
 @pytest.fixture(scope="session")
 def trained_by_two(prepare: Prepare, encoded: Path) -> Path:
-    """Trained with the parameters `SHORT` by two processes that nobody disturbs; for slow tests."""
+    """Return a project trained by two processes with the parameters `SHORT`, for slow tests."""
 
     def build(folder: Path) -> None:
         shutil.copytree(encoded, folder)
         write_params(folder, SHORT)
-        assert projects.run(folder, training_command(2), folder / "log") == 0, (
-            folder / "log"
-        ).read_text()
+        log = folder / "log"
+        assert projects.run(folder, training_command(2), log) == 0, log.read_text()
 
     return prepare("trained-by-two", build)
 
 
 @pytest.fixture(scope="session")
 def learned(prepare: Prepare, text: str) -> Path:
-    """The folder of a model that has learned from `text` for a few seconds; it knows all of its characters."""
+    """Return the folder of a model that learned all characters of `text` in a few seconds."""
     return prepare("learned", lambda folder: learn(text, folder / "model")) / "model"
 
 
 @pytest.fixture(scope="session")
 def blank_store(prepare: Prepare) -> Path:
-    """An MLflow database without runs, to be copied: making one takes seconds."""
+    """Return an empty MLflow database to copy. Creating one takes seconds."""
 
     def build(folder: Path) -> None:
         from mlflow import MlflowClient
@@ -126,15 +136,16 @@ def blank_store(prepare: Prepare) -> Path:
 
 @pytest.fixture(scope="session")
 def recorded(prepare: Prepare, encoded: Path) -> Path:
-    """A project in git and DVC, trained from its first commit, with the results in its second. Copy it before changes.
+    """Return a project in git and DVC with one run. Do not change it.
 
-    It has one run. The branch `results` and the DVC experiment `an-experiment` stand at the second commit.
+    The first commit has the code. The second has the results, a branch and an experiment.
     """
 
     def build(folder: Path) -> None:
         shutil.copytree(encoded, folder, ignore=shutil.ignore_patterns("__pycache__"))
         start_dvc(folder)
-        dvc(folder, "git", "add", "--", ".", ":(exclude)Datasets", ":(exclude)artifacts")  # DVC's
+        # DVC tracks data and results.
+        dvc(folder, "git", "add", "--", ".", ":(exclude)Datasets", ":(exclude)artifacts")
         dvc(folder, "git", "commit", "-qm", "code")
         run_stages(folder, "train", "evaluate", "sample")
         dvc(folder, "commit", "--force")
@@ -142,35 +153,19 @@ def recorded(prepare: Prepare, encoded: Path) -> Path:
         dvc(folder, "git", "commit", "-qm", "results")
         dvc(folder, "git", "branch", "results")
         baseline = dvc(folder, "git", "rev-parse", "HEAD~1").strip()
-        dvc(
-            folder,
-            "git",
-            "update-ref",
-            f"refs/exps/{baseline[:2]}/{baseline[2:]}/an-experiment",
-            "HEAD",
-        )
+        experiment = f"refs/exps/{baseline[:2]}/{baseline[2:]}/an-experiment"
+        dvc(folder, "git", "update-ref", experiment, "HEAD")
 
     return prepare("recorded", build)
 
 
 @pytest.fixture
 def copy(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`recorded` in another folder, which the test may change, and in which it runs."""
+    """Return a copy of `recorded` that the test may change. It is the current folder."""
     folder = tmp_path / "copy"
     shutil.copytree(recorded, folder, symlinks=True)
     monkeypatch.chdir(folder)
     return folder
-
-
-@pytest.fixture
-def params() -> Callable[[Path, Override], Params]:
-    """Loads tiny parameters with overrides."""
-
-    def load(folder: Path, override: Override) -> Params:
-        write_params(folder, override)
-        return load_params(folder / "params.yaml")
-
-    return load
 
 
 @pytest.fixture
@@ -184,22 +179,15 @@ def run(
 
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No user's environment, no state of Accelerate or MLflow from the test before, torch as in a fresh process."""
-    of_a_run = ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
-    for name in (
-        "CHARLSTM_FALLBACK",
-        "CHARLSTM_MIRROR",
-        CHECKPOINT_MIRROR,
-        "MLFLOW_TRACKING_URI",
-        "MLFLOW_EXPERIMENT_NAME",
-        *of_a_run,
-    ):
-        monkeypatch.delenv(name, raising=False)
+    """Isolate tests from the user's environment and from the state that other tests leave."""
+    for name in [*os.environ]:
+        if name.startswith(("CHARLSTM_", "DVC_", "MLFLOW_TRACKING_", "MLFLOW_EXPERIMENT_")):
+            monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("DVC_NO_ANALYTICS", "true")
     AcceleratorState._reset_state(reset_partial_state=True)
     if (mlflow := sys.modules.get("mlflow.tracking._tracking_service.utils")) is not None:
-        mlflow._artifact_repos_cache.clear()  # by a run's id, which copies of a project share
+        mlflow._artifact_repos_cache.clear()  # its keys are runs' ids, which copies share
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

@@ -1,1 +1,1 @@
-"""A source becomes the corpus, one UTF-8 text; and its parts."""
+"""The corpus: conversion of a source into one UTF-8 text, which is cut into parts."""

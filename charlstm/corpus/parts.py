@@ -1,95 +1,22 @@
-"""The corpus: one UTF-8 text, read without loss and cut into contiguous parts."""
+"""The parts of a corpus: contiguous pieces of one UTF-8 text, which is read without loss."""
 
 import codecs
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import CorpusError
 from charlstm.files.pieces import find, read_pieces
 
-
-class BadByteError(ValueError):
-    """A byte that does not belong to a text in `encoding`; `offset` counts from 0."""
-
-    def __init__(self, encoding: str, byte: int, offset: int) -> None:
-        self.encoding, self.offset = "UTF-8" if encoding == "utf-8" else encoding, offset
-        super().__init__(f"expected {self.encoding}, found byte 0x{byte:02x} at offset {offset}")
-
-
-class TextReader:
-    """Decodes pieces of a text, cut anywhere."""
-
-    def __init__(self, encoding: str = "utf-8") -> None:
-        self._encoding, self._decoder = encoding, codecs.getincrementaldecoder(encoding)()
-        self._num_read = 0
-        self.num_bytes = (
-            0  # of the characters so far: the first bytes of another may have been read
-        )
-
-    def read(self, piece: bytes, *, is_end: bool = False) -> str:
-        """The characters that end in `piece`, which may be the last.
-
-        Raises:
-            BadByteError: it is not in the encoding, or the text ends in the middle of a character.
-            UnicodeError: nor is it in general: UTF-16 without its mark.
-        """
-        self._num_read += len(piece)
-        try:
-            text = self._decoder.decode(piece, is_end)
-        except UnicodeDecodeError as error:
-            # The decoder may have kept the beginning of a character: it is part of what the error counts in.
-            offset = self._num_read - len(error.object) + error.start
-            raise BadByteError(self._encoding, error.object[error.start], offset) from None
-        self.num_bytes = self._num_read - len(self._decoder.getstate()[0])
-        return text
-
-
-def read_characters(
-    pieces: Iterable[bytes], path: Path, reader: TextReader | None = None
-) -> Iterator[str]:
-    """All characters of UTF-8 in pieces of `path`; none of the results is empty. `reader` knows how far they reach.
-
-    Raises:
-        CorpusError: it is empty or not UTF-8 (with the byte, its offset and its line).
-    """
-    reader = reader or TextReader()
-    try:
-        for piece in pieces:
-            if characters := reader.read(piece):
-                yield characters
-        reader.read(b"", is_end=True)
-    except BadByteError as error:
-        line = line_of(path, error.offset)
-        raise CorpusError(
-            f"{path}: {error} (line {line}); `dvc repro --force download` makes it anew"
-        ) from None
-    if not reader.num_bytes:
-        raise CorpusError(f"{path}: expected a text, found an empty file")
-
-
-def line_of(path: Path, offset: int) -> int:
-    """The line, from 1, of the byte at `offset`."""
-    return 1 + sum(piece.count(b"\n") for piece in read_pieces(path, 0, offset))
-
-
 PARTS = {"train": "for training", "val": "for validation", "test": "for the test"}
-MIN_PART_CHARS = 2  # one to read, one to guess
+MIN_PART_CHARS = 2  # one to read, one to predict
 MAX_CHARACTER_BYTES = 4
 
 
-def read_text(path: Path) -> str:
-    """The whole text, newlines and all as they are.
-
-    Raises:
-        CorpusError: empty, or not UTF-8 (with the offset of the first bad byte, and its line).
-    """
-    return "".join(read_characters(read_pieces(path), path))
-
-
 class Part(NamedTuple):
-    """A contiguous piece of a text, from byte `start` to before `end`."""
+    """A contiguous piece of a text, from byte `start` to before byte `end`."""
 
     start: int
     end: int
@@ -97,16 +24,18 @@ class Part(NamedTuple):
 
 
 class Corpus:
-    """The places of characters in a UTF-8 file, without their text."""
+    """A map from characters to bytes of a UTF-8 file, without the text."""
 
     def __init__(self, path: Path, pieces: Iterable[bytes]) -> None:
-        """Read through all `pieces` of the file at `path`.
+        """Read all `pieces` of the file at `path`.
 
         Raises:
-            CorpusError: as `read_text`.
+            CorpusError: the file is empty or not UTF-8.
         """
         self._path = path
-        self._bytes, self._chars = [0], [0]  # how many there are before each piece
+        # Numbers of bytes and of characters before each piece.
+        self._bytes = [0]
+        self._chars = [0]
         reader = TextReader()
         for piece in read_characters(pieces, path, reader):
             self._bytes.append(reader.num_bytes)
@@ -116,11 +45,11 @@ class Corpus:
     def parts(
         self, val_fraction: float, test_fraction: float, separator: str | None
     ) -> dict[str, Part]:
-        """The parts by name: "train", "val", and "test" if there is any.
+        """Return the parts by name: "train", "val", and "test" unless its fraction is 0.
 
-        The test part is the last `test_fraction` of the characters, validation the `val_fraction` before it.
-        With a `separator`, a part begins with the next document, if that leaves at least half of its bytes. Else it
-        begins where it would without, inside a document.
+        The test part is the last `test_fraction` of the characters, validation the `val_fraction`
+        before it. With a `separator`, a part begins at its first document, unless less than half
+        of the part's bytes would be left: then it begins inside a document.
 
         Raises:
             CorpusError: a part would have fewer than 2 characters.
@@ -128,20 +57,16 @@ class Corpus:
         planned = [int(self.num_chars * max(0.0, 1 - (val_fraction + test_fraction)))]
         if test_fraction > 0:
             planned.append(int(self.num_chars * (1 - test_fraction)))
-        cuts = [self._byte_of(cut) for cut in planned]
+        cuts = [0, *map(self._byte_of, planned), self._bytes[-1]]
+
         if separator:
-            for index, end in enumerate([*cuts[1:], self._bytes[-1]]):
-                start = find(self._path, separator.encode(), cuts[index])
-                if start >= 0 and 2 * (end - start) >= end - cuts[index]:
+            for index, (cut, end) in enumerate(pairwise(cuts[1:]), 1):
+                start = find(self._path, separator.encode(), cut)
+                if start >= 0 and 2 * (end - start) >= end - cut:
                     cuts[index] = start
-        chars = [self._char_of(cut) for cut in cuts]
-        bounds = zip(
-            [0, *cuts], [*cuts, self._bytes[-1]], [0, *chars], [*chars, self.num_chars], strict=True
-        )
-        parts = {
-            name: Part(start, end, last - first)
-            for name, (start, end, first, last) in zip(PARTS, bounds, strict=False)
-        }
+
+        bounds = zip(PARTS, pairwise(cuts), pairwise(map(self._char_of, cuts)), strict=False)
+        parts = {name: Part(*place, last - first) for name, place, (first, last) in bounds}
         if min(part.num_chars for part in parts.values()) < MIN_PART_CHARS:
             advice = "another split.val_fraction" if len(parts) == 2 else "other fractions"
             sizes = ", ".join(f"{part.num_chars} {PARTS[name]}" for name, part in parts.items())
@@ -152,18 +77,84 @@ class Corpus:
         return parts
 
     def _byte_of(self, char: int) -> int:
-        """The byte offset at which a character begins."""
+        """Return the offset of the first byte of a character."""
         index = bisect_right(self._chars, char) - 1
-        start, num_chars = self._bytes[index], char - self._chars[index]
-        reader, pieces = (
-            TextReader(),
-            read_pieces(self._path, start, start + MAX_CHARACTER_BYTES * num_chars),
-        )
-        text = "".join(map(reader.read, pieces))
+        start = self._bytes[index]
+        num_chars = char - self._chars[index]
+        pieces = read_pieces(self._path, start, start + MAX_CHARACTER_BYTES * num_chars)
+        text = "".join(map(TextReader().read, pieces))
         return start + len(text[:num_chars].encode())
 
     def _char_of(self, byte: int) -> int:
-        """How many characters there are before a byte that begins one."""
+        """Return the number of characters before the first byte of a character."""
         index = bisect_right(self._bytes, byte) - 1
-        reader, pieces = TextReader(), read_pieces(self._path, self._bytes[index], byte)
-        return self._chars[index] + sum(len(reader.read(piece)) for piece in pieces)
+        pieces = read_pieces(self._path, self._bytes[index], byte)
+        return self._chars[index] + sum(map(len, map(TextReader().read, pieces)))
+
+
+class BadByteError(ValueError):
+    """A byte that is invalid in `encoding`. `offset` is its place in the file, from 0."""
+
+    def __init__(self, encoding: str, byte: int, offset: int) -> None:
+        self.offset = offset
+        expected = "UTF-8" if encoding == "utf-8" else encoding
+        super().__init__(f"expected {expected}, found byte 0x{byte:02x} at offset {offset}")
+
+
+class TextReader:
+    """A decoder for the pieces of a text, which may be cut inside characters."""
+
+    def __init__(self, encoding: str = "utf-8") -> None:
+        self._encoding = encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._num_read = 0
+        self.num_bytes = 0  # of the decoded characters, without a begun character
+
+    def read(self, piece: bytes, *, is_end: bool = False) -> str:
+        """Return the characters that are complete after `piece`. `is_end` marks the last piece.
+
+        Raises:
+            BadByteError: a byte is invalid, or the text ends inside a character.
+            UnicodeError: a byte-order mark is missing in UTF-16 or UTF-32.
+        """
+        self._num_read += len(piece)
+        try:
+            text = self._decoder.decode(piece, is_end)
+        except UnicodeDecodeError as error:
+            # `error.object` also holds the begun character that the decoder kept.
+            offset = self._num_read - len(error.object) + error.start
+            raise BadByteError(self._encoding, error.object[error.start], offset) from None
+        self.num_bytes = self._num_read - len(self._decoder.getstate()[0])
+        return text
+
+
+def read_characters(
+    pieces: Iterable[bytes], path: Path, reader: TextReader | None = None
+) -> Iterator[str]:
+    """Yield the text of the UTF-8 file `path`, given in pieces of bytes, as nonempty strings.
+
+    Args:
+        pieces: all bytes of the file.
+        path: the file, for error messages.
+        reader: decoder, from which the caller can read the number of decoded bytes.
+
+    Raises:
+        CorpusError: the file is empty or not UTF-8. The message names the byte, offset and line.
+    """
+    reader = reader or TextReader()
+    try:
+        for piece in pieces:
+            if characters := reader.read(piece):
+                yield characters
+        reader.read(b"", is_end=True)
+    except BadByteError as error:
+        line = line_of(path, error.offset)
+        advice = "`dvc repro --force download` re-creates it"
+        raise CorpusError(f"{path}: {error} (line {line}); {advice}") from None
+    if not reader.num_bytes:
+        raise CorpusError(f"{path}: expected a text, found an empty file")
+
+
+def line_of(path: Path, offset: int) -> int:
+    """Return the line number, from 1, of the byte at `offset`."""
+    return 1 + sum(piece.count(b"\n") for piece in read_pieces(path, 0, offset))

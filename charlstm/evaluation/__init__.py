@@ -1,1 +1,1 @@
-"""What a model scores: the protocols, published losses."""
+"""Evaluation of a model: statistics of its texts, baselines, comparisons, published losses."""

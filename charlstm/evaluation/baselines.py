@@ -1,13 +1,17 @@
-"""What a text costs without a network, in bits a character: n-grams and xz, which have seen the training text.
+"""Baselines without a network, in bits per character: n-grams and xz.
 
-The n-grams have interpolated modified Kneser-Ney smoothing (Chen & Goodman 1998, Harvard TR-10-98, section 3).
-For a character w after the context h of k - 1 characters:
+Both have seen the training text. The n-grams have interpolated modified Kneser-Ney smoothing
+(Chen & Goodman 1998, Harvard TR-10-98, section 3). For a character w after the context h of k - 1
+characters, where h' is h without its first character:
 
-    p_k(w | h) = (c(hw) - D(c(hw))) / c(h)  +  Σ_w' D(c(hw')) / c(h) · p_{k-1}(w | h without its first character)
+    p_k(w | h) = (c(hw) - D(c(hw))) / c(h)  +  Σ_w' D(c(hw')) / c(h) · p_{k-1}(w | h')
 
-At the highest order, c is how often the k-gram occurs; below it, the number of distinct characters before it. Below
-order 1 is the uniform distribution. After a context that training never saw, p_k is p_{k-1}.
-Shapes: N characters of the text, M of training and text together, G distinct k-grams of both, K orders.
+At the highest order, c is the number of occurrences of a k-gram. At lower orders, c is the number
+of distinct characters before the k-gram. Order 0 is the uniform distribution. After a context that
+is not in the training text, p_k is p_{k-1}.
+
+Shapes: N characters of the text, M of training and text together, G distinct k-grams of both,
+K orders.
 """
 
 import lzma
@@ -21,129 +25,74 @@ from numpy.typing import NDArray
 from charlstm.evaluation.results import Count, Document, Number, read_document
 from charlstm.text.vocabulary import Ids, Vocab
 
-MIN_DISCOUNT = 0.05  # without any, what training has not after a context would be impossible
 BASELINES = "baselines.json"
-MAX_CHARS = 10_000_000  # of each text: bounds time, and memory of some 100 bytes each
+MAX_CHARS = 10_000_000  # of each text; bounds time, and memory at about 100 bytes per character
+MIN_DISCOUNT = 0.05  # without a discount, characters unseen after a context would be impossible
+MAX_DRAW_BITS = 0.01  # bits per character; a smaller difference is called a draw
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-def ngram_nats(train: Ids, text: Ids, vocab_size: int, max_order: int = 6) -> Floats:
-    """Nats of each character of a text (K, N), a row for each order from 1; the first ones have shorter contexts."""
-    # A k-gram's number is the rank of its context times V plus its last character: 64 bits for any alphabet.
-    ids_M = np.concatenate([train, text]).astype(np.int64)
-    numbers_G, ranks_M = np.unique(
-        ids_M, return_inverse=True
-    )  # ranks of the k-grams that start at each place
-    lower_N = np.full(len(text), 1 / vocab_size)  # p_{k-1} of each character
-    rows = []
-    for k in range(1, min(max_order, len(train) - 1) + 1):
-        counts_G = np.bincount(ranks_M[: len(train) - k + 1], minlength=len(numbers_G))
-        longer_G, longer_ranks_M = np.unique(
-            ranks_M[:-1] * vocab_size + ids_M[k:], return_inverse=True
-        )
-        place_G = np.full(
-            len(longer_G), -1
-        )  # in training; what precedes a k-gram is known from the longer ones
-        place_G[longer_ranks_M[: len(train) - k]] = np.arange(len(train) - k)
-        preceding_G = np.bincount(ranks_M[place_G[place_G >= 0] + 1], minlength=len(numbers_G))
-        contexts_G, grams_N = numbers_G // vocab_size, ranks_M[len(train) :]
-        highest_N = np.append(
-            lower_N[: k - 1], _interpolated(counts_G, contexts_G, grams_N, lower_N[k - 1 :])
-        )
-        lower_N[k - 1 :] = _interpolated(preceding_G, contexts_G, grams_N, lower_N[k - 1 :])
-        rows.append(-np.log(highest_N))
-        numbers_G, ranks_M = longer_G, longer_ranks_M
-    return np.stack(rows)
-
-
-def _interpolated(counts_G: Ints, contexts_G: Ints, grams_N: Ints, lower_N: Floats) -> Floats:
-    """p_k of the last character of each k-gram, from one kind of count."""
-    discount_G = discounts(counts_G)[np.minimum(counts_G, 3)]
-    contexts_N = contexts_G[grams_N]
-    total_N = np.bincount(contexts_G, counts_G)[contexts_N]
-    freed_N = np.bincount(contexts_G, discount_G)[
-        contexts_N
-    ]  # what the discounts leave to the order below
-    probabilities_N = ((counts_G - discount_G)[grams_N] + freed_N * lower_N) / np.maximum(
-        total_N, 1
-    )
-    return np.where(total_N > 0, probabilities_N, lower_N)
-
-
-def discounts(counts_G: Ints) -> Floats:
-    """D of a count of 0, 1, 2 and 3 or more, at least MIN_DISCOUNT and at most the count (Chen & Goodman, eq. 26)."""
-    n = np.bincount(counts_G[counts_G <= 4], minlength=5).astype(float)
-    if not n[1:5].all():
-        return np.array([0.0, 0.5, 0.5, 0.5])  # too few k-grams have small counts to estimate it
-    y = n[1] / (n[1] + 2 * n[2])
-    return np.array(
-        [0.0, *(min(max(MIN_DISCOUNT, c - (c + 1) * y * n[c + 1] / n[c]), c) for c in (1, 2, 3))]
-    )
-
-
-def xz_bits(train: bytes, text: bytes) -> int:
-    """Bits by which the LZMA2 stream of xz grows when `text` follows the training text."""
-    filters = [
-        {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": max(4096, len(train) + len(text))}
-    ]
-    before, after = (
-        len(lzma.compress(one, lzma.FORMAT_RAW, filters=filters)) for one in (train, train + text)
-    )
-    return 8 * (after - before)
-
-
-MAX_DRAW_BITS = 0.01  # bits a character: what is nearer is called a draw
-
-
 class Baselines(Document):
-    """Bits a character of one text by several means. N-grams score each character but the first, compressors all."""
+    """Bits per character of one text under several baselines.
+
+    N-grams score every character except the first. Compressors encode all characters.
+    """
 
     schema_version: Literal[1]
-    num_training_chars: Count  # the last ones of the training part
-    num_chars: Count  # the first ones of the text that was scored, without its first character
-    ngrams: dict[str, Number]  # "1-gram", "2-gram" ...
+    num_training_chars: Count
+    """Number of characters of the training text that were used, counted from its end."""
+    num_chars: Count
+    """Number of scored characters, counted from the beginning of the text."""
+    ngrams: dict[str, Number]
+    """Bits per character by order: "1-gram", "2-gram" and so on."""
     compressors: dict[str, Number]
 
     @property
     def best_ngram(self) -> str:
-        """The name of the n-gram that predicts best."""
+        """Name of the n-gram with the lowest loss."""
         return min(self.ngrams, key=self.ngrams.__getitem__)
 
     @property
     def bits_per_char(self) -> dict[str, float]:
-        """Of every baseline, by its name."""
+        """Bits per character of every baseline by name."""
         return self.ngrams | self.compressors
 
     def in_words(self) -> str:
-        """The best n-gram and all compressors: `a 6-gram gives 2.1034, xz 2.8512`."""
+        """Describe the best n-gram and all compressors: `a 6-gram gives 2.1034, xz 2.8512`."""
         others = "".join(f", {name} {bits:.4f}" for name, bits in self.compressors.items())
         return f"a {self.best_ngram} gives {self.ngrams[self.best_ngram]:.4f}{others}"
 
     def verdict(self, bits_per_char: float) -> str:
-        """Say whether a model of `bits_per_char` predicts the text better than the best baseline, or alike."""
+        """Say whether a model of `bits_per_char` or the best baseline predicts the text better."""
         name, bits = min(self.bits_per_char.items(), key=lambda item: item[1])
         best = f"a {name}" if name in self.ngrams else name
         figures = f"{bits_per_char:.4f} against {bits:.4f} bits/char"
         if abs(bits - bits_per_char) <= MAX_DRAW_BITS:
-            return f"a draw: the model and {best} predict this text alike, {figures}"
+            return f"a draw: the model and {best} predict this text equally well, {figures}"
         if bits_per_char < bits:
             return f"the model predicts this text better than {best}, {figures}"
         return f"{best} predicts this text better than the model: the model has {figures}"
 
     @property
     def is_of_repetitions(self) -> bool:
-        """Whether compression finds long passages that occurred before: it needs half the bits of n-grams."""
+        """Whether the text repeats long passages: a compressor needs half the bits of n-grams."""
         return min(self.compressors.values()) < min(self.ngrams.values()) / 2
 
     def is_beaten_by(self, bits_per_char: float) -> bool:
-        """Whether a model of `bits_per_char` is better than every baseline, and by more than a draw."""
+        """Return whether a model of `bits_per_char` beats every baseline by more than a draw."""
         return bits_per_char < min(self.bits_per_char.values()) - MAX_DRAW_BITS
 
 
+read_baselines = partial(
+    read_document, kind=Baselines, what="baselines in bits a character", stage="evaluate"
+)
+
+
 def measure_baselines(train: str, text: str) -> Baselines:
-    """Measure all baselines on `text`, of at least 2 characters, after they have seen `train`."""
-    train, text = train[-MAX_CHARS:], text[:MAX_CHARS]
+    """Return all baselines of `text`, which has at least 2 characters, after `train`."""
+    train = train[-MAX_CHARS:]
+    text = text[:MAX_CHARS]
     vocab = Vocab.of(train + text)
     nats_KN = ngram_nats(vocab.encode(train), vocab.encode(text), len(vocab))[:, 1:]
     bits_K = [math.fsum(nats_N) / (len(text) - 1) / math.log(2) for nats_N in nats_KN]
@@ -156,6 +105,68 @@ def measure_baselines(train: str, text: str) -> Baselines:
     )
 
 
-read_baselines = partial(
-    read_document, kind=Baselines, what="baselines in bits a character", stage="evaluate"
-)
+def ngram_nats(train: Ids, text: Ids, vocab_size: int, max_order: int = 6) -> Floats:
+    """Return the nats of each character of a text (K, N), a row per order from 1.
+
+    The first characters of the text have shorter contexts.
+    """
+    # A k-gram is numbered by the rank of its first k - 1 characters times V plus its last one. The
+    # number fits into 64 bits for any alphabet.
+    ids_M = np.concatenate([train, text]).astype(np.int64)
+    # `ranks_M` holds the rank of the k-gram that starts at each position.
+    numbers_G, ranks_M = np.unique(ids_M, return_inverse=True)
+    lower_N = np.full(len(text), 1 / vocab_size)  # p_{k-1} of each character
+    rows = []
+    for k in range(1, min(max_order, len(train) - 1) + 1):
+        counts_G = np.bincount(ranks_M[: len(train) - k + 1], minlength=len(numbers_G))
+        longer_M = ranks_M[:-1] * vocab_size + ids_M[k:]
+        longer_G, longer_ranks_M = np.unique(longer_M, return_inverse=True)
+
+        # Each distinct (k + 1)-gram of the training text adds one preceding character to the
+        # k-gram that it ends with. `place_G` holds a position of each, -1 if it is not there.
+        place_G = np.full(len(longer_G), -1)
+        place_G[longer_ranks_M[: len(train) - k]] = np.arange(len(train) - k)
+        preceding_G = np.bincount(ranks_M[place_G[place_G >= 0] + 1], minlength=len(numbers_G))
+
+        contexts_G = numbers_G // vocab_size
+        grams_N = ranks_M[len(train) :]
+        highest_N = _interpolated(counts_G, contexts_G, grams_N, lower_N[k - 1 :])
+        rows.append(-np.log(np.append(lower_N[: k - 1], highest_N)))
+        lower_N[k - 1 :] = _interpolated(preceding_G, contexts_G, grams_N, lower_N[k - 1 :])
+        numbers_G = longer_G
+        ranks_M = longer_ranks_M
+    return np.stack(rows)
+
+
+def _interpolated(counts_G: Ints, contexts_G: Ints, grams_N: Ints, lower_N: Floats) -> Floats:
+    """Return p_k of the last character of each k-gram of the text, for the counts c."""
+    discount_G = discounts(counts_G)[np.minimum(counts_G, 3)]
+    contexts_N = contexts_G[grams_N]
+    total_N = np.bincount(contexts_G, counts_G)[contexts_N]
+    freed_N = np.bincount(contexts_G, discount_G)[contexts_N]  # count for the order below
+    own_N = (counts_G - discount_G)[grams_N]
+    return np.where(total_N > 0, (own_N + freed_N * lower_N) / np.maximum(total_N, 1), lower_N)
+
+
+def discounts(counts_G: Ints) -> Floats:
+    """Return D of the counts 0, 1, 2 and 3 or more (Chen & Goodman 1998, equation 26).
+
+    Each is at least `MIN_DISCOUNT`, and at most the count.
+    """
+    n = np.bincount(counts_G[counts_G <= 4], minlength=5).astype(float)
+    if not n[1:5].all():
+        return np.array([0.0, 0.5, 0.5, 0.5])  # too few small counts for an estimate
+    y = n[1] / (n[1] + 2 * n[2])
+    estimates = (c - (c + 1) * y * n[c + 1] / n[c] for c in (1, 2, 3))
+    return np.array([0.0, *np.clip([*estimates], MIN_DISCOUNT, [1, 2, 3])])
+
+
+def xz_bits(train: bytes, text: bytes) -> int:
+    """Return by how many bits the LZMA2 stream of xz grows when `text` follows `train`."""
+    window = max(4096, len(train) + len(text))
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": window}]
+    before, after = (
+        len(lzma.compress(content, lzma.FORMAT_RAW, filters=filters))
+        for content in (train, train + text)
+    )
+    return 8 * (after - before)

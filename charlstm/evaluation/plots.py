@@ -1,13 +1,15 @@
-"""Pictures of losses, as PNG files, and as SVG inside a page."""
+"""Plots of losses: PNG files, and SVG elements for pages."""
 
 import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import matplotlib
 import matplotlib.style
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -16,126 +18,112 @@ from charlstm.evaluation.results import LossCurves
 from charlstm.files.atomic import atomic_file
 from charlstm.parameter_names import short_name
 
-# The original, from which this project began (https://github.com/tusharip/NLP at 07de339, LSTM/training_log.txt):
-# 2 x 256 LSTM, stride-1 windows of 100, Adam 1e-3, 5 epochs. Validation loss after each epoch, measured by
-# `sliding_100` (`charlstm.model.loss.sliding`), on the last 10 % of tiny Shakespeare's characters.
+# The model from which this project began (https://github.com/tusharip/NLP at 07de339,
+# LSTM/training_log.txt): 2 x 256 LSTM, stride-1 windows of 100, Adam 1e-3, 5 epochs. It was
+# validated after each epoch on the last 10 % of tiny Shakespeare's characters, by `sliding_100`
+# (`charlstm.model.loss.sliding`).
 ORIGINAL_VAL_SHA256 = "c54f3753a4e6e3c3d1759212815a7caf826e68a33021b25312984400bed40a1f"  # as UTF-8
 ORIGINAL_VAL_NATS_PER_CHAR = (1.6052, 1.5432, 1.5285, 1.5252, 1.5290)
 # Ten colors that can be told apart on white and on black.
 COLORS = (
-    "#3b82c4", "#d9822b", "#3f9c6b", "#c2504c", "#8a6fc0", "#96704f", "#cf6aa8", "#7d8590", "#a8a030", "#2fa3ad",
+    "#3b82c4", "#d9822b", "#3f9c6b", "#c2504c", "#8a6fc0",
+    "#96704f", "#cf6aa8", "#7d8590", "#a8a030", "#2fa3ad",
 )  # fmt: skip
 MAX_PANELS = 9
-INK = "#010203"  # stands for the color of the page's text, whatever it is
-default_style = matplotlib.style.context(
-    "default", after_reset=True
-)  # whatever style a user has set: the same bytes
+INK = "#010203"  # placeholder for the page's text color
+# Plots have the same bytes whatever style a user has configured.
+default_style = matplotlib.style.context("default", after_reset=True)
 
 
 @default_style
 def plot_losses(
     path: Path, steps: pd.DataFrame, epochs: pd.DataFrame, *, compare_with_original: bool
 ) -> None:
-    """The loss curves as a PNG: training by step, validation by epoch, and the original's published validation."""
+    """Write a PNG of the training loss by step and the validation loss by epoch.
+
+    With `compare_with_original`, it also has the validation losses of the original model.
+    """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    steps_per_epoch = epochs["step"].iloc[0]
-    axes.plot(
-        steps["step"] / steps_per_epoch,
-        steps["train_nats_per_char"],
-        color="tab:blue",
-        lw=1,
-        label="training",
-    )
-    axes.plot(
-        epochs["epoch"], epochs["val_nats_per_char"], "o-", color="tab:orange", label="validation"
-    )
+    train = steps["train_nats_per_char"]
+    val = epochs["val_nats_per_char"]
+    x = steps["step"] / epochs["step"].iloc[0]
+    axes.plot(x, train, color="tab:blue", lw=1, label="training")
+    axes.plot(epochs["epoch"], val, "o-", color="tab:orange", label="validation")
     if compare_with_original:
         published = range(1, len(ORIGINAL_VAL_NATS_PER_CHAR) + 1)
-        label = "validation, the original's published 2×256\n(sliding_100; its epochs read the text 100 times)"
+        label = "validation, the original's published 2×256\n(sliding_100; its epochs read the text 100 times)"  # noqa: E501
         axes.plot(published, ORIGINAL_VAL_NATS_PER_CHAR, "s--", color="tab:gray", label=label)
-    lowest = min(steps["train_nats_per_char"].min(), epochs["val_nats_per_char"].min())
+    lowest = min(train.min(), val.min())
     axes.set(xlabel="epoch", ylabel="loss (nats per character)", ylim=(lowest - 0.1, lowest + 1.0))
     axes.grid(alpha=0.3)
     axes.legend()
-    with atomic_file(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png", metadata={"Software": None})
+    _write_png(path, figure)
 
 
 @default_style
 def plot_sweep(
     path: Path,
-    values: Sequence[Mapping[str, object]],
+    values: Sequence[Mapping[str, Any]],
     losses: Sequence[Sequence[float]],
     halves: Sequence[float | None],
 ) -> None:
-    """The loss of each recipe of a sweep over each parameter, as a PNG with at most `MAX_PANELS` panels.
+    """Write a PNG of each recipe's loss over each parameter, with at most `MAX_PANELS` panels.
 
     Args:
-        values: of each recipe, by the parameter's name.
-        losses: of each recipe, one for each seed: the dots.
-        halves: half of the 95 % interval of each recipe's difference from the best, by the text: the bars.
+        path: file to write.
+        values: parameters of each recipe by name.
+        losses: losses of each recipe, one per seed. They are drawn as dots.
+        halves: half widths of the 95 % interval of each recipe's difference from the best one,
+            by the text. They are drawn as bars.
     """
     names = list(values[0])[:MAX_PANELS] or ["seeds"]
-    columns = min(3, len(names))
-    figure = Figure(
-        figsize=(1.5 + 3.5 * columns, 3.2 * -(-len(names) // columns)), layout="constrained"
-    )
-    for number, name in enumerate(names, 1):
-        axes = figure.add_subplot(-(-len(names) // columns), columns, number)
-        found = [one.get(name, "") for one in values]
-        is_numeric = all(isinstance(one, int | float) for one in found)
-        for value, several, half in zip(found, losses, halves, strict=True):
-            x = float(str(value)) if is_numeric else str(value)
+    num_columns = min(3, len(names))
+    num_rows = -(-len(names) // num_columns)
+    figure = Figure(figsize=(1.5 + 3.5 * num_columns, 3.2 * num_rows), layout="constrained")
+    for index, name in enumerate(names):
+        axes = figure.add_subplot(num_rows, num_columns, index + 1)
+        tried = [recipe.get(name, "") for recipe in values]
+        is_numeric = all(isinstance(value, int | float) for value in tried)
+        for value, several, half in zip(tried, losses, halves, strict=True):
+            x = value if is_numeric else str(value)
             axes.scatter([x] * len(several), several, color=COLORS[0], alpha=0.6)
-            axes.errorbar(
-                [x], [fmean(several)], half, color=COLORS[1], marker="_", ms=12, capsize=4
-            )
-        numbers = [float(str(one)) for one in found] if is_numeric else [0.0]
-        if min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
+            mean = [fmean(several)]
+            axes.errorbar([x], mean, half, color=COLORS[1], marker="_", ms=12, capsize=4)
+        if is_numeric and min(tried) > 0 and max(tried) >= 10 * min(tried):
             axes.set_xscale("log")
-        axes.set(
-            xlabel=short_name(name),
-            ylabel="nats per character" if number % columns == 1 or columns == 1 else "",
-        )
+        ylabel = "" if index % num_columns else "nats per character"
+        axes.set(xlabel=short_name(name), ylabel=ylabel)
         axes.grid(alpha=0.3)
-    figure.suptitle(
-        "dots: seeds; orange: mean and, by this text, 95 % interval of its distance from the best",
-        size=8,
+    title = (
+        "dots: seeds; orange: mean and, by this text, 95 % interval of its distance from the best"
     )
+    figure.suptitle(title, size=8)
+    _write_png(path, figure)
+
+
+def _write_png(path: Path, figure: Figure) -> None:
     with atomic_file(path) as temporary:
+        # Matplotlib's version would change the bytes.
         figure.savefig(temporary, dpi=120, format="png", metadata={"Software": None})
 
 
 @default_style
 def losses_svg(curves: Sequence[LossCurves]) -> Markup:
-    """An `<svg>` element with the loss curves of at most ten models, each in its color of COLORS, training fainter.
+    """Return an `<svg>` element with the loss curves of at most ten models.
 
-    It takes over the page's text color, has no legend and no text but numbers and the names of the axes.
+    Each model has its color of `COLORS`, the training curve in a fainter shade. Text has the color
+    and font of the page: numbers and the names of the axes. There is no legend.
     """
-    with matplotlib.rc_context(
-        {"svg.hashsalt": "charlstm", "svg.fonttype": "none"}
-    ):  # the fonts of the page
+    # "none" keeps text as text, which takes the font of the page.
+    with matplotlib.rc_context({"svg.hashsalt": "charlstm", "svg.fonttype": "none"}):
         figure = Figure(figsize=(8, 3.6), layout="constrained")
         axes = figure.add_subplot()
         for color, curve in zip(COLORS, curves, strict=False):
-            axes.plot(
-                [x for x, _ in curve.training],
-                [y for _, y in curve.training],
-                color=color,
-                lw=1,
-                alpha=0.5,
-            )
-            axes.plot(
-                [x for x, _ in curve.validation],
-                [y for _, y in curve.validation],
-                "o-",
-                color=color,
-                ms=4,
-            )
-        lows = [y for curve in curves for _, y in (*curve.training, *curve.validation)]
-        if lows:
-            axes.set_ylim(min(lows) - 0.05, min(lows) + 1.0)
+            axes.plot(*_columns(curve.training), color=color, lw=1, alpha=0.5)
+            axes.plot(*_columns(curve.validation), "o-", color=color, ms=4)
+        if losses := [y for curve in curves for _, y in (*curve.training, *curve.validation)]:
+            axes.set_ylim(min(losses) - 0.05, min(losses) + 1.0)
         axes.set_xlabel("epoch", color=INK)
         axes.set_ylabel("nats per character", color=INK)
         axes.tick_params(colors=INK)
@@ -143,12 +131,16 @@ def losses_svg(curves: Sequence[LossCurves]) -> Markup:
         axes.spines[:].set_color(INK)
         axes.spines[["top", "right"]].set_visible(False)
         written = io.StringIO()
-        figure.savefig(
-            written, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
-        )
-    svg = written.getvalue()
-    # Without what belongs to a file of its own, or would change the page around it.
+        metadata = {"Date": None, "Creator": None}
+        figure.savefig(written, format="svg", transparent=True, metadata=metadata)
+
+    # Remove the prolog and the parts that would change the page around the element.
+    svg = written.getvalue().partition("<svg")[2]
     foreign = r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->"
-    return Markup(
-        re.sub(foreign, "", svg[svg.index("<svg") :], flags=re.DOTALL).replace(INK, "currentColor")
-    )
+    svg = re.sub(foreign, "", svg, flags=re.DOTALL)
+    return Markup("<svg" + svg.replace(INK, "currentColor"))
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> np.ndarray:
+    """Return the x and the y of points as two rows, which may be empty."""
+    return np.reshape(points, (-1, 2)).T

@@ -1,7 +1,4 @@
-"""Results as JSON documents: all fields are required and no others known. And losses that others published.
-
-Reading one imports neither torch nor numpy.
-"""
+"""Results as JSON documents with a strict schema. No import of torch or numpy is needed."""
 
 import json
 from collections.abc import Mapping
@@ -15,66 +12,71 @@ from charlstm.files.atomic import write_text
 from charlstm.params import PublishedLoss
 
 HEADLINE = "stateful"  # the protocol whose loss names, orders and compares models
-TEST_PREFIX = (
-    "test_"  # of the test part, which no choice may see: what compares models leaves it out
-)
+TEST_PREFIX = "test_"  # losses on the test part, which must not influence a choice of models
 Kind = TypeVar("Kind")
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Nats = Annotated[float, Field(ge=0, le=1e6)]  # per character; training ends long before
+Nats = Annotated[float, Field(ge=0, le=1e6)]  # per character; training stops long before 1e6
 Point = tuple[Number, Nats]
 
 
 class Document(BaseModel):
-    """A document, or a part of one."""
+    """A JSON document, or a part of one. All fields are required, and other fields are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class LossCurves(Document):
-    """Points (epoch, nats/char). Of a long training, a point of `training` is a mean over several rows."""
+    """Loss curves as points (epoch, nats/char).
+
+    In a long training, a point of `training` is the mean of several rows.
+    """
 
     training: list[Point]
     validation: list[Point]
 
 
 class TextFigures(Document):
-    """Figures of several texts together; None where there was nothing to count, or no finite number."""
+    """Figures of several texts together. None: nothing was counted, or the value is infinite."""
 
     temperature: Number | None
-    """All texts were drawn at it; None of held-out text."""
+    """Temperature at which all texts were drawn. None for held-out text."""
     num_texts: Count
     num_chars: Count
     known_words: Share | None
-    """Of words, those that the training text has, too."""
+    """Share of words that also occur in the training text."""
     distinct_bigrams: Share | None
-    """Different pairs of words in a row, as a share of all pairs (distinct-2, Li et al. 2016), counted within a text:
-    texts from one seed resemble each other, whatever their prompts. It falls with the texts' length."""
+    """Share of different pairs among all pairs of consecutive words (distinct-2, Li et al. 2016).
+
+    Pairs are counted within each text, because texts from one seed resemble each other whatever
+    their prompts. The share falls as texts become longer.
+    """
     longest_copied: Count
-    """Characters of the longest span that the training text has once or twice."""
+    """Characters of the longest span that occurs in the training text once or twice."""
     copied: Share | None
-    """Of characters, those in such spans of `text_statistics.MIN_COPIED` characters or more."""
+    """Share of characters in spans of at least `text_statistics.MIN_COPIED` characters that occur
+    in the training text once or twice."""
     phrases: Share | None
-    """Those in spans of `text_statistics.MIN_PHRASE` characters or more that the training text has more often."""
+    """Share of characters in spans of at least `text_statistics.MIN_PHRASE` characters that occur
+    in the training text three times or more."""
     nats_per_char: Number | None
-    """The loss of the model that is asked, after each text's prompt."""
+    """Loss of the reviewed model on the texts, without their prompts."""
 
 
 def write_document(path: Path, document: Document, *, indent: int | None = None) -> None:
-    """Write a document, compact unless it is indented."""
+    """Write a document as JSON: compact, or indented by `indent` spaces."""
     separators = (",", ":") if indent is None else None
-    content = json.dumps(
-        document.model_dump(mode="json"), allow_nan=False, indent=indent, separators=separators
-    )
-    write_text(path, content + "\n")
+    content = document.model_dump(mode="json")
+    text = json.dumps(content, allow_nan=False, indent=indent, separators=separators)
+    write_text(path, text + "\n")
 
 
 def read_document(path: Path, kind: type[Kind], what: str, stage: str) -> Kind:
-    """Read and check what `stage` writes.
+    """Return the document in `path`, which `stage` writes, as an instance of `kind`.
 
     Raises:
-        CharlstmError: the document is missing, no JSON, of another schema or damaged.
+        CharlstmError: the document is missing, damaged, or of another schema.
     """
     try:
         return TypeAdapter(kind).validate_python(json.loads(path.read_bytes()))
@@ -85,8 +87,8 @@ def read_document(path: Path, kind: type[Kind], what: str, stage: str) -> Kind:
     except (ValueError, RecursionError) as error:
         found = str(error)
         if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            found = ": ".join(filter(None, [".".join(map(str, first["loc"]))[:100], first["msg"]]))
+            fault = error.errors()[0]
+            found = f"{'.'.join(map(str, fault['loc']))[:100]}: {fault['msg']}"
         advice = f"`dvc repro --force --single-item {stage}` rewrites it"
         raise CharlstmError(
             f"{path}: expected {what}, found something else ({found}); {advice}"
@@ -96,16 +98,17 @@ def read_document(path: Path, kind: type[Kind], what: str, stage: str) -> Kind:
 def published_for(
     validation_sha256: str, reported: Mapping[str, Any] | None, unit: str
 ) -> tuple[PublishedLoss, ...]:
-    """The reported losses if this is the text that they were measured on, to the byte; else none.
+    """Return the reported losses that are comparable with those of a model.
 
-    A model of bytes is compared by `stateful` alone: windows of bytes are shorter than those of characters.
+    The model must be measured on exactly the reported validation text. A byte model is compared by
+    `stateful` alone, because windows of bytes are shorter than windows of characters.
 
     Args:
-        validation_sha256: of what was measured, as UTF-8 (`text_sha256`).
-        reported: `evaluate.published` of the parameters, as plain data; None: nothing was reported.
-        unit: of the model.
+        validation_sha256: SHA-256 of the measured text (`text_sha256`).
+        reported: `evaluate.published` of the parameters as plain data. None: nothing was reported.
+        unit: unit of the model's ids, "character" or "byte".
     """
     if reported is None or validation_sha256 != reported["validation_sha256"]:
         return ()
-    losses = [PublishedLoss.model_validate(one) for one in reported["losses"]]
+    losses = map(PublishedLoss.model_validate, reported["losses"])
     return tuple(loss for loss in losses if unit == "character" or loss.protocol == "stateful")

@@ -1,6 +1,6 @@
-"""Statistics of texts, generated or held out: words, repetition, spans copied from the training text, the model's loss.
+"""Statistics of generated and held-out texts: words, repetition, copied spans, the model's loss.
 
-All counts are of characters, whatever the model reads.
+All counts are of characters, also for a byte model.
 """
 
 import itertools
@@ -11,21 +11,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from charlstm.evaluation.results import TextFigures
-from charlstm.model.protocols import LossSum, ScorableModel, char_losses
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.protocols import LossSum, char_losses
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 
-MAX_SEARCHED = (
-    100_000_000  # characters of the training text, for copies and words: half a minute on one core
-)
-MIN_SPAN = 12  # characters; shorter ones are everywhere, and say nothing
-# A span that stands in the training text once or twice is a copy from 30 characters on. The last tenths of
-# Shakespeare, War and Peace and Dickens are no copies of the rest, and less than 1 % of them is in such spans. In
-# those of 20 or more it is up to 14 %: two phrases that happen to stand side by side, e.g. a name of a speaker and
-# "I will". A model that knew its text by heart had 79 to 100 % in those of 30, and little more in those of 20.
-MIN_COPIED, MAX_TIMES = 30, 2
-MIN_PHRASE = 20  # characters; what stands in the training text more often than MAX_TIMES is a phrase of the corpus
-JOINERS = "\u200c\u200d"  # inside of words of Persian and Indian scripts
+# Characters of the training text that are searched for copies and words. They take half a minute
+# on one core.
+MAX_SEARCHED = 100_000_000
+MIN_SPAN = 12  # characters; shorter spans occur everywhere
+# A span that occurs in the training text once or twice is a copy if it has 30 characters or more.
+# Less than 1 % of the last tenth of Shakespeare, War and Peace and Dickens is in such spans, and
+# none of it is copied. With 20 characters it would be up to 14 %: two phrases that happen to be
+# adjacent, such as a speaker's name and "I will". A model that had memorized its text had 79 to
+# 100 % in spans of 30, and little more in spans of 20.
+MIN_COPIED = 30
+MAX_TIMES = 2
+MIN_PHRASE = 20  # characters; a span that occurs more than MAX_TIMES is a phrase of the corpus
+JOINERS = "\u200c\u200d"  # parts of words in Persian and Indian scripts
 
 
 class PromptedText(NamedTuple):
@@ -36,21 +39,24 @@ class PromptedText(NamedTuple):
 
 
 class Span(NamedTuple):
-    """`length` characters of a text from `start` on that the training text has `num_times`, first at `train_start`."""
+    """A span of a text that also occurs in the training text."""
 
     start: int
+    """Index of the first character in the text."""
     length: int
     train_start: int
+    """Index of the first occurrence in the training text."""
     num_times: int
+    """Number of occurrences in the training text."""
 
     @property
     def is_copied(self) -> bool:
-        """Whether it is so long and so rare in the training text that it is copied from there."""
+        """Whether the span is long and rare enough to count as a copy of the training text."""
         return self.length >= MIN_COPIED and self.num_times <= MAX_TIMES
 
     @property
     def is_phrase(self) -> bool:
-        """Whether it is a phrase of the corpus, e.g. who speaks and how speeches begin."""
+        """Whether the span is a phrase of the corpus, such as a speaker's name."""
         return self.length >= MIN_PHRASE and self.num_times > MAX_TIMES
 
 
@@ -59,95 +65,107 @@ class Measured(NamedTuple):
 
     words: list[str]
     num_known: int
-    """Words that the training text has, too."""
+    """Number of words that also occur in the training text."""
     spans: list[Span]
     loss: LossSum
 
 
 def held_out(val: str, like: Sequence[PromptedText]) -> list[PromptedText]:
-    """Evenly spaced passages of `val`, one for each of `like`: as long as it, or as `val` where that is shorter."""
+    """Return evenly spaced passages of `val`, one for each text of `like` and as long.
+
+    A passage is shorter if `val` is shorter than the text.
+    """
     passages = []
-    for index, one in enumerate(like):
-        size = min(len(one.prompt) + len(one.text), len(val))
+    for index, model_text in enumerate(like):
+        size = min(len(model_text.prompt) + len(model_text.text), len(val))
         start = (len(val) - size) * (2 * index + 1) // (2 * len(like))
-        cut = start + min(len(one.prompt), size - 1)
+        cut = start + min(len(model_text.prompt), size - 1)
         passages.append(PromptedText(val[start:cut], val[cut : start + size]))
     return passages
 
 
 def measure(
-    passages: Sequence[PromptedText], train: str, model: ScorableModel, vocab: Vocab
+    passages: Sequence[PromptedText], train: str, model: CharLSTM, vocab: Vocab
 ) -> list[Measured]:
-    """Count in the text of each passage; `train` is the beginning of the training text, at most MAX_SEARCHED."""
-    known = {one[0].casefold() for one in _words_in(train)}
-    words = [words_of(*one) for one in passages]
-    spans = copied_spans(train, [one.text for one in passages])
-    return [
-        Measured(
-            of_text, sum(word in known for word in of_text), copies, loss_of(one, model, vocab)
-        )
-        for one, of_text, copies in zip(passages, words, spans, strict=True)
-    ]
+    """Return the counts of each passage's text.
+
+    `train` is the beginning of the training text, at most `MAX_SEARCHED` characters.
+    """
+    known = {match[0].casefold() for match in _words_in(train)}
+    spans = copied_spans(train, [passage.text for passage in passages])
+    measured = []
+    for passage, copies in zip(passages, spans, strict=True):
+        words = words_of(*passage)
+        num_known = sum(word in known for word in words)
+        measured.append(Measured(words, num_known, copies, loss_of(passage, model, vocab)))
+    return measured
 
 
 def figures(measured: Sequence[Measured], temperature: float | None) -> TextFigures:
-    """The figures of several texts drawn at that temperature: counts are added up, then divided once."""
+    """Return the figures of several texts together: sums of counts, divided once.
+
+    `temperature` is that of all texts, None for held-out text.
+    """
     num_chars = sum(one.loss.num_chars for one in measured)
+    num_words = sum(len(one.words) for one in measured)
     bigrams = [list(itertools.pairwise(one.words)) for one in measured]
     spans = [span for one in measured for span in one.spans]
+    copied = [covered(span for span in one.spans if span.is_copied) for one in measured]
+    phrases = [covered(span for span in one.spans if span.is_phrase) for one in measured]
     return TextFigures(
         temperature=temperature,
         num_texts=len(measured),
         num_chars=num_chars,
-        known_words=_share(
-            sum(one.num_known for one in measured), sum(len(one.words) for one in measured)
-        ),
+        known_words=_share(sum(one.num_known for one in measured), num_words),
         distinct_bigrams=_share(sum(len(set(pairs)) for pairs in bigrams), sum(map(len, bigrams))),
         longest_copied=max(
             (span.length for span in spans if span.num_times <= MAX_TIMES), default=0
         ),
-        copied=_share(
-            sum(covered(span for span in one.spans if span.is_copied) for one in measured),
-            num_chars,
-        ),
-        phrases=_share(
-            sum(covered(span for span in one.spans if span.is_phrase) for one in measured),
-            num_chars,
-        ),
+        copied=_share(sum(copied), num_chars),
+        phrases=_share(sum(phrases), num_chars),
         nats_per_char=_share(sum(one.loss.nats for one in measured), num_chars),
     )
 
 
-def loss_of(passage: PromptedText, model: ScorableModel, vocab: Vocab) -> LossSum:
-    """The loss of the text, character by character after its prompt, which is read from a zero state, unscored."""
+def loss_of(passage: PromptedText, model: CharLSTM, vocab: Vocab) -> LossSum:
+    """Return the loss of a passage's text.
+
+    The model reads the prompt from a zero state, without a score, then the text.
+    """
     nats_N, _ = char_losses(model, EncodedText(vocab.encode("".join(passage))), model.zero_state(1))
     return LossSum(math.fsum(nats_N[vocab.num_ids(passage.prompt) - 1 :]), len(passage.text))
 
 
 def words_of(prompt: str, text: str) -> list[str]:
-    """The words, without regard to case, that begin in `text` after `prompt` and end before its end, which cuts one."""
-    found = _words_in(prompt + text)
+    """Return the case-folded words of `text` after `prompt`.
+
+    A word that begins in the prompt is skipped. So is a last word, which may be cut.
+    """
+    whole = prompt + text
     return [
-        one[0].casefold()
-        for one in found
-        if len(prompt) <= one.start() and one.end() < len(prompt + text)
+        match[0].casefold()
+        for match in _words_in(whole)
+        if len(prompt) <= match.start() and match.end() < len(whole)
     ]
 
 
 def _words_in(text: str) -> Iterator[re.Match[str]]:
-    """Runs of letters, digits and underscores of any script, and their marks, which are no letters for `re`."""
-    marks = {
-        one for one in set(text) if one in JOINERS or unicodedata.category(one).startswith("M")
-    }
-    return re.finditer(rf"[\w{re.escape(''.join(sorted(marks)))}]+", text)
+    """Yield runs of letters, digits and underscores of any script, with their combining marks."""
+    # Combining marks are no word characters for `re`.
+    marks = sorted(
+        character
+        for character in set(text)
+        if character in JOINERS or unicodedata.category(character).startswith("M")
+    )
+    return re.finditer(rf"[\w{re.escape(''.join(marks))}]+", text)
 
 
 def copied_spans(train: str, texts: Sequence[str], min_len: int = MIN_SPAN) -> list[list[Span]]:
-    """For each text, its spans of at least `min_len` characters that `train` has, too, by their start.
+    """Return, for each text, its spans of at least `min_len` characters that `train` also has.
 
-    A span that is part of a longer one is left out; spans may overlap otherwise.
+    Spans are sorted by start. They may overlap, but none is part of another.
     """
-    # The places in the training text of each window of the texts: spans grow from there.
+    # The positions in the training text of each window of the texts, from which spans grow.
     places: dict[str, list[int]] = {
         text[start : start + min_len]: []
         for text in texts
@@ -160,35 +178,45 @@ def copied_spans(train: str, texts: Sequence[str], min_len: int = MIN_SPAN) -> l
 
 
 def _spans_of(text: str, train: str, places: dict[str, list[int]], min_len: int) -> list[Span]:
-    """From left to right: the first window that ends behind the span before, grown to the left, then to the right."""
-    spans, end = list[Span](), 0
+    """Return the spans of one text, from left to right.
+
+    Each span starts as the first window that ends after the previous span. It grows to the left,
+    then to the right, while any occurrence in the training text matches.
+    """
+    spans: list[Span] = []
+    end = 0
     for window in range(len(text) - min_len + 1):
         found = places[text[window : window + min_len]]
         if window + min_len <= end or not found:
             continue
-        start, end = window, window + min_len
+        start = window
+        end = window + min_len
         while start > 0 and (
-            longer := _going_on(text[start - 1], train, found, start - 1 - window)
+            longer := _matching(text[start - 1], train, found, start - 1 - window)
         ):
-            start, found = start - 1, longer
-        while end < len(text) and (longer := _going_on(text[end], train, found, end - window)):
-            end, found = end + 1, longer
+            start -= 1
+            found = longer
+        while end < len(text) and (longer := _matching(text[end], train, found, end - window)):
+            end += 1
+            found = longer
         spans.append(Span(start, end - start, found[0] + start - window, len(found)))
     return spans
 
 
-def _going_on(character: str, train: str, places: list[int], offset: int) -> list[int]:
-    """The places that have the character at that offset."""
+def _matching(character: str, train: str, places: list[int], offset: int) -> list[int]:
+    """Return the positions of `places` at whose `offset` the training text has `character`."""
     return [
-        one for one in places if 0 <= one + offset < len(train) and train[one + offset] == character
+        place
+        for place in places
+        if 0 <= place + offset < len(train) and train[place + offset] == character
     ]
 
 
 def covered(spans: Iterable[Span]) -> int:
-    """How many characters of a text are in one of its spans."""
-    return len(set().union(*(range(one.start, one.start + one.length) for one in spans)))
+    """Return how many characters of a text are in at least one of its spans."""
+    return len(set().union(*(range(span.start, span.start + span.length) for span in spans)))
 
 
 def _share(part: float, whole: float) -> float | None:
-    """Rounded, so that the last bits of a sum decide nothing."""
+    """Return the quotient, rounded so that the order of a sum does not change it."""
     return round(part / whole, 4) if whole and math.isfinite(part) else None

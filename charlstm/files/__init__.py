@@ -1,1 +1,1 @@
-"""Files that can be trusted: whole or absent, with checksums, and as validated objects."""
+"""Reliable files: atomic writes, checksums, locks, validated documents."""

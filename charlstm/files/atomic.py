@@ -1,6 +1,6 @@
-"""Files that are whole or absent: written under a temporary name, synced, then renamed; read in pieces; checksums.
+"""Atomic writes of files and folders: written under a temporary name, synced to disk, renamed.
 
-What a killed process left under a temporary name is removed when the same file is written a day later.
+A write removes temporary files of the same path that killed processes left a day ago or earlier.
 """
 
 import glob
@@ -15,64 +15,75 @@ from pathlib import Path
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary path next to `path`; on success it becomes `path`, on failure it is removed."""
-    temporary = _temporary(path)
-    try:
+    """Yield a temporary path next to `path`. Rename it to `path` on success, else remove it."""
+    with _removed(path) as temporary:
         yield temporary
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
-    except OSError as error:  # of a full disk, it lacks the name of what did not fit
-        error.filename = error.filename or str(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder next to `path`; on success it takes the place of `path`, on failure it is removed."""
-    temporary, old = _temporary(path), _temporary(path)
-    temporary.mkdir()
-    try:
+    """Yield a temporary folder next to `path`. It replaces `path` on success, else is removed."""
+    with _removed(path) as temporary:
+        temporary.mkdir()
         yield temporary
         for file in [*temporary.iterdir(), temporary]:
             _sync(file)
+
+        # A rename cannot replace a folder that has files. The old folder is moved aside first.
+        old = _temporary_name(path)
         with suppress(FileNotFoundError):
             path.rename(old)
         temporary.replace(path)
         _sync(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(old)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write bytes, whole or not at all."""
+    """Write a file atomically."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 with newlines as they are, whole or not at all."""
+    """Write a text atomically as UTF-8, with its newlines unchanged."""
     write_bytes(path, text.encode())
 
 
 def remove_leftovers(path: Path, seconds_kept: float = 0.0) -> None:
-    """Remove what writers of `path` left when they were killed; what is younger may be in use."""
+    """Remove temporary files of `path` that killed processes left at least `seconds_kept` ago."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.tmp"):
         with suppress(OSError):
             if time.time() - leftover.lstat().st_mtime >= seconds_kept:
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+                _remove(leftover)
 
 
-def _temporary(path: Path) -> Path:
+@contextmanager
+def _removed(path: Path) -> Iterator[Path]:
+    """Yield a temporary name next to `path`. At the end, remove the file or folder of that name."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # A younger temporary file may belong to a living process.
     remove_leftovers(path, 24 * 3600)
+    temporary = _temporary_name(path)
+    try:
+        yield temporary
+    except OSError as error:
+        # The error of a full disk names no file.
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        _remove(temporary)
+
+
+def _temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _sync(path: Path) -> None:
@@ -80,7 +91,8 @@ def _sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError:
-        if not path.is_dir():  # of which a network disk syncs none
+        # Some network file systems cannot sync folders.
+        if path.is_file():
             raise
     finally:
         os.close(descriptor)

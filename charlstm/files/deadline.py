@@ -1,4 +1,4 @@
-"""A call that is given up when it takes too long. Its thread is left behind."""
+"""A deadline for a call that may never return."""
 
 import threading
 import time
@@ -8,31 +8,31 @@ from typing import TypeVar
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LOOKS = 0.1
-WORK_SECONDS = 0.2  # of this process's CPU time, which show that it works
-MOST_EXTENSION = 4  # a call that works gets at most so many times its seconds
+WORK_SECONDS = 0.2  # CPU time of this process after which the call counts as working
+MOST_EXTENSION = 4  # the longest total time of a working call, as a multiple of its deadline
 
 
 def answer_within(seconds: float, call: Callable[[], T]) -> T:
-    """Return what `call` returns.
+    """Return the result of `call`, which runs in its own thread.
 
-    A request's own time-out starts again with each byte, so a slow server could hold it forever. Here, only work of
-    this process (such as importing a library on a busy machine) extends the time, up to four times.
+    The timeout of a request restarts with every byte, so a slow server could block forever. This
+    deadline is extended only while this process works, e.g. imports a library on a busy machine,
+    and at most to four times `seconds`.
 
     Raises:
-        TimeoutError: there is no result after so many seconds. The thread of the call is left behind.
+        TimeoutError: the deadline passed. The thread continues in the background.
     """
     answer: Future[T] = Future()
     threading.Thread(target=_answer, args=(answer, call), daemon=True).start()
+
     worked = time.process_time()
     began = since = time.monotonic()
     while not wait([answer], min(seconds, SECONDS_BETWEEN_LOOKS)).done:
+        now = time.monotonic()
         if time.process_time() - worked > WORK_SECONDS:
             worked = time.process_time()
-            since = time.monotonic()
-        if (
-            time.monotonic() - since >= seconds
-            or time.monotonic() - began >= MOST_EXTENSION * seconds
-        ):
+            since = now
+        if now - since >= seconds or now - began >= MOST_EXTENSION * seconds:
             raise TimeoutError(f"no answer within {seconds:g} s")
     return answer.result()
 

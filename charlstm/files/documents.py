@@ -1,4 +1,4 @@
-"""YAML documents, and validated objects made of them: what is wrong with one is one line."""
+"""YAML documents, validated as pydantic models with errors of one line."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 Kind = TypeVar("Kind", bound="BaseModel")
 
 
-def parse_yaml(text: str) -> Any:  # noqa: ANN401  # a document can be anything; its reader checks
-    """The document in `text`, read as YAML 1.2; a ValueError of one line says what is wrong and where."""
+def parse_yaml(text: str) -> Any:  # noqa: ANN401  # a document has any type; the caller checks it
+    """Return the YAML 1.2 document in `text`.
+
+    Raises:
+        ValueError: `text` is not valid YAML. The message has one line and names the place.
+    """
     try:
         return YAML(typ="safe", pure=True).load(text)
-    except Exception as error:  # of a date or a number, ruamel raises what Python does
+    except Exception as error:  # ruamel.yaml passes on Python's errors for impossible dates
         raise ValueError(f"not valid YAML: {' '.join(str(error).split())[:300]}") from None
 
 
-def load_yaml(path: Path) -> Any:  # noqa: ANN401  # likewise
-    """The document in `path`, read as YAML 1.2; a ParamsError if there is none."""
+def load_yaml(path: Path) -> Any:  # noqa: ANN401  # a document has any type; the caller checks it
+    """Return the YAML 1.2 document in the file `path`. Raise ParamsError if it cannot be read."""
     try:
         return parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -36,41 +40,40 @@ def load_yaml(path: Path) -> Any:  # noqa: ANN401  # likewise
 
 
 def validate(kind: type[Kind], document: object, path: Path) -> Kind:
-    """`document` as a `kind`; a ParamsError names every wrong value of `path` by its dotted name."""
+    """Return the document of the file `path` as an instance of `kind`.
+
+    Raises:
+        ParamsError: values are wrong. The message names each value by its dotted name.
+    """
     from pydantic import ValidationError  # imported lazily: reading a model's sizes needs only JSON
 
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        faults = "; ".join(_describe(one, kind) for one in error.errors())
+        faults = "; ".join(_describe(fault, kind) for fault in error.errors())
         raise ParamsError(f"{path}: {faults}") from None
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """`, did you mean NAME?` if one of `names` is near, else nothing."""
-    near = get_close_matches(name, list(names), n=1)
-    return f", did you mean {near[0]}?" if near else ""
+    """Return `, did you mean NAME?` with the most similar of `names`, or "" if none is similar."""
+    similar = get_close_matches(name, list(names), n=1)
+    return f", did you mean {similar[0]}?" if similar else ""
 
 
-def _describe(error: Any, kind: "type[BaseModel]") -> str:  # noqa: ANN401  # pydantic_core.ErrorDetails, a TypedDict
-    name = ".".join(map(str, error["loc"])) or "the file"
-    match error["type"]:
+def _describe(fault: Any, kind: "type[BaseModel]") -> str:  # noqa: ANN401  # pydantic_core.ErrorDetails, a TypedDict
+    name = ".".join(map(str, fault["loc"])) or "the file"
+    match fault["type"]:
         case "missing":
             return f"{name} is missing"
         case "extra_forbidden":
             return f"{name} is not a parameter{did_you_mean(name, _names(kind))}"
-        case _:
-            message = (
-                error["msg"]
-                .removeprefix("Value error, ")
-                .removeprefix("Input ")
-                .replace("valid tuple", "list")
-            )
-            return f"{name} {message}, got {without_credentials(json.dumps(error['input'], default=str))[:60]}"
+    problem = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    found = without_credentials(json.dumps(fault["input"], default=str))[:60]
+    return f"{name} {problem.replace('valid tuple', 'list')}, got {found}"
 
 
 def _names(kind: "type[BaseModel]", above: str = "") -> Iterator[str]:
-    """The dotted names of all fields, of sections and of what is in them."""
+    """Yield the dotted names of all fields, including sections and the fields inside them."""
     for name, field in kind.model_fields.items():
         yield f"{above}{name}"
         if hasattr(field.annotation, "model_fields"):

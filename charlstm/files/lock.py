@@ -1,4 +1,4 @@
-"""A lock that is free once its holder is dead, and calls that wait for an answer only so long."""
+"""A lock between processes, which the death of its holder releases."""
 
 import os
 import socket
@@ -15,18 +15,20 @@ from charlstm.files.atomic import write_text
 
 @contextmanager
 def exclusive(path: Path, what: str, waits: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Hold `path`, which need not exist, while in the context; `what` says for which work.
+    """Hold the lock of `path` for the work `what`, while the context lasts.
 
-    The lock is a file next to `path`, so a folder may be removed while it is held. As long as `waits` returns True, it
-    waits for another holder. It may be entered in one thread and left in another.
+    The lock is a file next to `path`, so `path` may be missing, created or removed. The context
+    may be entered in one thread and left in another. While `waits` returns True, another holder
+    is waited for.
 
     Raises:
-        LockedError: another process holds it, named by its number and machine.
+        LockedError: another process holds the lock. The message names its process id and machine.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    holder, lock = Path(f"{path}.holder"), _lock(path)
+    holder = Path(f"{path}.holder")
+    lock = _lock(path)
     try:
-        # Endless would be refused to a thread that holds it already, as a deadlock.
+        # filelock takes an endless timeout for a deadlock if this thread holds the lock already.
         lock.acquire(
             timeout=threading.TIMEOUT_MAX, poll_interval=1, cancel_check=lambda: not waits()
         )
@@ -43,7 +45,7 @@ def exclusive(path: Path, what: str, waits: Callable[[], bool] = lambda: False) 
 
 
 def holder_of(path: Path) -> str | None:
-    """Who holds `path`, in words; None for nobody."""
+    """Return a description of the process that holds the lock of `path`, or None if it is free."""
     holder = Path(f"{path}.holder")
     if holder.exists():
         try:
@@ -59,4 +61,5 @@ def _lock(path: Path) -> FileLock:
 
 
 def _read(holder: Path) -> str:
+    # A holder writes its file only after it has the lock.
     return holder.read_text() if holder.exists() else "in another process"

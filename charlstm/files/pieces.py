@@ -1,26 +1,26 @@
-"""Reading and writing in pieces, so that the size of a file does not matter."""
+"""Files read and written in pieces, so that memory does not grow with their size."""
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from charlstm.files.atomic import atomic_file
 
 PIECE_BYTES = 1 << 20
-Advance = Callable[[int], object]  # told of each number of bytes that is done
-Check = Callable[[str], object]  # called with the SHA-256 of a file before it takes its place
+Advance = Callable[[int], object]  # called with the number of bytes of each finished piece
+Check = Callable[[str], object]  # called with the SHA-256 of a new file before the final rename
 
 
 def read_pieces(
     path: Path, start: int = 0, end: int | None = None, advance: Advance | None = None
 ) -> Iterator[bytes]:
-    """The bytes of a file from `start` to before `end`, in order; cuts fall anywhere."""
+    """Yield the bytes of a file from offset `start` to before `end`, cut at any place."""
+    rest = sys.maxsize if end is None else max(0, end - start)
     with path.open("rb") as file:
         file.seek(start)
-        while piece := file.read(
-            PIECE_BYTES if end is None else min(PIECE_BYTES, max(0, end - start))
-        ):
-            start += len(piece)
+        while piece := file.read(min(PIECE_BYTES, rest)):
+            rest -= len(piece)
             yield piece
             if advance:
                 advance(len(piece))
@@ -29,7 +29,10 @@ def read_pieces(
 def write_pieces(
     path: Path, pieces: Iterable[bytes | memoryview], check: Check | None = None
 ) -> str:
-    """Write a file, whole or not at all; its SHA-256. What `check` or `pieces` raises leaves nothing behind."""
+    """Write a file atomically. Return its SHA-256.
+
+    An error of `pieces` or `check` leaves `path` unchanged.
+    """
     found = hashlib.sha256()
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         for piece in pieces:
@@ -37,16 +40,17 @@ def write_pieces(
             file.write(piece)
         if check:
             check(found.hexdigest())
-        return found.hexdigest()
+    return found.hexdigest()
 
 
 def find(path: Path, sought: bytes, start: int = 0) -> int:
-    """The first place from `start` on where `sought` begins, in bytes from the beginning; -1 if there is none."""
-    before = b""  # the end of the piece before, one byte too short to hold all of `sought`
+    """Return the offset of the first `sought` in a file from `start` on, or -1 if it is missing."""
+    # The tail of the previous piece, one byte shorter than `sought`: a match may span the cut.
+    tail = b""
     for piece in read_pieces(path, start):
-        content = before + piece
+        content = tail + piece
         if (place := content.find(sought)) >= 0:
-            return start - len(before) + place
+            return start - len(tail) + place
         start += len(piece)
-        before = content[max(0, len(content) - len(sought) + 1) :]
+        tail = content[max(0, len(content) - len(sought) + 1) :]
     return -1

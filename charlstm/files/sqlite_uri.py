@@ -5,19 +5,21 @@ import re
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-# As it is in a URI: what is printed, but for `?`, which begins a query, and `%`, which SQLAlchemy decodes.
+# Characters that a URI holds unquoted: printable ASCII, except `?`, which begins a query, and `%`,
+# which SQLAlchemy decodes.
 _PLAIN = "".join(chr(code) for code in range(32, 127) if chr(code) not in "%?")
 
 
 def sqlite_uri(file: Path) -> str:
-    """The URI of the database in `file`, whatever characters its path has."""
+    """Return the URI of a database file, whose path may have any characters."""
     path = quote(os.fsencode(file), safe=_PLAIN)
-    # Of what begins with `sqlite:///`, MLflow makes the folder, under the name as it is in the URI.
+    # For a URI that begins with `sqlite:///`, MLflow creates the folder, but does not decode its
+    # quoted name.
     return f"sqlite:///{path}" if path == str(file) else f"sqlite+pysqlite:///{path}"
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file of a database, as SQLAlchemy reads its URI; None if the URI is of something else."""
+    """Return the file of a database URI as SQLAlchemy decodes it. Return None if it has no file."""
     match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
     if match is None or match[1].startswith((":memory:", "file:")):
         return None

@@ -1,1 +1,1 @@
-"""Text from a model, one character at a time."""
+"""Generation of text with a model, character by character."""

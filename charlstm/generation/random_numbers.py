@@ -1,7 +1,7 @@
-"""Random numbers for generated texts: SplitMix64 (Steele, Lea & Flood 2014), counted by the character's position.
+"""Random numbers of generated texts: SplitMix64 (Steele, Lea & Flood 2014), indexed by position.
 
-A number depends on its text and its position alone, so texts in one batch cannot disturb each other. The numbers are
-the same on every machine.
+A number depends only on its text and its position, so texts in one batch cannot influence each
+other. The numbers are the same on every machine.
 
 Shapes: R rows.
 """
@@ -18,17 +18,16 @@ FACTORS: Final = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
 def key_of(seed: int, prompt: str, number: int, read: bytes = b"") -> int:
-    """Return the 64 bits that begin the numbers of one text.
+    """Return the 64-bit key that determines the random numbers of one text.
 
     Args:
-        number: counts the texts with the same prompt and seed.
-        read: stands for what was read before the prompt. Without it, a text that continues another one would be drawn
-            with that text's numbers, and would soon repeat it.
+        number: index of the text among the texts with the same prompt and seed.
+        read: state of the model before the prompt. Without these bytes, a text that continues
+            another text would be drawn with that text's numbers, and would soon repeat that text.
     """
     values = [0, *map(ord, prompt)]
-    if (
-        number
-    ):  # above all characters: another seed has other texts, not the same texts in another order
+    if number:
+        # Above all code points, so that a number is never mistaken for a character of the prompt.
         values.append(number << 32)
     if read:
         values.append(int.from_bytes(hashlib.sha256(read).digest()[:8]))
@@ -39,7 +38,7 @@ def key_of(seed: int, prompt: str, number: int, read: bytes = b"") -> int:
 
 
 def uniforms(keys_R: Bits, start: int, count: int) -> NDArray[np.float64]:
-    """Return numbers (R, count) in [0, 1), with 53 bits: those at positions `start`, `start + 1`, ... of each text."""
+    """Return 53-bit numbers (R, count) in [0, 1) for `count` positions from `start` on."""
     positions = np.arange(start, start + count, dtype=np.uint64)
     bits = _mixed(keys_R[:, None] + positions * STEP) >> np.uint64(11)
     numbers: NDArray[np.float64] = bits.astype(np.float64) * 2.0**-53

@@ -1,6 +1,5 @@
-"""A quantized model that reads and writes in many rows at once."""
+"""Reading and writing with a quantized model, many rows together."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
@@ -14,8 +13,8 @@ from charlstm.generation.quantized import QuantizedModel
 from charlstm.model.gates import LSTMState
 from charlstm.sampling import Sampling
 
-MAX_ROWS_PER_CALL: Final = 128  # what more of them need does not fit a processor's inner caches
-MAX_CHARS_PER_CALL: Final = 2**16  # of a row that is read: compiled code cannot be interrupted
+MAX_ROWS_PER_CALL: Final = 128  # the data of more rows does not fit the inner caches
+MAX_CHARS_PER_CALL: Final = 2**16  # per row: Ctrl-C cannot interrupt compiled code
 
 
 class QuantizedState(NamedTuple):
@@ -26,46 +25,44 @@ class QuantizedState(NamedTuple):
 
     @classmethod
     def of(cls, state: LSTMState) -> "QuantizedState":
-        """The state (L, R, H), rounded. What `dequantized` gives comes back as it was."""
-        hidden_RLH, cell_RLH = (
-            one.cpu().float().transpose(0, 1).contiguous().numpy() for one in state
-        )
-        return cls(
-            np.floor(hidden_RLH * np.float32(LEVELS) + np.float32(0.5)).astype(np.int8), cell_RLH
-        )
+        """Return the state (L, R, H), rounded.
+
+        A state from `dequantized` is converted back exactly.
+        """
+        hidden_RLH, cell_RLH = (part.transpose(0, 1).contiguous().numpy() for part in state)
+        levels_RLH = np.floor(hidden_RLH * np.float32(LEVELS) + np.float32(0.5))
+        return cls(levels_RLH.astype(np.int8), cell_RLH)
 
     def dequantized(self) -> LSTMState:
-        """The state (L, R, H) as the model has it, in float32."""
+        """Return the state (L, R, H) in float32, as the unquantized model uses it."""
         hidden_LRH = torch.from_numpy(self.hidden_RLH).transpose(0, 1) * (1 / LEVELS)
         return LSTMState(hidden_LRH, torch.from_numpy(self.cell_RLH).transpose(0, 1).clone())
 
     def rows(self, rows: slice | list[int]) -> "QuantizedState":
-        """The state of some rows; one may come several times."""
+        """Return the state of the selected rows. A row may be selected several times."""
         return QuantizedState(self.hidden_RLH[rows], self.cell_RLH[rows])
-
-    def copy(self) -> "QuantizedState":
-        """A state to write over."""
-        return QuantizedState(self.hidden_RLH.copy(), self.cell_RLH.copy())
 
 
 class Stepper:
-    """Reads and writes in many rows at once, which threads share."""
+    """Reader and writer of many rows, which are divided among threads."""
 
     def __init__(self, model: QuantizedModel, num_threads: int | None = None) -> None:
-        self._model, self._num_threads = packed(model), num_threads or torch.get_num_threads()
+        self._model = packed(model)
+        self._num_threads = num_threads or torch.get_num_threads()
         self._state_shape = len(model.layers), model.hidden_size
 
     def zero_state(self, num_rows: int) -> QuantizedState:
-        """The state before anything was read."""
+        """Return the state before the first character."""
         shape = (num_rows, *self._state_shape)
         return QuantizedState(np.zeros(shape, np.int8), np.zeros(shape, np.float32))
 
     def read(self, ids_RT: Ids, state: QuantizedState) -> QuantizedState:
-        """The state after reading."""
+        """Return the state after reading all ids."""
         rules = Rules.of([Sampling()] * len(ids_RT), len(self._model.bias_V))
-        for begin in range(0, ids_RT.shape[1], MAX_CHARS_PER_CALL):
-            given_RT = ids_RT[:, begin : begin + MAX_CHARS_PER_CALL]
-            _, state = self.write(state, rules, np.zeros((len(ids_RT), 0)), given_RT=given_RT)
+        no_uniforms = np.zeros((len(ids_RT), 0))
+        for start in range(0, ids_RT.shape[1], MAX_CHARS_PER_CALL):
+            given_RT = ids_RT[:, start : start + MAX_CHARS_PER_CALL]
+            _, state = self.write(state, rules, no_uniforms, given_RT=given_RT)
         return state
 
     def write(
@@ -76,56 +73,34 @@ class Stepper:
         utf8_R: Ids | None = None,
         given_RT: Ids | None = None,
     ) -> tuple[Ids, QuantizedState]:
-        """Read `given_RT`, then draw an id for each random number: all ids (R, T), and the state after reading them.
+        """Read `given_RT`, then draw and read an id for each random number.
 
-        With `utf8_R`, the states of UTF-8 after what was read, ids are bytes that stay valid UTF-8.
+        Return all ids (R, T) and the state after them. `utf8_R` has the state of UTF-8 after the
+        bytes read so far (see `text/utf8.py`). With these states, only valid UTF-8 is drawn.
         """
-        num_rows, num_given = len(uniforms_RT), 0 if given_RT is None else given_RT.shape[1]
-        ids_RT = np.zeros((num_rows, num_given + uniforms_RT.shape[1]), np.int64)
-        ids_RT[:, :num_given] = given_RT if num_given else 0
+        num_rows = len(uniforms_RT)
+        ids_RT = np.zeros(uniforms_RT.shape, np.int64)
+        if given_RT is not None:
+            ids_RT = np.concatenate([given_RT, ids_RT], 1)
         utf8_R = np.full(num_rows, -1) if utf8_R is None else utf8_R.copy()
-        after = state.copy()
+        after = QuantizedState(state.hidden_RLH.copy(), state.cell_RLH.copy())
 
         def advance(rows: slice) -> None:
-            some = (
-                rules.rows(rows),
-                uniforms_RT[rows],
-                num_given,
-                ids_RT[rows],
-                *after.rows(rows),
-                utf8_R[rows],
-            )
-            call(kernels.advance, self._model, *some)
+            arrays = (uniforms_RT[rows], ids_RT[rows], *after.rows(rows), utf8_R[rows])
+            arguments = (self._model, rules.rows(rows), *arrays)
+            try:
+                kernels.advance(*arguments)
+            except OSError:
+                # numba has compiled the function but could not write its cache, e.g. because the
+                # disk is full. Nothing was computed yet, and the next call finds the compiled
+                # function in memory.
+                kernels.advance(*arguments)
 
-        self._share_out(num_rows, advance)
-        return ids_RT, after
-
-    def score(self, ids_RT: Ids, state: QuantizedState) -> tuple[Float, QuantizedState]:
-        """Logits (R, T, V) of the character after each that is read, and the state after the last."""
-        logits_RTV, after = (
-            np.empty((*ids_RT.shape, len(self._model.bias_V)), np.float32),
-            state.copy(),
-        )
-
-        def score(rows: slice) -> None:
-            call(kernels.score, self._model, ids_RT[rows], *after.rows(rows), logits_RTV[rows])
-
-        self._share_out(len(ids_RT), score)
-        return logits_RTV, after
-
-    def _share_out(self, num_rows: int, work: Callable[[slice], None]) -> None:
         num_at_once = max(1, min(MAX_ROWS_PER_CALL, -(-num_rows // self._num_threads)))
-        parts = [slice(begin, begin + num_at_once) for begin in range(0, num_rows, num_at_once)]
+        parts = [slice(start, start + num_at_once) for start in range(0, num_rows, num_at_once)]
         if len(parts) == 1:
-            work(parts[0])
-            return
-        with ThreadPoolExecutor(self._num_threads) as pool:
-            list(pool.map(work, parts))
-
-
-def call(function: Callable[..., None], *arguments: object) -> None:
-    """Call compiled code. Where it was compiled and could not be kept, as on a full disk, it is there all the same."""
-    try:
-        function(*arguments)
-    except OSError:
-        function(*arguments)
+            advance(parts[0])
+        else:
+            with ThreadPoolExecutor(self._num_threads) as pool:
+                list(pool.map(advance, parts))
+        return ids_RT, after

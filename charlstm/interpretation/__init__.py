@@ -1,1 +1,1 @@
-"""What single cells of a trained model track: labels of the text, the cells that follow them, and what those do."""
+"""Interpretation of single cells of a trained model by labels of the text."""

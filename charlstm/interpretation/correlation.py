@@ -1,7 +1,8 @@
-"""The rank correlation of a cell with a label, which assumes no unit and no shape of the relation.
+"""Rank correlation of a cell with a label, which needs no unit and no linear relation.
 
-For a number it is Spearman's, in which ties of the cell count against it. For a yes-or-no label it is 2 AUC - 1 (the
-rank-biserial correlation, Cureton 1956): how much more often the cell is higher where the label holds.
+For a label with numbers, the correlation is Spearman's, and ties of the cell reduce it. For a
+yes-or-no label it is 2 AUC - 1 (the rank-biserial correlation, Cureton 1956): how much more often
+the cell is higher where the label holds.
 """
 
 import numpy as np
@@ -15,14 +16,14 @@ Cells = NDArray[np.float16]
 
 
 def ranks(values_N: NDArray[np.generic]) -> Floats:
-    """Ranks of numbers, less their mean; equal numbers share one."""
+    """Return the ranks of numbers minus their mean. Equal numbers have the same rank."""
     ranks_N = pd.Series(values_N.astype(np.float32)).rank().to_numpy(np.float64)
     centered_N: Floats = ranks_N - ranks_N.mean()
     return centered_N
 
 
 def weights(values_N: NDArray[np.generic]) -> Floats:
-    """What gives the effect of a label that varies, multiplied with the `ranks` of a cell."""
+    """Return the weights (N,) of a label. Their product with a cell's `ranks` is the effect."""
     num_chars = len(values_N)
     if values_N.dtype == np.bool_:
         share = np.count_nonzero(values_N) / num_chars
@@ -34,12 +35,15 @@ def weights(values_N: NDArray[np.generic]) -> Floats:
 
 
 def effect_and_p(cell_N: Cells, values_N: NDArray[np.generic]) -> tuple[float, float]:
-    """A cell's effect, and how often it is as large with the label moved along the text, round from end to start.
+    """Return a cell's effect and its p-value.
 
-    Neighboring characters are alike, so labels that are shuffled one by one would make anything significant. Moved
-    ones are as alike as before, and only their relation to the cell is lost.
+    The p-value is the fraction of circular shifts of the label along the text for which the effect
+    is at least as large. Neighboring characters are similar, so with randomly permuted labels every
+    effect would be significant. A shift keeps this similarity and removes only the relation to the
+    cell.
     """
     spectrum = np.fft.rfft(ranks(cell_N)) * np.conj(np.fft.rfft(weights(values_N)))
-    moved_N = np.fft.irfft(spectrum, len(cell_N))  # by 0, 1, ... characters
-    moved_S = np.abs(moved_N[MIN_SHIFT : len(moved_N) - MIN_SHIFT + 1])
-    return float(moved_N[0]), (1 + int((moved_S >= abs(moved_N[0])).sum())) / (1 + len(moved_S))
+    effects_N = np.fft.irfft(spectrum, len(cell_N))  # for shifts by 0, 1, ... characters
+    shifted_S = np.abs(effects_N[MIN_SHIFT : len(effects_N) - MIN_SHIFT + 1])
+    num_as_large = int((shifted_S >= abs(effects_N[0])).sum())
+    return float(effects_N[0]), (1 + num_as_large) / (1 + len(shifted_S))

@@ -1,6 +1,6 @@
-"""A text colored by the state of a cell.
+"""Excerpt of a text, colored by the state of a cell.
 
-States are c, not tanh(c): a counter may count on where tanh has long been 1.
+The state is c, not tanh(c): a counter may continue to count where tanh is saturated at 1.
 """
 
 import numpy as np
@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from charlstm.interpretation.correlation import Cells, ranks
 
 EXCERPT_LEN = 1_000  # characters
-FULL = 100  # the level of an extreme state
+FULL = 100  # level of an extreme state
 
 
 def excerpt_start(values_N: NDArray[np.generic], line_starts: list[int]) -> int:
-    """The first line whose EXCERPT_LEN characters show a label: it varies half as much as where it varies most.
+    """Return the start of the first line whose EXCERPT_LEN characters show a label well.
 
-    The choice knows nothing of any cell.
+    The label varies there at least half as much as where it varies most. The choice does not depend
+    on any cell.
     """
     ranks_N = ranks(values_N)
     starts = [start for start in line_starts if start + EXCERPT_LEN <= len(ranks_N)]
@@ -24,10 +25,13 @@ def excerpt_start(values_N: NDArray[np.generic], line_starts: list[int]) -> int:
 
 
 def levels(cell_N: Cells, shown: slice) -> list[int]:
-    """States from -FULL to FULL: 0 is the median of all, FULL as far from it as the 1st or the 99th percentile."""
+    """Return the shown states as levels from -FULL to FULL.
+
+    0 is the median of all states. FULL is the distance from the median to the 1st or the 99th
+    percentile, whichever is farther.
+    """
     states_N = cell_N.astype(np.float32)
     low, median, high = np.quantile(states_N, (0.01, 0.5, 0.99))
     scale = max(high - median, median - low, np.finfo(np.float32).tiny)
-    return [
-        int(one) for one in np.rint((states_N[shown] - median) / scale * FULL).clip(-FULL, FULL)
-    ]
+    levels_N = np.rint((states_N[shown] - median) / scale * FULL).clip(-FULL, FULL)
+    return [int(level) for level in levels_N]

@@ -1,9 +1,11 @@
-"""What can be said of each character of a text from the text alone, e.g. that it stands inside quotes.
+"""Labels of each character that follow from the text alone, e.g. "inside quotes".
 
-A label describes the text up to and with its character. Only the two labels of speaker lines look ahead, to the end of
-the line: how a name begins tells a reader, too. No language is assumed: words are letters, marks and digits of any
-script, and sentences end at the stops of several.
-Shapes: N characters, V vocabulary.
+A label describes the text up to and including its character. Only the two labels of speaker lines
+look ahead, to the end of the line, because a reader recognizes a speaker line by its first letters.
+No language is assumed: words are letters, marks and digits of any script, and sentences end with
+the punctuation of several languages.
+
+Shapes: N characters.
 """
 
 import unicodedata
@@ -18,13 +20,15 @@ from charlstm.text.vocabulary import Ids, Vocab
 Flags = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Property = Callable[[Callable[[str], bool]], Flags]  # where a text has characters that are so
-STOPS = ".!?\N{HORIZONTAL ELLIPSIS}\N{IDEOGRAPHIC FULL STOP}\N{FULLWIDTH EXCLAMATION MARK}\N{FULLWIDTH QUESTION MARK}"
-STOPS += "\N{DEVANAGARI DANDA}\N{ARABIC QUESTION MARK}\N{ARABIC FULL STOP}"
+Finder = Callable[[Callable[[str], bool]], Flags]  # marks the characters with a property
+STOPS = (
+    ".!?\N{HORIZONTAL ELLIPSIS}\N{IDEOGRAPHIC FULL STOP}\N{FULLWIDTH EXCLAMATION MARK}"
+    "\N{FULLWIDTH QUESTION MARK}\N{DEVANAGARI DANDA}\N{ARABIC QUESTION MARK}\N{ARABIC FULL STOP}"
+)
 
 
 class Label(NamedTuple):
-    """A name, what it says in a few words, and its value at every character (N): yes or no, or a number."""
+    """Name, short description, and the value at each character (N): yes or no, or a number."""
 
     name: str
     meaning: str
@@ -32,53 +36,50 @@ class Label(NamedTuple):
 
     @property
     def is_yes_or_no(self) -> bool:
-        """Whether the label has no more than two values."""
+        """True if the values are booleans."""
         return self.values_N.dtype == np.bool_
 
 
 def labels_of(ids_N: Ids, vocab: Vocab) -> list[Label]:
-    """All labels of a text whose lines end with LF, also those that never vary in it."""
+    """Return all labels of a text with LF line ends, including labels that never vary in it."""
 
     def at(is_so: Callable[[str], bool]) -> Flags:
         return np.array([is_so(one) for one in vocab.characters], bool)[ids_N]
 
     is_newline = at(lambda one: one == "\n")
-    is_word = at(lambda one: one == "_" or unicodedata.category(one)[0] in "LMN")
     is_blank_line = is_newline & _before(is_newline)
-    is_upper, is_letter = at(str.isupper), at(str.isalpha)
-    is_word_start = is_word & ~_before(is_word)
-    is_stop = at(lambda one: one in STOPS)
-    word_length = np.where(is_word, _since(~is_word), 0)
-    # A blank line ends all quotes, so that a forgotten mark does not turn the rest of a text inside out.
-    is_in_straight = _count_since(at(lambda one: one == '"'), is_blank_line) % 2 == 1
     line_position = _since(is_newline)
     is_speaker_line = _on_lines_that_end_with(at(lambda one: one == ":"), is_newline)
+    name_position = np.where(is_speaker_line, line_position, 0)
+    since_blank_line = _count_since(is_newline, is_blank_line)
+
+    is_word = at(lambda one: one == "_" or unicodedata.category(one)[0] in "LMN")
+    word_length = np.where(is_word, _since(~is_word), 0)
+    is_upper = at(str.isupper)
+    is_capitals = (word_length >= 2) & (_since(~is_upper) >= word_length)
+    is_stop = at(lambda one: one in STOPS)
+
+    # A blank line ends all quotes, so that a missing quotation mark does not invert the rest of the
+    # text.
+    is_in_straight = _count_since(at(lambda one: one == '"'), is_blank_line) % 2 == 1
+    is_in_quotes = is_in_straight | _inside(at, "Pi", "Pf", is_blank_line)
+    is_in_brackets = _inside(at, "Ps", "Pe", is_blank_line)
     return [
-        Label(
-            "inside quotes",
-            "within quotation marks",
-            is_in_straight | _inside(at, "Pi", "Pf", is_blank_line),
-        ),
-        Label("inside brackets", "within (, [ or {", _inside(at, "Ps", "Pe", is_blank_line)),
+        Label("inside quotes", "within quotation marks", is_in_quotes),
+        Label("inside brackets", "within (, [ or {", is_in_brackets),
         Label("line position", "characters since the line began", line_position),
-        Label(
-            "lines since a blank line", "counted from 0", _count_since(is_newline, is_blank_line)
-        ),
+        Label("lines since a blank line", "counted from 0", since_blank_line),
         Label("speaker line", "on a line that ends with a colon", is_speaker_line),
         Label(
             "position in the name",
             "characters since such a line began, 0 on others",
-            np.where(is_speaker_line, line_position, 0),
+            name_position,
         ),
         Label("capital", "an upper-case letter", is_upper),
-        Label(
-            "capitals so far",
-            "in a word all of capitals so far",
-            (word_length >= 2) & (_since(~is_upper) >= word_length),
-        ),
-        Label("word start", "the first character of a word", is_word_start),
+        Label("capitals so far", "in a word all of capitals so far", is_capitals),
+        Label("word start", "the first character of a word", is_word & ~_before(is_word)),
         Label("word length", "characters of the word so far, 0 between words", word_length),
-        Label("letter", "a letter of any script", is_letter),
+        Label("letter", "a letter of any script", at(str.isalpha)),
         Label("digit", "a decimal digit", at(str.isdecimal)),
         Label(
             "indentation", "blanks that the line began with so far", _indentation(at, is_newline)
@@ -89,60 +90,53 @@ def labels_of(ids_N: Ids, vocab: Vocab) -> list[Label]:
 
 
 def _before(flags_N: Flags) -> Flags:
-    """Whether the character before is one; the text's first has none before it."""
+    """Return the flag of the previous character, False for the first character."""
     return np.concatenate(([False], flags_N[:-1]))
 
 
 def _since(starts_N: Flags) -> Numbers:
-    """Characters since the last of `starts_N`, 0 at it; before the first, those since just before the text."""
-    positions_N = np.arange(len(starts_N))
-    return positions_N - np.maximum.accumulate(np.where(starts_N, positions_N, -1))
+    """Count characters since the last start, which has 0. Before the first start, count from 1."""
+    return _reset(np.arange(1, len(starts_N) + 1), starts_N)
 
 
 def _count_since(counted_N: Flags, starts_N: Flags) -> Numbers:
-    """How many of `counted_N` there were since the last of `starts_N`."""
+    """Count the true flags since the last start, without the start's own flag."""
     return _reset(np.cumsum(counted_N), starts_N)
 
 
 def _reset(sums_N: Numbers, starts_N: Flags) -> Numbers:
-    """Running sums that start over at each of `starts_N`."""
+    """Return running sums that are reset to 0 at each start."""
     positions_N = np.arange(len(starts_N))
     last_N = np.maximum.accumulate(np.where(starts_N, positions_N, -1))
     return sums_N - np.where(last_N >= 0, sums_N[last_N], 0)
 
 
-def _inside(at: Property, opening: str, closing: str, starts_N: Flags) -> Flags:
-    """Whether more was opened than closed since the last of `starts_N`, by Unicode's categories.
+def _inside(at: Finder, opening: str, closing: str, starts_N: Flags) -> Flags:
+    """Mark the characters inside brackets or quotes, by the Unicode categories of these marks.
 
-    What closes nothing counts for nothing. The right single quote is an apostrophe far more often than it closes
-    anything, so it and its twin do not count.
+    A start closes everything. A closing mark without an opening mark is ignored. Single quotes are
+    ignored, because the right single quote is usually an apostrophe.
     """
-    opened = at(
-        lambda one: unicodedata.category(one) == opening and one != "\N{LEFT SINGLE QUOTATION MARK}"
-    )
-    closed = at(
-        lambda one: (
-            unicodedata.category(one) == closing and one != "\N{RIGHT SINGLE QUOTATION MARK}"
-        )
-    )
-    grounds_N = np.cumsum(starts_N) * -(
-        len(starts_N) + 1
-    )  # a part's, deeper than any depth of the part before
+    single = "\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}"
+    opened = at(lambda one: unicodedata.category(one) == opening and one not in single)
+    closed = at(lambda one: unicodedata.category(one) == closing and one not in single)
+    # Each part between two starts has its own ground, deeper than any depth of the part before.
+    grounds_N = np.cumsum(starts_N) * -(len(starts_N) + 1)
     depths_N = _reset(np.cumsum(opened.astype(np.int64) - closed), starts_N) + grounds_N
     is_inside: Flags = depths_N > np.minimum.accumulate(np.minimum(depths_N, grounds_N))
     return is_inside
 
 
 def _on_lines_that_end_with(is_end: Flags, is_newline: Flags) -> Flags:
-    """Whether the character before a line's break is one, for all characters of the line but its break."""
+    """Mark all characters of a line, except its newline, if its last character has the flag."""
     line_N: Numbers = np.cumsum(is_newline) - is_newline
     ends_so = np.zeros(int(line_N[-1]) + 2, bool)
     ends_so[line_N[is_newline]] = _before(is_end)[is_newline]
     return ends_so[line_N] & ~is_newline
 
 
-def _indentation(at: Property, is_newline: Flags) -> Numbers:
-    """Spaces and tabs at the beginning of the line; from its first other character on they stay what they were."""
+def _indentation(at: Finder, is_newline: Flags) -> Numbers:
+    """Count the leading spaces and tabs of the line so far."""
     is_blank = at(lambda one: one in " \t")
     is_leading = is_blank & (_count_since(~is_blank & ~is_newline, is_newline) == 0)
     return _count_since(is_leading, is_newline)

@@ -1,1 +1,1 @@
-"""A trained model for its users: texts, scores, states."""
+"""Public interface to a trained model: texts, scores and states."""

@@ -1,4 +1,4 @@
-"""From a folder or an address of MLflow to a model."""
+"""Loading of a trained model from a folder or from MLflow."""
 
 import tempfile
 from os import PathLike, fspath
@@ -7,19 +7,22 @@ from pathlib import Path
 from charlstm.language_model.model import Model
 from charlstm.model.model_folder import load_model
 from charlstm.tracking.client import Store
-from charlstm.tracking.registered_model import download_model, is_address
+from charlstm.tracking.download import download_model, is_address
 
 
 def load(where: str | PathLike[str], *, tracking_uri: str | None = None) -> Model:
-    """The trained model in a folder, or at an address of MLflow.
+    """Load a trained model. It runs on the CPU, in fp32.
 
-    `where` is a model folder (`artifacts/model`), or `models:/NAME@champion`, `models:/NAME/VERSION` (NAME is
-    `charlstm-CORPUS`), `models:/MODEL_ID` or `runs:/RUN_ID`. These are asked of `tracking_uri`, or where MLflow itself
-    looks: what `mlflow.set_tracking_uri` or `MLFLOW_TRACKING_URI` says, else `mlflow.db` in the current folder. The
-    model runs on the CPU, in fp32.
+    Args:
+        where: a model folder (`artifacts/model`) or an MLflow address: `models:/NAME@champion`,
+            `models:/NAME/VERSION` (NAME is `charlstm-CORPUS`), `models:/MODEL_ID` or
+            `runs:/RUN_ID`.
+        tracking_uri: MLflow store of the address. Default: MLflow's own choice, which is
+            `mlflow.set_tracking_uri`, then `MLFLOW_TRACKING_URI`, then `mlflow.db` in the current
+            folder.
 
     Raises:
-        CharlstmError: there is no such model, it is damaged, or the MLflow store does not answer; one line says which.
+        CharlstmError: the model does not exist or is damaged, or the MLflow store does not answer.
     """
     if not is_address(fspath(where)):
         return Model(load_model(Path(where), "fused"))
@@ -27,10 +30,6 @@ def load(where: str | PathLike[str], *, tracking_uri: str | None = None) -> Mode
 
 
 def load_from_store(address: str, store: Store | None) -> Model:
-    """The model at an address of MLflow.
-
-    Raises:
-        CharlstmError: as `load` says.
-    """
+    """Load the model at an MLflow address. `load` lists the errors."""
     with tempfile.TemporaryDirectory() as folder:
         return Model(load_model(download_model(address, Path(folder), store), "fused"))

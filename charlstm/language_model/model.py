@@ -1,6 +1,6 @@
-"""A trained model: it writes texts, scores texts, and reads on from a state.
+"""Trained model, which writes texts, scores texts, and continues from a saved state.
 
-Shapes: N characters, L layers, H hidden units, V vocabulary.
+Shapes: N ids, L layers, H hidden units.
 """
 
 import math
@@ -13,77 +13,68 @@ import torch
 from torch.nn import functional
 
 from charlstm.errors import TextRequestError
-from charlstm.generation.sampler import Reason, Request, Sampler
+from charlstm.generation.sampler import Generated, Reason, Request, Sampler
 from charlstm.language_model.scoring import Score
 from charlstm.language_model.state import State
 from charlstm.model.gates import LSTMState
 from charlstm.model.model_folder import TrainedModel
 from charlstm.model.protocols import LossSum, char_losses
-from charlstm.sampling import Sampling, SamplingOptions, Unknown, short, whole
+from charlstm.sampling import Sampling, SamplingOptions, Unknown, checked_number, short
 from charlstm.text.encoded import EncodedText, begins_character, num_chars_of
 from charlstm.text.vocabulary import UNSEEN, Ids
 from charlstm.unknown_characters import check_stops, readable, replaced
 
-PROMPT = "\n"  # a text begins as a line does
+PROMPT = "\n"  # the text begins like a line
 Prompts = list[str] | tuple[str, ...]
 
 
 class Text(str):
-    """A generated text, without its prompt: a `str`. `reason` says why it ended.
+    """Generated text without its prompt, as a `str` with a `reason`.
 
-    `length`: it has as many characters as were asked for. `stop`: it came to a stop text.
+    `reason` is `length` if the text has the requested length, or `stop` if it reached a stop text.
     """
 
     reason: Reason
 
-    def __new__(cls, text: str, reason: Reason) -> "Text":
-        """The text as it is."""
-        new = super().__new__(cls, text)
-        new.reason = reason
-        return new
-
-    def __getnewargs__(self) -> tuple[str, Reason]:  # type: ignore[override]  # of what pickle makes it again
-        """The arguments of `__new__`, for copies and for other processes."""
-        return str(self), self.reason
-
 
 class Options(SamplingOptions, total=False):
-    """Options of a text to write. Each has the same name in the shell: `charlstm generate --help`."""
+    """Options of a text, with the same names as in the shell (`charlstm generate --help`)."""
 
     unknown: Unknown
     state: State | None
 
 
 class Model:
-    """A trained character model. `charlstm.load` makes one."""
+    """Trained language model. `charlstm.load` creates it.
+
+    `vocab` is the model's vocabulary, which converts between text and ids.
+    """
 
     def __init__(self, trained: TrainedModel) -> None:
-        self._model, self.vocab, self._sha256 = trained
+        self.vocab = trained.vocab
+        self._model = trained.model
+        self._sha256 = trained.sha256
         self._state: State | None = None
 
     def __repr__(self) -> str:
-        sizes = (
-            f"{self._model.shape.num_parameters:,} parameters, {len(self.vocab)} {self.vocab.unit}s"
-        )
+        num_parameters = self._model.shape.num_parameters
+        sizes = f"{num_parameters:,} parameters, {len(self.vocab)} {self.vocab.unit}s"
         return f"<charlstm.Model: {sizes}, SHA-256 {self._sha256[:8]}>"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """All but the sampler, which is made anew."""
-        return {name: value for name, value in self.__dict__.items() if name != "_sampler"}
 
     @property
     def state(self) -> State | None:
-        """The state after the last `generate` of one text, `stream`, `score` or `read`; None before any of them.
+        """State after the last `generate` of one text, `stream`, `score` or `read`, or None.
 
-        A stream leaves one at its end: None while it is read, and if it is left before.
+        A stream sets the state when it ends. Until then, and if it is abandoned, the state is None.
         """
         return self._state
 
     @property
     def info(self) -> dict[str, Any]:
-        """Sizes, number of parameters, vocabulary, and the SHA-256 of the weights, which is the model's name.
+        """Sizes, number of parameters, vocabulary, and the SHA-256 of the weights.
 
-        `unit` is `character` or `byte`. A model of bytes knows all characters: `characters` is None.
+        The SHA-256 identifies the model. `unit` is `character` or `byte`. A byte model knows all
+        characters, so its `characters` is None.
         """
         return {
             "model_sha256": self._sha256,
@@ -120,132 +111,141 @@ class Model:
         num_texts: int | None = None,
         **options: Unpack[Options],
     ) -> Text | list[Text] | list[list[Text]]:
-        """A text that follows `prompt`, which is not repeated; with `num_texts` a list of as many different ones.
+        """Return the text that follows `prompt`, without the prompt.
 
-        Of a list of prompts, a list with what each alone gives; all are written together, which is much faster.
+        The same arguments give the same text. A list of prompts gives a list of the results of the
+        single prompts, written together, which is much faster.
 
-        The same arguments give the same text, and one text is the first of several. It has `num_chars` (200 by default)
-        characters, or fewer if it comes to one of `stop`, before which it ends, or after it with `keep_stop`.
-        `temperature` (0.8) divides the logits (0: always the likeliest character). `top_k`, `top_p` and `min_p` leave
-        out unlikely characters, and `seed` (0) chooses among the others. `unknown` says what becomes of characters of
-        the prompt that the model never saw: `error` or `replace`. With a `state`, the model goes on from what
-        it has read, and the prompt may be empty.
+        Args:
+            prompt: a text, or a list of texts.
+            num_texts: number of different texts for each prompt. With this option, the result for
+                a prompt is a list, whose first text is the text without this option.
+            options: `num_chars` (default 200) is the length. `stop` ends a text earlier: before
+                the first of these texts, or after it with `keep_stop`. `temperature` (default 0.8)
+                divides the logits, and 0 always takes the likeliest character. `top_k`, `top_p`
+                and `min_p` exclude unlikely characters. `seed` (default 0) determines the choice
+                among the other characters. `unknown` is `error` or `replace`, for characters of
+                the prompt that the model never saw. `state` continues after the text that the
+                state has read; the prompt may be empty then.
 
         Raises:
-            CharlstmError: an argument is wrong; one line says which, and what was expected.
+            CharlstmError: an argument is wrong. The message names the argument and the expected
+                values.
         """
-        count = 1 if num_texts is None else whole("num_texts", num_texts)
-        if is_one := not isinstance(prompt, list | tuple):
-            prompts = {"prompt": prompt}
-        else:
+        count = 1 if num_texts is None else int(checked_number("num_texts", num_texts))
+        if is_list := isinstance(prompt, list | tuple):
             prompts = {f"prompt {number}": one for number, one in enumerate(prompt, 1)}
+        else:
+            prompts = {"prompt": prompt}
         requests = self._requests(prompts, options)
-        written = self._sampler.generate(
-            [one._replace(number=n) for one in requests for n in range(count)]
+        generated = self._sampler.generate(
+            [request._replace(number=number) for request in requests for number in range(count)]
         )
-        if is_one and num_texts is None:
-            self._keep(written[0].state)
-        texts = [Text(one.text, one.reason) for one in written]
+        texts = [_text(one) for one in generated]
         if num_texts is None:
-            return texts[0] if is_one else texts
-        return (
-            texts
-            if is_one
-            else [texts[start : start + count] for start in range(0, len(texts), count)]
-        )
+            if is_list:
+                return texts
+            self._keep(generated[0].state)
+            return texts[0]
+        groups = [texts[start : start + count] for start in range(0, len(texts), count)]
+        return groups if is_list else groups[0]
 
     def stream(self, prompt: str = PROMPT, **options: Unpack[Options]) -> Iterator[str]:
-        """The characters of the same text as `generate` gives, as they are drawn.
+        """Yield the characters of `generate`'s text as they are drawn.
 
         Raises:
-            CharlstmError: at once, as `generate` does.
+            CharlstmError: an argument is wrong. The error is raised by the call, before the first
+                character is requested.
         """
         (request,) = self._requests({"prompt": prompt}, options)
         return self._stream(request)
 
     @torch.no_grad()
     def score(self, text: str, *, unknown: Unknown = "error", state: State | None = None) -> Score:
-        """What `text` costs, character by character; the text is read from its beginning, or on from `state`.
+        """Return the loss of each character of `text`, read from its beginning or after `state`.
 
-        Characters that the model never saw are read as the evaluate stage reads them: as U+FFFD, if that is in the
-        vocabulary. Where it is not, `unknown` says what becomes of them.
+        Characters that the model never saw are read as U+FFFD, as in the evaluate stage, if the
+        vocabulary has U+FFFD. Otherwise `unknown` decides.
 
         Raises:
-            CharlstmError: there is no character to score, one that the model never saw, or the state is another
-                model's.
+            CharlstmError: there is no character to score, the model never saw a character, or the
+                state belongs to another model.
         """
-        text, before = self._scorable(text, unknown), self._lstm_state(state)
+        text = self._scorable(text, unknown)
+        before = self._lstm_state(state)
         if len(text) < 2 and before is None:
             raise TextRequestError(
-                "text: expected at least two characters, of which the second is scored"
+                "text: expected at least two characters: the first one cannot be scored"
             )
-        ids = self.vocab.encode(replaced(text, self.vocab))
-        nats_N, before_last = char_losses(
-            self._model, EncodedText(ids), before or self._model.zero_state(1)
-        )
-        first = math.nan
+        ids = self._ids(text)
+        unit = self.vocab.unit
+        start = before or self._model.zero_state(1)
+        nats_N, before_last = char_losses(self._model, EncodedText(ids), start)
+
+        # Without a state, nothing predicts the first character.
+        first_nats = math.nan
+        first_scored = EncodedText(ids, unit).first_input + 1
         if before is not None:
             target = torch.tensor([int(ids[0])])
-            first = float(functional.cross_entropy(self._model.logits_after(before), target))
+            first_nats = float(functional.cross_entropy(self._model.logits_after(before), target))
+            first_scored = 0
         self._keep(self._read(ids[-1:], before_last))
-        nats_N, unit = np.concatenate([[first], nats_N]), self.vocab.unit
-        start = EncodedText(ids, unit).first_input + 1 if before is None else 0
-        total = LossSum(math.fsum(nats_N[start:]), num_chars_of(ids[start:], unit))
-        return Score(
-            text, np.add.reduceat(nats_N, np.flatnonzero(begins_character(ids, unit))), total
-        )
+
+        nats_N = np.concatenate([[first_nats], nats_N])
+        num_chars = num_chars_of(ids[first_scored:], unit)
+        total = LossSum(math.fsum(nats_N[first_scored:]), num_chars)
+        first_ids = np.flatnonzero(begins_character(ids, unit))
+        return Score(text, np.add.reduceat(nats_N, first_ids), total)
 
     def read(self, text: str, *, unknown: Unknown = "error", state: State | None = None) -> State:
-        """The state after `text`, read from its beginning, or on from `state`.
+        """Return the state after `text`, read from its beginning or after `state`.
 
         Raises:
-            CharlstmError: as `score` does.
+            CharlstmError: `text` is empty, the model never saw a character, or the state belongs
+                to another model.
         """
-        text, before = self._scorable(text, unknown), self._lstm_state(state)
-        return self._keep(
-            self._read(
-                self.vocab.encode(replaced(text, self.vocab)), before or self._model.zero_state(1)
-            )
-        )
+        ids = self._ids(self._scorable(text, unknown))
+        before = self._lstm_state(state) or self._model.zero_state(1)
+        return self._keep(self._read(ids, before))
 
     @cached_property
     def _sampler(self) -> Sampler:
         return Sampler(self._model, self.vocab)
 
     def _requests(self, prompts: Mapping[str, str], options: Options) -> list[Request]:
-        """A request for each prompt; the prompts' names are for messages."""
-        unknown, state = (
-            options.pop("unknown", "error"),
-            self._lstm_state(options.pop("state", None)),
-        )
+        """Return a request for each prompt. The keys of `prompts` are names for messages."""
+        unknown = options.pop("unknown", "error")
+        state = self._lstm_state(options.pop("state", None))
         if wrong := sorted(options.keys() - set(Sampling._fields)):
-            from charlstm.files.documents import did_you_mean  # pydantic
+            from charlstm.files.documents import did_you_mean  # imports pydantic, which is slow
 
             near = did_you_mean(wrong[0], Sampling._fields)
             raise TypeError(f"generate() got an unexpected keyword argument {wrong[0]!r}{near}")
         sampling = Sampling.checked(**options)
         check_stops(sampling.stop, self.vocab)
-        texts = {
-            name: readable(name, prompt, self.vocab, unknown) for name, prompt in prompts.items()
-        }
-        for name, prompt in texts.items():
-            if not prompt and state is None:
+        requests = []
+        for name, prompt in prompts.items():
+            text = readable(name, prompt, self.vocab, unknown)
+            if not text and state is None:
                 raise TextRequestError(f"{name}: expected at least one character, e.g. a newline")
-        return [Request(prompt, sampling, state=state) for prompt in texts.values()]
+            requests.append(Request(text, sampling, state=state))
+        return requests
 
     def _stream(self, request: Request) -> Iterator[str]:
         self._state = None
         self._keep((yield from self._sampler.stream(request)))
 
     def _scorable(self, text: str, unknown: Unknown) -> str:
-        """`text` of characters that the model knows, or has a sign for."""
-        has_sign = isinstance(text, str) and not self.vocab.unknown(UNSEEN)
-        found = (
-            text if has_sign and unknown == "error" else readable("text", text, self.vocab, unknown)
-        )
-        if not found:
+        """Return `text` if `_ids` can encode it. Unknown characters are replaced on request."""
+        has_unseen_sign = not self.vocab.unknown(UNSEEN)
+        if not (has_unseen_sign and isinstance(text, str) and unknown == "error"):
+            text = readable("text", text, self.vocab, unknown)
+        if not text:
             raise TextRequestError("text: expected at least one character")
-        return found
+        return text
+
+    def _ids(self, text: str) -> Ids:
+        return self.vocab.encode(replaced(text, self.vocab))
 
     def _lstm_state(self, state: object) -> LSTMState | None:
         if state is None:
@@ -256,7 +256,7 @@ class Model:
 
     @torch.no_grad()
     def _read(self, ids: Ids, state: LSTMState) -> LSTMState:
-        """The state after all of `ids`."""
+        """Return the state after all of `ids`."""
         _, before_last = char_losses(self._model, EncodedText(ids), state)
         _, after = self._model(torch.tensor([[int(ids[-1])]]), before_last)
         return after  # type: ignore[no-any-return]  # a module's call has no type
@@ -264,3 +264,9 @@ class Model:
     def _keep(self, state: LSTMState) -> State:
         self._state = State(state, self._sha256)
         return self._state
+
+
+def _text(generated: Generated) -> Text:
+    text = Text(generated.text)
+    text.reason = generated.reason
+    return text

@@ -1,1 +1,1 @@
-"""The LSTM: gates, layers, the character model, its loss, and its folder on disk."""
+"""The LSTM: gates, layers, character model, loss and model folder."""

@@ -1,7 +1,8 @@
-"""The character model: embedding -> stacked LSTM layers -> feed-forward block, if any -> linear head.
+"""The character model: embedding, stacked LSTM layers, optional feed-forward block, linear head.
 
-It knows nothing of training or hardware.
-Shapes: B rows, T time steps, V vocabulary, E embedding features, L layers, H hidden units, S copies of the output.
+The model is independent of training and of hardware.
+Shapes: B rows, T time steps, V vocabulary, F features, L layers, H hidden units, S copies of the
+output.
 """
 
 from typing import Literal
@@ -17,47 +18,43 @@ from charlstm.model.resets import Resets, read_with_resets
 from charlstm.model.shape import ModelShape
 
 Implementation = Literal["gates", "fused"]
-LAYERS = {"gates": GatesLayer, "fused": FusedLayer}
 
 
 class CharLSTM(nn.Module):
-    """p(next character | characters so far), as logits.
+    """Logits of p(next character | characters so far).
 
-    `implementation` chooses how the layers are computed (`gates`: readable, `fused`: fast); weights, names and
-    results are the same.
+    `implementation` selects how the layers are computed: `gates` is readable, `fused` is fast. Both
+    have the same weights, the same weight names and the same results.
     """
 
     def __init__(self, shape: ModelShape, implementation: Implementation) -> None:
         super().__init__()
         self.shape = shape
+
         self.embedding = nn.Embedding(shape.vocab_size, shape.input_size)
-        if shape.embedding_size == 0:  # one-hot: the identity, never trained
+        if shape.embedding_size == 0:
+            # One-hot characters: the embedding is the identity and is not trained.
             nn.init.eye_(self.embedding.weight).requires_grad_(False)
+
+        layer = GatesLayer if implementation == "gates" else FusedLayer
         input_sizes = [shape.input_size] + [shape.hidden_size] * (shape.num_layers - 1)
-        self.layers = nn.ModuleList(
-            LAYERS[implementation](size, shape.hidden_size) for size in input_sizes
-        )
-        self.feed_forward = (
-            FeedForward(shape.hidden_size, shape.feed_forward_size)
-            if shape.feed_forward_size
-            else nn.Identity()
-        )
+        self.layers = nn.ModuleList(layer(size, shape.hidden_size) for size in input_sizes)
+
+        self.feed_forward: nn.Module = nn.Identity()
+        if shape.feed_forward_size > 0:
+            self.feed_forward = FeedForward(shape.hidden_size, shape.feed_forward_size)
+
         self.head = nn.Linear(shape.hidden_size, shape.vocab_size)
 
-    def forward(
-        self,
-        ids_BT: Tensor,
-        state: LSTMState | None = None,
-        masks: DropoutMasks | None = None,
-        resets: Resets | None = None,
-    ) -> tuple[Tensor, LSTMState]:
-        """Return logits (B, T, V) of the character after each of `ids_BT` (int64), and the state after the last.
+    def forward(self, ids_BT: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
+        """Return logits (B, T, V) of every next character, and the final state (L, B, H).
 
-        The arguments are those of `features`. With masks for S copies of the output, the logits are (S B, T, V): all
-        rows of the first copy, then of the next.
+        Args:
+            ids_BT: characters, int64.
+            state: the state before the first character; None means the zero state.
         """
-        features_STBH, end = self.features(ids_BT, state, masks, resets)
-        return self.logits(features_STBH), end
+        features_1TBH, end = self.features(ids_BT, state)
+        return self.logits(features_1TBH), end
 
     def features(
         self,
@@ -66,40 +63,45 @@ class CharLSTM(nn.Module):
         masks: DropoutMasks | None = None,
         resets: Resets | None = None,
     ) -> tuple[Tensor, LSTMState]:
-        """Return what the head reads (S, T, B, H), and the state (L, B, H) after the last character.
+        """Return the head's input features (S, T, B, H), and the final state (L, B, H).
 
         Args:
-            state: before the first character; zero when None.
-            masks: dropout; None means none.
-            resets: where rows begin a document, which is read from a zero state.
+            ids_BT: characters, int64.
+            state: the state before the first character; None means the zero state.
+            masks: dropout masks; None means no dropout. Masks with S copies of the output set S,
+                else S = 1.
+            resets: places where a document begins, which reset the row's state to zero.
         """
-        state = state or self.zero_state(ids_BT.shape[0])
-        x_TBF = _mask(self.embedding(ids_BT.t()), masks.embedding if masks else None)
-        last_states = []
+        state = state or self.zero_state(len(ids_BT))
+        masks = masks or DropoutMasks(None, (None,) * self.shape.num_layers, None)
+        # Masks of the layers' inputs. With a feed-forward block, the last mask is the block's.
+        input_masks = (masks.embedding, *masks.between_layers)
+
+        x_TBF = self.embedding(ids_BT.t())
+        ends = []
         for index, layer in enumerate(self.layers):
-            if masks and index > 0:
-                x_TBF = _mask(x_TBF, masks.between_layers[index - 1])
+            x_TBF = _mask(x_TBF, input_masks[index])
             start = LSTMState(state.hidden[index], state.cell[index])
-            x_TBF, last_state = read_with_resets(layer, x_TBF, start, resets, time_dim=0)
-            last_states.append(last_state)
-        if masks and self.shape.feed_forward_size:
-            x_TBF = _mask(x_TBF, masks.between_layers[-1])
-        features_STBH = _mask(self.feed_forward(x_TBF)[None], masks.output if masks else None)
-        hidden, cell = zip(*last_states, strict=True)
-        return features_STBH, LSTMState(torch.stack(hidden), torch.stack(cell))
+            x_TBF, end = read_with_resets(layer, x_TBF, start, resets, time_dim=0)
+            ends.append(end)
+
+        if self.shape.feed_forward_size > 0:
+            x_TBF = self.feed_forward(_mask(x_TBF, input_masks[-1]))
+        features_STBH = _mask(x_TBF[None], masks.output)
+        return features_STBH, LSTMState(*map(torch.stack, zip(*ends, strict=True)))
 
     def logits(self, features_STBH: Tensor) -> Tensor:
-        """Return logits (S B, T, V) of features (S, T, B, H)."""
+        """Return logits (S B, T, V): all rows of the first copy, then all rows of the next copy."""
         logits_STBV: Tensor = self.head(features_STBH)
         return logits_STBV.transpose(1, 2).flatten(0, 1)
 
     def logits_after(self, state: LSTMState) -> Tensor:
-        """Logits (B, V) of the character after all that `state` (L, B, H) has read; dropout is not for this."""
+        """Return logits (B, V) of the next character, given the state (L, B, H)."""
         logits_BV: Tensor = self.head(self.feed_forward(state.hidden[-1]))
         return logits_BV
 
     def zero_state(self, num_rows: int) -> LSTMState:
-        """The state (L, B, H) before anything was read, on the model's device and in its dtype."""
+        """Return the state (L, B, H) before any character, with the model's device and dtype."""
         zeros_LBH = self.head.weight.new_zeros(
             (self.shape.num_layers, num_rows, self.shape.hidden_size)
         )

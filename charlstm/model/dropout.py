@@ -1,8 +1,8 @@
 """Dropout masks, drawn outside the model: randomness is an argument.
 
-Masks are drawn for the *global* batch from an explicit generator and then cut to a process's rows, so they do not
-depend on the number of processes. Values are 0 or 1/(1-rate) ("inverted dropout", Srivastava et al. 2014). A locked
-mask has T = 1 and serves every step.
+Masks are drawn for the global batch from an explicit generator and then cut to the rows of a
+process, so they do not depend on the number of processes. Values are 0 or 1/(1-rate) ("inverted
+dropout", Srivastava et al. 2014). A locked mask has T = 1 and serves every time step.
 
 Shapes: B rows, T time steps, F features, S copies of the output.
 """
@@ -16,9 +16,9 @@ from charlstm.model.shape import ModelShape
 
 
 class DropoutRates(NamedTuple):
-    """The probability of a zero by place: after the embedding, between layers, and before the head (`output`).
+    """Probabilities of a zero: after the embedding, between layers, and before the head (`output`).
 
-    A feed-forward block is a layer: `between_layers` is also between it and the LSTM.
+    A feed-forward block counts as a layer, so `between_layers` also applies between LSTM and block.
     """
 
     embedding: float
@@ -27,10 +27,11 @@ class DropoutRates(NamedTuple):
 
 
 class DropoutMasks(NamedTuple):
-    """One optional mask (1 or T, B, F) for each place, (S, 1 or T, B, F) for `output`; None leaves values as they are.
+    """Masks (1 or T, B, F) by place, (S, 1 or T, B, F) for `output`. None means no dropout there.
 
-    With S > 1 the head sees S differently dropped copies of the same features, and the loss is their mean
-    ("multi-sample dropout", Inoue 2019): less noise in the gradient, so that more dropout can be borne.
+    With S > 1 the head sees S differently dropped copies of the same features, and the loss is
+    their mean ("multi-sample dropout", Inoue 2019). The gradient has less noise, which permits
+    higher rates.
     """
 
     embedding: Tensor | None
@@ -38,12 +39,14 @@ class DropoutMasks(NamedTuple):
     output: Tensor | None
 
     def rows(self, rows: slice) -> "DropoutMasks":
-        """The masks of some of the rows."""
-        embedding, *between, output = (
-            None if mask is None else mask[..., rows, :]
-            for mask in (self.embedding, *self.between_layers, self.output)
+        """Return the masks of the selected rows."""
+
+        def cut(mask: Tensor | None) -> Tensor | None:
+            return None if mask is None else mask[..., rows, :]
+
+        return DropoutMasks(
+            cut(self.embedding), tuple(map(cut, self.between_layers)), cut(self.output)
         )
-        return DropoutMasks(embedding, tuple(between), output)
 
 
 def draw_masks(
@@ -58,16 +61,17 @@ def draw_masks(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> DropoutMasks:
-    """Masks for `rows` of a global batch of `batch_size`.
+    """Return the masks of `rows` in a global batch of `batch_size` rows.
 
-    Locked (variational) dropout, one mask for the whole sequence, is `num_steps=1` (Gal & Ghahramani 2016).
-    `generator` is a CPU generator; with the same one, any division into rows gives the same global mask.
+    `num_steps=1` is locked (variational) dropout: one mask for the whole sequence (Gal & Ghahramani
+    2016). `generator` is a CPU generator. Its state alone decides the global mask, however the rows
+    are divided.
     """
 
-    def draw(rate: float, *shape: int) -> Tensor | None:
+    def draw(rate: float, *size: int) -> Tensor | None:
         if rate == 0:
             return None
-        keep = torch.rand(shape, generator=generator)[..., rows, :] >= rate
+        keep = torch.rand(size, generator=generator)[..., rows, :] >= rate
         return keep.to(device, non_blocking=True).to(dtype) / (1 - rate)
 
     hidden = (num_steps, batch_size, shape.hidden_size)

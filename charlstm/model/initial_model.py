@@ -1,8 +1,8 @@
-"""The weights of a trained model to begin from, for the vocabulary of another text.
+"""The weights of a trained model, adapted to the vocabulary of another text.
 
-The weights of the layers and of the block stay as they are. A character that both vocabularies have keeps its row of
-the embedding, and its row and bias of the head. A character that the model never saw has fresh weights, as without the
-model. A character that the new text lacks is dropped.
+The weights of the layers and of the feed-forward block stay unchanged. A character in both
+vocabularies keeps its row of the embedding, its row of the head and its bias. A character that only
+the new text has gets fresh weights. A character that only the model has is dropped.
 """
 
 from collections.abc import Mapping
@@ -14,68 +14,71 @@ from torch import Tensor
 
 from charlstm.errors import CharlstmError
 from charlstm.model.model_folder import TrainedModel, load_model
-from charlstm.model.shape import ModelShape, gate_weight_names
+from charlstm.model.shape import EMBEDDING, HEAD, ModelShape, gate_weight_names
 from charlstm.text.vocabulary import Vocab
 
 
 class InitialWeights(NamedTuple):
-    """What a training begins with, where it begins from a trained model."""
+    """The weights of a trained model, and the characters that the new vocabulary shares with it."""
 
-    weights: Mapping[str, Tensor]  # of the model
-    new_ids: Tensor  # of the characters that both vocabularies have, in the new one ...
-    old_ids: Tensor  # ... and in the model's
+    weights: Mapping[str, Tensor]
+    new_ids: Tensor  # ids of the shared characters in the new vocabulary
+    old_ids: Tensor  # ids of the shared characters in the model's vocabulary, in the same order
 
     def over(self, fresh: Mapping[str, Tensor], shape: ModelShape) -> dict[str, Tensor]:
-        """A `state_dict`: the model's weights, and `fresh` ones for the characters that it lacks."""
-        is_one_hot = shape.embedding_size == 0
-        rows = {"head.weight", "head.bias"} | (set() if is_one_hot else {"embedding.weight"})
-        columns = (
-            {f"layers.0.{name}" for name in gate_weight_names("from_input.weight")}
-            if is_one_hot
-            else set()
-        )
+        """Return a `state_dict`: the trained weights, and `fresh` weights for new characters."""
         found = {**fresh, **self.weights}
-        for name in rows:
-            found[name] = fresh[name].index_copy(0, self.new_ids, self.weights[name][self.old_ids])
-        for name in columns:  # one-hot: the first layer has a column for each character
-            found[name] = fresh[name].index_copy(
-                1, self.new_ids, self.weights[name][:, self.old_ids]
-            )
-        if is_one_hot:  # the identity, of this vocabulary's size
-            found["embedding.weight"] = fresh["embedding.weight"]
+        names_by_row = [HEAD, "head.bias"]
+        names_by_column = []
+        if shape.embedding_size > 0:
+            names_by_row.append(EMBEDDING)
+        else:
+            # One-hot: the embedding is the identity. The first layer has a column for each
+            # character.
+            found[EMBEDDING] = fresh[EMBEDDING]
+            names_by_column = [
+                f"layers.0.{name}" for name in gate_weight_names("from_input.weight")
+            ]
+
+        for dim, names in enumerate((names_by_row, names_by_column)):
+            for name in names:
+                shared = self.weights[name].index_select(dim, self.old_ids)
+                found[name] = fresh[name].index_copy(dim, self.new_ids, shared)
         return found
 
 
 def load_initial(folder: Path, vocab: Vocab, shape: ModelShape) -> InitialWeights:
-    """The weights of the model in `folder`, for a model of `shape` that reads `vocab`.
+    """Return the weights of the model in `folder`, for a new model of `shape` with `vocab`.
 
     Raises:
-        CharlstmError: there is no whole model, or it has other sizes, or reads another unit.
+        CharlstmError: the model is missing or incomplete, has other sizes, or has another unit.
     """
     trained = load_model(folder, "gates")
     _check_fits(folder, trained, vocab, shape)
     if vocab.unit == "byte":
-        pairs = [(byte, byte) for byte in range(len(vocab))]
+        new_ids = old_ids = torch.arange(len(vocab))
     else:
-        known = trained.vocab.characters
-        pairs = [
-            (new, known.index(one)) for new, one in enumerate(vocab.characters) if one in known
-        ]
-    new_ids, old_ids = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
+        shared = sorted(set(vocab.characters) & set(trained.vocab.characters))
+        new_ids, old_ids = (
+            torch.tensor([known.characters.index(one) for one in shared], dtype=torch.int64)
+            for known in (vocab, trained.vocab)
+        )
     return InitialWeights(trained.model.state_dict(), new_ids, old_ids)
 
 
 def _check_fits(folder: Path, trained: TrainedModel, vocab: Vocab, shape: ModelShape) -> None:
-    if trained.vocab.unit != vocab.unit:
+    unit = trained.vocab.unit
+    if unit != vocab.unit:
         raise CharlstmError(
-            f"{folder}: the model reads {trained.vocab.unit}s, this text is encoded as {vocab.unit}s: set encode.unit "
-            f"to {trained.vocab.unit}, or begin from another model (train.initial)"
+            f"{folder}: the model reads {unit}s, but the text is encoded as {vocab.unit}s: "
+            f"set encode.unit to {unit}, or choose another model in train.initial"
         )
-    own = trained.model.shape._replace(vocab_size=shape.vocab_size)
-    if other := [name for name, size in own._asdict().items() if size != getattr(shape, name)]:
-        sizes = ", ".join(
-            f"model.{name} {getattr(own, name)} (not {getattr(shape, name)})" for name in other
-        )
+    wrong = [
+        f"model.{name} {size} (not {getattr(shape, name)})"
+        for name, size in trained.model.shape._asdict().items()
+        if name != "vocab_size" and size != getattr(shape, name)
+    ]
+    if wrong:
         raise CharlstmError(
-            f"{folder}: a training that begins from this model has its sizes: set {sizes}"
+            f"{folder}: training from this model requires its sizes: set {', '.join(wrong)}"
         )

@@ -1,4 +1,4 @@
-"""The weights of a fresh model, the same for either implementation and on every device.
+"""The weights of a fresh model, equal for both implementations and on every device.
 
 Shapes: H hidden units.
 """
@@ -24,41 +24,43 @@ def initial_weights(
     forget_gate_bias: float,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
-    """A fresh `state_dict` in fp32.
+    """Return a fresh `state_dict` in fp32.
 
-    `orthogonal`: recurrent weights orthogonal gate by gate (Saxe et al. 2014), the others uniform ±1/√H as in nn.LSTM,
-    biases 0. `uniform`: matrices and biases uniform ±1/√(inputs), as in an nn.Linear for each.
-    With both: embeddings standard normal as in nn.Embedding; the forget gate's bias has `forget_gate_bias` added, 1 in
-    Jozefowicz et al. 2015, so that a fresh cell remembers; the feed-forward block's second matrix is 0, so that a fresh
-    block adds nothing.
+    `orthogonal`: every gate's recurrent matrix is orthogonal (Saxe et al. 2014), all other matrices
+    are uniform ±1/√H as in nn.LSTM, and biases are 0. `uniform`: matrices and biases are uniform
+    ±1/√(inputs), as in nn.Linear.
+
+    Both: embeddings are standard normal, as in nn.Embedding. `forget_gate_bias` is added to the
+    forget gate's bias, so that a fresh cell remembers (1 in Jozefowicz et al. 2015). The second
+    matrix of the feed-forward block is 0, so that a fresh block adds nothing.
     """
     is_orthogonal = initialization == "orthogonal"
 
     def draw(linear: nn.Linear) -> None:
         bound: float = (shape.hidden_size if is_orthogonal else linear.in_features) ** -0.5
         nn.init.uniform_(linear.weight, -bound, bound, generator=generator)
-        if linear.bias is not None and is_orthogonal:
+        if linear.bias is None:
+            return
+        if is_orthogonal:
             nn.init.zeros_(linear.bias)
-        elif linear.bias is not None:
+        else:
             nn.init.uniform_(linear.bias, -bound, bound, generator=generator)
 
+    # The order of the draws decides the weights.
     model = CharLSTM(shape, "gates")
     if shape.embedding_size > 0:
         nn.init.normal_(model.embedding.weight, generator=generator)
+
     for layer in model.layers:
         cell = cast(GatesLayer, layer).cell
-        for gate in (
-            cell.forget_gate,
-            cell.input_gate,
-            cell.candidate,
-            cell.output_gate,
-        ):  # draws are in this order
+        for gate in (cell.forget_gate, cell.input_gate, cell.candidate, cell.output_gate):
             draw(gate.from_input)
             if is_orthogonal:
                 nn.init.orthogonal_(gate.from_hidden.weight, generator=generator)
             else:
                 draw(gate.from_hidden)
         cell.forget_gate.from_input.bias.add_(forget_gate_bias)
+
     if isinstance(model.feed_forward, FeedForward):
         draw(model.feed_forward.up)
         nn.init.zeros_(model.feed_forward.down.weight)

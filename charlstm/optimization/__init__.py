@@ -1,1 +1,1 @@
-"""What moves the weights: optimizers, the learning rate, the moving average."""
+"""Weight updates: optimizers, learning-rate schedule, moving average."""

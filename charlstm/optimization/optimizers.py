@@ -1,4 +1,4 @@
-"""Which weights are moved by which optimizer, at what learning rate, and their moving average."""
+"""The choice of optimizer and peak learning rate for every weight."""
 
 import torch
 
@@ -19,23 +19,27 @@ def make_optimizers(
     muon_dtype: torch.dtype,
     peers: Peers,
 ) -> list[torch.optim.Optimizer]:
-    """AdamW (Loshchilov & Hutter 2019) for all weights, or Muon for the matrices between hidden features (those of the
-    LSTM layers and of the feed-forward block) and AdamW for what is left. `peers` share Muon's products out.
+    """Return AdamW (Loshchilov & Hutter 2019) for all weights, or AdamW and Muon.
 
-    Each parameter group has its peak learning rate under `peak`, for the schedule.
+    Muon gets the matrices between hidden features, which are in the LSTM layers and in the
+    feed-forward block; AdamW gets all other weights. `peers` share Muon's matrix products.
+
+    Every parameter group has its peak learning rate under `peak`, for the schedule.
     """
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    gates = [
-        weight for weight in model.layers.parameters() if weight.requires_grad and weight.dim() == 2
-    ]
+    # A parameter of a layer has one gate or four; a matrix of the block is whole.
+    gates = [weight for weight in model.layers.parameters() if weight.dim() == 2]
     whole = list(model.feed_forward.parameters())
-    inner = {id(weight) for weight in (*gates, *whole)} if has_muon else set()
-    others = [weight for weight in trained if id(weight) not in inner]
+    for_muon = {id(weight) for weight in (*gates, *whole)} if has_muon else set()
+
+    others = [
+        weight
+        for weight in model.parameters()
+        if weight.requires_grad and id(weight) not in for_muon
+    ]
     is_fused = others[0].device.type in ("cpu", "cuda")
-    adamw = torch.optim.AdamW(
-        others, learning_rate, betas, weight_decay=weight_decay, fused=is_fused
-    )
-    optimizers: list[torch.optim.Optimizer] = [adamw]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(others, learning_rate, betas, weight_decay=weight_decay, fused=is_fused)
+    ]
     if has_muon:
         muon = Muon(
             [{"params": gates, "num_rows": model.shape.hidden_size}]

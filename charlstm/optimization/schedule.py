@@ -4,10 +4,10 @@ import math
 
 
 def learning_rate(step: int, *, warmup_steps: int, num_steps: int, final_fraction: float) -> float:
-    """The rate of step 0, 1, ..., num_steps - 1, as a fraction of the peak.
+    """Return the learning rate of a step (0 to num_steps - 1) as a fraction of the peak.
 
-    Linear warm-up, then half a cosine (Loshchilov & Hutter 2017) to `final_fraction` at the last step;
-    `final_fraction=1` keeps it constant.
+    The warm-up is linear. Then half a cosine (Loshchilov & Hutter 2017) falls to `final_fraction`
+    at the last step; `final_fraction=1` keeps the rate constant.
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps

@@ -1,7 +1,7 @@
-"""Work that is sharded over processes: each piece is computed by one process, and received by all.
+"""Work sharded over processes: one process computes a piece, and all processes receive the result.
 
-What a piece is does not depend on how many processes there are, nor on which computes it.
-Shapes: N processes, P numbers in a message.
+A piece depends neither on the number of processes nor on the process that computes it.
+Shapes: P numbers in a message.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,24 +12,55 @@ from torch import Tensor
 
 
 class Peers(Protocol):
-    """The processes that train together, as far as an optimizer must know them."""
+    """The processes that train together, as an optimizer needs to know them."""
 
     @property
     def rank(self) -> int:
-        """This process's number, from 0."""
+        """Number of this process, from 0."""
 
     @property
     def world_size(self) -> int:
-        """How many processes there are."""
+        """Number of processes."""
 
     def all_gather(self, own: Tensor, /) -> Tensor:
-        """The tensors of all processes, stacked by rank; all give the same shape and dtype. Collective."""
+        """Return the tensors of all processes, stacked by rank.
+
+        Collective: every process must call this, with a tensor of the same shape and dtype.
+        """
+
+
+def compute_sharded(
+    compute: Callable[[int], Tensor], like: Sequence[Tensor], dtype: torch.dtype, peers: Peers
+) -> list[Tensor]:
+    """Return `compute(piece)` for all pieces, in order.
+
+    The results are matrices in `dtype` with the shapes and the device of `like`. Every process
+    sends one message of the same length, so all processes have the same bits. A single process
+    sends nothing.
+    """
+    if peers.world_size == 1:
+        return [compute(piece) for piece in range(len(like))]
+
+    costs = [orthogonalization_cost(*matrix.shape) for matrix in like]
+    by_rank = shares(costs, peers.world_size)
+    length = max(sum(like[piece].numel() for piece in share) for share in by_rank)
+    own = [compute(piece).flatten() for piece in by_rank[peers.rank]]
+    padding = torch.zeros(length - sum(map(len, own)), dtype=dtype, device=like[0].device)
+
+    results: dict[int, Tensor] = {}
+    messages = peers.all_gather(torch.cat([*own, padding]))
+    for share, message_P in zip(by_rank, messages, strict=True):
+        for piece in share:
+            size = like[piece].numel()
+            results[piece] = message_P[:size].view_as(like[piece])
+            message_P = message_P[size:]
+    return [results[piece] for piece in range(len(like))]
 
 
 def shares(costs: Sequence[float], num_processes: int) -> list[list[int]]:
-    """The pieces of each process: the costliest first, each to the process with the least so far (Graham 1969).
+    """Return the pieces of each process: by falling cost, always to the least loaded process.
 
-    The busiest process has at most a third more to do than under the best sharing.
+    The busiest process has at most a third more work than in the best assignment (Graham 1969).
     """
     pieces: list[list[int]] = [[] for _ in range(num_processes)]
     loads = [0.0] * num_processes
@@ -38,32 +69,6 @@ def shares(costs: Sequence[float], num_processes: int) -> list[list[int]]:
         pieces[least].append(piece)
         loads[least] += costs[piece]
     return pieces
-
-
-def compute_sharded(
-    compute: Callable[[int], Tensor], like: Sequence[Tensor], dtype: torch.dtype, peers: Peers
-) -> list[Tensor]:
-    """`compute(piece)` of every piece, in order: matrices of the shapes and devices of `like`, in `dtype`.
-
-    One message of equal length from each process, so that every process has the same bits. One process sends nothing.
-    """
-    if peers.world_size == 1:
-        return [compute(piece) for piece in range(len(like))]
-    by_rank, end = (
-        shares([orthogonalization_cost(*matrix.shape) for matrix in like], peers.world_size),
-        0,
-    )
-    length = max(sum(like[piece].numel() for piece in share) for share in by_rank)
-    own_P = torch.zeros(length, dtype=dtype, device=like[0].device)
-    for piece in by_rank[peers.rank]:
-        start, end = end, end + like[piece].numel()
-        own_P[start:end] = compute(piece).flatten()
-    results: dict[int, Tensor] = {}
-    for share, message_P in zip(by_rank, peers.all_gather(own_P), strict=True):
-        for piece in share:
-            results[piece] = message_P[: like[piece].numel()].view(like[piece].shape)
-            message_P = message_P[like[piece].numel() :]
-    return [results[piece] for piece in range(len(like))]
 
 
 def orthogonalization_cost(num_rows: int, num_columns: int) -> int:

@@ -1,1 +1,1 @@
-"""Pages and pictures of results: the review of a model, comparisons of several, loss curves."""
+"""Pages of results: the review of one model, and the comparison of several."""

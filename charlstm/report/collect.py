@@ -1,4 +1,4 @@
-"""Makes the document that the review page shows, from a model, its texts and its tables."""
+"""The content of a model's review, collected from the model, its texts and its tables."""
 
 import json
 from collections import defaultdict
@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from charlstm.evaluation.results import LossCurves, Point
+from charlstm.evaluation.results import LossCurves, Point, TextFigures
 from charlstm.evaluation.text_statistics import (
     MAX_SEARCHED,
     Measured,
@@ -26,12 +25,14 @@ from charlstm.report.document import Copy, Loss, ReviewDocument, Sample, Value
 from charlstm.text.encoded import EncodedText
 
 MAX_POINTS = 500  # of a curve
-MAX_SAMPLES, MAX_CHARS = 200, 400_000  # what a document holds of the texts; figures are of all
+# Limits of the samples in a document. Its figures are of all texts.
+MAX_SAMPLES = 200
+MAX_CHARS = 400_000
 MAX_VALUE_LEN = 1_000  # characters of a parameter
 
 
 class SampleRow(NamedTuple):
-    """A text, and what it was drawn with: a row of `samples.csv`."""
+    """A generated text with its sampling options: a row of `samples.csv`."""
 
     prompt: str
     temperature: float
@@ -56,62 +57,75 @@ def review_of(
     corpus_sha256: str,
     validation_sha256: str,
 ) -> ReviewDocument:
-    """Measure the texts, and put together what a review shows.
+    """Measure the generated texts. Return the review of the model.
 
     Args:
-        published: what others reported for the validation text that was measured, whose hash is given.
-        parameters: by section, as `params.yaml` has them.
-        corpus: its name.
+        generated: texts of the model, at least one.
+        published: losses that others reported for the measured validation text.
+        parameters: values by name, by section of `params.yaml`.
+        corpus: name of the corpus.
+        validation_sha256: SHA-256 of the measured validation text.
     """
-    train, val = (
-        trained.vocab.decode(text.first(MAX_SEARCHED).ids) for text in (train_text, val_text)
-    )
-    passages = [PromptedText(one.prompt, one.text) for one in generated]
-    alike = [
-        one
-        for one, row in zip(passages, generated, strict=True)
-        if row.temperature == generated[0].temperature
+    decode = trained.vocab.decode
+    train, val = (decode(text.first(MAX_SEARCHED).ids) for text in (train_text, val_text))
+    texts = [PromptedText(row.prompt, row.text) for row in generated]
+    temperatures = [row.temperature for row in generated]
+    # As much held-out text as was generated at one temperature.
+    like = [
+        text
+        for text, row in zip(texts, generated, strict=True)
+        if row.temperature == temperatures[0]
     ]
-    measured = measure([*passages, *held_out(val, alike)], train, trained.model, trained.vocab)
-    ours, theirs = measured[: len(passages)], measured[len(passages) :]
-    by_temperature: dict[float | None, list[Measured]] = defaultdict(list)
-    for row, one in zip(generated, ours, strict=True):
-        by_temperature[row.temperature].append(one)
-    by_temperature[None] = theirs
+    held = held_out(val, like)
+    measured = measure([*texts, *held], train, trained.model, trained.vocab)
+
+    shape = trained.model.shape
+    best_row = tables.epochs["val_nats_per_char"].argmin()
     return ReviewDocument(
         schema_version=4,
         model_sha256=trained.sha256,
         corpus=corpus,
         corpus_sha256=corpus_sha256,
         validation_sha256=validation_sha256,
-        num_layers=trained.model.shape.num_layers,
-        hidden_size=trained.model.shape.hidden_size,
-        num_parameters=trained.model.shape.num_parameters,
+        num_layers=shape.num_layers,
+        hidden_size=shape.hidden_size,
+        num_parameters=shape.num_parameters,
         vocab_size=len(trained.vocab),
         num_train_chars=train_text.num_chars,
         num_val_chars=val_text.num_chars,
         num_epochs=len(tables.epochs),
-        best_epoch=int(tables.epochs["epoch"].iloc[tables.epochs["val_nats_per_char"].argmin()]),
+        best_epoch=int(tables.epochs["epoch"].iloc[best_row]),
         parameters={name: _value(value) for name, value in flatten(parameters).items()},
         losses=dict(losses),
-        published=[one for one in published if one.protocol in losses],
+        published=[loss for loss in published if loss.protocol in losses],
         curves=_curves(tables),
-        figures=[figures(texts, temperature) for temperature, texts in by_temperature.items()],
-        samples=_samples(generated, ours, train),
+        figures=_figures(measured, [*temperatures, *[None] * len(held)]),
+        samples=_samples(generated, measured, train),
         num_samples=len(generated),
     )
 
 
-def thinned(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:
-    """At most `most` points: means of as many neighbors as that takes. Points that are not finite are left out."""
-    finite = np.array([point for point in points if np.isfinite(point).all()], float).reshape(-1, 2)
-    size = -(-len(finite) // most)
-    means = [finite[start : start + size].mean(0) for start in range(0, len(finite), max(1, size))]
+def _figures(
+    measured: Sequence[Measured], temperatures: Sequence[float | None]
+) -> list[TextFigures]:
+    """Return the figures of each temperature's texts, in the order of the first texts."""
+    by_temperature: dict[float | None, list[Measured]] = defaultdict(list)
+    for counts, temperature in zip(measured, temperatures, strict=True):
+        by_temperature[temperature].append(counts)
+    return [figures(several, temperature) for temperature, several in by_temperature.items()]
+
+
+def thinned(points: Sequence[Point]) -> list[Point]:
+    """Return at most `MAX_POINTS` points: means of neighboring points, without infinite values."""
+    table = np.array(points, float).reshape(-1, 2)
+    finite = table[np.isfinite(table).all(1)]
+    size = max(1, -(-len(finite) // MAX_POINTS))
+    means = [finite[start : start + size].mean(0) for start in range(0, len(finite), size)]
     return [(round(float(x), 4), round(float(y), 5)) for x, y in means]
 
 
 def _value(value: object) -> Value:
-    """A parameter as a review has it: lists as JSON, and only the beginning of long texts."""
+    """Return a parameter as a review has it: a list as JSON, a long text cut."""
     if value is None or isinstance(value, bool | int | float):
         return value
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -119,44 +133,41 @@ def _value(value: object) -> Value:
 
 
 def _curves(tables: Tables) -> LossCurves:
-    steps_per_epoch = tables.epochs["step"].iloc[0]
-
-    def points(x: pd.Series, y: pd.Series) -> list[Point]:
-        return thinned(list(zip(x.astype(float), y.astype(float), strict=True)))
-
+    epochs = tables.epochs
+    steps = tables.steps
+    epoch = steps["step"] / epochs["step"].iloc[0]
+    val = zip(epochs["epoch"], epochs["val_nats_per_char"], strict=True)
     return LossCurves(
-        training=points(
-            tables.steps["step"] / steps_per_epoch, tables.steps["train_nats_per_char"]
-        ),
-        validation=points(tables.epochs["epoch"], tables.epochs["val_nats_per_char"]),
+        training=thinned(list(zip(epoch, steps["train_nats_per_char"], strict=True))),
+        validation=thinned(list(val)),
     )
 
 
 def _samples(
     generated: Sequence[SampleRow], measured: Sequence[Measured], train: str
 ) -> list[Sample]:
-    kept = list(zip(generated, measured, strict=True))[:MAX_SAMPLES]
-    size = MAX_CHARS // max(1, len(kept))
-    return [
-        Sample(
-            **{
-                name: value for name, value in one._asdict().items() if name != "min_p"
-            }  # which the parameters have
-            | {"text": one.text[:size]},
-            num_chars=len(one.text),
-            nats_per_char=figures([counted], one.temperature).nats_per_char,
-            copies=[
-                copy_of(span, train)
-                for span in counted.spans
-                if span.is_copied and span.start + span.length <= size
-            ],
+    size = MAX_CHARS // min(len(generated), MAX_SAMPLES)
+    samples = []
+    for row, counts in zip(generated[:MAX_SAMPLES], measured, strict=False):
+        fields = row._replace(text=row.text[:size])._asdict()
+        del fields["min_p"]  # the page takes it from the parameters
+        spans = [one for one in counts.spans if one.is_copied and one.start + one.length <= size]
+        samples.append(
+            Sample(
+                **fields,
+                num_chars=len(row.text),
+                nats_per_char=figures([counts], None).nats_per_char,
+                copies=[copy_of(span, train) for span in spans],
+            )
         )
-        for one, counted in kept
-    ]
+    return samples
 
 
 def copy_of(span: Span, train: str) -> Copy:
-    """A span with its line and column in the training text, both from 1; a line ends with its newline."""
+    """Return a span with its place in the training text: line and column, both from 1.
+
+    A newline belongs to the line that it ends.
+    """
     line = train.count("\n", 0, span.train_start) + 1
     column = span.train_start - train.rfind("\n", 0, span.train_start)
     return Copy(

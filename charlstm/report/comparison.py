@@ -1,4 +1,4 @@
-"""Several reviewed models as one page: whether one is better, what differs, and their texts side by side."""
+"""The comparison of several reviewed models: one page with verdicts, differences and texts."""
 
 import statistics
 from collections.abc import Sequence
@@ -11,53 +11,80 @@ from charlstm.parameter_names import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing,
 from charlstm.report.document import ReviewDocument, ReviewedModel, Sample, Value
 from charlstm.report.page import environment
 
-MAX_RUNS = 10  # colors that can be told apart, columns that can be read
+MAX_RUNS = 10  # more colors could not be told apart, nor more columns read
 
 
 class TableRow(NamedTuple):
-    """A name, and what each model has there."""
+    """A row of a table with a column per model."""
 
     name: str
     cells: list[Value]
 
 
 class Group(NamedTuple):
-    """The texts that were drawn alike; None where a model has none."""
+    """The texts of all models with the same prompt, temperature and seed."""
 
     prompt: str
     temperature: float
     seed: int
     texts: list[Sample | None]
+    """One text per model, None if a model has no such text."""
 
 
 def comparison_of(candidates: Sequence[ReviewedModel]) -> str:
-    """The page of at most MAX_RUNS models as text, each called by what differs."""
-    documents = [one.document for one in candidates]
-    temperatures = {
-        row.temperature for one in documents for row in one.figures if row.temperature is not None
-    }
+    """Return the page of at most `MAX_RUNS` models, each labeled by what differs."""
+    documents = [model.document for model in candidates]
+    figures = [{row.temperature: row for row in document.figures} for document in documents]
+    temperatures = {one for rows in figures for one in rows if one is not None}
     page = environment().get_template("comparison.html")
     return page.render(
         labels=labels_of(candidates),
-        names=[one.label for one in candidates],
+        names=[model.label for model in candidates],
         documents=documents,
-        picture=losses_svg([one.curves for one in documents]),
+        picture=losses_svg([document.curves for document in documents]),
         parameters=parameter_rows(documents),
         losses=loss_rows(documents),
         verdicts=verdicts(candidates),
-        is_one_text=len({one.validation_sha256 for one in documents}) == 1,
+        is_one_text=_is_one_text(documents),
         temperatures=[*sorted(temperatures), None],
-        by_temperature=[{row.temperature: row for row in one.figures} for one in documents],
+        by_temperature=figures,
         groups=groups_of(documents),
     )
 
 
+def verdicts(candidates: Sequence[ReviewedModel]) -> list[str]:
+    """Return a line per comparison of losses. Return no lines if losses cannot be compared."""
+    documents = [model.document for model in candidates]
+    are_measured = all(HEADLINE in document.losses for document in documents)
+    if len(documents) < 2 or not _is_one_text(documents) or not are_measured:
+        return []
+    labels = labels_of(candidates)
+    groups = recipes_of(
+        [model._replace(label=label) for model, label in zip(candidates, labels, strict=True)]
+    )
+    if len(groups) > 1:
+        return list(map(str, compare(groups)))
+    losses = groups[0].losses
+    mean = f"{groups[0].loss:.4f} nats per character"
+    spread = f"{mean}, standard deviation {statistics.stdev(losses):.4f}"
+    return [f"{len(losses)} seeds of one recipe: {spread}. They differ in nothing but the seed."]
+
+
+def _is_one_text(documents: Sequence[ReviewDocument]) -> bool:
+    return len({document.validation_sha256 for document in documents}) == 1
+
+
 def labels_of(candidates: Sequence[ReviewedModel]) -> list[str]:
-    """What differs between the models, if that tells them apart; else what the user called them."""
-    words = differences([one.document for one in candidates], [one.recipe for one in candidates])
+    """Return a different label for each model: what differs from the others.
+
+    If that does not tell all models apart, the label begins with the user's name of the model.
+    """
+    words = differences(
+        [model.document for model in candidates], [model.recipe for model in candidates]
+    )
     if all(words) and len(set(words)) == len(words):
         return words
-    pairs = zip((one.label for one in candidates), words, strict=True)
+    pairs = zip((model.label for model in candidates), words, strict=True)
     labels = [" \N{MIDDLE DOT} ".join(filter(None, pair)) for pair in pairs]
     return [
         f"{label} ({labels[: index + 1].count(label)})" if labels.count(label) > 1 else label
@@ -66,101 +93,76 @@ def labels_of(candidates: Sequence[ReviewedModel]) -> list[str]:
 
 
 def differences(documents: Sequence[ReviewDocument], recipes: Sequence[str | None]) -> list[str]:
-    """Each model's differences from the others, in a few words: `hidden_size 64`; empty where nothing differs.
+    """Return what differs between models, for each in a few words, such as `hidden_size 64`.
 
-    Where many parameters differ, it is the recipe's name, if all are known, and else nothing.
+    If more than `MAX_NAMED` parameters differ, use the names of the recipes, if all are known. A
+    string is empty if nothing is known to differ.
     """
-    columns = [one.parameters for one in documents]
-    names = [name for name in differing(columns) if not name.startswith(NOT_OF_A_MODEL)]
-    has_corpus = len({one.corpus_sha256 for one in documents}) > 1
+    names = [
+        name
+        for name in differing([document.parameters for document in documents])
+        if not name.startswith(NOT_OF_A_MODEL)
+    ]
+    has_corpora = len({document.corpus_sha256 for document in documents}) > 1
     words = []
     for document, recipe in zip(documents, recipes, strict=True):
-        named = values_in_words(
-            {name: document.parameters[name] for name in names if name in document.parameters}
-        )
-        own = named if len(names) <= MAX_NAMED else "" if None in recipes else recipe
-        words.append(", ".join(filter(None, [document.corpus if has_corpus else "", own])))
+        own = "" if None in recipes else recipe
+        if len(names) <= MAX_NAMED:
+            parameters = document.parameters
+            own = values_in_words({name: parameters[name] for name in names if name in parameters})
+        words.append(", ".join(filter(None, [document.corpus if has_corpora else "", own])))
     return words
 
 
-def verdicts(candidates: Sequence[ReviewedModel]) -> list[str]:
-    """What can be said, a line each; nothing where losses cannot be compared."""
-    is_one_text = len({one.document.validation_sha256 for one in candidates}) == 1
-    if (
-        len(candidates) < 2
-        or not is_one_text
-        or not all(HEADLINE in one.document.losses for one in candidates)
-    ):
-        return []
-    candidates = [
-        one._replace(label=label)
-        for one, label in zip(candidates, labels_of(candidates), strict=True)
-    ]
-    groups = recipes_of(candidates)
-    if len(groups) > 1:
-        return list(map(str, compare(groups)))
-    losses = groups[0].losses
-    spread = f"{statistics.fmean(losses):.4f} nats per character, standard deviation {statistics.stdev(losses):.4f}"
-    return [f"{len(losses)} seeds of one recipe: {spread}. Nothing but the seed tells them apart."]
-
-
 def recipes_of(models: Sequence[ReviewedModel]) -> list[RecipeLosses]:
-    """Different models by recipe, with a name for each."""
+    """Return the losses of different models by recipe, each recipe with a different name."""
     groups = by_recipe(
         models, lambda one: _recipe(one.document), lambda one: one.document.parameters.get(SEED)
     )
-    firsts = [group[0].document for group in groups]
+    # A seed does not belong to the name of a recipe.
     without_seed = [
-        one.model_copy(update={"parameters": {**one.parameters, SEED: None}}) for one in firsts
+        first.document.model_copy(update={"parameters": {**first.document.parameters, SEED: None}})
+        for first, *_ in groups
     ]
-    words = differences(without_seed, [group[0].recipe for group in groups])
-    trained = []
+    words = differences(without_seed, [first.recipe for first, *_ in groups])
+    recipes = []
     for group, word in zip(groups, words, strict=True):
-        name = word if word and words.count(word) == 1 else " and ".join(one.label for one in group)
-        seeds = f" ({len(group)} seeds)" if len(group) > 1 else ""
-        trained.append(
-            RecipeLosses(name + seeds, [one.loss for one in group], [one.blocks for one in group])
-        )
-    return trained
+        if not word or words.count(word) > 1:
+            word = " and ".join(model.label for model in group)
+        name = f"{word} ({len(group)} seeds)" if len(group) > 1 else word
+        losses = [model.loss for model in group]
+        recipes.append(RecipeLosses(name, losses, [model.blocks for model in group]))
+    return recipes
 
 
 def _recipe(document: ReviewDocument) -> str:
-    """What makes a model besides the seed."""
-    made = {
-        name: value
+    """Return all that decides a model except the seed, as a key."""
+    decisive = [
+        (name, value)
         for name, value in document.parameters.items()
-        if not name.startswith(NOT_OF_A_MODEL)
-    }
-    return repr(
-        (
-            document.corpus_sha256,
-            sorted((name, value) for name, value in made.items() if name != SEED),
-        )
-    )
+        if name != SEED and not name.startswith(NOT_OF_A_MODEL)
+    ]
+    return repr((document.corpus_sha256, sorted(decisive)))
 
 
 def parameter_rows(documents: Sequence[ReviewDocument]) -> list[TableRow]:
-    """The parameters that are not the same everywhere; a model that lacks one has an empty cell."""
-    columns = [one.parameters for one in documents]
+    """Return the parameters that differ. The cell of a missing parameter is empty."""
+    columns = [document.parameters for document in documents]
     return [TableRow(name, [one.get(name, "") for one in columns]) for name in differing(columns)]
 
 
 def loss_rows(documents: Sequence[ReviewDocument]) -> list[TableRow]:
-    """Nats per character by protocol, the headline first."""
-    protocols = dict.fromkeys(
-        [HEADLINE, *(protocol for one in documents for protocol in one.losses)]
-    )
-    return [
-        TableRow(
-            name,
-            [one.losses[name].nats_per_char if name in one.losses else None for one in documents],
-        )
-        for name in protocols
+    """Return the losses in nats per character by protocol, the headline first."""
+    columns = [
+        {name: loss.nats_per_char for name, loss in document.losses.items()}
+        for document in documents
     ]
+    protocols = dict.fromkeys([HEADLINE, *(name for column in columns for name in column)])
+    return [TableRow(name, [column.get(name) for column in columns]) for name in protocols]
 
 
 def groups_of(documents: Sequence[ReviewDocument]) -> list[Group]:
-    """Texts by prompt, temperature and seed, in the order in which they come up."""
+    """Return the texts by prompt, temperature and seed, in the order of the models' samples."""
     columns = [
         {(one.prompt, one.temperature, one.seed): one for one in document.samples}
         for document in documents

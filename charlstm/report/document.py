@@ -1,7 +1,7 @@
-"""`review.json`: all that a review page shows of one model, and what the page of several is made from.
+"""`review.json`: the content of a model's review page, from which the page of several is also made.
 
-It has no times, hosts, paths or run ids: the same model, texts and parameters give the same bytes. Other fields are a
-new `schema_version`.
+It has no times, hosts, paths or run ids, so that the same model, texts and parameters give the
+same bytes. A change of its fields needs a new `schema_version`.
 """
 
 from collections.abc import Mapping
@@ -25,12 +25,14 @@ from charlstm.params import PublishedLoss
 if TYPE_CHECKING:
     from charlstm.evaluation.difference import Blocks
 
-DOCUMENT, PAGE = "review.json", "review.html"
+DOCUMENT = "review.json"
+PAGE = "review.html"
 Value = str | bool | int | Number | None
+Positive = Annotated[int, Field(gt=0)]
 
 
 class Loss(Document):
-    """A loss on the validation part, under one protocol."""
+    """A loss on the validation part under one protocol."""
 
     nats_per_char: Nats
     bits_per_char: Number
@@ -39,25 +41,26 @@ class Loss(Document):
 
 
 def in_order(losses: Mapping[str, Loss]) -> list[str]:
-    """The protocols, the headline first."""
+    """Return the protocols of losses, the headline first."""
     return sorted(losses, key=lambda protocol: protocol != HEADLINE)
 
 
 class Copy(Document):
-    """A span of a text that the training text has once or twice, and where it is there first."""
+    """A copied span of a text, and its first occurrence in the training text."""
 
     start: Count
-    """In the text, from 0."""
-    length: Annotated[int, Field(gt=0)]
-    num_times: Annotated[int, Field(gt=0)]
-    """It stands in the training text."""
-    line: Annotated[int, Field(gt=0)]
-    """In the training text, from 1; lines end with a newline."""
-    column: Annotated[int, Field(gt=0)]
+    """Index of the first character in the text, from 0."""
+    length: Positive
+    num_times: Positive
+    """Number of occurrences in the training text."""
+    line: Positive
+    """Line in the training text, from 1. A newline belongs to the line that it ends."""
+    column: Positive
+    """Column in the training text, from 1."""
 
 
 class Sample(Document):
-    """A generated text; `text` and `copies` may be only its beginning, `num_chars` is all."""
+    """A generated text. `text` and `copies` may be cut, `num_chars` counts the whole text."""
 
     prompt: str
     temperature: Number
@@ -76,10 +79,10 @@ class ReviewDocument(Document):
     schema_version: Literal[4]
     model_sha256: str
     corpus: str
-    """The name of its file."""
+    """Name of the corpus."""
     corpus_sha256: str
     validation_sha256: str
-    """Of the validation part as UTF-8: losses can be compared where it is the same."""
+    """SHA-256 of the measured validation text. Losses on equal texts are comparable."""
     num_layers: Count
     hidden_size: Count
     num_parameters: Count
@@ -89,28 +92,33 @@ class ReviewDocument(Document):
     num_epochs: Count
     best_epoch: Count
     parameters: dict[str, Value]
-    """By dotted name; lists as JSON, and what is very long is cut and has its hash."""
+    """Parameters by dotted name. A list is JSON. A long text is cut and ends with "..."."""
     losses: dict[str, Loss]
+    """Losses by protocol."""
     published: list[PublishedLoss]
     curves: LossCurves
     figures: list[TextFigures]
-    """One for each temperature, then the held-out text's."""
+    """Figures of the generated texts, one per temperature, then those of held-out text."""
     samples: list[Sample]
+    """The first generated texts."""
     num_samples: Count
-    """All that were generated; `samples` may be the first of them."""
+    """Number of all generated texts."""
 
 
 class ReviewedModel(NamedTuple):
-    """By its label, its review, and its blocks and its recipe's name if they are known."""
+    """A model to compare with others."""
 
     label: str
+    """Name by which the user called the model."""
     document: ReviewDocument
     blocks: "Blocks | None"
+    """Loss by blocks of the validation text. None: unknown."""
     recipe: str | None = None
+    """Name of the recipe. None: unknown."""
 
     @property
     def loss(self) -> float:
-        """By the protocol of the blocks."""
+        """Loss under the headline protocol, in nats per character."""
         return self.document.losses[HEADLINE].nats_per_char
 
 

@@ -1,9 +1,8 @@
-"""The review document as one HTML page. Any text in it is shown, and none is obeyed.
+"""The HTML page of one model's review, on which no text can act as anything but text.
 
-No text becomes a tag, acts as a control character or changes a direction.
-
-Control characters, marks of direction, and what Unicode has not assigned are shown as code points. They
-could hide text otherwise, or rearrange the page around them.
+No text becomes a tag, acts as a control character, or changes the direction of writing. Control
+characters, direction marks and unassigned characters are shown as code points. Otherwise they
+could hide text, or rearrange the page around them.
 """
 
 import base64
@@ -26,86 +25,14 @@ from charlstm.parameter_names import SEED
 from charlstm.report.document import Copy, ReviewDocument, Sample, in_order
 from charlstm.report.playground import Playground, start_of
 
-SHOWN = (
-    "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"  # layout, and parts of emoji and of words
-)
+# Layout characters, and joiners inside emoji and words: shown although they are hidden categories.
+SHOWN = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
-RETURN, TAB = "\N{RETURN SYMBOL}", "\N{RIGHTWARDS ARROW TO BAR}"
-
-
-def visible(text: str) -> Markup:
-    """`text` as HTML; line breaks stay line breaks, for an element that keeps them."""
-    names = {
-        ord(one): f'<span class="control">{symbol(one)}</span>'
-        for one in set(text)
-        if is_hidden(one)
-    }
-    return Markup(str(escape(text)).translate(names))
-
-
-def visible_prompt(text: str) -> Markup:
-    """A prompt with its line breaks to be seen: it is often nothing else."""
-    return Markup(str(visible(text)).replace("\n", f'<span class="control">{RETURN}</span>\n'))
-
-
-def one_line(text: str, most: int = 60) -> str:
-    """`text` as plain text in one line, cut to `most` characters; to be escaped."""
-    cut = text if len(text) <= most else text[:most] + ELLIPSIS
-    plain = "".join(f"[{symbol(one)}]" if is_hidden(one) else one for one in cut)
-    return plain.replace("\n", RETURN).replace("\t", TAB)
-
-
-def is_hidden(character: str) -> bool:
-    """Whether a browser would show nothing, or another order of what is around it."""
-    return character not in SHOWN and unicodedata.category(character) in HIDDEN_CATEGORIES
-
-
-def symbol(character: str) -> str:
-    """E.g. `U+202E`; few fonts have the symbols for control characters."""
-    return f"U+{ord(character):04X}"
-
-
-def shown_number(value: float | None, kind: str) -> str:
-    """A number as the page has it."""
-    if value is None:
-        return "\N{EN DASH}"
-    match kind:
-        case "share":
-            return f"{value:.1%}"
-        case "count":
-            return f"{value:,.0f}"
-        case _:
-            return f"{value:.4f}"
-
-
-DARKEST = 4  # steps of color on either side of none
-STEP = 25  # levels to a step
-
-
-class Run(NamedTuple):
-    """Neighboring characters of one color: `step` is from -DARKEST, lowest, to DARKEST, highest."""
-
-    text: str
-    step: int
-
-
-def runs_of(tracked: Tracked) -> list[Run]:
-    """The excerpt of a confirmed label, from beginning to end."""
-    steps = [round(level / STEP) for level in tracked.levels]
-    pairs = zip(tracked.excerpt, steps, strict=True)
-    groups = itertools.groupby(pairs, key=lambda pair: pair[1])
-    return [Run("".join(character for character, _ in group), step) for step, group in groups]
-
-
-MAX_PROMPT = 300  # characters of it next to a text
-
-
-class Piece(NamedTuple):
-    """A stretch of a text, copied or not."""
-
-    text: str
-    copy: Copy | None
+RETURN = "\N{RETURN SYMBOL}"
+MAX_PROMPT = 300  # characters of a prompt before its text
+DARKEST = 4  # steps of color on either side of no color
+STEP = 25  # levels per step
+FORMATS = {"share": ".1%", "count": ",.0f", "nats": ".4f"}
 
 
 def page_of(
@@ -116,9 +43,14 @@ def page_of(
     cells: CellsDocument | None = None,
     baselines: Baselines | None = None,
 ) -> str:
-    """The page as text. Without `playground`, `cells` or `baselines`, it is without what shows them.
+    """Return the review page of a model.
 
-    `recipe` names the parameters in the title. Without it, the model's sizes do.
+    Args:
+        document: the review.
+        recipe: name of the recipe for the title. Default: the model's sizes.
+        playground: content of the section "Playground". None omits the section.
+        cells: content of the section "Single cells". None omits the section.
+        baselines: losses to compare with the model's. None omits their table.
     """
     template = environment().get_template("review.html")
     return template.render(
@@ -134,27 +66,16 @@ def page_of(
 
 
 def title_of(document: ReviewDocument, recipe: str | None) -> str:
-    """The title of a model, e.g. `shakespear · quick · seed 1`."""
+    """Return the title of a model, such as `shakespear · quick · seed 1`."""
     seed = document.parameters.get(SEED)
     sizes = f"LSTM {document.num_layers} \N{MULTIPLICATION SIGN} {document.hidden_size}"
     parts = [document.corpus, recipe or sizes, None if seed is None else f"seed {seed}"]
-    return " \N{MIDDLE DOT} ".join(part for part in parts if part)
-
-
-def pieces_of(sample: Sample) -> list[Piece]:
-    """A sample in pieces; where copies overlap, the later one is marked from the end of the earlier one on."""
-    pieces, done = [], 0
-    for copy in sample.copies:
-        start, end = max(copy.start, done), copy.start + copy.length
-        if start < end:
-            pieces += [Piece(sample.text[done:start], None), Piece(sample.text[start:end], copy)]
-            done = end
-    return [piece for piece in [*pieces, Piece(sample.text[done:], None)] if piece.text]
+    return " \N{MIDDLE DOT} ".join(filter(None, parts))
 
 
 @cache
 def environment() -> Environment:
-    """Templates that escape whatever they are given; with what every page needs."""
+    """Return the templates, which escape all values, with the functions that pages use."""
     loader = PackageLoader("charlstm.report", "templates")
     made = Environment(
         loader=loader,
@@ -167,11 +88,13 @@ def environment() -> Environment:
     def source(name: str) -> Markup:
         return Markup(loader.get_source(made, name)[0])
 
+    def hash_of(name: str) -> str:
+        digest = hashlib.sha256(source(name).encode()).digest()
+        return base64.b64encode(digest).decode()
+
     made.globals |= {
         "source": source,
-        "hash_of": lambda name: base64.b64encode(
-            hashlib.sha256(source(name).encode()).digest()
-        ).decode(),
+        "hash_of": hash_of,
         "json_of": json.dumps,
         "colors": COLORS,
         "min_copied": MIN_COPIED,
@@ -189,3 +112,77 @@ def environment() -> Environment:
         "shown_number": shown_number,
     }
     return made
+
+
+class Piece(NamedTuple):
+    """A piece of a text, which is part of `copy` or not copied (None)."""
+
+    text: str
+    copy: Copy | None
+
+
+def pieces_of(sample: Sample) -> list[Piece]:
+    """Return a sample in pieces. A copy that overlaps the previous copy begins at its end."""
+    pieces = []
+    done = 0
+    for copy in sample.copies:
+        start = max(copy.start, done)
+        end = copy.start + copy.length
+        if start < end:
+            pieces += [Piece(sample.text[done:start], None), Piece(sample.text[start:end], copy)]
+            done = end
+    pieces.append(Piece(sample.text[done:], None))
+    return [piece for piece in pieces if piece.text]
+
+
+class Run(NamedTuple):
+    """Consecutive characters of one color."""
+
+    text: str
+    step: int
+    """Color, from -DARKEST for the lowest cell states to DARKEST for the highest."""
+
+
+def runs_of(tracked: Tracked) -> list[Run]:
+    """Return the excerpt of a confirmed label in runs."""
+    steps = [round(level / STEP) for level in tracked.levels]
+    pairs = zip(tracked.excerpt, steps, strict=True)
+    groups = itertools.groupby(pairs, key=lambda pair: pair[1])
+    return [Run("".join(character for character, _ in group), step) for step, group in groups]
+
+
+def visible(text: str) -> Markup:
+    """Return `text` as HTML in which hidden characters are visible. Line breaks are unchanged."""
+    names = {
+        ord(character): f'<span class="control">{symbol(character)}</span>'
+        for character in set(text)
+        if is_hidden(character)
+    }
+    return Markup(str(escape(text)).translate(names))
+
+
+def visible_prompt(text: str) -> Markup:
+    """Return a prompt as HTML in which line breaks are visible, since many prompts are only one."""
+    return visible(text).replace("\n", Markup(f'<span class="control">{RETURN}</span>\n'))
+
+
+def one_line(text: str, most: int = 60) -> str:
+    """Return `text` as one line of plain text, cut to `most` characters. The caller escapes it."""
+    cut = text if len(text) <= most else text[:most] + "\N{HORIZONTAL ELLIPSIS}"
+    plain = "".join(f"[{symbol(one)}]" if is_hidden(one) else one for one in cut)
+    return plain.replace("\n", RETURN).replace("\t", "\N{RIGHTWARDS ARROW TO BAR}")
+
+
+def is_hidden(character: str) -> bool:
+    """Return whether a browser would hide a character, or reorder the text around it."""
+    return character not in SHOWN and unicodedata.category(character) in HIDDEN_CATEGORIES
+
+
+def symbol(character: str) -> str:
+    """Return a code point such as `U+202E`. Few fonts have symbols for control characters."""
+    return f"U+{ord(character):04X}"
+
+
+def shown_number(value: float | None, kind: str) -> str:
+    """Return a number in the format of its kind, a key of `FORMATS`. None becomes a dash."""
+    return "\N{EN DASH}" if value is None else format(value, FORMATS[kind])

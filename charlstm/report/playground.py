@@ -1,7 +1,7 @@
-"""The model inside the review page, with which a reader can write texts.
+"""The playground of the review page: the model itself, with which a reader can write texts.
 
-It is 8-bit integers in base64. `templates/playground.js` reads it, and with `playground_draw.js` computes what
-`charlstm/generation/` does, to the bit.
+The model is 8-bit integers in base64. `templates/playground.js` reads them. With
+`playground_draw.js`, it computes exactly what `charlstm/generation/` computes.
 """
 
 import base64
@@ -16,39 +16,36 @@ from charlstm.generation.quantized import Matrix, QuantizedModel
 from charlstm.report.document import Sample
 from charlstm.text.vocabulary import Vocab
 
-MAX_BYTES = 8_000_000  # of a model on a page
+MAX_BYTES = 8_000_000  # of a model in a page
+SHOWN_TEMPERATURE = 0.8
 
 
 class Playground(NamedTuple):
-    """A model as ASCII that no HTML parser takes for more than text; None where there is a `reason` to leave it out."""
+    """A model as ASCII text that is safe in HTML, or the reason why it is left out."""
 
     model: Markup | None
     reason: str = ""
 
 
 def start_of(samples: Sequence[Sample]) -> Sample | None:
-    """The sample whose settings the form has at first: best one whose prompt can be seen, of a middle temperature."""
+    """Return the sample whose options the form shows first, or None if there are no samples.
+
+    It has a visible prompt, if possible, and a medium temperature.
+    """
     return min(
-        samples, key=lambda one: (not one.prompt.strip(), abs(one.temperature - 0.8)), default=None
+        samples,
+        key=lambda one: (not one.prompt.strip(), abs(one.temperature - SHOWN_TEMPERATURE)),
+        default=None,
     )
 
 
 def playground_of(model: QuantizedModel, vocab: Vocab) -> Playground:
-    """The model with its vocabulary as JSON."""
+    """Return the model with its vocabulary as JSON, unless it is a byte model or too large."""
     if vocab.unit == "byte":
-        return Playground(
-            None, "The playground is for models of characters, and this is one of bytes."
-        )
-    arrays: list[np.ndarray] = [array for matrix in model.matrices for array in matrix]
-    arrays += [*(layer.fixed_VG for layer in model.layers), model.bias_V]
-    num_bytes = sum(-(-array.nbytes // 3) * 4 for array in arrays)  # in base64
-    if num_bytes > MAX_BYTES:
-        size, most = f"{num_bytes / 1e6:.1f} MB", f"{MAX_BYTES / 1e6:.0f} MB"
-        return Playground(
-            None, f"This model takes {size}, which is too large for a page (at most {most})."
-        )
+        reason = "The playground is for models of characters, and this is one of bytes."
+        return Playground(None, reason)
     fields = {
-        "characters": [ord(one) for one in vocab.characters],
+        "characters": [ord(character) for character in vocab.characters],
         "hidden_size": model.hidden_size,
         "layers": [
             {"matrix": _matrix(layer.matrix), "base": _base64(layer.fixed_VG), "unit": layer.unit}
@@ -59,8 +56,12 @@ def playground_of(model: QuantizedModel, vocab: Vocab) -> Playground:
         "head": _matrix(model.head),
         "bias": _base64(model.bias_V),
     }
-    # JSON that may stand in a script element: ASCII, and no tag begins or ends in it.
-    return Playground(Markup(json.dumps(fields, separators=(",", ":")).replace("<", "\\u003c")))
+    # In a script element, "<" could begin or end a tag.
+    content = json.dumps(fields, separators=(",", ":")).replace("<", "\\u003c")
+    if len(content) > MAX_BYTES:
+        size = f"{len(content) / 1e6:.1f} MB, which is too large for a page"
+        return Playground(None, f"This model takes {size} (at most {MAX_BYTES / 1e6:.0f} MB).")
+    return Playground(Markup(content))
 
 
 def _matrix(matrix: Matrix) -> dict[str, str]:
@@ -68,6 +69,6 @@ def _matrix(matrix: Matrix) -> dict[str, str]:
 
 
 def _base64(array: np.ndarray) -> str:
-    """An array in base64: little-endian, row by row."""
+    """Return an array in base64: little-endian, row by row."""
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return base64.b64encode(little.tobytes()).decode("ascii")

@@ -1,1 +1,1 @@
-"""A text becomes ids: the vocabulary."""
+"""The vocabulary and the encoded text: characters or bytes as ids."""

@@ -1,4 +1,4 @@
-"""Which characters have an id: those that the training part has often enough, and U+FFFD in place of all others."""
+"""The choice of characters that get an id. All other characters become U+FFFD."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -11,35 +11,12 @@ from charlstm.errors import VocabularyError
 from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, Counts, Vocab, code_points, describe
 
 
-def count_characters(pieces: Iterable[str]) -> Counts:
-    """The occurrences of each code point.
-
-    ASCII is counted by pairs of bytes, of which there are half as many.
-    """
-    counts, pairs = np.zeros(NUM_CODE_POINTS, np.int64), np.zeros((256, 256), np.int64)
-    for piece in pieces:
-        if piece.isascii() and len(piece) % 2 == 0:
-            pairs += np.bincount(
-                np.frombuffer(piece.encode(), np.uint16), minlength=256 * 256
-            ).reshape(256, 256)
-        else:
-            found = np.bincount(code_points(piece))
-            counts[: len(found)] += found
-    counts[:256] += pairs.sum(axis=0) + pairs.sum(axis=1)
-    return counts
-
-
-def named(counts: Counts, which: NDArray[np.bool_]) -> Counter[str]:
-    """The characters among `which` that occur, by name."""
-    return Counter({chr(code): int(counts[code]) for code in np.flatnonzero(which & (counts > 0))})
-
-
 class Alphabet(NamedTuple):
-    """The vocabulary, and what becomes U+FFFD: in all parts, since it is rare, and in each part, since it is unseen."""
+    """The vocabulary, and the characters that become U+FFFD, with their counts."""
 
     vocab: Vocab
-    rare: Counter[str]
-    unseen: dict[str, Counter[str]]
+    rare: Counter[str]  # too rare in the training part; replaced in all parts
+    unseen: dict[str, Counter[str]]  # by part: missing from the training part
 
 
 def choose_alphabet(
@@ -50,29 +27,49 @@ def choose_alphabet(
     may_replace: bool,
     never_rare: str = "",
 ) -> Alphabet:
-    """The vocabulary for a training part and the `others`, which it does not decide, by name.
+    """Return the vocabulary of a training part. The `others` are the counts of other parts by name.
 
-    Characters of the training part that occur fewer than `min_count` times are rare: they become U+FFFD everywhere, but
-    for those of `never_rare`, e.g. what separates a few documents.
-    So do, if they may be replaced, those that only the others have. U+FFFD joins the vocabulary only where it stands
-    for something. It is scored like every other character: a model that never saw one pays for it.
+    Characters that occur fewer than `min_count` times in the training part are rare and become
+    U+FFFD in all parts, except the characters of `never_rare`, such as a document separator.
+    Characters that only other parts have also become U+FFFD, if they may be replaced.
+
+    U+FFFD joins the vocabulary only if it replaces a character. It is scored like any other
+    character, so a model pays for never having seen it.
 
     Raises:
-        VocabularyError: the others have characters that may not be replaced, or every character is rare.
+        VocabularyError: other parts have characters that may not be replaced, or all characters are
+            rare.
     """
     is_rare = (train > 0) & (train < min_count)
-    is_rare[[ord(one) for one in never_rare + UNSEEN]] = False
-    rare = named(train, is_rare)
+    is_rare[[ord(character) for character in never_rare + UNSEEN]] = False
+    rare = _counted(train, is_rare)
     is_known = (train > 0) & ~is_rare
     if not is_known.any():
         raise VocabularyError(
-            f"encode.min_count: every character of the training part occurs fewer than {min_count} times; lower it"
+            f"encode.min_count: every character of the training part occurs fewer than {min_count} "
+            f"times; lower encode.min_count"
         )
+
     is_known[ord(UNSEEN)] |= bool(rare)
-    unseen = {name: named(counts, ~is_known & ~is_rare) for name, counts in others.items()}
-    if not may_replace and (lacking := sum(unseen.values(), Counter[str]())):
+    unseen = {name: _counted(counts, ~is_known & ~is_rare) for name, counts in others.items()}
+    lacking = sum(unseen.values(), Counter[str]())
+    if lacking and not may_replace:
         raise VocabularyError(
             f"the vocabulary of {is_known.sum()} characters lacks {describe(lacking)}"
         )
-    is_known[ord(UNSEEN)] |= any(unseen.values())
+    is_known[ord(UNSEEN)] |= bool(lacking)
     return Alphabet(Vocab("".join(map(chr, np.flatnonzero(is_known)))), rare, unseen)
+
+
+def count_characters(pieces: Iterable[str]) -> Counts:
+    """Return the number of occurrences of every code point."""
+    counts = np.zeros(NUM_CODE_POINTS, np.int64)
+    for piece in pieces:
+        found = np.bincount(code_points(piece))
+        counts[: len(found)] += found
+    return counts
+
+
+def _counted(counts: Counts, is_selected: NDArray[np.bool_]) -> Counter[str]:
+    codes = np.flatnonzero(is_selected & (counts > 0))
+    return Counter({chr(code): int(counts[code]) for code in codes})

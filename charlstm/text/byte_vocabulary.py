@@ -1,4 +1,4 @@
-"""A vocabulary of the 256 bytes, for any text, however large its alphabet."""
+"""The vocabulary of the 256 bytes, for texts with an alphabet of any size."""
 
 import json
 import re
@@ -12,11 +12,15 @@ from charlstm.errors import VocabularyError
 from charlstm.files.atomic import write_text
 from charlstm.text.vocabulary import Ids, Vocab
 
-NUM_BYTES = 256  # 13 of them are in no UTF-8 text. They have ids, too, so that an id is its byte
+# UTF-8 never uses 13 of the bytes. They have ids too, so that the id of a byte is its value.
+NUM_BYTES = 256
 
 
 class ByteVocab(Vocab):
-    """All bytes; a byte's id is its value. No character is unknown, but for what is none: half a surrogate pair."""
+    """All bytes. The id of a byte is its value.
+
+    Every character can be encoded, except an unpaired surrogate.
+    """
 
     unit = "byte"
 
@@ -28,39 +32,34 @@ class ByteVocab(Vocab):
         return NUM_BYTES
 
     def unknown(self, text: str) -> Counter[str]:
-        """Surrogates, which UTF-8 does not have. Python has them for bytes of an argument that are no UTF-8."""
+        """Return the surrogates of `text`, with their counts.
+
+        UTF-8 cannot encode surrogates. Python represents invalid bytes of a command's arguments by
+        them.
+        """
         return Counter(re.findall("[\ud800-\udfff]", text))
 
     def ids_of(self, text: str) -> Ids:
-        """The bytes (N,)."""
+        """Return the bytes of `text` (N,) in UTF-8."""
         return np.frombuffer(text.encode(), np.uint8)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`.
+        """Return the text of `ids`.
 
         Raises:
-            VocabularyError: they are not UTF-8, e.g. because a character is cut.
+            VocabularyError: the bytes are not UTF-8, for instance because a character is cut.
         """
-        content = self.utf8_of(ids)
         try:
-            return content.decode("utf-8")
+            return self.utf8_of(ids).decode()
         except UnicodeDecodeError as error:
             raise VocabularyError(
                 f"expected UTF-8, found {error.reason} at byte {error.start}"
             ) from None
 
     def utf8_of(self, ids: Iterable[int]) -> bytes:
-        """The bytes themselves."""
-        return (
-            ids.tobytes()
-            if isinstance(ids, np.ndarray) and ids.dtype == np.uint8
-            else bytes(map(int, ids))
-        )
-
-    def num_ids(self, text: str) -> int:
-        """The number of bytes of `text`."""
-        return len(text.encode())
+        """Return `ids`, a list of integers or an array of uint8, as bytes."""
+        return bytes(ids)
 
     def save(self, path: Path) -> None:
-        """Write the unit: it is all there is to know."""
+        """Write the unit, which defines the vocabulary."""
         write_text(path, json.dumps({"unit": self.unit}) + "\n")

@@ -7,14 +7,14 @@ from charlstm.errors import VocabularyError
 from charlstm.text.byte_vocabulary import ByteVocab
 from charlstm.text.vocabulary import Vocab
 
-VOCAB = "vocab.json"  # in the folders of encoded text and of models
+VOCAB = "vocab.json"  # in folders of encoded texts and of models
 
 
 def load_vocab(path: Path) -> Vocab:
-    """The vocabulary that `save` wrote, of bytes or of characters. A file that names no unit is of characters.
+    """Return the vocabulary of bytes or characters in a file. Without a unit, it is of characters.
 
     Raises:
-        VocabularyError: missing, not JSON, or not a list of distinct single characters.
+        VocabularyError: the file is missing, not JSON, or not a list of distinct single characters.
     """
     try:
         document = json.loads(path.read_bytes())
@@ -22,11 +22,7 @@ def load_vocab(path: Path) -> Vocab:
             return ByteVocab()
         characters = document["characters"]
         is_list = isinstance(characters, list) and len(characters) > 0
-        if (
-            not is_list
-            or len(set(characters)) < len(characters)
-            or any(len(one) != 1 for one in characters)
-        ):
+        if not is_list or len(set("".join(characters))) != len(characters):
             raise ValueError
         return Vocab("".join(characters))
     except OSError as error:

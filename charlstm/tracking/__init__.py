@@ -1,1 +1,1 @@
-"""What shows a result and changes none: MLflow runs."""
+"""MLflow runs: a view of the training's files, which no result depends on."""

@@ -1,80 +1,74 @@
-"""The model as MLflow loads and serves it. MLflow copies this file next to the weights and runs it: nothing is pickled.
+"""The model as MLflow loads and serves it.
 
-MLflow also runs it in the process that logs a model, which has no use for torch. So torch is imported on loading.
-Rows are checked here: each mistake is one line that says in which row it is, what was expected and what came.
+MLflow copies this file next to the weights and runs it, so nothing is pickled. MLflow also runs it
+in the process that logs a model and has no use for torch. So torch is imported with the weights.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
-from pydantic import BaseModel, ConfigDict, SkipValidation, create_model
+from pydantic import ConfigDict, SkipValidation, create_model
 
 from charlstm.errors import TextRequestError
 from charlstm.sampling import TYPES, Sampling, short
 from charlstm.text.vocabulary import Vocab
 from charlstm.unknown_characters import check_stops, readable
 
-ARTIFACT = "model"  # the model folder's name among the artifacts
 MAX_ROWS = 100
-MAX_CHARS = 100_000  # of all rows together, prompts included: at most about 20 s on a CPU
-KEYS = ("prompt", "unknown", *Sampling._fields)
-
-
-class Row(BaseModel):
-    """The columns, for MLflow's signature only: MLflow would drop unknown keys and convert types without a word.
-
-    `SampledRow` adds the options of `charlstm.sampling`.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    prompt: SkipValidation[str] = ""
-    unknown: SkipValidation[str | None] = None
-
-
-_OPTIONS: Any = {name: (SkipValidation[kind | None], None) for name, kind in TYPES.items()}  # type: ignore
-SampledRow = create_model("SampledRow", __base__=Row, **_OPTIONS)
+MAX_CHARS = 100_000  # all rows together, including prompts: at most about 20 s on a CPU
+_OPTIONS = {"unknown": str, **TYPES}
+_FIELDS: Any = {
+    name: (SkipValidation[kind | None], None)  # type: ignore[valid-type,misc]  # made at run time
+    for name, kind in _OPTIONS.items()
+}
+# This type only gives MLflow a signature. `parse_requests` checks rows, because MLflow would drop
+# unknown keys and convert types silently.
+SampledRow = create_model(
+    "SampledRow",
+    __config__=ConfigDict(extra="allow"),
+    prompt=(SkipValidation[str], ""),
+    **_FIELDS,
+)
 
 
 class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no annotations
-    """Rows in, texts out."""
+    """A model that continues the prompts of rows."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the model folder."""
         from charlstm.generation.sampler import Sampler
         from charlstm.model.model_folder import load_model
 
-        model, self.vocab, _ = load_model(Path(context.artifacts[ARTIFACT]), "fused")
+        model, self.vocab, _ = load_model(Path(context.artifacts["model"]), "fused")
         self.sampler = Sampler(model, self.vocab)
 
     def predict(self, model_input: list[SampledRow]) -> list[dict[str, str]]:  # type: ignore[valid-type]
-        """For each row its `text`, without the prompt, and the `reason` why it ended: `length` or `stop`."""
+        """Return each row's `text`, without the prompt, and `reason`: `length` or `stop`."""
         from charlstm.generation.sampler import Request
 
-        given = cast(list[Row], model_input)
-        rows = [{key: value for key, value in row if key in row.model_fields_set} for row in given]
+        rows: list[Any] = model_input
         try:
-            requests = parse_requests(rows, self.vocab)
+            requests = parse_requests([dict(row) for row in rows], self.vocab)
         except TextRequestError as error:
             raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
-        written = self.sampler.generate(
-            [Request(prompt, sampling) for prompt, sampling in requests]
-        )
-        return [{"text": one.text, "reason": one.reason} for one in written]
+        texts = self.sampler.generate([Request(*request) for request in requests])
+        return [{"text": text.text, "reason": text.reason} for text in texts]
 
 
 def parse_requests(
     rows: Sequence[Mapping[str, object]], vocab: Vocab
 ) -> list[tuple[str, Sampling]]:
-    """Prompts, and how to go on from each, checked. None counts as not given, as an empty cell of a table does.
+    """Check rows. Return their prompts and sampling options.
+
+    A value of None, such as an empty cell of a table, means the default.
 
     Raises:
-        TextRequestError: the first mistake.
+        TextRequestError: the first mistake: its row, what was expected and what was found.
     """
     if not rows or len(rows) > MAX_ROWS:
         raise TextRequestError(f"expected 1 to {MAX_ROWS} rows, got {len(rows)}")
@@ -84,9 +78,8 @@ def parse_requests(
             requests.append(_parse(row, vocab))
         except TextRequestError as error:
             raise TextRequestError(f"row {number}: {error}") from None
-    if (
-        total := sum(len(prompt) + sampling.num_chars for prompt, sampling in requests)
-    ) > MAX_CHARS:
+    total = sum(len(prompt) + sampling.num_chars for prompt, sampling in requests)
+    if total > MAX_CHARS:
         raise TextRequestError(
             f"expected at most {MAX_CHARS:,} characters in all rows together, got {total:,}"
         )
@@ -94,9 +87,10 @@ def parse_requests(
 
 
 def _parse(row: Mapping[str, object], vocab: Vocab) -> tuple[str, Sampling]:
+    keys = SampledRow.model_fields
     for key in row:
-        if key not in KEYS:
-            raise TextRequestError(f"unknown key {short(key)}; known are {', '.join(KEYS)}")
+        if key not in keys:
+            raise TextRequestError(f"unknown key {short(key)}; known are {', '.join(keys)}")
     given = {key: value for key, value in row.items() if value is not None}
     prompt = readable("prompt", given.pop("prompt", ""), vocab, given.pop("unknown", "error"))
     if not prompt:

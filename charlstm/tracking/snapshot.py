@@ -1,6 +1,6 @@
-"""What files say of one MLflow run: the input of `publish`.
+"""The content of one MLflow run, read from files: the input of `publish`.
 
-The tie between a model and its run is content: a run carries the SHA-256 of the model's weights as a tag.
+A tag with the SHA-256 of the model's weights ties the run to the model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +12,12 @@ from charlstm.history import EpochRow, StepRow
 from charlstm.tracking.registered_model import LoggedModel
 
 TRAINING_TAG = "training_id"
-FINISHED, RUNNING, KILLED, FAILED = "FINISHED", "RUNNING", "KILLED", "FAILED"  # MLflow's words
-EPOCH_TEXTS = "texts"  # folder of the artifacts that never change
+# Statuses of MLflow.
+FINISHED = "FINISHED"
+RUNNING = "RUNNING"
+KILLED = "KILLED"
+FAILED = "FAILED"
+EPOCH_TEXTS = "texts"  # artifact folder whose files never change
 
 Params = Mapping[str, str | bool | int | float]  # by dotted name
 
@@ -28,26 +32,29 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What files say of a run: the newest run whose tag `tag` is `value`, or a new run."""
+    """The content of the newest run whose tag `tag` has the value `value`, or of a new run."""
 
     tag: str
     value: str
     start_ms: int
-    rows_after: Callable[[int], Sequence[Row]]  # a step -> the rows of the curves after it
+    rows_after: Callable[[int], Sequence[Row]]  # step -> rows of the curves after this step
     params: Params = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     new_tags: Mapping[str, str] = field(default_factory=dict)  # set only when the run is created
     measured: Mapping[str, float] = field(default_factory=dict)  # metrics without steps
-    texts: Mapping[str, str] = field(default_factory=dict)  # path of an artifact -> its text
-    files: Mapping[str, Path] = field(default_factory=dict)  # path of an artifact -> its file
+    texts: Mapping[str, str] = field(default_factory=dict)  # artifact path -> text
+    files: Mapping[str, Path] = field(default_factory=dict)  # artifact path -> file
     model: LoggedModel | None = None
     status: str = FINISHED
     reason: str = ""  # why the run ended
-    end_ms: int | None = None  # None: `start_ms`
+    end_ms: int = 0  # default: the start
 
 
 def step_metrics(row: StepRow) -> dict[str, float]:
-    """Return the metrics of a row of steps. The name before the slash is a section of MLflow's page."""
+    """Return the metrics of a row of steps.
+
+    MLflow's page groups metrics by the part before the slash.
+    """
     return {
         "loss/training": row.train_nats_per_char,
         "train/gradient_norm": row.gradient_norm,

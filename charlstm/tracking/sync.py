@@ -1,4 +1,4 @@
-"""Publishes what MLflow lacks: trainings that have ended, and the outputs of a checkout."""
+"""Publication of the trainings and outputs that MLflow lacks."""
 
 import logging
 from collections.abc import Iterator
@@ -7,40 +7,42 @@ from pathlib import Path
 from threading import Event, Thread
 
 from charlstm.errors import TrackingError
-from charlstm.files.lock import exclusive, holder_of
+from charlstm.files.lock import exclusive
 from charlstm.tracking.client import Store, ask, connect, describe, start_monitor
 from charlstm.tracking.publish import publish
-from charlstm.tracking.snapshot import Snapshot
-from charlstm.tracking.training_files import ENDING, ORIGIN, PUBLISHED, read_training
+from charlstm.tracking.snapshot import RUNNING, Snapshot
+from charlstm.tracking.training_files import ORIGIN, PUBLISHED, read_training
 
 log = logging.getLogger(__name__)
 
-SECONDS_BEFORE_START, SECONDS_BETWEEN_CALLS = 0.1, 5.0
-TURN = "sending to MLflow"  # two senders at once could create two runs of one model, so the second waits
+SECONDS_BEFORE_START = 0.1
+SECONDS_BETWEEN_CALLS = 5.0
 
 
 def publish_all(store: Store, root: Path, outputs: Snapshot | None = None) -> list[str]:
-    """Publish the trainings in `root` that have ended, then `outputs`. Return each one's error, empty for success.
+    """Publish the unpublished trainings in `root` that have ended, then `outputs`.
 
-    A training that a living process holds is left to that process. If a training fails, the outputs are not tried,
-    because their run may be that training's.
+    A running training publishes its own run. If a training cannot be published, `outputs` are not
+    published either, because they may belong to the run of that training.
+
+    Returns:
+        For each run, an error message, or an empty string for success.
     """
     errors = []
-    with exclusive(root / "sending", TURN, lambda: True):
+    # Two senders at the same time could create two runs of one model.
+    with exclusive(root / "sending", "sending to MLflow", lambda: True):
         for folder in sorted(file.parent for file in root.glob(f"*/{ORIGIN}")):
-            if (folder / PUBLISHED).exists() or (
-                holder_of(folder) is not None and not (folder / ENDING).exists()
-            ):
+            if (folder / PUBLISHED).exists():
                 continue
             try:
                 snapshot = read_training(folder)
-            except ValueError:
+            except (ValueError, TypeError):
                 log.warning(
                     "%s: a file of its run is damaged: delete the folder; `evaluate` makes a run",
                     folder,
                 )
                 continue
-            if snapshot is not None:
+            if snapshot is not None and snapshot.status != RUNNING:
                 errors.append(_error_of(store, snapshot))
                 if not errors[-1]:
                     (folder / PUBLISHED).touch()
@@ -56,9 +58,12 @@ def publish_at_end(
     outputs: Snapshot | None = None,
     thread: Thread | None = None,
 ) -> None:
-    """Publish everything at the end of a stage. Log one warning if MLflow fails, or says nothing for `seconds`.
+    """Publish everything at the end of a stage. Log one warning if MLflow fails or is too slow.
 
-    `thread` may still be publishing. It is waited for, since two at once could create two runs.
+    Args:
+        seconds: time limit.
+        thread: a thread that may still be publishing. It is joined first, because two senders at
+            the same time could create two runs.
     """
 
     def publish_rest() -> None:
@@ -76,16 +81,16 @@ def publish_at_end(
 def _error_of(store: Store, snapshot: Snapshot) -> str:
     try:
         publish(connect(store), store, snapshot)
-    except Exception as error:  # whatever a server, a driver or a disk can raise
+    except Exception as error:  # any exception of a server, a database driver or a disk
         return describe(error, store)
     return ""
 
 
 @contextmanager
 def published_while_training(store: Store, folder: Path, seconds: float) -> Iterator[None]:
-    """Publish the training in `folder` from a thread while in the context. On leaving, call `publish_at_end`.
+    """Publish the training in `folder` from a thread while in the context, then the rest.
 
-    Training never waits for the thread. If MLflow fails, the thread logs one warning and tries again.
+    Training never waits for the thread. If MLflow fails, the thread logs one warning and retries.
     """
     has_ended = Event()
     thread = Thread(target=_publish_repeatedly, args=(store, folder, has_ended), daemon=True)
@@ -98,7 +103,9 @@ def published_while_training(store: Store, folder: Path, seconds: float) -> Iter
 
 
 def _publish_repeatedly(store: Store, folder: Path, has_ended: Event) -> None:
-    client, monitor, has_warned = None, None, False
+    client = None
+    monitor = None
+    has_warned = False
     pause = SECONDS_BEFORE_START
     while not has_ended.wait(pause):
         try:
@@ -107,15 +114,12 @@ def _publish_repeatedly(store: Store, folder: Path, has_ended: Event) -> None:
             pause = SECONDS_BETWEEN_CALLS
             client = client or connect(store)
             run_id = publish(client, store, snapshot)
-            if (
-                monitor is None or not monitor._process.is_alive()
-            ):  # its thread ends for good after one failed call
+            # The monitor ends after one failed request, so it is replaced.
+            if monitor is None or not monitor.is_alive():
                 monitor = start_monitor(store, run_id)
-        except Exception as error:  # whatever a server, a driver or a disk can raise
+        except Exception as error:  # any exception of a server, a database driver or a disk
             if not has_warned:
+                has_warned = True
                 log.warning(
-                    "%s; training goes on, and the rest is sent later", describe(error, store)
+                    "%s; training continues, and the rest is sent later", describe(error, store)
                 )
-            has_warned = True
-    if monitor is not None:
-        monitor._shutdown_event.set()  # `finish()` would wait for the store

@@ -1,1 +1,1 @@
-"""The training loop: steps, processes, checkpoints, what is recorded."""
+"""The training loop, with its batches, processes, checkpoints and records."""

@@ -1,9 +1,12 @@
-"""Makes batches of ids, as pure functions of (seed, epoch, step), whatever the number of processes.
+"""Batches of ids, as pure functions of (seed, epoch, step) for any number of processes.
 
-`StreamBatches` reads the text as `batch_size` contiguous streams, left to right, state carried from step to step.
-`WindowBatches` reads overlapping windows, in random order from zero states or sliding along the text.
-Ids are read where they lie, so memory does not grow with the text, but for the random order of windows.
-A process holds its share of the `rows` of each global batch.
+`StreamBatches` reads the text as `batch_size` contiguous streams, left to right. The model's state
+is carried from step to step. `WindowBatches` reads overlapping windows, either in random order from
+zero states or in text order.
+
+Ids stay in their memory-mapped file. Only the random order of windows takes memory that grows with
+the text. Each process holds its `rows` of the global batch.
+
 Shapes: B rows of this process, T time steps.
 """
 
@@ -23,9 +26,10 @@ from charlstm.training.sizes import num_windows, stream_steps
 
 
 class Batch(NamedTuple):
-    """Characters to read and the ones to guess, both (B, T) int64; targets may be IGNORE.
+    """Input ids and target ids, both (B, T) int64. A target may be IGNORE.
 
-    `starts_BT`, bool, is which of the characters to read begin a document; None where no separator is known.
+    `starts_BT`, bool, marks the inputs that begin a document. It is None if the text has no
+    separator.
     """
 
     inputs_BT: Tensor
@@ -34,24 +38,27 @@ class Batch(NamedTuple):
 
 
 def rows_of(rank: int, world_size: int, batch_size: int) -> slice:
-    """The rows of a global batch that a process holds: contiguous, sizes differ by at most one.
+    """Return the contiguous rows of the global batch that a process holds.
+
+    The shares of two processes differ by at most one row.
 
     Raises:
         TrainingError: there are more processes than rows.
     """
     if world_size > batch_size:
         raise TrainingError(
-            f"train.batch_size is {batch_size} rows over all processes, but {world_size} processes were started; "
-            f"start at most {batch_size} or raise train.batch_size"
+            f"train.batch_size is {batch_size} rows over all processes, but {world_size} "
+            f"processes were started; start at most {batch_size} or raise train.batch_size"
         )
     return slice(batch_size * rank // world_size, batch_size * (rank + 1) // world_size)
 
 
 class StreamBatches:
-    """`batch_size` contiguous streams. Each epoch scores each (character, next character) pair exactly once.
+    """`batch_size` contiguous streams. Each epoch scores each (id, next id) pair exactly once.
 
-    The pairs form a ring, turned by a random offset each epoch and cut into `batch_size` streams whose lengths
-    differ by at most one pair; the last step of an epoch is as short as what is left.
+    The pairs form a ring. Each epoch rotates the ring by a random offset and cuts it into
+    `batch_size` streams, whose lengths differ by at most one pair. The last step of an epoch may be
+    shorter than the others.
     """
 
     carries_state = True
@@ -65,49 +72,62 @@ class StreamBatches:
         seed: int,
         rows: slice = slice(None),
     ) -> None:
-        self.text, self.rows, self._context_len, self._seed = text, rows, context_len, seed
-        self._num_pairs = self.ids_per_epoch = len(text) - 1
+        self.text = text
+        self.rows = rows
+        self._context_len = context_len
+        self._seed = seed
+        self.ids_per_epoch = len(text) - 1
         self.steps_per_epoch = stream_steps(len(text), batch_size, context_len, text.unit)
-        starts = self._num_pairs * np.arange(batch_size + 1) // batch_size
-        self._starts, self._lengths = starts[:-1], np.diff(starts)
+
+        bounds = self.ids_per_epoch * np.arange(batch_size + 1) // batch_size
+        self._starts = bounds[:-1]
+        self._lengths = np.diff(bounds)
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Columns [step * T, (step + 1) * T) of this process's streams; `step` counts from 0 in each epoch."""
-        is_scored = self._columns(step) < self._lengths[self.rows, None]
-        return read_batch(self.text, self.positions(epoch, step, self.rows), is_scored)
+        """Return columns [step * T, (step + 1) * T) of this process's streams.
 
-    def positions(self, epoch: int, step: int, rows: slice) -> np.ndarray:
-        """The places (B, T) in the text of the characters that `rows` read."""
-        offset = numpy_generator(self._seed, "stream offset", epoch).integers(self._num_pairs)
-        positions: np.ndarray = (
-            offset + self._starts[rows, None] + self._columns(step)
-        ) % self._num_pairs
-        return positions
+        `step` counts from 0 in each epoch.
+        """
+        is_scored = self._columns(step) < self._lengths[self.rows, None]
+        return _read_batch(self.text, self._positions(epoch, step, self.rows), is_scored)
 
     def num_chars(self, epoch: int, step: int) -> int:
-        """Scored characters of the global batch at `step`: the ids that are guessed, or those that begin one."""
+        """Return the number of scored characters in the global batch at `step`.
+
+        If ids are bytes, a character counts in the batch that predicts its first byte.
+        """
         is_scored = self._columns(step) < self._lengths[:, None]
         if self.text.unit == "character":
             return int(is_scored.sum())
-        positions = self.positions(epoch, step, slice(None))
+        positions = self._positions(epoch, step, slice(None))
         return self.text.num_chars_at(positions[is_scored] + 1)
 
     @property
     def chars_per_epoch(self) -> int:
-        """All characters but the first, which nothing predicts. Where ids are bytes, they are all read for it."""
+        """The number of characters except the first, which nothing predicts.
+
+        If ids are bytes, this reads the whole text to count its characters.
+        """
         return num_chars_of(self.text.ids[1:], self.text.unit)
 
-    def _columns(self, step: int) -> np.ndarray:
+    def _positions(self, epoch: int, step: int, rows: slice) -> NDArray[np.int64]:
+        """Return the positions (B, T) in the text of the inputs of `rows`."""
+        offset = numpy_generator(self._seed, "stream offset", epoch).integers(self.ids_per_epoch)
+        unwrapped = offset + self._starts[rows, None] + self._columns(step)
+        return np.asarray(unwrapped % self.ids_per_epoch)
+
+    def _columns(self, step: int) -> NDArray[np.int64]:
         start = step * self._context_len
         return np.arange(start, min(start + self._context_len, self._lengths.max()))
 
 
 class WindowBatches:
-    """Windows of `context_len` at every `stride` characters, each once an epoch, in random order, from a zero state.
+    """Windows of `context_len` at every `stride` characters. Each epoch reads each window once.
 
-    Or sliding, as in the original: in the order of the text. Each row takes up the state of the same row in the batch
-    before, though that state was left at another place in the text.
-    The last global batch of an epoch is filled up with rows that are not scored.
+    By default, windows come in random order from zero states. If `is_sliding`, as in the original,
+    windows come in text order. Each row then continues from its state in the previous batch,
+    although this state belongs to another place in the text. Rows that are not scored fill up the
+    last global batch of an epoch.
     """
 
     def __init__(
@@ -121,73 +141,59 @@ class WindowBatches:
         is_sliding: bool = False,
         rows: slice = slice(None),
     ) -> None:
-        self.carries_state, self.rows = is_sliding, rows
-        self.text, self._context_len, self._seed, self._batch_size = (
-            text,
-            context_len,
-            seed,
-            batch_size,
-        )
-        self._stride, self._num_windows = (
-            stride,
-            num_windows(len(text), batch_size, context_len, stride, text.unit),
-        )
-        self.steps_per_epoch = -(-self._num_windows // batch_size)
+        self.text = text
+        self.rows = rows
+        self.carries_state = is_sliding
+        self._batch_size = batch_size
+        self._context_len = context_len
+        self._stride = stride
+        self._seed = seed
+        self._num_windows = num_windows(len(text), batch_size, context_len, stride, text.unit)
         self.ids_per_epoch = self._num_windows * context_len
+        self.steps_per_epoch = -(-self._num_windows // batch_size)
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """This process's rows of the `step`-th `batch_size` windows of the epoch's order."""
-        order = self._starts_at(epoch, step)
+        """Return this process's rows of the `step`-th `batch_size` windows in the epoch's order."""
+        scored_starts = self._starts(epoch, step)
         starts = np.zeros(self._batch_size, np.int64)
-        starts[: len(order)] = order
+        starts[: len(scored_starts)] = scored_starts
         positions = starts[self.rows, None] + np.arange(self._context_len)
-        is_scored = np.arange(self._batch_size)[self.rows, None] < len(order)
-        return read_batch(self.text, positions, is_scored)
+        is_scored = np.arange(self._batch_size)[self.rows, None] < len(scored_starts)
+        return _read_batch(self.text, positions, is_scored)
 
     def num_chars(self, epoch: int, step: int) -> int:
-        """Scored characters of the global batch at `step`."""
+        """Return the number of scored characters in the global batch at `step`."""
+        starts = self._starts(epoch, step)
+        # `chars_per_epoch` calls this for every step, and overlapping windows are many ids to read.
         if self.text.unit == "character":
-            return (
-                min(self._batch_size, self._num_windows - step * self._batch_size)
-                * self._context_len
-            )
-        return self._num_chars_after(self._starts_at(epoch, step))
+            return len(starts) * self._context_len
+        return self.text.num_chars_at(starts[:, None] + np.arange(1, self._context_len + 1))
 
     @property
     def chars_per_epoch(self) -> int:
-        """Scored characters of all windows together."""
-        if self.text.unit == "character":
-            return self.ids_per_epoch
-        firsts = range(0, self._num_windows, self._batch_size)
-        return sum(
-            self._num_chars_after(self._windows_from(first) * self._stride) for first in firsts
-        )
+        """The number of scored characters in all windows, the same in each epoch."""
+        return sum(self.num_chars(1, step) for step in range(self.steps_per_epoch))
 
-    def _num_chars_after(self, starts: np.ndarray) -> int:
-        positions = starts[:, None] + np.arange(1, self._context_len + 1)
-        return self.text.num_chars_at(positions)
-
-    def _starts_at(self, epoch: int, step: int) -> np.ndarray:
-        windows = self._windows_from(step * self._batch_size)
+    def _starts(self, epoch: int, step: int) -> NDArray[np.int64]:
+        first = step * self._batch_size
+        windows = np.arange(first, min(first + self._batch_size, self._num_windows))
         if not self.carries_state:
-            windows = window_order(self._num_windows, self._seed, epoch)[windows]
-        starts: np.ndarray = windows * self._stride
-        return starts
-
-    def _windows_from(self, first: int) -> np.ndarray:
-        return np.arange(first, min(first + self._batch_size, self._num_windows))
+            windows = _window_order(self._num_windows, self._seed, epoch)[windows]
+        return windows * self._stride
 
 
 @lru_cache(maxsize=1)
-def window_order(num_windows: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return a random order (num_windows,) of an epoch's windows: 8 bytes of memory each."""
+def _window_order(num_windows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return a random order (num_windows,) of an epoch's windows, which takes 8 bytes a window."""
     return numpy_generator(seed, "window order", epoch).permutation(num_windows)
 
 
-def read_batch(text: EncodedText, positions: np.ndarray, is_scored: np.ndarray) -> Batch:
-    """The ids at `positions` (B, T), and those after them as targets where `is_scored`."""
-    inputs, targets, starts = text.windows(positions)
-    targets = np.where(is_scored, targets, IGNORE)
+def _read_batch(
+    text: EncodedText, positions_BT: NDArray[np.int64], is_scored_BT: NDArray[np.bool_]
+) -> Batch:
+    """Return the ids at `positions_BT`, with the ids after them as targets where `is_scored_BT`."""
+    inputs, targets, starts = text.windows(positions_BT)
+    targets = np.where(is_scored_BT, targets, IGNORE)
     return Batch(
         torch.from_numpy(inputs),
         torch.from_numpy(targets),

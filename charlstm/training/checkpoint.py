@@ -1,6 +1,6 @@
-"""The whole state of a training between two steps: taken from any number of processes, given back to any other.
+"""The full state of a training between two steps, saved and restored by any number of processes.
 
-Shapes: N processes, L layers, B rows of the global batch, H hidden units.
+Shapes: L layers, B rows of a process, H hidden units.
 """
 
 import logging
@@ -14,7 +14,6 @@ from torch import Tensor
 from charlstm.errors import CharlstmError
 from charlstm.history import StepRow
 from charlstm.model.gates import LSTMState
-from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint_folder import Checkpoint, CheckpointFolder
 from charlstm.training.learner import Learner
 from charlstm.training.processes import is_out_of_memory
@@ -28,27 +27,30 @@ PROGRESS = TypeAdapter(Progress)
 def to_checkpoint(
     learner: Learner, progress: Progress, best_weights: Mapping[str, Tensor]
 ) -> Checkpoint:
-    """All that a later start needs, as copies on the CPU. Collective: each process holds some rows of the state."""
+    """Return the full training state, as copies on the CPU.
+
+    Collective: every process must call this.
+    """
     moments = {
         f"{place}.{index}.{name}": value
         for place, optimizer in enumerate(learner.optimizers)
         for index, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
     }
+    # A row for each logged step. In the JSON header, millions of rows would exceed safetensors'
+    # limit of 100 MB.
+    steps = torch.tensor(progress.steps, dtype=torch.float64).reshape(-1, len(StepRow._fields))
     sections = {
         "model": learner.model.state_dict(),
         "average": learner.average.state_dict(),
         "optimizers": moments,
         "state": {
-            name: _gather_rows(learner, part) for name, part in learner.state._asdict().items()
+            # Each process has some rows of the global batch. Ranks have them in order.
+            name: torch.cat(learner.processes.gather_objects(part_LBH.cpu()), dim=1)
+            for name, part_LBH in learner.state._asdict().items()
         },
         "best": best_weights,
-        # Numbers, since there may be millions of them, and text in a safetensors file may have 100 MB at most.
-        "progress": {
-            "steps": torch.tensor(progress.steps, dtype=torch.float64).reshape(
-                -1, len(StepRow._fields)
-            ),
-        },
+        "progress": {"steps": steps},
     }
     tensors = {
         f"{section}.{name}": tensor.detach().to("cpu", copy=True)
@@ -66,63 +68,59 @@ def to_checkpoint(
 def restore_newest(
     learner: Learner, folder: CheckpointFolder | None
 ) -> tuple[Progress, dict[str, Tensor]] | None:
-    """Make of a fresh learner, of any number of processes, the one of the newest checkpoint that process 0 has.
+    """Load the newest checkpoint of process 0 into a fresh learner.
 
-    Collective. The progress and the best weights; None if there is no checkpoint.
+    Return the progress and the best weights. Return None if there is no checkpoint. The number of
+    processes may differ from the one that wrote the checkpoint. Collective: every process must call
+    this.
 
     Raises:
-        CharlstmError: it is whole, but of another form, as another version of torch may have written it.
+        CharlstmError: the checkpoint is whole, but does not fit, for example because another
+            version of torch wrote it.
     """
     if folder is None:
         return None
-    content = learner.processes.on_main(folder.newest_bytes)  # which may take long
-    if not content:
+    checkpoint = learner.processes.on_main(folder.newest)
+    if checkpoint is None:
         return None
     try:
-        return _restore(learner, Checkpoint.from_bytes(content))
+        return _restore(learner, checkpoint)
     except (LookupError, RuntimeError, TypeError, ValueError) as error:
         if is_out_of_memory(error):
             raise
+        reason = " ".join(str(error).split())[:200]
         raise CharlstmError(
-            f"the checkpoint in {folder.folder} cannot be restored ({' '.join(str(error).split())[:200]}): go back to "
-            "the versions that wrote it, or move that folder away to begin anew, and what a mirror has of it"
+            f"cannot restore the checkpoint in {folder.folder} ({reason}): go back to the versions "
+            "that wrote it, or start over by moving this folder and its copy in the checkpoint "
+            "mirror away"
         ) from error
 
 
 def _restore(learner: Learner, checkpoint: Checkpoint) -> tuple[Progress, dict[str, Tensor]]:
-    processes, (tensors, metadata) = learner.processes, checkpoint
+    tensors, metadata = checkpoint
+    device = learner.processes.device
+
     learner.model.load_state_dict(_section(tensors, "model"))
     learner.average.load_state_dict(_section(tensors, "average"))
     for place, optimizer in enumerate(learner.optimizers):
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in _section(tensors, f"optimizers.{place}").items():
-            index, _, name = key.partition(".")
+            index, name = key.split(".")
             moments.setdefault(int(index), {})[name] = value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    own = LSTMState(**_section(tensors, "state")).rows(learner.batches.rows)
-    learner.state = LSTMState(*(part.to(processes.device) for part in own))
+
+    own_rows = LSTMState(**_section(tensors, "state")).rows(learner.batches.rows)
+    learner.state = LSTMState(*(part.to(device) for part in own_rows))
     learner.num_skipped = metadata["num_skipped"]
-    before, now = metadata["environment"], _environment_of(learner)
-    if before != now and processes.is_main:
-        differs = "in its last bits from that of either alone"
-        if before[-1] != now[-1]:
-            differs = "from that of either alone; set train.precision to keep to one precision"
-        log.warning(
-            "the checkpoint was made with %s, training resumes with %s: the result will differ %s",
-            ", ".join(before),
-            ", ".join(now),
-            differs,
-        )
-    best = {name: weight.to(processes.device) for name, weight in _section(tensors, "best").items()}
-    return _progress_in(checkpoint), best
+    _warn_if_environment_changed(learner, metadata["environment"])
 
-
-def _progress_in(checkpoint: Checkpoint) -> Progress:
-    tables = _section(checkpoint.tensors, "progress")
     steps = [
-        StepRow(int(step), int(epoch), *others) for step, epoch, *others in tables["steps"].tolist()
+        StepRow(int(step), int(epoch), *measured)
+        for step, epoch, *measured in tensors["progress.steps"].tolist()
     ]
-    return replace(PROGRESS.validate_python(checkpoint.metadata["progress"]), steps=steps)
+    progress = replace(PROGRESS.validate_python(metadata["progress"]), steps=steps)
+    best = {name: weight.to(device) for name, weight in _section(tensors, "best").items()}
+    return progress, best
 
 
 def _section(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
@@ -133,20 +131,8 @@ def _section(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     }
 
 
-def _gather_rows(learner: Learner, mine_LBH: Tensor) -> Tensor:
-    """The rows of the whole global batch, in order. Messages are equally long, so short shares are padded."""
-    world_size, batch_size = learner.processes.world_size, learner.params.batch_size
-    shares = [rows_of(rank, world_size, batch_size) for rank in range(world_size)]
-    counts = [share.stop - share.start for share in shares]
-    padding_LBH = mine_LBH.new_zeros(
-        (mine_LBH.shape[0], max(counts) - mine_LBH.shape[1], mine_LBH.shape[2])
-    )
-    all_NLBH = learner.processes.gather(torch.cat([mine_LBH, padding_LBH], dim=1))
-    return torch.cat([part[:, :count] for part, count in zip(all_NLBH, counts, strict=True)], dim=1)
-
-
 def _environment_of(learner: Learner) -> list[str]:
-    """The environment, as far as it decides the bits of a result; another machine may have another."""
+    """Return what decides the rounding of results. Another machine may differ in it."""
     processes = learner.processes
     return [
         f"torch {torch.__version__}",
@@ -154,3 +140,15 @@ def _environment_of(learner: Learner) -> list[str]:
         processes.describe_device(),
         processes.precision.name,
     ]
+
+
+def _warn_if_environment_changed(learner: Learner, before: list[str]) -> None:
+    now = _environment_of(learner)
+    if before == now or not learner.processes.is_main:
+        return
+    log.warning(
+        "the checkpoint was written with %s, but training resumes with %s: the result will differ "
+        "from that of an uninterrupted training, by rounding only unless train.precision is auto",
+        ", ".join(before),
+        ", ".join(now),
+    )

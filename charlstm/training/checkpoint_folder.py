@@ -1,8 +1,9 @@
-"""Checkpoints of an unfinished training, from which it resumes as if it had never stopped.
+"""A folder of checkpoints, from which an unfinished training resumes as if it had never stopped.
 
-A checkpoint is a folder `step-N` with `state.safetensors` (tensors, and everything else as JSON in its header) and its
-SHA-256. The folder is written under a temporary name, synced and renamed. A damaged checkpoint is reported and put
-aside, and the one before it is used. Nothing is pickled.
+A checkpoint is a folder `step-N` with `state.safetensors` and its SHA-256. The file has tensors,
+and all other values as JSON in its header. The folder is written under a temporary name, synced and
+renamed. A damaged checkpoint is reported and moved aside, and the checkpoint before it is used.
+No file is pickled.
 """
 
 import json
@@ -14,79 +15,78 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors.torch
-from safetensors import SafetensorError
+from safetensors import safe_open
 from torch import Tensor
 
 from charlstm.errors import CharlstmError, ChecksumError
-from charlstm.files.atomic import atomic_folder, remove_leftovers
+from charlstm.files.atomic import atomic_folder
 from charlstm.files.checksums import ABSENT, SUMS, read_sums, sha256, write_sums
 
 log = logging.getLogger(__name__)
 STATE = "state.safetensors"
-NUM_KEPT = 2  # checkpoints: the newest, and the one before in case the newest is damaged
+NUM_KEPT = 2  # checkpoints: the newest, and the one before it in case the newest is damaged
 
 
 class Checkpoint(NamedTuple):
-    """The state after a whole number of steps: tensors on the CPU, and everything else as JSON values."""
+    """The state after a whole number of steps: tensors on the CPU, and all other values as JSON."""
 
     tensors: Mapping[str, Tensor]
     metadata: Mapping[str, Any]
 
     def to_bytes(self) -> bytes:
-        """The checkpoint as a safetensors file."""
+        """Return the checkpoint as a safetensors file."""
         contiguous = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
         return bytes(safetensors.torch.save(contiguous, {"metadata": json.dumps(self.metadata)}))
 
-    @classmethod
-    def from_bytes(cls, content: bytes) -> "Checkpoint":
-        """The checkpoint that `to_bytes` gave, read back."""
-        header_len = int.from_bytes(
-            content[:8], "little"
-        )  # the format: length, JSON header, numbers
-        metadata = json.loads(json.loads(content[8 : 8 + header_len])["__metadata__"]["metadata"])
-        return cls(safetensors.torch.load(content), metadata)
-
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """The checkpoint in a folder.
+    """Return the checkpoint in `folder`.
 
     Raises:
-        ChecksumError: it is damaged, or something else.
-        OSError: it cannot be read now, but may be whole.
+        ChecksumError: the checkpoint is damaged or incomplete.
+        OSError: the checkpoint cannot be read now, but may be whole.
     """
+    file = folder / STATE
     try:
-        if read_sums(folder / SUMS) != {STATE: sha256(folder / STATE)}:
-            raise ChecksumError(f"{STATE} is not what {SUMS} says")
-        return Checkpoint.from_bytes((folder / STATE).read_bytes())
+        if read_sums(folder / SUMS) != {STATE: sha256(file)}:
+            raise ChecksumError(f"{STATE} does not match {SUMS}")
+        # Tensors are copied to memory, because the file may be removed while they are in use.
+        tensors = safetensors.torch.load(file.read_bytes())
+        with safe_open(file, "pt") as header:
+            return Checkpoint(tensors, json.loads(header.metadata()["metadata"]))
     except ABSENT as error:
         raise ChecksumError(str(error)) from None
-    except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ChecksumError(f"{STATE} is no checkpoint: {type(error).__name__}: {error}") from None
 
 
 class CheckpointFolder:
-    """The checkpoints of one training. Process 0 writes and reads; one process at a time may use a folder.
+    """The checkpoints of one training. Only process 0 writes and reads them.
+
+    One training at a time may use a folder.
 
     Args:
-        folder: to be named by all that decides the result, so that changed inputs never meet an old state.
-        seconds_between: the time from one checkpoint to the next.
+        folder: must be named by everything that decides the result, so that changed inputs never
+            meet an old state.
+        seconds_between: time from one checkpoint to the next.
     """
 
     def __init__(self, folder: Path, seconds_between: float) -> None:
-        self.folder, self.seconds_between = folder, seconds_between
+        self.folder = folder
+        self.seconds_between = seconds_between
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
 
     def newest(self) -> Checkpoint | None:
-        """The newest whole checkpoint; None if there is none. Damaged ones are named in warnings.
+        """Return the newest whole checkpoint. Return None if there is none.
 
-        What a killed process left half-written is removed.
+        Move damaged checkpoints aside with a warning. Remove checkpoints that a killed process left
+        incomplete.
 
         Raises:
-            CharlstmError: one cannot be read now, but may be whole. Nothing is moved: another time may find it.
+            CharlstmError: a checkpoint cannot be read now, but may be whole. It stays in place, so
+                that a later start finds it.
         """
-        for name in {leftover.name.split(".")[1] for leftover in self.folder.glob(".step-*")}:
-            remove_leftovers(self.folder / name)
+        for leftover in self.folder.glob(".step-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         found = sorted(self.folder.glob("step-*"), reverse=True)
         for path in found:
             try:
@@ -95,50 +95,47 @@ class CheckpointFolder:
                 reason = " ".join(str(error).split())[:300]
             except OSError as error:
                 raise CharlstmError(
-                    f"the checkpoint {path} cannot be read ({error.strerror}), but may be whole: the same command "
-                    "resumes from it once it can be read; move it away to resume from the one before it"
+                    f"the checkpoint {path} cannot be read ({error.strerror}), but may be whole: "
+                    "run the same command again when the disk can be read, or move the checkpoint "
+                    "away to resume from the one before it"
                 ) from None
             log.warning(
-                "the checkpoint %s is damaged (%s); the one before it is taken, if any",
+                "the checkpoint %s is damaged (%s); "
+                "training resumes from the one before it, if there is one",
                 path,
                 reason,
             )
-            aside = path.with_name(
-                f"damaged-{path.name}"
-            )  # out of the way of new ones, but there for inspection
+            # Kept for inspection, under a name that does not block a new checkpoint of this step.
+            aside = path.with_name(f"damaged-{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
         if found:
             log.warning("no whole checkpoint is left in %s", self.folder)
         return None
 
-    def newest_bytes(self) -> bytes:
-        """Return the newest whole checkpoint as a safetensors file, empty if there is none."""
-        newest = self.newest()
-        return b"" if newest is None else newest.to_bytes()
-
     def save(self, step: int, checkpoint: Checkpoint) -> None:
-        """Begin to write, off the training thread; waits for the write before.
+        """Start to write in the background, after the previous write is complete.
 
         Raises:
-            OSError: the write before failed; older checkpoints are as they were.
+            OSError: the previous write failed. Older checkpoints are unchanged.
         """
         self.wait()
         self._pending = self._writer.submit(self._write, step, checkpoint)
 
     @property
     def is_writing(self) -> bool:
-        """Whether the last checkpoint is not on disk yet."""
+        """True while the last checkpoint is not on disk yet."""
         return self._pending is not None and not self._pending.done()
 
     def wait(self) -> None:
         """Wait until the last checkpoint is on disk.
 
         Raises:
-            OSError: it could not be written; older checkpoints are as they were.
+            OSError: it could not be written. Older checkpoints are unchanged.
         """
         if self._pending is not None:
-            pending, self._pending = self._pending, None
+            pending = self._pending
+            self._pending = None  # so that a failure is reported once
             pending.result()
 
     def _write(self, step: int, checkpoint: Checkpoint) -> None:

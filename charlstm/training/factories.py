@@ -1,4 +1,4 @@
-"""Builds the parts of a learner from the parameters."""
+"""Factories of a learner's parts, from the parameters."""
 
 import torch
 
@@ -11,7 +11,7 @@ from charlstm.training.processes import Processes
 
 
 def batches_of(text: EncodedText, params: TrainParams, rows: slice) -> Batches:
-    """The batch source that `params.batching` names, for the process that holds these rows.
+    """Return the batch source that `params.batching` selects, for the process that holds `rows`.
 
     Raises:
         TrainingError: the text is too short.
@@ -32,7 +32,7 @@ def batches_of(text: EncodedText, params: TrainParams, rows: slice) -> Batches:
 def optimizers_of(
     model: CharLSTM, params: TrainParams, processes: Processes
 ) -> list[torch.optim.Optimizer]:
-    """One optimizer for each group of weights, whose work the processes share."""
+    """Return an optimizer for each group of weights. The processes share the work of Muon."""
     return make_optimizers(
         model,
         has_muon=params.optimizer == "muon",

@@ -1,17 +1,19 @@
-"""What is trained, and what one step does to it: weights, their average, the optimizers, the carried state.
+"""The learner: weights, their average, optimizers and carried state, changed one step at a time.
 
-What a step computes depends on (seed, epoch, step) alone. The global batch, the dropout masks and the learning rate are
-the same for 1 process and for N; each process takes its rows of them.
+A step depends on (seed, epoch, step) alone. The global batch, the dropout masks and the learning
+rate do not depend on the number of processes. Each process takes its rows of the batch and masks.
 
-A gradient is a sum over characters, divided by the count of a full batch. So each character weighs the same, also in
-the shorter last step of an epoch, and however rows are shared out. Of a model of bytes, each byte does.
-Shapes: B rows of this process, T time steps, V vocabulary.
+A gradient is a sum over ids, divided by the number of ids in a full batch. So each character has
+the same weight (in a byte model, each byte). This holds in the shorter last step of an epoch, too,
+and if processes hold different numbers of rows.
+
+Shapes: B rows of this process, T time steps, N processes.
 """
 
 import logging
 import math
 from contextlib import nullcontext
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -33,21 +35,12 @@ from charlstm.text.encoded_files import check_fit
 from charlstm.training.batches import Batch, rows_of
 from charlstm.training.factories import batches_of, optimizers_of
 from charlstm.training.processes import Processes
-from charlstm.training.progress import ADVICE, describe_nonfinite
+from charlstm.training.progress import ADVICE, Step, describe_nonfinite
 from charlstm.training.sizes import check_warmup, shape_of
 
 log = logging.getLogger(__name__)
 
-
 MAX_SKIPPED_STEPS = 10  # in a row
-
-
-class Step(NamedTuple):
-    """The results of a step: scalars that may still lie on the device."""
-
-    rate: float
-    nats: Tensor  # summed over this process's rows
-    gradient_norm: Tensor  # of the global gradient, before clipping
 
 
 class Learner:
@@ -62,59 +55,63 @@ class Learner:
         processes: Processes,
         initial: InitialWeights | None = None,
     ) -> None:
-        self.params, self.processes = params, processes
+        self.params = params
+        self.processes = processes
         rows = rows_of(processes.rank, processes.world_size, params.batch_size)
-        self.batches, self.num_rows = batches_of(text, params, rows), rows.stop - rows.start
+        self.num_rows = rows.stop - rows.start
+        self.batches = batches_of(text, params, rows)
         self.num_steps = params.epochs * self.batches.steps_per_epoch
         check_warmup(params.warmup_steps, self.num_steps, params.epochs)
+
         self.shape = shape_of(model, vocab_size)
         self.dtype = torch.float64 if params.precision == "fp64" else torch.float32
-        fresh = CharLSTM(self.shape, model.implementation)
-        draws = torch_generator(params.seed, "initial weights")
-        bias = model.forget_gate_bias
         weights = initial_weights(
-            self.shape, model.initialization, forget_gate_bias=bias, generator=draws
+            self.shape,
+            model.initialization,
+            forget_gate_bias=model.forget_gate_bias,
+            generator=torch_generator(params.seed, "initial weights"),
         )
+        fresh = CharLSTM(self.shape, model.implementation)
         fresh.load_state_dict(initial.over(weights, self.shape) if initial else weights)
         self.model = fresh.to(processes.device, self.dtype)
         self.average = MovingAverage(self.model, params.ema_decay)
-        optimizers = optimizers_of(self.model, params, processes)
-        self.loss, self.optimizers = processes.distribute(SummedLoss(self.model), optimizers)
+        self.loss, self.optimizers = processes.distribute(
+            SummedLoss(self.model), optimizers_of(self.model, params, processes)
+        )
         self.num_skipped = 0
         self.start_epoch()
-        self._warm_up()
+        self._fix_order_of_gradients()
 
     @property
     def averaged(self) -> CharLSTM:
-        """The model with the averaged weights, which is what is evaluated and kept."""
+        """The model with the averaged weights, which is validated and saved."""
         return cast(CharLSTM, self.average.module)
 
     def start_epoch(self) -> None:
-        """Reset the carried state to zero, as each epoch begins."""
+        """Reset the carried state to zero."""
         self.state = self.model.zero_state(self.num_rows)
 
     def take_step(self, step: int, epoch: int, index: int) -> Step | None:
-        """Optimizer update number `step`, from 0, on batch `index` of the epoch; None if it was skipped.
+        """Make optimizer update number `step`, from 0, on batch `index` of the epoch.
+
+        Return None if the step was skipped. Collective: every process must call this.
 
         Raises:
-            TrainingError: too many steps in a row had to be skipped.
-            EncodedError: an id of the batch stands for no character.
+            TrainingError: too many steps in a row were skipped.
+            EncodedError: an id of the batch is not in the vocabulary.
         """
         batch = self.batches.batch(epoch, index)
         for ids_BT in (batch.inputs_BT, batch.targets_BT):
             check_fit(ids_BT.numpy(), self.shape.vocab_size)
-        rate = self.set_learning_rate(step)
-        nats = self.add_gradients(step, batch)
-        limit = (
-            self.params.gradient_clip_norm
-            if self.params.gradient_clip_norm is not None
-            else math.inf
-        )
-        taken = Step(rate, nats, self.processes.clip_gradients(self.model, limit))
-        if is_skipped := self.params.on_nonfinite == "skip" and not math.isfinite(
-            taken.gradient_norm
-        ):
-            self.skip_step(step, taken)
+        rate = self._set_learning_rate(step)
+        nats = self._add_gradients(step, batch)
+        norm = self.processes.clip_gradients(self.model, self.params.gradient_clip_norm or math.inf)
+        taken = Step(step + 1, rate, nats, norm)
+
+        # The norm is read only if needed, because reading it waits for the device.
+        is_skipped = self.params.on_nonfinite == "skip" and not math.isfinite(norm)
+        if is_skipped:
+            self._skip_step(taken)
         else:
             self.num_skipped = 0
             for optimizer in self.optimizers:
@@ -123,46 +120,8 @@ class Learner:
         self.model.zero_grad()
         return None if is_skipped else taken
 
-    def add_gradients(self, step: int, batch: Batch) -> Tensor:
-        """Forward and backward, some rows at a time; this process's summed loss in nats."""
-        device, starts_BT = self.processes.device, batch.starts_BT
-        inputs_BT, targets_BT = (
-            ids.to(device, non_blocking=True) for ids in (batch.inputs_BT, batch.targets_BT)
-        )
-        # DDP averages over processes, but the loss is a sum over all of them that is divided once.
-        scale = self.processes.world_size / (self.params.batch_size * self.params.context_len)
-        start, masks = self.start_state(step), self.masks(step, inputs_BT.shape[1])
-        size = self.params.micro_batch_size or self.num_rows
-        losses, ends = [], []
-        for first in range(0, self.num_rows, size):
-            rows = slice(first, min(first + size, self.num_rows))
-            is_last = rows.stop == self.num_rows
-            with nullcontext() if is_last else self.processes.no_sync(self.loss):
-                resets = Resets.of(None if starts_BT is None else starts_BT[rows], device)
-                nats, end = self.loss(
-                    inputs_BT[rows], start.rows(rows), masks.rows(rows), resets, targets_BT[rows]
-                )
-                self.processes.backward(nats * scale)
-                losses.append(nats.detach())
-            ends.append(end.detach())
-        self.state = LSTMState(*(torch.cat(parts, dim=1) for parts in zip(*ends, strict=True)))
-        return torch.stack(losses).sum()
-
-    def skip_step(self, step: int, taken: Step) -> None:
-        """Leave the weights as they are, with a warning. The gradient is global, so every process skips."""
-        nats_N = self.processes.gather(taken.nats).tolist()
-        trouble = describe_nonfinite(step + 1, taken.rate, nats_N, float(taken.gradient_norm))
-        self.num_skipped += 1
-        if self.num_skipped > MAX_SKIPPED_STEPS:
-            raise TrainingError(
-                f"{trouble}, after {MAX_SKIPPED_STEPS} skipped steps in a row; {ADVICE}"
-            )
-        if self.processes.is_main:
-            log.warning("%s; the step is skipped", trouble)
-        self.state = LSTMState(*(part.nan_to_num(0.0, 0.0, 0.0) for part in self.state))
-
-    def set_learning_rate(self, step: int) -> float:
-        """Follow the schedule in all optimizers; AdamW's rate, which is recorded."""
+    def _set_learning_rate(self, step: int) -> float:
+        """Set the scheduled rate in all optimizers. Return AdamW's rate, which is recorded."""
         fraction = learning_rate(
             step,
             warmup_steps=self.params.warmup_steps,
@@ -174,10 +133,40 @@ class Learner:
                 group["lr"] = fraction * group["peak"]
         return fraction * self.params.learning_rate
 
-    def start_state(self, step: int) -> LSTMState:
-        """The carried state, with some rows reset to zero so that the model also learns to start without context.
+    def _add_gradients(self, step: int, batch: Batch) -> Tensor:
+        """Run the forward and backward passes. Return this process's summed loss in nats."""
+        device = self.processes.device
+        inputs_BT = batch.inputs_BT.to(device, non_blocking=True)
+        targets_BT = batch.targets_BT.to(device, non_blocking=True)
+        start = self._start_state(step)
+        masks = self._masks(step, inputs_BT.shape[1])
+        # DDP averages over processes, but the loss is their sum, divided once.
+        scale = self.processes.world_size / (self.params.batch_size * self.params.context_len)
 
-        Melis et al. 2018 reset in 1 % of the steps; the windowed protocols start without context far more often.
+        micro_batch_size = self.params.micro_batch_size or self.num_rows
+        losses = []
+        ends = []
+        for first in range(0, self.num_rows, micro_batch_size):
+            rows = slice(first, min(first + micro_batch_size, self.num_rows))
+            starts_BT = None if batch.starts_BT is None else batch.starts_BT[rows]
+            resets = Resets.of(starts_BT, device)
+            # Only the last backward pass sends gradients to the other processes.
+            is_last = rows.stop == self.num_rows
+            with nullcontext() if is_last else self.processes.no_sync(self.loss):
+                nats, end = self.loss(
+                    inputs_BT[rows], start.rows(rows), masks.rows(rows), resets, targets_BT[rows]
+                )
+                self.processes.backward(nats * scale)
+            losses.append(nats.detach())
+            ends.append(end.detach())
+        self.state = LSTMState(*(torch.cat(parts, dim=1) for parts in zip(*ends, strict=True)))
+        return torch.stack(losses).sum()
+
+    def _start_state(self, step: int) -> LSTMState:
+        """Return the carried state, with randomly chosen rows reset to zero.
+
+        Resets teach the model to start without context. Melis et al. 2018 reset in 1 % of the
+        steps. The windowed protocols start without context far more often.
         """
         if not self.batches.carries_state:
             return self.model.zero_state(self.num_rows)
@@ -188,8 +177,8 @@ class Learner:
         keep_B = keep_B.to(self.processes.device, non_blocking=True).to(self.dtype)
         return LSTMState(self.state.hidden * keep_B, self.state.cell * keep_B)
 
-    def masks(self, step: int, num_time_steps: int) -> DropoutMasks:
-        """This process's rows of the step's dropout masks."""
+    def _masks(self, step: int, num_time_steps: int) -> DropoutMasks:
+        """Return this process's rows of the step's dropout masks."""
         dropout = self.params.dropout
         return draw_masks(
             self._generator("dropout", step),
@@ -206,11 +195,29 @@ class Learner:
     def _generator(self, purpose: str, step: int) -> torch.Generator:
         return torch_generator(self.params.seed, purpose, step)
 
-    def _warm_up(self) -> None:
-        """One pass of one row that changes nothing, after which DDP has its final order of gradients.
+    def _skip_step(self, taken: Step) -> None:
+        """Leave the weights unchanged, with a warning.
 
-        DDP sorts them after its first backward pass. With three or more processes the order decides which numbers are
-        added first. A resumed training must add in the same order as one that was never interrupted.
+        The gradient is global, so every process skips the same step.
+        """
+        nats_N = self.processes.gather(taken.nats).tolist()
+        fault = describe_nonfinite(taken.number, taken.rate, nats_N, float(taken.gradient_norm))
+        self.num_skipped += 1
+        if self.num_skipped > MAX_SKIPPED_STEPS:
+            raise TrainingError(
+                f"{fault}, after {MAX_SKIPPED_STEPS} skipped steps in a row; {ADVICE}"
+            )
+        if self.processes.is_main:
+            log.warning("%s; the step is skipped", fault)
+        # A non-finite state would make the next step non-finite, too.
+        self.state = LSTMState(*(part.nan_to_num(0.0, 0.0, 0.0) for part in self.state))
+
+    def _fix_order_of_gradients(self) -> None:
+        """Run a backward pass that changes nothing, so that DDP fixes its order of gradients.
+
+        DDP sorts gradients after its first backward pass. With three or more processes, this order
+        decides which numbers are added first. A resumed training must add in the same order as an
+        uninterrupted one.
         """
         if self.processes.world_size > 1:
             ids_BT = torch.zeros(

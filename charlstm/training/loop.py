@@ -1,10 +1,10 @@
-"""Training: epochs of steps, validation after each, the best weights at the end, over 1..N processes.
+"""The training loop: steps, validation after each epoch, and the best weights at the end.
 
-It can stop after any step and resume from a checkpoint, to the same result bit by bit; with another number of
-processes, to the same result but for rounding.
+One or more processes run it together. Training can stop after any step and resume from a
+checkpoint, with a bit-identical result. With another number of processes, results differ only by
+rounding.
 """
 
-import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -28,16 +28,17 @@ from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, Observer, Plan, Progress, StepMeter, StepTotals
 from charlstm.training.step_boundary import StepBoundary
 
-log = logging.getLogger(__name__)
-
 
 class Data(NamedTuple):
-    """Encoded training and validation parts, the vocabulary that decodes them, and what a training may have besides."""
+    """The encoded training and validation parts, and the vocabulary that decodes them.
+
+    `initial` has the weights of a trained model, if training starts from such a model.
+    """
 
     train: EncodedText
     val: EncodedText
     vocab: Vocab
-    initial: InitialWeights | None = None  # of a trained model, to begin from
+    initial: InitialWeights | None = None
 
 
 class Result(NamedTuple):
@@ -48,9 +49,9 @@ class Result(NamedTuple):
     epochs: list[EpochRow]
     steps: list[StepRow]
     best: EpochRow
-    num_parameters: int
     train_seconds: float
-    initial_nats_per_char: float | None  # validation, of the model that training began from
+    # Validation loss of the trained model that training started from, if there was such a model.
+    initial_nats_per_char: float | None
 
 
 def fit(
@@ -62,49 +63,64 @@ def fit(
     checkpoints: CheckpointFolder | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:
-    """Train until `params.epochs` or early stopping; every process calls this and gets the same result.
+    """Train for `params.epochs` or until early stopping. Return the same result on every process.
 
-    Each process has its own `observers`; those that show something are process 0's. With `checkpoints` (on every
-    process), training resumes from the newest one. If any process is asked to stop, all stop after the same step, with
-    a checkpoint on disk.
+    Training resumes from the newest of `checkpoints`. If any process is asked to stop, all stop
+    after the same step, with a checkpoint on disk. Collective: every process must call this.
+
+    Args:
+        observers: this process's own. Only process 0 needs observers that show something.
+        checkpoints: given on every process or on none.
+        should_stop: returns True once this process was asked to stop.
 
     Raises:
         TrainingError: the settings cannot train on this text, or the loss is not finite.
-        Interrupted: a process was asked to stop, or one is lost.
-        OSError: a checkpoint cannot be written; the ones before are as they were.
+        Interrupted: a process was asked to stop, or a process is lost.
+        OSError: a checkpoint cannot be written. Older checkpoints are unchanged.
     """
     with processes.interrupted_by_lost_peers():
         learner = Learner(data.train, len(data.vocab), model, params, processes, data.initial)
         boundary = StepBoundary(processes, checkpoints, should_stop)
-        return _Training(data, params, learner, boundary).run(observers)
+        return _Training(data, params, learner, boundary, observers).run()
 
 
 class _Training:
-    """One training run, from its start or its newest checkpoint to its end."""
+    """One training, from its beginning or its newest checkpoint to its end."""
 
     def __init__(
-        self, data: Data, params: TrainParams, learner: Learner, boundary: StepBoundary
+        self,
+        data: Data,
+        params: TrainParams,
+        learner: Learner,
+        boundary: StepBoundary,
+        observers: Sequence[Observer],
     ) -> None:
-        self.data, self.params, self.learner, self.boundary = data, params, learner, boundary
+        self.params = params
+        self.learner = learner
+        self.boundary = boundary
+        self.observers = observers
         self.processes = learner.processes
+        self.data = data
         restored = restore_newest(learner, boundary.checkpoints)
-        self.progress, self.best_weights = restored or (Progress(), self.weights())
+        self.progress, self.best_weights = restored or (Progress(), self.copy_weights())
         self.meter = StepMeter(self.progress.totals)
 
-    def run(self, observers: Sequence[Observer]) -> Result:
-        self.boundary.start(self.progress.step)
-        if self.data.initial is not None and self.progress.step == 0:
-            self.progress.initial_nats_per_char = self.validate().nats_per_char
-        plan = self.plan()
-        for observer in observers:
-            observer.on_start(plan, self.progress)
-        is_saved = self.is_done()
-        while not self.is_done():
-            self.run_epoch(observers)
-            self.end_epoch(observers)
-        if not is_saved:  # if writing the outputs fails, training is not repeated
-            self.boundary.save(self.progress.step, self.checkpoint)
+    def run(self) -> Result:
         now = self.progress
+        self.boundary.start(now.step)
+        if self.data.initial is not None and now.step == 0:
+            now.initial_nats_per_char = self.validate().nats_per_char
+        plan = self.plan()
+        for observer in self.observers:
+            observer.on_start(plan, now)
+
+        if not self.is_done():
+            while not self.is_done():
+                self.run_epoch()
+                self.end_epoch()
+            # If writing the outputs fails, the next start need not train again.
+            self.boundary.save(now.step, self.checkpoint)
+
         assert now.best is not None  # params.epochs > 0
         return Result(
             weights=self.best_weights,
@@ -112,7 +128,6 @@ class _Training:
             epochs=now.epochs,
             steps=now.steps,
             best=now.best,
-            num_parameters=self.learner.model.shape.num_parameters,
             train_seconds=now.train_seconds,
             initial_nats_per_char=now.initial_nats_per_char,
         )
@@ -122,7 +137,7 @@ class _Training:
             num_epochs=self.params.epochs,
             num_steps=self.learner.num_steps,
             chars_per_epoch=self.learner.batches.chars_per_epoch,
-            num_parameters=self.learner.model.shape.num_parameters,
+            num_parameters=self.learner.shape.num_parameters,
             num_processes=self.processes.world_size,
             device=str(self.processes.device),
             precision=self.processes.precision.name,
@@ -131,113 +146,107 @@ class _Training:
         )
 
     def is_done(self) -> bool:
-        """Whether the last epoch is over, or early stopping applies."""
-        now, patience = self.progress, self.params.early_stopping_epochs
-        if patience and now.best is not None and len(now.epochs) - now.best.epoch >= patience:
+        """Return True after the last epoch, or if early stopping applies."""
+        num_epochs = len(self.progress.epochs)
+        best = self.progress.best
+        patience = self.params.early_stopping_epochs
+        if patience and best is not None and num_epochs - best.epoch >= patience:
             return True
-        return len(now.epochs) >= self.params.epochs
+        return num_epochs >= self.params.epochs
 
-    def run_epoch(self, observers: Sequence[Observer]) -> None:
-        """The remaining steps of the current epoch."""
-        now, batches = self.progress, self.learner.batches
+    def run_epoch(self) -> None:
+        """Take the remaining steps of the current epoch."""
+        now = self.progress
+        batches = self.learner.batches
         if now.step_in_epoch == 0:
             self.learner.start_epoch()
         self.meter.start_clock()
-        before, started = now.epoch_seconds, time.perf_counter()
+        started = time.perf_counter() - now.epoch_seconds
+
         while now.step_in_epoch < batches.steps_per_epoch:
             taken = self.learner.take_step(now.step, now.epoch, now.step_in_epoch)
             if taken is not None:
-                num_chars = batches.num_chars(now.epoch, now.step_in_epoch)
-                self.meter.add(now.step + 1, taken.rate, num_chars, taken.nats, taken.gradient_norm)
-            now.step, now.step_in_epoch = now.step + 1, now.step_in_epoch + 1
-            if (
-                now.step % self.params.log_every_steps == 0
-                or now.step_in_epoch == batches.steps_per_epoch
-            ):
-                self.read_meter(observers)
-            now.epoch_seconds = before + time.perf_counter() - started
+                self.meter.add(taken, batches.num_chars(now.epoch, now.step_in_epoch))
+            now.step += 1
+            now.step_in_epoch += 1
+            is_last = now.step_in_epoch == batches.steps_per_epoch
+            if is_last or now.step % self.params.log_every_steps == 0:
+                self.read_meter()
+            now.epoch_seconds = time.perf_counter() - started
             if self.boundary.check(now.step, self.checkpoint):
                 raise Interrupted(
                     f"stopped as asked, after step {now.step} of {self.learner.num_steps}"
                 )
 
-    def read_meter(self, observers: Sequence[Observer]) -> None:
+    def read_meter(self) -> None:
         """Record the mean of the last steps."""
         now = self.progress
+        batches = self.learner.batches
         row, loss = self.meter.read(now.step, now.epoch, self.processes.gather)
         now.loss = now.loss.plus(loss)
         if row is not None:
-            speed, batches = self.meter.chars_per_second(), self.learner.batches
-            in_epoch = (
-                now.step_in_epoch * self.params.batch_size * self.params.context_len
-            )  # but for its last step
-            seen = (now.epoch - 1) * batches.ids_per_epoch + min(in_epoch, batches.ids_per_epoch)
             now.steps.append(row)
-            for observer in observers:
-                observer.on_steps(row, speed, seen)
+            speed = self.meter.chars_per_second()
+            # The last step of an epoch may be shorter than the others.
+            full_batches = now.step_in_epoch * self.params.batch_size * self.params.context_len
+            seen_in_epoch = min(full_batches, batches.ids_per_epoch)
+            ids_seen = (now.epoch - 1) * batches.ids_per_epoch + seen_in_epoch
+            for observer in self.observers:
+                observer.on_steps(row, speed, ids_seen)
         now.totals = StepTotals()
         self.meter = StepMeter(now.totals)
 
-    def end_epoch(self, observers: Sequence[Observer]) -> None:
-        """Validate, keep the best weights."""
+    def end_epoch(self) -> None:
+        """Validate the averaged weights. Keep them if they are the best so far."""
         now = self.progress
         if now.loss.num_chars == 0:
             raise TrainingError(f"every step of epoch {now.epoch} was skipped; {ADVICE}")
         validation = self.validate()
+        # A model without a finite perplexity could not be evaluated.
+        if not math.isfinite(validation.perplexity):
+            raise TrainingError(
+                f"the validation loss is {validation.nats_per_char:.4g} nats/char after epoch "
+                f"{now.epoch}, its perplexity is not finite; lower train.learning_rate"
+            )
         row = EpochRow(now.epoch, now.step, now.loss.nats_per_char, validation.nats_per_char)
-        self.check_validation(validation)
         if now.best is None or row.val_nats_per_char < now.best.val_nats_per_char:
-            now.best, self.best_weights = row, self.weights()
-        for observer in observers:
+            now.best = row
+            self.best_weights = self.copy_weights()
+        for observer in self.observers:
             observer.on_epoch(row, self.learner.averaged, now.epoch_seconds)
+
         now.epochs.append(row)
         now.train_seconds += now.epoch_seconds
-        now.step_in_epoch, now.loss, now.epoch_seconds = 0, LossSum(0.0, 0), 0.0
-
-    def check_validation(self, loss: LossSum) -> None:
-        """A model whose perplexity is no number cannot be evaluated; one worse than guessing deserves a warning."""
-        epoch, text = self.progress.epoch, self.validation_text()
-        uniform = math.log(len(self.data.vocab)) * (len(text) / text.num_chars)
-        if not math.isfinite(loss.perplexity):
-            raise TrainingError(
-                f"the validation loss is {loss.nats_per_char:.4g} nats/char after epoch {epoch}, its perplexity is not "
-                f"finite; lower train.learning_rate"
-            )
-        if loss.nats_per_char > uniform and self.processes.is_main:
-            log.warning(
-                "the validation loss of epoch %d, %.4g nats/char, is above that of a uniform guess, %.4g; if it stays "
-                "there, lower train.learning_rate",
-                *(epoch, loss.nats_per_char, uniform),
-            )
-
-    def validation_text(self) -> EncodedText:
-        """The text that is read after each epoch."""
-        return self.data.val.first(self.params.validation_chars)
+        now.step_in_epoch = 0
+        now.loss = LossSum(0.0, 0)
+        now.epoch_seconds = 0.0
 
     def validate(self) -> LossSum:
-        """`windowed_C` or `sliding_C` of the averaged weights, over all processes, of `validation_chars` characters."""
-        model, text, length = (
-            self.learner.averaged,
-            self.validation_text(),
-            self.params.validation_context_len,
-        )
-        if self.params.validation == "sliding":
-            mine = sliding(model, text, length, self.params.batch_size, self.learner.batches.rows)
-        else:
-            process = {"rank": self.processes.rank, "world_size": self.processes.world_size}
-            mine = windowed(model, text, length, **process)
-        whole = self.processes.all_reduce_sum(torch.tensor(mine, dtype=torch.float64))
-        return LossSum(float(whole[0]), int(whole[1]))
+        """Return the validation loss of the averaged weights, under `windowed_C` or `sliding_C`.
 
-    def weights(self) -> dict[str, Tensor]:
-        """A copy of the averaged weights."""
+        All processes share the work. Collective: every process must call this.
+        """
+        model = self.learner.averaged
+        text = self.data.val.first(self.params.validation_chars)
+        context_len = self.params.validation_context_len
+        if self.params.validation == "sliding":
+            rows = self.learner.batches.rows
+            mine = sliding(model, text, context_len, self.params.batch_size, rows)
+        else:
+            place = {"rank": self.processes.rank, "world_size": self.processes.world_size}
+            mine = windowed(model, text, context_len, **place)
+        nats, num_chars = self.processes.all_reduce_sum(torch.tensor(mine, dtype=torch.float64))
+        return LossSum(float(nats), int(num_chars))
+
+    def copy_weights(self) -> dict[str, Tensor]:
+        """Return a copy of the averaged weights."""
         return {name: weight.clone() for name, weight in self.learner.averaged.state_dict().items()}
 
     def checkpoint(self) -> Checkpoint:
-        """The whole state; collective.
+        """Return the full training state. Collective: every process must call this.
 
         Raises:
-            TrainingError: it is not worth keeping: a loss is not finite.
+            TrainingError: a loss is not finite, so the state is not worth saving.
         """
         self.meter.flush(self.processes.gather)
         return to_checkpoint(self.learner, self.progress, self.best_weights)

@@ -1,4 +1,4 @@
-"""The number format in which matrices are multiplied, and why it is this one."""
+"""The number format in which matrices are multiplied, with the reason for its choice."""
 
 from functools import cache
 from typing import NamedTuple
@@ -8,9 +8,53 @@ import torch
 from charlstm.errors import TrainingError
 
 
+class Precision(NamedTuple):
+    """A number format, and the reason why it was chosen."""
+
+    name: str
+    reason: str
+
+
+def choose_precision(asked: str, device_type: str) -> Precision:
+    """Return the precision for `train.precision` on a kind of device.
+
+    `auto` becomes bf16 if the hardware multiplies bf16, else fp32.
+
+    Raises:
+        TrainingError: this processor cannot compute an LSTM in that precision.
+    """
+    if asked == "bf16" and device_type == "cpu" and not has_bf16_lstm():
+        raise TrainingError(
+            "train.precision is bf16, and this processor computes no LSTM in it: set auto or fp32"
+        )
+    if asked != "auto":
+        return Precision(asked, "as train.precision says")
+    hardware = "processor" if device_type == "cpu" else "GPU"
+    if multiplies_bf16(device_type):
+        return Precision("bf16", f"this {hardware} multiplies bf16")
+    return Precision("fp32", f"this {hardware} multiplies no bf16")
+
+
+def multiplies_bf16(device_type: str) -> bool:
+    """Return True if bf16 is faster than fp32 on this kind of device.
+
+    That is so on CUDA devices from sm80 on, and on CPUs with AMX or AVX512-BF16.
+    """
+    if device_type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device_type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        has_products = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+        return bool(has_products) and has_bf16_lstm()
+    return False
+
+
 @cache
 def has_bf16_lstm() -> bool:
-    """Whether oneDNN computes an LSTM in bf16 on this processor: else torch takes a hundred times longer."""
+    """Return True if oneDNN computes an LSTM in bf16 on this processor.
+
+    Without oneDNN, torch takes a hundred times longer.
+    """
     one = torch.zeros(1, 1, 1)
     weights = [torch.zeros(4, 1), torch.zeros(4, 1), torch.zeros(4), torch.zeros(4)]
     try:
@@ -21,45 +65,7 @@ def has_bf16_lstm() -> bool:
     return True
 
 
-def multiplies_bf16(device_type: str) -> bool:
-    """Whether bf16 is faster than fp32 on the devices that training uses: CUDA from sm80 on, CPUs with AMX or
-    AVX512-BF16."""
-    if device_type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device_type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return has_bf16_lstm() and bool(
-            capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
-        )
-    return False
-
-
-class Precision(NamedTuple):
-    """A number format, and why it is this one."""
-
-    name: str
-    reason: str
-
-
-def choose_precision(asked: str, device_type: str) -> Precision:
-    """What `train.precision` means on such a device: `auto` is bf16 where the hardware multiplies it, else fp32.
-
-    Raises:
-        TrainingError: this processor cannot compute in it.
-    """
-    if asked == "bf16" and device_type == "cpu" and not has_bf16_lstm():
-        raise TrainingError(
-            "train.precision is bf16, and this processor computes no LSTM in it: set auto or fp32"
-        )
-    if asked != "auto":
-        return Precision(asked, "as train.precision says")
-    hardware = "processor" if device_type == "cpu" else "GPU"
-    if multiplies_bf16(device_type):
-        return Precision("bf16", f"this {hardware} multiplies it")
-    return Precision("fp32", f"this {hardware} multiplies no bf16")
-
-
 def kind_of_device() -> str:
-    """The kind of device that training will run on."""
+    """Return the kind of device that training will run on."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return "cpu" if accelerator is None else str(accelerator.type)
+    return "cpu" if accelerator is None else accelerator.type

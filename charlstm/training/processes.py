@@ -1,11 +1,9 @@
-"""The processes that train together: their ranks, and the collective calls between them.
+"""The processes that train together, and the collective calls between them.
 
-The only module that knows Accelerate. With one process nothing is sent, and every answer is the process's own.
-All methods that exchange something are collective: every process calls them, in the same order.
+No other module knows Accelerate. A single process sends nothing: each call returns the process's
+own values. Collective methods must be called by every process, in the same order.
 """
 
-import hashlib
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +13,12 @@ from typing import TypeVar, cast
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-from accelerate.utils import DistributedType, GradientAccumulationPlugin, broadcast_object_list
+from accelerate.utils import (
+    DistributedType,
+    GradientAccumulationPlugin,
+    broadcast_object_list,
+    gather_object,
+)
 from torch import Tensor, nn
 
 from charlstm.errors import Interrupted, TrainingError
@@ -23,25 +26,26 @@ from charlstm.training.precision import choose_precision, kind_of_device
 
 T = TypeVar("T")
 
-
 SECONDS_BETWEEN_LOOKS = 0.1
-# Until the first message has arrived: NCCL makes its communicator with it, which may take minutes on many machines.
+# Timeout of the first message, in which NCCL creates its communicator. On many machines, this may
+# take minutes.
 SECONDS_TO_MEET = {"cuda": 600.0}
-BUCKET_MIB = 25  # of gradients in one message: all of a model of 6.5 M weights
+# Size of a message of gradients. A model of 6.5 M weights fits into one message.
+BUCKET_MIB = 25
 
 
 class Processes:
-    """The processes and the device that the launcher decided on.
+    """The processes and the device that the launcher chose.
 
     Args:
         precision: `train.precision`.
-        timeout_seconds: how long a process waits for the others before it counts them as lost.
-        on_cpu: keep off a GPU that is there, as the user told the launcher.
+        timeout_seconds: time after which a silent process counts as lost.
+        on_cpu: leave a GPU unused, as the user told the launcher.
 
     Raises:
-        Interrupted: the others did not come.
-        TrainingError: this processor cannot compute in that precision, or Accelerate is configured for something that
-            would share out the weights, too.
+        Interrupted: the other processes could not be reached in time.
+        TrainingError: this processor cannot compute in that precision, or Accelerate is configured
+            to shard the weights.
     """
 
     def __init__(
@@ -49,40 +53,34 @@ class Processes:
     ) -> None:
         device_type = "cpu" if on_cpu else kind_of_device()
         self.precision = choose_precision(precision, device_type)
-        to_meet = SECONDS_TO_MEET.get(device_type, 0.0)
-        try:
+        seconds_to_meet = max(timeout_seconds, SECONDS_TO_MEET.get(device_type, 0.0))
+        with self.interrupted_by_lost_peers():
             self._accelerator = Accelerator(
-                mixed_precision="bf16" if self.precision.name == "bf16" else "no",
-                # It joins the processes of torchrun on CPUs only if it is told that there is nothing else.
+                mixed_precision="bf16" if self.is_bf16 else "no",
+                # Accelerate joins torchrun's CPU processes only if told to use no other device.
                 cpu=device_type == "cpu",
-                # Where training runs is the machine's business; what it computes is not.
+                # A machine's Accelerate configuration must not change what training computes.
                 dynamo_backend="no",
                 gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
                 kwargs_handlers=[
-                    InitProcessGroupKwargs(
-                        timeout=timedelta(seconds=max(timeout_seconds, to_meet))
-                    ),
+                    InitProcessGroupKwargs(timeout=timedelta(seconds=seconds_to_meet)),
                     DistributedDataParallelKwargs(
                         bucket_cap_mb=BUCKET_MIB, gradient_as_bucket_view=True
                     ),
                 ],
             )
-        except RuntimeError as error:
-            if not _is_of_communication(error):
-                raise
-            raise Interrupted(
-                f"the other processes did not come ({' '.join(str(error).split())[:200]})"
-            ) from None
         kind = self._accelerator.distributed_type
         if kind != DistributedType.NO and not kind.value.startswith("MULTI_"):
             raise TrainingError(
-                f"Accelerate is configured for {kind.value}, which shares out weights; each process of charlstm has "
-                "them all: answer no to it in `accelerate config`"
+                f"Accelerate is configured for {kind.value}, which shards weights, but each "
+                "process of charlstm holds all weights: answer no to it in `accelerate config`"
             )
 
-        if self.world_size > 1 and to_meet > timeout_seconds:
+        group = torch.distributed.group.WORLD
+        if group is not None and seconds_to_meet > timeout_seconds:
+            # The first message: all processes have met after it.
             self.gather(torch.zeros(1))
-            torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=timeout_seconds))
+            group.set_timeout(timedelta(seconds=timeout_seconds))
 
     @property
     def rank(self) -> int:
@@ -91,12 +89,12 @@ class Processes:
 
     @property
     def world_size(self) -> int:
-        """How many processes there are."""
+        """The number of processes."""
         return int(self._accelerator.num_processes)
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes files and logs."""
+        """True in the process that writes files and logs."""
         return self.rank == 0
 
     @property
@@ -104,102 +102,124 @@ class Processes:
         """The device on which this process computes."""
         return cast(torch.device, self._accelerator.device)
 
+    @property
+    def is_bf16(self) -> bool:
+        """True if matrices are multiplied in bf16."""
+        return self.precision.name == "bf16"
+
     def describe_device(self) -> str:
-        """The kind of device, as far as it decides the bits of a result."""
+        """Return the kind of device and its libraries, as far as they decide rounding."""
         if self.device.type == "cuda":
             libraries = (f"{name} {version}" for name, version in cuda_libraries().items())
             return ", ".join([torch.cuda.get_device_name(self.device), *libraries])
         if self.device.type == "cpu":
-            return (
-                f"cpu {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
-            )
+            capability = torch.backends.cpu.get_cpu_capability()
+            return f"cpu {capability}, {torch.get_num_threads()} threads"
         return self.device.type
-
-    @property
-    def is_bf16(self) -> bool:
-        """Whether matrices are multiplied in bf16."""
-        return self.precision.name == "bf16"
 
     def distribute(
         self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
     ) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
-        """Model and optimizers such that `backward` averages gradients over processes; forward is in this precision."""
+        """Return a model that computes in this precision, and its optimizers.
+
+        `backward` then averages gradients over processes.
+        """
         trained, *prepared = self._accelerator.prepare(model, *optimizers)
         return trained, prepared
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of `loss`."""
+        """Add the gradients of `loss`. Collective, except within `no_sync`."""
         self._accelerator.backward(loss)
 
     def no_sync(self, model: nn.Module) -> AbstractContextManager[None]:
-        """A context in which gradients add up in each process alone."""
+        """Return a context in which gradients are not averaged over processes."""
         return cast(AbstractContextManager[None], self._accelerator.no_sync(model))
 
     def clip_gradients(self, model: nn.Module, limit: float) -> Tensor:
-        """Scale the gradients to a norm of at most `limit`; the norm before."""
+        """Scale the gradients to a norm of at most `limit`. Return the norm before clipping."""
         return cast(Tensor, self._accelerator.clip_grad_norm_(model.parameters(), limit))
 
     def gather(self, mine: Tensor) -> Tensor:
-        """The tensors of all processes, stacked by rank, on the CPU; all give the same shape and dtype."""
-        return (
-            mine[None].cpu()
-            if self.world_size == 1
-            else self.all_gather(mine.to(self.device)).cpu()
-        )
+        """Return all processes' tensors on the CPU, stacked by rank.
+
+        All must have the same shape and dtype. Collective: every process must call this.
+        """
+        # A single process copies nothing to its device, which may lack float64.
+        sent = mine if self.world_size == 1 else mine.to(self.device)
+        return self.all_gather(sent).cpu()
 
     def all_gather(self, mine: Tensor, /) -> Tensor:
-        """The tensors of all processes, stacked by rank, on their device; all give the same shape and dtype."""
+        """Return all processes' tensors on their device, stacked by rank.
+
+        All must have the same shape and dtype. Collective: every process must call this.
+        """
         if self.world_size == 1:
             return mine[None]
-        everyones = mine.new_empty((self.world_size, *mine.shape))
-        torch.distributed.all_gather(
-            list(everyones), mine.contiguous()
-        )  # Accelerate's `gather` copies them once more
-        return everyones
+        stacked = mine.new_empty((self.world_size, *mine.shape))
+        # Accelerate's `gather` would copy the tensors once more.
+        torch.distributed.all_gather(list(stacked), mine.contiguous())
+        return stacked
+
+    def gather_objects(self, mine: T) -> list[T]:
+        """Return all processes' values, in the order of ranks. Values are sent pickled.
+
+        Collective: every process must call this.
+        """
+        return cast(list[T], gather_object([mine]))
 
     def all_reduce_sum(self, mine: Tensor) -> Tensor:
-        """The sum of all processes' tensors, on the CPU, added in the order of ranks: the same bits at every call."""
+        """Return the sum of all processes' tensors on the CPU.
+
+        Ranks are added in order, for the same bits at every call. Collective: every process must
+        call this.
+        """
         return cast(Tensor, sum(self.gather(mine)))
 
     def all_reduce_max(self, mine: Sequence[float]) -> list[float]:
-        """The largest of each value over all processes."""
-        return cast(
-            list[float], self.gather(torch.tensor(mine, dtype=torch.float32)).amax(0).tolist()
-        )
+        """Return the elementwise maximum of all processes' values.
 
-    def all_equal(self, what: str) -> bool:
-        """Whether every process gave the same string."""
-        digest = hashlib.sha256(what.encode()).digest()
-        digests_ND = self.gather(torch.frombuffer(bytearray(digest), dtype=torch.uint8))
-        return bool((digests_ND == digests_ND[0]).all())
+        Collective: every process must call this.
+        """
+        largest = self.gather(torch.tensor(mine, dtype=torch.float32)).amax(0)
+        return cast(list[float], largest.tolist())
+
+    def all_equal(self, text: str) -> bool:
+        """Return whether all processes passed the same string.
+
+        Collective: every process must call this.
+        """
+        return len(set(self.gather_objects(text))) == 1
 
     def on_main(self, work: Callable[[], T]) -> T:
-        """Have process 0 do `work`, however long it takes. Return its result, pickled, on every process."""
+        """Run `work` on process 0, however long it takes. Return its result on all processes.
+
+        The result is sent pickled. Collective: every process must call this.
+        """
         if self.world_size == 1:
             return work()
         with ThreadPoolExecutor(max_workers=1) as executor:
             working = executor.submit(work) if self.is_main else None
-            # Messages that arrive within the time after which a process counts as lost.
-            while self.all_reduce_max([float(working is not None and not working.done())])[0]:
+            # A process that sends nothing for long counts as lost, so messages continue meanwhile.
+            while self.all_reduce_max([working is not None and not working.done()])[0]:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
             result = [None if working is None else working.result()]
         return cast(T, broadcast_object_list(result)[0])
 
     @contextmanager
     def interrupted_by_lost_peers(self) -> Iterator[None]:
-        """A context that turns the error for a lost process, or a lost connection to it, into `Interrupted`.
+        """Raise `Interrupted` instead of the error for a lost process or connection.
 
-        Tried with gloo, which reports it by an error. NCCL was not tried: by torch's documentation, its watchdog ends
-        this process instead.
+        This was tested with gloo, which raises an error. NCCL is untested: according to torch's
+        documentation, its watchdog ends this process instead.
         """
         try:
             yield
         except RuntimeError as error:
-            if self.world_size == 1 or not _is_of_communication(error):
-                raise
-            sentence = str(error).partition("\n")[0].partition(". ")[0]
-            reason = re.sub(r"^\[[^]]*\] *", "", sentence)  # without the place in gloo's source
-            raise Interrupted(f"lost contact with another process ({reason[:100]})") from None
+            reason = str(error).partition("\n")[0]
+            # gloo raises plain RuntimeErrors that contain its source file.
+            if isinstance(error, torch.distributed.DistError) or "gloo" in reason.lower():
+                raise Interrupted(f"cannot reach another process ({reason[:200]})") from None
+            raise
 
     def close(self) -> None:
         """Leave the group."""
@@ -207,7 +227,10 @@ class Processes:
 
 
 def cuda_libraries() -> dict[str, str]:
-    """The versions of what computes and adds on GPUs; empty in a torch without CUDA."""
+    """Return the versions of the libraries that decide rounding on GPUs.
+
+    Return an empty dict if torch was built without CUDA.
+    """
     versions = {"cudnn": torch.backends.cudnn.version()}  # type: ignore[no-untyped-call]
     if torch.distributed.is_nccl_available():
         versions["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
@@ -215,18 +238,9 @@ def cuda_libraries() -> dict[str, str]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether it was raised for want of memory. Much of torch has a plain RuntimeError for it."""
-    words = (
-        "out of memory",
-        "allocate memory",
-        "bad_alloc",
-        "STATUS_ALLOC_FAILED",
-    )  # the last is of CUDA's libraries
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        word in str(error) for word in words
-    )
-
-
-def _is_of_communication(error: RuntimeError) -> bool:
-    # gloo raises plain RuntimeErrors that name its source file.
-    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()
+    """Return True if memory was short. Many functions of torch raise a plain RuntimeError then."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # CUDA's libraries report STATUS_ALLOC_FAILED.
+    words = ("out of memory", "allocate memory", "bad_alloc", "STATUS_ALLOC_FAILED")
+    return any(word in str(error) for word in words)

@@ -1,6 +1,6 @@
-"""How far a training has come: its records, their observers, and the losses of steps that still lie on the device.
+"""The progress of a training: its records, their observers, and losses not read from the device.
 
-Reading a loss waits for the device, so it is done once every `log_every_steps` steps.
+Reading a loss waits for the device, so losses are read once every `log_every_steps` steps.
 Shapes: N processes, K steps.
 """
 
@@ -20,14 +20,13 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.protocols import LossSum
 from charlstm.text.vocabulary import Unit
 
-Gather = Callable[
-    [Tensor], Tensor
-]  # this process's values (K,) -> all processes' (N, K), on the CPU
+# Takes this process's values (K,) and returns all processes' values (N, K) on the CPU.
+Gather = Callable[[Tensor], Tensor]
 
 
 @dataclass
 class StepTotals:
-    """The totals of the steps since the last row, the same on every process."""
+    """Totals of the steps since the last row, the same on every process."""
 
     nats: list[float] = field(default_factory=list)
     gradient_norms: list[float] = field(default_factory=list)
@@ -37,19 +36,20 @@ class StepTotals:
 
 @dataclass
 class Progress:
-    """After `step` optimizer updates, `step_in_epoch` of them in the current epoch."""
+    """The progress after `step` optimizer updates, `step_in_epoch` of them in the current epoch."""
 
     step: int = 0
     step_in_epoch: int = 0
-    loss: LossSum = field(default_factory=lambda: LossSum(0.0, 0))  # of the current epoch
+    # The training loss of the current epoch.
+    loss: LossSum = field(default_factory=lambda: LossSum(0.0, 0))
     epoch_seconds: float = 0.0
-    train_seconds: float = 0.0  # in steps, of all epochs so far
+    # Time in the steps of all finished epochs.
+    train_seconds: float = 0.0
     steps: list[StepRow] = field(default_factory=list)
     epochs: list[EpochRow] = field(default_factory=list)
     best: EpochRow | None = None
-    initial_nats_per_char: float | None = (
-        None  # validation, of the model that training begins from, if there is one
-    )
+    # Validation loss of the trained model that training starts from, if there is such a model.
+    initial_nats_per_char: float | None = None
     totals: StepTotals = field(default_factory=StepTotals)
 
     @property
@@ -69,48 +69,63 @@ class Plan(NamedTuple):
     device: str
     precision: str
     precision_reason: str
-    unit: Unit  # what an id stands for
+    unit: Unit  # a character or a byte for each id
+
+
+class Step(NamedTuple):
+    """The results of an optimizer update. Tensors are scalars that may still be on the device."""
+
+    number: int  # of updates, with this one
+    rate: float
+    nats: Tensor  # summed over this process's rows
+    gradient_norm: Tensor  # of the global gradient, before clipping
 
 
 class Observer:
-    """Watches training, for a console or a tracking server; it cannot change the result.
+    """An observer of training, such as a console or a tracker. It cannot change the result.
 
     A subclass may leave methods out.
     """
 
     def on_start(self, plan: Plan, progress: Progress) -> None:
-        """Before the first step of this start; `progress` is what earlier starts have done."""
+        """React to the start. `progress` has the results of earlier starts of this training."""
 
     def on_steps(self, row: StepRow, chars_per_second: float, ids_seen: int) -> None:
-        """After every `log_every_steps` steps, with their mean. `ids_seen` counts repetitions of the text, too."""
+        """React to `log_every_steps` steps, with their mean in `row`.
+
+        `ids_seen` counts the ids that training has read, including repeated ones.
+        """
 
     def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
-        """After an epoch's validation of `model`, the averaged weights; its steps took `train_seconds`."""
+        """React to an epoch. `model` has the averaged weights that were validated.
+
+        `train_seconds` is the time in the epoch's steps.
+        """
 
 
 class StepMeter:
-    """Adds what a few consecutive steps had for losses, gradient norms and learning rates to `totals`."""
+    """A meter that adds the losses, gradient norms and learning rates of steps to `totals`."""
 
     def __init__(self, totals: StepTotals) -> None:
         self._totals = totals
-        self._pending: list[tuple[int, float, Tensor, Tensor]] = []
+        self._pending: list[Step] = []
         self.start_clock()
 
     def start_clock(self) -> None:
-        """Measure speed from here on: what came before (validation, texts, a restart) is no step."""
-        self._num_timed_chars, self._started = 0, time.perf_counter()
+        """Measure speed from now on, so that validation and restarts do not count."""
+        self._num_timed_chars = 0
+        self._started = time.perf_counter()
 
-    def add(
-        self, step: int, rate: float, num_chars: int, nats: Tensor, gradient_norm: Tensor
-    ) -> None:
-        """Add a step: its number, the learning rate, the global number of characters; this process's summed loss and
-        the global gradient norm, scalars that may still lie on the device."""
-        self._pending.append((step, rate, nats, gradient_norm))
+    def add(self, step: Step, num_chars: int) -> None:
+        """Add a step that scored `num_chars` characters in the global batch."""
+        self._pending.append(step)
         self._totals.num_chars += num_chars
         self._num_timed_chars += num_chars
 
     def flush(self, gather: Gather) -> None:
-        """Wait for the losses of all steps so far and sum them over processes.
+        """Wait for the losses of all added steps and sum the losses over processes.
+
+        Collective: every process must call this.
 
         Raises:
             TrainingError: a loss or a gradient is not finite.
@@ -118,24 +133,26 @@ class StepMeter:
         if not self._pending:
             return
         steps, rates, nats, norms = zip(*self._pending, strict=True)
-        nats_KN, norms_K = gather(_float64(nats)).T.tolist(), _float64(norms).tolist()
+        nats_KN = gather(_float64(nats)).T.tolist()
+        norms_K = _float64(norms).tolist()
         for step, rate, nats_N, norm in zip(steps, rates, nats_KN, norms_K, strict=True):
             if not all(map(math.isfinite, [*nats_N, norm])):
-                raise TrainingError(
-                    f"{describe_nonfinite(step, rate, nats_N, norm)}; the last checkpoint stands; {ADVICE}"
-                )
+                fault = describe_nonfinite(step, rate, nats_N, norm)
+                raise TrainingError(f"{fault}; the last checkpoint is unchanged; {ADVICE}")
             self._totals.nats.append(sum(nats_N))
             self._totals.gradient_norms.append(norm)
             self._totals.rate = rate
         self._pending.clear()
 
     def read(self, step: int, epoch: int, gather: Gather) -> tuple[StepRow | None, LossSum]:
-        """The mean of the steps, which end with `step`, and the sum it was made of: the same on every process.
+        """Return the mean of the added steps, which end with `step`, and their summed loss.
 
-        There is no mean if every step was skipped, or if bytes were guessed, but none that begins a character.
+        All processes get the same values. The mean is None if there are no scored characters:
+        every step was skipped, or the predicted bytes only continue a character. Collective: every
+        process must call this.
 
         Raises:
-            TrainingError: as `flush`.
+            TrainingError: a loss or a gradient is not finite.
         """
         self.flush(gather)
         totals = self._totals
@@ -146,7 +163,7 @@ class StepMeter:
         return StepRow(step, epoch, loss.nats_per_char, totals.rate, norm), loss
 
     def chars_per_second(self) -> float:
-        """Characters per second over the steps since the clock was started."""
+        """Return the speed since the clock was started."""
         return self._num_timed_chars / (time.perf_counter() - self._started)
 
 
@@ -157,11 +174,13 @@ ADVICE = (
 
 
 def describe_nonfinite(step: int, rate: float, nats_N: list[float], gradient_norm: float) -> str:
-    """A message on what is wrong with the step, and on which processes."""
+    """Return a message that says what is not finite at a step, and on which processes."""
     ranks = [str(rank) for rank, nats in enumerate(nats_N) if not math.isfinite(nats)]
     where = f"the loss of process {', '.join(ranks)}" if ranks else "the gradient"
-    return f"{where} is not finite at step {step} (learning rate {rate:g}, gradient norm {gradient_norm:g})"
+    settings = f"learning rate {rate:g}, gradient norm {gradient_norm:g}"
+    return f"{where} is not finite at step {step} ({settings})"
 
 
 def _float64(values: tuple[Tensor, ...]) -> Tensor:
-    return torch.stack(values).cpu().double()  # in this order: not every device has float64
+    # First to the CPU, because not every device has float64.
+    return torch.stack(values).cpu().double()

@@ -1,7 +1,7 @@
-"""What happens between two steps: a checkpoint if it is due, a stop if any process was asked to.
+"""The boundary between two steps, where a checkpoint may be saved and training may stop.
 
-All processes agree on the answers. Agreeing costs a message, so several processes agree about once a second, after the
-same step everywhere.
+All processes take the same decision. Agreeing costs a message, so several processes agree about
+once a second, all after the same step.
 """
 
 import time
@@ -14,11 +14,11 @@ MAX_STEPS_BETWEEN_AGREEMENTS = 100
 
 
 class StepBoundary:
-    """Saves when a checkpoint is due, and tells when to stop.
+    """Decisions between two steps: whether to save, and whether to stop.
 
     Args:
-        checkpoints: where process 0 saves; None on every process if nothing is to be saved.
-        should_stop: whether this process was told to end.
+        checkpoints: where process 0 saves. None on every process if nothing is to be saved.
+        should_stop: returns True once this process was asked to stop.
     """
 
     def __init__(
@@ -27,21 +27,23 @@ class StepBoundary:
         checkpoints: CheckpointFolder | None,
         should_stop: Callable[[], bool],
     ) -> None:
-        self.processes, self.checkpoints, self._should_stop = processes, checkpoints, should_stop
+        self.processes = processes
+        self.checkpoints = checkpoints
+        self._should_stop = should_stop
 
     def start(self, step: int) -> None:
-        """Training starts or resumes after this step; getting here may have taken a while.
-
-        From this first question on, a request to stop waits for the end of a step.
-        """
+        """Start the clocks when training starts or resumes after `step`."""
+        # From this first call on, a request to stop waits for the end of a step.
         self._should_stop()
-        self._saved = self._agreed = time.monotonic()
-        self._agreed_step = self._next_step = step
+        self._saved = time.monotonic()
+        self._agreed = self._saved
+        self._agreed_step = step
+        self._next_step = step
 
     def check(self, step: int, make_checkpoint: Callable[[], Checkpoint]) -> bool:
-        """Save if it is time; return whether to stop now, with a checkpoint on disk.
+        """Save if a checkpoint is due. Return True to stop now, with a checkpoint on disk.
 
-        Every process calls it after each step; `make_checkpoint` is collective.
+        Collective: every process must call this after each step.
         """
         if step < self._next_step:
             return False
@@ -56,10 +58,14 @@ class StepBoundary:
         return must_stop
 
     def save(self, step: int, make_checkpoint: Callable[[], Checkpoint]) -> None:
-        """Save now, and return when it is on disk."""
+        """Save now, and return when the checkpoint is on disk.
+
+        Collective: every process must call this.
+        """
         if self.checkpoints is None:
             return
-        checkpoints, checkpoint = self.checkpoints, make_checkpoint()
+        checkpoints = self.checkpoints
+        checkpoint = make_checkpoint()
 
         def write() -> None:
             checkpoints.save(step, checkpoint)
@@ -68,25 +74,30 @@ class StepBoundary:
         self.processes.on_main(write)
 
     def _agree(self, step: int) -> tuple[bool, bool]:
+        """Return whether any process has a checkpoint due, and whether any was asked to stop."""
         now = time.monotonic()
         seconds_per_step = (now - self._agreed) / max(1, step - self._agreed_step)
         is_due = (
             self.processes.is_main
             and self.checkpoints is not None
             and now - self._saved >= self.checkpoints.seconds_between
-            and not self.checkpoints.is_writing  # on a slow disk, no step waits for the checkpoint before
+            # On a slow disk, training does not wait for the previous checkpoint.
+            and not self.checkpoints.is_writing
         )
-        due, stop = float(is_due), float(self._should_stop())
+        must_stop = self._should_stop()
         if self.processes.world_size > 1:
             due, stop, seconds_per_step = self.processes.all_reduce_max(
-                [due, stop, seconds_per_step]
+                [is_due, must_stop, seconds_per_step]
             )
+            is_due = due > 0
+            must_stop = stop > 0
             self._next_step = step + steps_until_next(seconds_per_step)
-        self._agreed, self._agreed_step = now, step
-        return due > 0, stop > 0
+        self._agreed = now
+        self._agreed_step = step
+        return is_due, must_stop
 
 
 def steps_until_next(seconds_per_step: float) -> int:
-    """Steps to the next agreement: about one a second, and one after so many steps however fast they are."""
+    """Return the number of steps to the next agreement: about a second, at most 100 steps."""
     num_steps = 1 / max(seconds_per_step, 1e-9)
     return int(min(max(1, num_steps), MAX_STEPS_BETWEEN_AGREEMENTS))

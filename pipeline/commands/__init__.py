@@ -1,1 +1,1 @@
-"""The commands of `charlstm`: a module each, quick to import; what they do is imported when they run."""
+"""Commands of `charlstm`, one per module. Each imports torch and MLflow only when it runs."""

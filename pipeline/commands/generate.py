@@ -1,6 +1,5 @@
-"""`charlstm generate`: text from a trained model, on a terminal as it is drawn."""
+"""`charlstm generate`: text from a trained model, shown on a terminal while it is generated."""
 
-import json
 import re
 import secrets
 import sys
@@ -12,44 +11,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlstm.errors import CorpusError, TextRequestError
-from charlstm.sampling import DEFAULTS, HELP, TYPES, Sampling, unknown_rule, whole
-from pipeline.command_io import MODEL, ModelOption, UnknownOption, open_model, say_unseen
+from charlstm.sampling import DEFAULTS, HELP, TYPES, Sampling, checked_number, unknown_rule
+from pipeline.command_io import (
+    MODEL,
+    JsonOption,
+    ModelOption,
+    UnknownOption,
+    echo_json,
+    note_unseen,
+    open_model,
+)
 from pipeline.run.project import from_here
-from pipeline.run.terminal import plain_console, printable
-from pipeline.streams import STDIN, has_stdin, read_file, to_the_end_of_a_pipe
+from pipeline.run.terminal import printable
+from pipeline.streams import read_input
 
 if TYPE_CHECKING:
     from charlstm.language_model.model import Model
 
 SEED_BITS = 32  # short enough to be typed
 SEPARATOR = "---"  # a line between texts
-Prompt = Annotated[
-    str | None,
-    typer.Argument(
-        help="What the text follows. Without, standard input if it is no terminal, else a newline.",
-        show_default=False,
-    ),
-]
-PromptFile = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="A file with it; `-` is standard input.",
-        show_default=False,
-        callback=from_here,
-    ),
-]
-NumTexts = Annotated[int, typer.Option(help="Several texts, with a line `---` between them.")]
-JSON_LINES = "A JSON object a line: prompt, text, why it ended, seed, options."
-Json = Annotated[bool, typer.Option("--json", metavar="", help=JSON_LINES)]
 
-
+# Exceptions from the names that typer derives from the fields of `Sampling`.
 FLAGS = {"num_chars": ("--num-chars", "-n"), "keep_stop": ("--keep-stop",)}
 METAVARS = {"stop": "TEXT", "keep_stop": ""}
 
 
 def with_sampling_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command an option for each field of `Sampling`. Typer reads them from its signature."""
+    """Add an option for each field of `Sampling` to the signature, from which typer reads them."""
     prompt, file, *others, _ = signature(command).parameters.values()
     options = map(_option, DEFAULTS)
     command.__signature__ = Signature([prompt, file, *options, *others])  # type: ignore[attr-defined]
@@ -57,68 +45,84 @@ def with_sampling_options(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def _option(name: str) -> Parameter:
-    kind, default = TYPES[name], None if name in ("seed", "stop") else DEFAULTS[name]
-    flags, metavar = FLAGS.get(name, ()), METAVARS.get(name)
-    shown = typer.Option(*flags, help=HELP[name], metavar=metavar, show_default=default is not None)
+    default = None if name in ("seed", "stop") else DEFAULTS[name]
+    shown = typer.Option(*FLAGS.get(name, ()), help=HELP[name], metavar=METAVARS.get(name))
     return Parameter(
-        name, Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=Annotated[kind, shown]
+        name,
+        Parameter.POSITIONAL_OR_KEYWORD,
+        default=default,
+        annotation=Annotated[TYPES[name], shown],
     )
 
 
 @with_sampling_options
 def generate(
-    prompt: Prompt = None,
-    prompt_file: PromptFile = None,
-    num_texts: NumTexts = 1,
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            help="The beginning of the text. "
+            "Default: standard input unless it is a terminal, else a newline."
+        ),
+    ] = None,
+    prompt_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A file with the prompt; `-` is standard input.",
+            callback=from_here,
+        ),
+    ] = None,
+    num_texts: Annotated[
+        int, typer.Option(help="Number of texts. A line `---` separates them.")
+    ] = 1,
     unknown: UnknownOption = "error",
-    is_json: Json = False,
+    is_json: JsonOption = False,
     model: ModelOption = MODEL,
     **given: Any,  # noqa: ANN401  # the sampling options
 ) -> int:
-    """Write text with a trained model.
+    """Generate text with a trained model.
 
-    The text alone goes to standard output. A terminal shows the prompt before it, and characters as they are drawn.
+    Standard output receives only the text. A terminal also shows the prompt before the text, and
+    shows characters as they are generated.
     """
-    if is_seed_shown := given["seed"] is None:
+    is_seed_shown = given["seed"] is None
+    if is_seed_shown:
         given["seed"] = secrets.randbits(SEED_BITS)
     options = Sampling.checked(**given)
-    whole("num_texts", num_texts)
-    rule, text = unknown_rule(unknown), _prompt(prompt, prompt_file)
+    checked_number("num_texts", num_texts)
+    rule = unknown_rule(unknown)
+    text = _prompt(prompt, prompt_file)
     trained = open_model(model)
-    from charlstm.unknown_characters import replaced  # numpy
+    from charlstm.unknown_characters import replaced  # imports numpy
 
     text = _beginning(trained) if text is None else text
     if rule == "replace":
-        say_unseen(text, trained.vocab)
+        note_unseen(text, trained.vocab)
         text = replaced(text, trained.vocab)
-    with to_the_end_of_a_pipe():
-        if is_json:
-            _write_json(trained, text, num_texts, options)
-        else:
-            _write_texts(trained, text, num_texts, options, is_seed_shown=is_seed_shown)
+    if is_json:
+        _write_json(trained, text, num_texts, options)
+    else:
+        _write_texts(trained, text, num_texts, options, is_seed_shown=is_seed_shown)
     return 0
 
 
 def _beginning(model: "Model") -> str:
-    """What a text follows where nothing was given: a newline, or the first character of a model that knows none."""
+    """Return the default prompt: a newline, or the model's first character if it lacks newlines."""
     known = model.info["characters"]
     return "\n" if known is None or "\n" in known else str(known[0])
 
 
 def _prompt(prompt: str | None, file: Path | None) -> str | None:
-    """The prompt, from the argument, the file or standard input; None if there is none."""
+    """Return the prompt from the argument, the file or standard input. Return None without one."""
     if prompt is not None and file is not None:
         raise TextRequestError("expected either a PROMPT or --prompt-file FILE, got both")
     if prompt is not None:
-        if any(
-            "\ud800" <= character <= "\udfff" for character in prompt
-        ):  # as Python has bytes that are not UTF-8
+        # Python represents an argument's bytes that are not UTF-8 by surrogates.
+        if any("\ud800" <= character <= "\udfff" for character in prompt):
             raise CorpusError(f"prompt: expected UTF-8, got {prompt!r}")
         return prompt
-    if file is None and not has_stdin():
-        return None
-    # Without the newline that ends the last line of a file. The shell's `$(cat FILE)` takes off all of them.
-    return re.sub(r"\r?\n\Z", "", read_file(file or STDIN)) or None
+    # Drop the newline that ends the last line of a file. The shell's `$(cat FILE)` drops all.
+    return re.sub(r"\r?\n\Z", "", read_input(file) or "") or None
 
 
 def _write_json(model: "Model", prompt: str, num_texts: int, options: Sampling) -> None:
@@ -126,52 +130,50 @@ def _write_json(model: "Model", prompt: str, num_texts: int, options: Sampling) 
     for index, text in enumerate(model.generate(prompt, num_texts=num_texts, **values)):
         line = {"prompt": prompt, "text": text, "reason": text.reason, "index": index, **values}
         line["model_sha256"] = model.info["model_sha256"]
-        typer.echo(json.dumps(line, ensure_ascii=False).encode())
+        echo_json(line, indent=None)
 
 
 def _write_texts(
     model: "Model", prompt: str, num_texts: int, options: Sampling, *, is_seed_shown: bool
 ) -> None:
-    """Write one text as it is drawn, several when they are done. A terminal shows the prompt and the seed as well."""
-    is_terminal, is_one, values = sys.stdout.isatty(), num_texts == 1, options._asdict()
-    texts = (
-        [model.stream(prompt, **values)]
-        if is_one
-        else model.generate(prompt, num_texts=num_texts, **values)
-    )
+    """Write a single text while it is generated, several texts when they are complete.
+
+    A terminal shows the prompt and the seed as well.
+    """
+    is_terminal = sys.stdout.isatty()
+    values = options._asdict()
+    texts: Iterable[Iterable[str]]
+    if num_texts == 1:
+        texts = [model.stream(prompt, **values)]
+    else:
+        texts = model.generate(prompt, num_texts=num_texts, **values)
     try:
         for index, text in enumerate(texts):
             if index:
                 _write(f"{SEPARATOR}\n")
             if is_terminal:
-                _show_dimmed(prompt)
+                typer.secho(printable(prompt), dim=True, nl=False)
             _write(text)
             _write("\n")
     except KeyboardInterrupt:
-        _write("\n")  # before what a shell shows next
+        _write("\n")  # the shell's next prompt starts on a line of its own
         raise
     finally:
         if is_terminal and is_seed_shown:
             typer.echo(f"again: --seed {options.seed}", err=True)
 
 
-def _show_dimmed(prompt: str) -> None:
-    from rich.text import Text  # text that goes elsewhere has no color
-
-    shown = Text(printable(prompt, sys.stdout.encoding), style="dim")
-    plain_console(soft_wrap=True).print(shown, end="")
-
-
 def _write(pieces: Iterable[str]) -> None:
-    """Write text: at once and safe on a terminal, raw UTF-8 elsewhere."""
+    """Write text: safe to show and without delay on a terminal, as raw UTF-8 elsewhere."""
     if not sys.stdout.isatty():
         for piece in pieces:
             sys.stdout.buffer.write(piece.encode())
+        sys.stdout.flush()
         return
     pending = ""
     for piece in pieces:
         pending += piece
-        if piece != "\r":  # a CR LF is shown as one newline
-            sys.stdout.write(printable(pending, sys.stdout.encoding))
+        if piece != "\r":  # the next piece may be the LF of a CR LF, which is shown as one newline
+            sys.stdout.write(printable(pending))
             sys.stdout.flush()
             pending = ""

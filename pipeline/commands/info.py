@@ -1,16 +1,15 @@
-"""`charlstm info`: the card of a trained model. What no record says is None, and "unknown" on the screen.
+"""`charlstm info`: the card of a trained model.
 
-Of the model of a project: its `review.json` if that names this SHA-256, and the first commit whose `dvc.lock` names the
-folder. Of another folder: the `card.json` in it, which `charlstm export folder` writes. Of an address of MLflow: the
-newest run with a model of this SHA-256.
+The record of a project's model is `review.json`, if its SHA-256 is the model's, with the first
+commit whose `dvc.lock` records the folder. The record of another folder is its `card.json`, which
+`charlstm export folder` writes. The record of a model in MLflow is the newest run with a model of
+this SHA-256.
 
-A card names a commit, which no input decides. So it is never in `artifacts/model`, whose bytes DVC records: only copies
-have one.
+A card names a commit, which depends on no input of DVC. So a card is never in `artifacts/model`,
+whose bytes DVC records: only copies have one.
 """
 
 import contextlib
-import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,24 +18,28 @@ import typer
 from pydantic import BaseModel
 
 from charlstm.errors import CharlstmError
-from charlstm.tracking.registered_model import MODEL_TAG, is_address
-from pipeline.command_io import MODEL, MODEL_HELP, JsonOption, ModelOption, open_model
+from charlstm.tracking.download import is_address
+from charlstm.tracking.registered_model import MODEL_TAG
+from pipeline.command_io import MODEL, MODEL_HELP, JsonOption, ModelOption, echo_json, open_model
 from pipeline.run.project import declared_paths, find_root, from_here, store
 from pipeline.run.terminal import printable
-from pipeline.streams import to_the_end_of_a_pipe
 
 CARD = "card.json"
+MAX_SHOWN = 80  # characters of the vocabulary
 
 
 class Card(BaseModel):
-    """What is known of a model. `card.json` next to a copy has all of it but `recorded_in`."""
+    """Origin and losses of a model. An unknown value is None.
+
+    `card.json` next to a copy has all fields except `recorded_in`.
+    """
 
     model_sha256: str
     corpus: str | None = None
     corpus_sha256: str | None = None
     recipe: str | None = None
     commit: str | None = None
-    losses: dict[str, float] | None = None  # nats/char by protocol
+    losses: dict[str, float] | None = None  # nats per character, by protocol
     params: dict[str, str] | None = None
     recorded_in: str | None = None
 
@@ -48,106 +51,109 @@ def info(
     model: ModelOption = MODEL,
     is_json: JsonOption = False,
 ) -> int:
-    """Show the card of a model: sizes, text, commit, losses.
+    """Show a model's card: sizes, text, commit and losses.
 
-    Sizes and hash come from the folder. The rest comes from the project around it, if its records name this very model.
+    Sizes and hash come from the model's files. The rest comes from the project around the folder,
+    if its records are about this very model.
     """
     model = argument or model
     sizes = open_model(model).info
     card = {"model": model, **sizes, **read_card(model, sizes["model_sha256"]).model_dump()}
-    with to_the_end_of_a_pipe():
-        if is_json:
-            typer.echo(json.dumps(card, indent=2, ensure_ascii=False).encode())
-        else:
-            for line in lines_of(card):
-                typer.echo(printable(line, sys.stdout.encoding))
+    if is_json:
+        echo_json(card)
+    else:
+        typer.echo(printable("\n".join(lines_of(card))))
     return 0
 
 
 def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
-    """The lines of a card, for people."""
-    block = (
-        f", feed-forward block of {card['feed_forward_size']}" if card["feed_forward_size"] else ""
-    )
+    """Yield the lines of a card for a reader."""
+    layers = f"{card['num_layers']} x {card['hidden_size']} LSTM units"
+    embedding = f"embedding of {card['embedding_size'] or 'none'}"
+    size = f"{card['num_parameters']:,} parameters: {layers}, {embedding}"
+    if card["feed_forward_size"]:
+        size += f", feed-forward block of {card['feed_forward_size']}"
+
     if (characters := card["characters"]) is None:
         vocabulary = f"{card['vocab_size']} bytes of UTF-8: any character"
     else:
-        rest = " ..." if len(characters) > 80 else ""
-        vocabulary = f"{card['vocab_size']} characters: {characters[:80]!r}{rest}"
+        rest = " ..." if len(characters) > MAX_SHOWN else ""
+        vocabulary = f"{card['vocab_size']} characters: {characters[:MAX_SHOWN]!r}{rest}"
+
+    losses = [f"{name} {loss:.4f}" for name, loss in (card["losses"] or {}).items()]
     shown = {
         "model": card["model"],
         "SHA-256": card["model_sha256"],
-        "size": f"{card['num_parameters']:,} parameters: {card['num_layers']} x {card['hidden_size']} LSTM units, "
-        f"embedding of {card['embedding_size'] or 'none'}{block}",
+        "size": size,
         "vocabulary": vocabulary,
         "text": card["corpus"],
         "its SHA-256": card["corpus_sha256"],
         "recipe": card["recipe"],
         "commit": card["commit"],
-        "nats/char": ", ".join(
-            f"{name} {loss:.4f}" for name, loss in (card["losses"] or {}).items()
-        )
-        or None,
-        "recorded in": card["recorded_in"] or "no record found that names this model",
+        "nats/char": ", ".join(losses) or None,
+        "recorded in": card["recorded_in"] or "no record found for this model",
     }
     for name, value in shown.items():
         yield f"{name:<13}{'unknown' if value is None else value}"
 
 
 def read_card(where: str, sha256: str) -> Card:
-    """The card of this very model, from its records."""
-    folder, record = Path(where).resolve(), None
+    """Return the card of the model at `where`. Use records of a model with this SHA-256 only."""
+    folder = Path(where).resolve()
+    card = None
     if is_address(where):
-        record = _card_of_run(sha256)
-    elif (root := find_root(folder.parent)) is not None:
+        card = _card_of_run(sha256)
+    elif root := find_root(folder.parent):
         with contextlib.chdir(root), contextlib.suppress(CharlstmError):
-            record = _card_of_project(folder)
-    with contextlib.suppress(
-        OSError, ValueError, TypeError, RecursionError
-    ):  # somebody else's file
-        card = Card.model_validate(
-            record or json.loads((folder / CARD).read_bytes()) | {"recorded_in": CARD}
-        )
-        if card.model_sha256 == sha256:
-            return card
-    return Card(model_sha256=sha256)
+            card = _card_of_project(folder)
+    if card is None:
+        with contextlib.suppress(OSError, ValueError):  # no card, or a damaged one
+            card = Card.model_validate_json((folder / CARD).read_bytes())
+            card.recorded_in = CARD
+    return card if card and card.model_sha256 == sha256 else Card(model_sha256=sha256)
 
 
-def _card_of_run(sha256: str) -> dict[str, Any] | None:
-    """The card of a model, from its newest run."""
-    from charlstm.tracking.client import Reader
+def _card_of_run(sha256: str) -> Card | None:
+    """Return the card of a model from its newest run in MLflow. Return None if there is no run."""
+    from charlstm.tracking.reader import Reader
     from pipeline.lineage.provenance import COMMIT, losses_of
 
-    for run in Reader(store()).by_tag(MODEL_TAG, sha256):
-        tags = {name: run.tags.get(name) for name in ("corpus", "corpus_sha256", "recipe")}
-        found = {
-            "losses": losses_of(run.metrics),
-            "params": run.params,
-            "recorded_in": f"run {run.run_id}",
-        }
-        return {"model_sha256": sha256, "commit": run.tags.get(COMMIT), **tags, **found}
-    return None
+    run = next(iter(Reader(store()).by_tag(MODEL_TAG, sha256)), None)
+    return run and Card(
+        model_sha256=sha256,
+        corpus=run.tags.get("corpus"),
+        corpus_sha256=run.tags.get("corpus_sha256"),
+        recipe=run.tags.get("recipe"),
+        commit=run.tags.get(COMMIT),
+        losses=losses_of(run.metrics),
+        params=run.params,
+        recorded_in=f"run {run.run_id}",
+    )
 
 
-def _card_of_project(folder: Path) -> dict[str, Any] | None:
-    """The card of `folder`, from the review and git in the current folder; None if it is not that project's model."""
+def _card_of_project(folder: Path) -> Card | None:
+    """Return the card of a project's model from its review and git.
+
+    Return None if `folder` is not the model folder of the project in the current folder.
+    """
     from charlstm.report.document import DOCUMENT, read_review
     from pipeline.lineage.git import commits_with
     from pipeline.lineage.provenance import flat, recipe_in
     from pipeline.run.dvc import md5
 
-    declared = declared_paths()  # whatever params.yaml says: it may be of the next model already
+    declared = declared_paths()  # without `params.yaml`, which may belong to the next model already
     if Path(declared["model"]).resolve() != folder:
         return None
     file = Path(declared["samples"]) / DOCUMENT
-    review, commits = read_review(file), commits_with(md5(folder))
-    return {
-        "model_sha256": review.model_sha256,
-        "corpus": review.corpus,
-        "corpus_sha256": review.corpus_sha256,
-        "recipe": recipe_in(review.parameters),
-        "commit": commits[-1] if commits else None,  # the first
-        "losses": {name: loss.nats_per_char for name, loss in review.losses.items()},
-        "params": flat(review.parameters),
-        "recorded_in": str(file),
-    }
+    review = read_review(file)
+    commits = commits_with(md5(folder))
+    return Card(
+        model_sha256=review.model_sha256,
+        corpus=review.corpus,
+        corpus_sha256=review.corpus_sha256,
+        recipe=recipe_in(review.parameters),
+        commit=commits[-1] if commits else None,  # the oldest
+        losses={name: loss.nats_per_char for name, loss in review.losses.items()},
+        params=flat(review.parameters),
+        recorded_in=str(file),
+    )

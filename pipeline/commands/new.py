@@ -1,10 +1,9 @@
-"""`charlstm new`: one command for a text."""
+"""`charlstm new`: the project set up for a text."""
 
 import os
 import subprocess
 import sys
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,65 +19,66 @@ from pipeline.run.dvc import run_dvc
 from pipeline.run.project import from_here, path_from_here
 from pipeline.run.terminal import printable
 
-option = partial(typer.Option, show_default=False)
-
-TEXT = "A file, a folder, or an http(s) URL; or the name of a text in `conf/corpus/`."
-NAME = "The text's name. By default, made of the file's."
-ENCODING = "Of the files, e.g. `cp1251`. By default, what they must be."
-FROM = f"Begin from a trained model. {MODEL_HELP}"
-MINUTES = "Propose what makes the best model in so many minutes of training on this machine, which is timed first."
-DOCUMENTS = "Each file of a folder is a document: the model's state begins anew with it."
-FORCE = "Give up changes in `params.yaml`, and replace files of this name in `conf/`."
-RUN = "And run `dvc repro`: train, measure, write samples. Show the result."
+TEXT = "A file, a folder, an http(s) URL, or the name of a text in `conf/corpus/`."
+NAME = "Name of the text. Default: derived from the file name."
+ENCODING = (
+    "Encoding of the files, e.g. `cp1251`. Default: detected from the byte-order mark, else UTF-8."
+)
+FROM = f"Start training from a trained model. {MODEL_HELP}"
+MINUTES = (
+    "Minutes of training. Propose the best model for that time on this machine, after timing it."
+)
+DOCUMENTS = "Treat each file of a folder as a document: the model's state is reset at its start."
+FORCE = "Discard changes in `params.yaml`, and replace files of this name in `conf/`."
+RUN = "Also run `dvc repro` (train, evaluate, write samples), and show the result."
 
 
 def new(
-    text: Annotated[str, typer.Argument(help=TEXT, show_default=False)],
-    name: Annotated[str | None, option(help=NAME)] = None,
-    encoding: Annotated[str | None, option(help=ENCODING)] = None,
+    text: Annotated[str, typer.Argument(help=TEXT)],
+    name: Annotated[str | None, typer.Option(help=NAME)] = None,
+    encoding: Annotated[str | None, typer.Option(help=ENCODING)] = None,
     initial: Annotated[
-        str | None, option("--from", metavar="MODEL", help=FROM, callback=from_here)
+        str | None, typer.Option("--from", metavar="MODEL", help=FROM, callback=from_here)
     ] = None,
     minutes: Annotated[
-        float | None, option(metavar="N", help=MINUTES, min=0.01, max=10_000)
+        float | None, typer.Option(metavar="N", help=MINUTES, min=0.01, max=10_000)
     ] = None,
-    is_documents: Annotated[bool, option("--documents", help=DOCUMENTS)] = False,
-    is_forced: Annotated[bool, option("--force", help=FORCE)] = False,
-    is_run: Annotated[bool, option("--run", help=RUN)] = False,
+    is_documents: Annotated[bool, typer.Option("--documents", help=DOCUMENTS)] = False,
+    is_forced: Annotated[bool, typer.Option("--force", help=FORCE)] = False,
+    is_run: Annotated[bool, typer.Option("--run", help=RUN)] = False,
 ) -> int:
-    """Set the project up for a text of your own.
+    """Set up the project for your own text.
 
-    It looks at the text, says what it found, proposes a recipe by its size or for your time, and writes
-    `conf/corpus/NAME.yaml`, `conf/recipe/NAME.yaml` and `params.yaml`. All else is `dvc repro`. Your text is only read.
+    Inspect the text, report what was found, and propose a recipe for its size or for your time.
+    Then write `conf/corpus/NAME.yaml`, `conf/recipe/NAME.yaml` and `params.yaml`. `dvc repro` does
+    the rest. Your text is only read.
 
-    `charlstm new tiny-shakespeare` goes back to the text that the project came with.
+    `charlstm new tiny-shakespeare` returns to the text that the project came with.
     """
     if text in names(CORPORA) and not Path(path_from_here(text)).exists():
         if any((name, encoding, initial, minutes, is_documents)):
             source = load(CORPORA, text).values["download.source"]
             raise ParamsError(
-                f"expected the name {text} alone: options are for a text, as its source, {source}"
+                f"expected the name {text} alone: pass its source, {source}, to use options"
             )
         typer.echo(f"params.yaml: text {text}, recipe {switch(text, is_forced)}")
     else:
-        text = path_from_here(str(path)) if (path := local_path(text)) else text
+        if path := local_path(text):
+            text = path_from_here(str(path))
         seconds = None if minutes is None else 60 * minutes
-        os.environ.setdefault(
-            "GOMP_SPINCOUNT", SPIN_COUNT
-        )  # as for stage train; read when torch is loaded
+        # As in stage train, for a realistic timing. torch reads the variable when it is loaded.
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
         with model_folder(initial) if initial else nullcontext() as folder:
             model = InitialModel.load(initial, folder) if initial and folder else None
             planned = plan(
                 text, name, encoding, model, seconds, is_documents=is_documents, is_forced=is_forced
             )
-            for line in planned.lines:
-                typer.echo(printable(line, sys.stdout.encoding or "utf-8"))
+            typer.echo(printable("\n".join(planned.lines)))
             planned.write()
         typer.echo(f"written: {' '.join(map(str, planned.files))}")
+
     if is_run:
-        return (
-            run_dvc("repro")
-            or subprocess.run([sys.executable, "-m", "pipeline.report"], check=False).returncode
-        )
+        report = [sys.executable, "-m", "pipeline.report"]
+        return run_dvc("repro") or subprocess.run(report).returncode
     typer.echo("next: dvc repro")
     return 0

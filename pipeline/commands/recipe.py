@@ -1,4 +1,4 @@
-"""`charlstm recipe`: list recipes, write one into `params.yaml`, save one from there."""
+"""`charlstm recipe`: recipes in `conf/recipe/`, copied into `params.yaml` or saved from there."""
 
 import os
 import re
@@ -22,20 +22,19 @@ def recipe(
         list[str] | None,
         typer.Argument(
             metavar="[NAME | save NAME]",
-            help="Its name; or `save`, and a new name.",
-            show_default=False,
+            help="Name of a recipe, or `save` and a new name.",
         ),
     ] = None,
     is_forced: Annotated[
         bool,
         typer.Option(
-            "--force", help="Give up changes that would be lost; write over a saved file."
+            "--force", help="Discard changes that would be lost, or overwrite a saved recipe."
         ),
     ] = False,
 ) -> int:
-    """List recipes, write one into `params.yaml`, or keep one.
+    """List recipes, copy one into `params.yaml`, or save the parameters as a recipe.
 
-    Without a name, it lists them. `save NAME` makes `conf/recipe/NAME.yaml` of what `params.yaml` says.
+    Without a name, list all recipes. `save NAME` writes `conf/recipe/NAME.yaml` from `params.yaml`.
     """
     match words or []:
         case []:
@@ -54,42 +53,42 @@ def _show() -> None:
     typer.echo(f"params.yaml: {recipes.in_words(values)}")
     for name in recipes.names(RECIPES):
         preset = load(RECIPES, name)
-        is_current = all(values.get(key) == value for key, value in preset.values.items())
-        typer.echo(
-            f"{'*' if is_current else ' '} {name}: {re.split('[.:;] ', preset.about)[0].rstrip('.')}"
-        )
+        mark = "*" if preset.values.items() <= values.items() else " "
+        first_clause = re.split("[.:;] ", preset.about)[0].rstrip(".")
+        typer.echo(f"{mark} {name}: {first_clause}")
 
 
 def _write(name: str, is_forced: bool) -> None:
     recipes.check_idle()
-    preset, before = load(RECIPES, name), recipes.current_values()
+    preset = load(RECIPES, name)
+    before = recipes.current_values()
     if not is_forced:
         recipes.check_kept(RECIPES, preset.values)
+
     changes = {key: value for key, value in preset.values.items() if before.get(key) != value}
     text, _ = recipes.params_with(changes)
-    write_text(PARAMS.resolve(), text)  # a link stays one
+    write_text(PARAMS.resolve(), text)  # `params.yaml` may be a link, which stays
     for key, value in changes.items():
         typer.echo(f"  {key} {shown(before.get(key))} -> {shown(value)}")
-    typer.echo(f"params.yaml: recipe {name}" + ("" if changes else ", as it was"))
+    typer.echo(f"params.yaml: recipe {name}" + ("" if changes else ", unchanged"))
     typer.echo("next: dvc repro")
 
 
 def _save(name: str, is_forced: bool) -> None:
-    values, path = load_params(PARAMS).values(), recipes.path_of(RECIPES, name)
+    values = load_params(PARAMS).values()
+    path = recipes.path_of(RECIPES, name)
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name) or name in (SAVE, RECIPES.root):
         raise ParamsError(
-            f"expected a name of small letters, digits, - and _, but save and quick, got {name!r}"
+            "expected a name of lowercase letters, digits, - and _, except save and quick, "
+            f"got {name!r}"
         )
     if os.path.lexists(path) and not is_forced:
-        raise ParamsError(
-            f"{path} is there already: take another name, or --force to write over it"
-        )
+        raise ParamsError(f"{path}: exists already: choose another name, or --force to replace it")
+
     near = recipes.nearest(RECIPES, values, without=name)
-    about = (
-        f"{near.name} with {values_in_words(near.changes)}"
-        if near.changes
-        else f"the same as {near.name}"
-    )
+    about = f"the same as {near.name}"
+    if near.changes:
+        about = f"{near.name} with {values_in_words(near.changes)}"
     root = load(RECIPES, RECIPES.root).values
     changes = {key: values[key] for key, value in root.items() if values[key] != value}
     write_text(path, recipes.preset_text(f"{about}.", changes))

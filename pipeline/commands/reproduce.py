@@ -1,4 +1,4 @@
-"""`charlstm reproduce`: can this be made again, to the byte? DVC does it, in a git worktree of its own."""
+"""`charlstm reproduce`: a training repeated by DVC in a git worktree, and compared byte by byte."""
 
 import os
 import shutil
@@ -19,6 +19,9 @@ from pipeline.lineage.search import find
 from pipeline.run.dvc import cache_folder, load_paths, parse_lock, run_dvc
 from pipeline.run.project import CHECKPOINT_MIRROR, LOCK, PIPELINE, from_here
 
+# Without hooks: DVC's hook would check out all outputs.
+ADD = ("git", "-c", "core.hooksPath=/dev/null", "worktree", "add", "--quiet", "--detach")
+
 
 def reproduce(
     name: Annotated[
@@ -26,77 +29,66 @@ def reproduce(
         typer.Argument(metavar="RUN|FILE|REV", help="As for `charlstm trace`.", callback=from_here),
     ],
 ) -> int:
-    """Make a model again and compare every output.
+    """Train a model again and compare every output.
 
-    The commit that has the model goes to a temporary git worktree. Text and ids come from DVC's cache or remote, or are
-    made anew. Training, evaluation and sampling really run.
+    The commit that records the model is checked out into a temporary git worktree. Text and ids
+    come from DVC's cache or remote, or are re-created. Training, evaluation and sampling always
+    run.
 
-    Exit code: 0 if all outputs are identical, 1 if not, 2 if it cannot be made again at all.
+    Exit code: 0 if all outputs are identical, 1 if not, 2 if the model cannot be reproduced at all.
     """
     commits = {commits[-1]: match.run for match in find(name)[1] if (commits := match.commits())}
     if not commits:
         raise CharlstmError(
-            f"{name}: no dvc.lock in git names its outputs: commit it, or train by `dvc exp run`"
+            f"{name}: no dvc.lock in git records its outputs: commit it, or train by `dvc exp run`"
         )
     if len(commits) > 1:
-        raise CharlstmError(f"{name}: expected one model, found those of {', '.join(commits)}")
+        raise CharlstmError(f"{name}: expected one model, found models of {', '.join(commits)}")
     ((commit, run),) = commits.items()
     tags = run.tags if run else {}
     if tags.get("hardware.processes", "1") != "1":
         typer.echo(
-            "it was trained by several processes, and now by one: losses will differ a little",
+            "the training used several processes, now there is one: losses will differ slightly",
             err=True,
         )
+
     with _worktree(commit) as folder:
         recorded = _outputs(folder)
-        threads = (
-            {"OMP_NUM_THREADS": tags["hardware.threads"]} if "hardware.threads" in tags else {}
-        )
-        _make(folder, threads)  # sums depend on it in their last bits
+        # The last bits of sums depend on the number of threads.
+        threads = tags.get("hardware.threads")
+        _repeat(folder, {"OMP_NUM_THREADS": threads} if threads else {})
         now = _outputs(folder)
+
     different = [path for path, md5 in recorded.items() if md5 != now.get(path)]
     if not different:
         typer.echo(f"identical: all {len(recorded)} outputs of {commit}")
         return 0
     for path, md5 in recorded.items():
-        typer.echo(
-            f"different  {path}  {md5}, now {now.get(path)}"
-            if path in different
-            else f"identical  {path}"
-        )
+        line = f"identical  {path}"
+        if path in different:
+            line = f"different  {path}  {md5}, now {now.get(path)}"
+        typer.echo(line)
     where = tags.get("hardware.processor", "an unknown processor")
-    typer.echo(f"different: {len(different)} of {len(recorded)}; it was trained on {where}")
+    typer.echo(f"different: {len(different)} of {len(recorded)}; the model was trained on {where}")
     typer.echo(
-        "another processor, or another number of threads or processes, rounds differently, like another seed"
+        "another processor or number of threads or processes rounds differently, like another seed"
     )
     return 1
 
 
 @contextmanager
 def _worktree(commit: str) -> Iterator[Path]:
-    """The project's folder in a temporary git worktree at `commit`."""
+    """Yield the project's folder in a temporary git worktree at `commit`."""
     with tempfile.TemporaryDirectory(prefix="charlstm-reproduce-") as parent:
-        root = Path(parent) / "project"
-        # DVC's hooks would check out all outputs.
-        add = [
-            "git",
-            "-c",
-            "core.hooksPath=/dev/null",
-            "worktree",
-            "add",
-            "--quiet",
-            "--detach",
-            str(root),
-            commit,
-        ]
+        root = str(Path(parent) / "project")
         try:
-            if (done := subprocess.run(add, capture_output=True, text=True)).returncode != 0:
-                raise CharlstmError(
-                    f"git: expected a worktree of {commit}, got: {' '.join(done.stderr.split())}"
-                )
-            yield root / (git("rev-parse", "--show-prefix") or "")
+            done = subprocess.run([*ADD, root, commit], capture_output=True, text=True)
+            if done.returncode:
+                reason = " ".join(done.stderr.split())
+                raise CharlstmError(f"git: expected a worktree of {commit}, got: {reason}")
+            yield Path(root, git("rev-parse", "--show-prefix") or "")
         finally:
-            git("worktree", "remove", "--force", str(root))
+            git("worktree", "remove", "--force", root)
 
 
 def _outputs(folder: Path) -> dict[str, str]:
@@ -104,28 +96,35 @@ def _outputs(folder: Path) -> dict[str, str]:
     return lock.files("outs") if lock else {}
 
 
-def _make(folder: Path, environment: dict[str, str]) -> None:
-    """Bring the data from the nearest that has it, then train, evaluate and sample. DVC's cache stays as it is."""
+def _repeat(folder: Path, environment: dict[str, str]) -> None:
+    """Get the data from the nearest place that has it, then train, evaluate and sample.
+
+    DVC's cache stays unchanged.
+    """
     if (local := Path(".dvc/config.local")).is_file():
         shutil.copy(local, folder / local)
-    initial = load_paths(folder / PIPELINE).initial
-    data = ["download", "split", "encode", *([] if str(initial) == NOTHING else [f"{initial}.dvc"])]
+    initial = str(load_paths(folder / PIPELINE).initial)
+    data = ["download", "split", "encode", *([] if initial == NOTHING else [f"{initial}.dvc"])]
     _dvc(folder, "cache", "dir", "--local", str(cache_folder(Path.cwd()).resolve()))
+
     ways = (
         ["checkout", "--quiet", *data],
         ["pull", "--quiet", *data],
         ["repro", "--no-commit", "encode"],
     )
     again = ["repro", "--force", "--no-commit", "--downstream", "train"]
-    if not any(_dvc(folder, *way) == 0 for way in ways) or _dvc(folder, *again, **environment) != 0:
-        raise CharlstmError("it cannot be made again: a stage failed, see above")
+    if all(_dvc(folder, *way) for way in ways) or _dvc(folder, *again, **environment):
+        raise CharlstmError("the model cannot be reproduced: a stage failed, see above")
 
 
 def _dvc(folder: Path, *arguments: str, **environment: str) -> int:
-    """The exit code of DVC. Neither MLflow nor the checkpoint mirror sees what runs, nor has its result ready."""
+    """Run DVC and return its exit code.
+
+    Hide MLflow and the checkpoint mirror: this training shall be neither tracked nor resumed from a
+    finished one.
+    """
     hidden = ("MLFLOW_", CHECKPOINT_MIRROR, "DVC_ROOT")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     env = {**kept, "DVC_NO_ANALYTICS": "true", **environment}
-    return run_dvc(
-        *arguments, environment=env, folder=folder, stdout=sys.__stderr__
-    )  # stdout: the table's
+    # Standard output is reserved for the comparison.
+    return run_dvc(*arguments, environment=env, folder=folder, stdout=sys.__stderr__)

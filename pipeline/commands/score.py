@@ -1,8 +1,8 @@
-"""`charlstm score`: how well a trained model predicts a text, and the lines that surprise it most."""
+"""`charlstm score`: the losses of a text under a trained model, and its most surprising lines."""
 
-import json
 import math
 import sys
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,19 +17,26 @@ from pipeline.command_io import (
     JsonOption,
     ModelOption,
     UnknownOption,
+    echo_json,
+    note_unseen,
     open_model,
-    say_unseen,
 )
 from pipeline.run.project import from_here
 from pipeline.run.terminal import plain_console, printable
-from pipeline.streams import STDIN, has_stdin, read_file, to_the_end_of_a_pipe
+from pipeline.streams import read_input
 
 if TYPE_CHECKING:
     from charlstm.language_model.scoring import Passage, Score
 
-# From how many nats on a character has which color. 1 nat is a chance of 37 %, 3 nats 5 %, 6 nats 1 in 400.
-STEPS = ((6.0, "bold white on red"), (3.0, "red"), (1.0, "yellow"), (-math.inf, ""))
-MAX_COLORED = 5_000  # characters: of a longer text, a terminal shows the table alone
+# Least nats of a character, style, entry of the legend. The probability of a character is 37 % at
+# 1 nat, 5 % at 3 nats, 1 in 400 at 6 nats.
+STEPS = (
+    (6.0, "bold white on red", " 6 or more "),
+    (3.0, "red", " 3 or more "),
+    (1.0, "yellow", " 1 or more "),
+    (-math.inf, "", " less than 1 "),
+)
+MAX_COLORED = 5_000  # characters: a terminal shows no longer text in colors
 EXCERPT = 60  # characters of a line in a table
 
 
@@ -38,90 +45,76 @@ def score(
         Path | None,
         typer.Argument(
             metavar="FILE",
-            help="UTF-8; `-` is standard input.",
-            show_default=False,
+            help="A text in UTF-8; `-` is standard input.",
             callback=from_here,
         ),
     ] = None,
     lines: Annotated[
-        int, typer.Option(min=0, help="How many of the most surprising lines to show.")
+        int, typer.Option(min=0, help="Number of the most surprising lines to show.")
     ] = 5,
     unknown: UnknownOption = "error",
     is_json: JsonOption = False,
     model: ModelOption = MODEL,
 ) -> int:
-    """Score a text, and find its most surprising lines.
+    """Score a text and find its most surprising lines.
 
     The first character is not scored. A terminal shows a short text colored by surprise.
     """
     rule = unknown_rule(unknown)
-    if file is None and not has_stdin():
+    text = read_input(file)
+    if text is None:
         raise TextRequestError(
             "expected a FILE, or a text on standard input; see `charlstm score --help`"
         )
-    text = read_file(file or STDIN)
     if not text:
         raise CorpusError("expected a text to score, found an empty one")
     trained = open_model(model)
-    from charlstm.text.vocabulary import UNSEEN  # numpy
+    from charlstm.text.vocabulary import UNSEEN  # imports numpy
 
     if rule == "replace" or not trained.vocab.unknown(UNSEEN):
-        say_unseen(text, trained.vocab)
+        note_unseen(text, trained.vocab)
     result = trained.score(text, unknown=rule)
     passages = result.most_surprising(lines)
-    with to_the_end_of_a_pipe():
-        if is_json:
-            typer.echo(_json(result, passages, trained.info["model_sha256"]).encode())
-            return 0
-        if sys.stdout.isatty() and len(result.text) <= MAX_COLORED:
-            _show_colored(result)
-        typer.echo("\n".join(_figures(result) + _table(passages)).encode())
+    if is_json:
+        echo_json(
+            {
+                "nats_per_char": result.nats_per_char,
+                "bits_per_char": result.bits_per_char,
+                "perplexity": result.perplexity if math.isfinite(result.perplexity) else None,
+                "num_chars": result.num_chars,
+                "model_sha256": trained.info["model_sha256"],
+                "most_surprising": [passage._asdict() for passage in passages],
+            }
+        )
+        return 0
+    if sys.stdout.isatty() and len(result.text) <= MAX_COLORED:
+        _show_colored(result)
+    typer.echo("\n".join(_lines(result, passages)).encode())
     return 0
 
 
-def _json(score: "Score", passages: list["Passage"], model_sha256: str) -> str:
-    document = {
-        "nats_per_char": score.nats_per_char,
-        "bits_per_char": score.bits_per_char,
-        "perplexity": score.perplexity if math.isfinite(score.perplexity) else None,
-        "num_chars": score.num_chars,
-        "model_sha256": model_sha256,
-        "most_surprising": [passage._asdict() for passage in passages],
-    }
-    return json.dumps(document, ensure_ascii=False, indent=2)
-
-
-def _figures(score: "Score") -> list[str]:
-    return [
-        f"nats/char   {score.nats_per_char:.4f}",
-        f"bits/char   {score.bits_per_char:.4f}",
-        f"perplexity  {score.perplexity:.4g}",
-        f"characters  {score.num_chars:,}",
-    ]
-
-
-def _table(passages: list["Passage"]) -> list[str]:
-    rows = []
+def _lines(score: "Score", passages: list["Passage"]) -> Iterator[str]:
+    yield f"nats/char   {score.nats_per_char:.4f}"
+    yield f"bits/char   {score.bits_per_char:.4f}"
+    yield f"perplexity  {score.perplexity:.4g}"
+    yield f"characters  {score.num_chars:,}"
+    if passages:
+        yield "\nline    nats/char  most surprising first"
     for passage in passages:
         text = printable(passage.text.rstrip("\r"))
         excerpt = text if len(text) <= EXCERPT else f"{text[:EXCERPT]} ..."
-        rows.append(f"{passage.line:<8}{passage.nats_per_char:<11.2f}{excerpt}")
-    return ["", "line    nats/char  most surprising first", *rows] if rows else []
+        yield f"{passage.line:<8}{passage.nats_per_char:<11.2f}{excerpt}"
 
 
 def _show_colored(score: "Score") -> None:
-    console = plain_console(soft_wrap=True)
-    names = [f"{least:g} or more" for least, _ in STEPS[:-1]] + [f"less than {STEPS[-2][0]:g}"]
-    legend = [(f" {name} ", style) for name, (_, style) in zip(names, STEPS, strict=True)]
-    console.print(Text.assemble("nats of a character: ", *reversed(legend), "\n"))
+    legend = [(entry, style) for _, style, entry in reversed(STEPS)]
+    shown = Text.assemble("nats of a character: ", *legend, "\n\n")
     pairs = zip(score.text, score.char_nats.tolist(), strict=True)
-    shown = Text()
     for style, run in groupby((pair for pair in pairs if pair[0] != "\r"), _style_of):
-        shown.append(
-            printable("".join(character for character, _ in run), sys.stdout.encoding), style
-        )
-    console.print(shown, end="\n\n")
+        shown.append(printable("".join(character for character, _ in run)), style)
+    plain_console(soft_wrap=True).print(shown, end="\n\n")
 
 
 def _style_of(pair: tuple[str, float]) -> str:
-    return next((style for least, style in STEPS if pair[1] >= least), "")  # none of NaN
+    """Return a character's style by its nats. The first character has NaN nats and no style."""
+    return next((style for least, style, _ in STEPS if pair[1] >= least), "")

@@ -1,4 +1,4 @@
-"""`charlstm sweep`: train several values of parameters, compare them, keep the best."""
+"""`charlstm sweep`: trainings with several values of parameters, compared in a table."""
 
 from pathlib import Path
 from statistics import fmean
@@ -27,9 +27,11 @@ from pipeline.sweep.record import last_sweep
 from pipeline.sweep.results import OWN, Result, results_of
 from pipeline.sweep.run import run_all, seconds_of_training
 
-PICTURE = Path("sweep.png")
-CAPTION = "± of a loss: deviation of the seeds; ± of a difference: 95 % interval over the text, without seeds"
-MIN_GRID = 3  # values: of two, the better one always is at the edge
+CAPTION = (
+    "± of a loss: standard deviation over seeds; "
+    "± of a difference: half of its 95 % interval over the text, without seeds"
+)
+MIN_GRID = 3  # values: the better of two values is always at the edge of the grid
 
 
 def sweep(
@@ -37,28 +39,30 @@ def sweep(
         list[str] | None,
         typer.Argument(
             metavar="[NAME=VALUE,... | REV]",
-            help="Parameters with values to try; or a commit, to show its experiments. Default: the last sweep.",
-            show_default=False,
+            help="Parameters with values to try, or a commit, to show its experiments. "
+            "Default: the last sweep.",
         ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Train each with the seeds 1 to this.")
+        int | None,
+        typer.Option(min=1, max=1000, help="Train each combination with the seeds 1 to N."),
     ] = None,
     keep: Annotated[
         str | None,
-        typer.Option("--keep", metavar="NAME", help="Put an experiment into the working tree."),
+        typer.Option("--keep", metavar="NAME", help="Apply an experiment to the working tree."),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", callback=output_from_here, help="The picture.")
-    ] = PICTURE,
+        Path, typer.Option("--output", "-o", callback=output_from_here, help="Picture to write.")
+    ] = Path("sweep.png"),
     is_forced: ForceOption = False,
 ) -> int:
-    """Train several values of parameters, compare them, keep the best.
+    """Train with several values of parameters, compare the models, keep the best.
 
-    All values are checked first. Then each combination is trained, one after the other, as a DVC experiment. The same
-    command goes on after an interruption. A row of the table is a recipe: trainings that differ in the seed alone.
+    All values are checked first. Then each combination is trained as a DVC experiment, one after
+    the other. After an interruption, the same command continues. A row of the table is a recipe:
+    trainings that differ only in the seed.
 
-    `charlstm review` without names puts these models side by side.
+    `charlstm review` without names compares these models side by side.
     """
     if keep:
         return _keep(keep)
@@ -67,8 +71,7 @@ def sweep(
         trials = plan(words or [], seeds)
         failures = run_all(trials, seconds_of_training(trials))
         words = None
-    found = _results(words[0] if words else None)
-    if found:
+    if found := _results(words[0] if words else None):
         show(found, output)
     for line in failures:
         typer.echo(line)
@@ -76,16 +79,14 @@ def sweep(
 
 
 def _keep(name: str) -> int:
-    """Apply an experiment. Say how to commit it."""
+    """Apply an experiment, say how to commit it, and return DVC's exit code."""
     names = [known for known, _ in experiments().values()]
     if name not in names:
-        raise CharlstmError(
-            f"{name}: there is no experiment of this name{did_you_mean(name, names)}"
-        )
-    if code := run_dvc("exp", "apply", name):
-        return code
-    typer.echo(f"to commit it: git add params.yaml dvc.lock artifacts; git commit -m '{name}'")
-    return 0
+        raise CharlstmError(f"{name}: no experiment of this name{did_you_mean(name, names)}")
+    code = run_dvc("exp", "apply", name)
+    if not code:
+        typer.echo(f"to commit it: git add params.yaml dvc.lock artifacts; git commit -m '{name}'")
+    return code
 
 
 def _results(revision: str | None) -> list[Result]:
@@ -95,68 +96,62 @@ def _results(revision: str | None) -> list[Result]:
     if commit is None:
         raise CharlstmError(f"{revision}: expected NAME=VALUE,... or a commit, found neither")
     if not (found := results_of(commit)):
-        advice = "`charlstm sweep NAME=VALUE,...` runs some"
-        raise CharlstmError(f"{revision or 'HEAD'}: no experiment began from it; {advice}")
+        advice = "run `charlstm sweep NAME=VALUE,...` first"
+        raise CharlstmError(f"{revision or 'HEAD'}: no experiment started from it; {advice}")
     return found
 
 
 def show(results: list[Result], output: Path) -> None:
-    """Show a table, a picture, and what the differences are worth, for models of the text that most have."""
+    """Show a table, a picture and verdicts on differences, for the text that most models share."""
     from charlstm.evaluation.plots import plot_sweep  # pictures take seconds to import
 
-    texts = [one.text for one in results]
+    texts = [result.text for result in results]
     text = max(texts, key=texts.count)
-    alike = [one for one in results if one.text == text]
+    alike = [result for result in results if result.text == text]
+    alike.sort(key=lambda one: one.seed)
     groups = by_recipe(alike, lambda one: repr(sorted(one.params.items())), lambda one: one.seed)
-    groups = sorted((sorted(group, key=lambda one: one.seed) for group in groups), key=_mean_loss)
+    groups.sort(key=lambda group: fmean(one.loss for one in group))
     params = [group[0].params for group in groups]
     values = [{name: one.get(name) for name in sorted(differing(params))} for one in params]
     rows = [values_in_words(one) for one in values]
     trained = []
     for row, group in zip(rows, groups, strict=True):
-        is_name = rows.count(row) == 1 and len(values[0]) <= MAX_NAMED
-        name = row if row and is_name else " and ".join(one.name for one in group)
-        trained.append(
-            RecipeLosses(name, [one.loss for one in group], [one.blocks for one in group])
-        )
+        is_name = row and rows.count(row) == 1 and len(values[0]) <= MAX_NAMED
+        name = row if is_name else " and ".join(one.name for one in group)
+        losses = [one.loss for one in group]
+        trained.append(RecipeLosses(name, losses, [one.blocks for one in group]))
+
     differences = compare_neighbors(trained)
-    table = Table(
-        "parameters", "seeds", HEADLINE, "above the row before", title=str(text[0]), caption=CAPTION
-    )
+    columns = ("parameters", "seeds", HEADLINE, "above the row before")
+    table = Table(*columns, title=str(text[0]), caption=CAPTION)
     for row, group, one, above in zip(rows, groups, trained, [None, *differences], strict=True):
         seeds = ", ".join(str(result.seed) for result in group)
         distance = above.in_numbers() if above else ""
         table.add_row(row or group[0].name, seeds, mean_and_deviation(one.losses), distance)
     plain_console().print(table)
+
     for line in [*map(str, differences[:3]), *at_the_edge(values)]:
         typer.echo(line)
     best = min(groups[0], key=lambda one: (one.name == OWN, one.loss)).name
-    typer.echo(
-        "the best is in this checkout"
-        if best == OWN
-        else f"keep the best: charlstm sweep --keep {best}"
-    )
-    plot_sweep(
-        output,
-        values,
-        [one.losses for one in trained],
-        [None, *(one.by_text for one in differences)],
-    )
+    if best == OWN:
+        typer.echo("the best model is in this checkout")
+    else:
+        typer.echo(f"keep the best: charlstm sweep --keep {best}")
+    by_text = [None, *(one.by_text for one in differences)]
+    plot_sweep(output, values, [one.losses for one in trained], by_text)
     typer.echo(f"the loss over each parameter: {output}")
 
 
-def _mean_loss(group: list[Result]) -> float:
-    return fmean(one.loss for one in group)
-
-
 def at_the_edge(values: list[dict[str, Any]]) -> list[str]:
-    """Return the parameters whose best value is the largest or smallest tried; `values[0]` is the best recipe."""
+    """Return advice for each parameter whose best value is the largest or smallest value tried.
+
+    `values` has the parameters of each recipe, the best recipe first.
+    """
     lines = []
     for name, best in values[0].items():
         tried = {one[name] for one in values if isinstance(one[name], int | float)}
         edges = {max(tried): "larger", min(tried): "smaller"} if len(tried) >= MIN_GRID else {}
         if best in edges and best != 0:
-            lines.append(
-                f"{short_name(name)}: the best value, {best}, is at the grid's edge; try {edges[best]} ones"
-            )
+            advice = f"is at the grid's edge; try {edges[best]} values"
+            lines.append(f"{short_name(name)}: the best value, {best}, {advice}")
     return lines

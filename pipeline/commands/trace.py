@@ -1,7 +1,5 @@
-"""`charlstm trace`: where does this come from? Without a name, all trainings."""
+"""`charlstm trace`: the origin of a training, or a list of all trainings."""
 
-import json
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -13,9 +11,10 @@ from charlstm.errors import TrackingError
 from charlstm.files.checksums import sha256
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING
-from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG, Reader
+from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
+from charlstm.tracking.reader import Reader
 from charlstm.tracking.registered_model import INITIAL_TAG, MODEL_TAG
-from pipeline.command_io import JsonOption
+from pipeline.command_io import JsonOption, echo_json
 from pipeline.lineage.git import experiments, git, lock_at, losses_at
 from pipeline.lineage.provenance import (
     BASELINE,
@@ -33,7 +32,6 @@ from pipeline.lineage.search import Match, find
 from pipeline.run.dvc import Lock, cached, files_of, load_paths
 from pipeline.run.project import PARAMS, from_here, store
 from pipeline.run.terminal import printable
-from pipeline.streams import to_the_end_of_a_pipe
 
 
 def trace(
@@ -41,30 +39,32 @@ def trace(
         str | None,
         typer.Argument(
             metavar="RUN|FILE|REV",
-            help="A run (the beginning of its id, its name, or its model's hash), an output of a stage, or a commit, "
-            "branch, tag or DVC experiment. Without it, all trainings are listed.",
-            show_default=False,
+            help="A run (its name, its id or its model's hash, or the beginning of an id or a "
+            "hash), an output of a stage, a commit, branch, tag or DVC experiment. "
+            "Default: list all trainings.",
             callback=from_here,
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """List all trainings, or say what one was made of.
+    """List all trainings, or show the origin of a model.
 
-    Shown are recipe, parameters, losses, text, the model that it began from, the commit, the DVC experiment, the
-    revisions that have it, and the machine. It works after `git pull` and `dvc pull`, too, without MLflow.
+    The origin is: recipe, parameters, losses, text, initial model, commit, DVC experiment, git
+    revisions that record the model, and machine. The command also works without MLflow, for example
+    after `git pull` and `dvc pull`.
     """
     if name is None:
-        key, found = "trainings", _all_trainings()
+        key = "trainings"
+        found = _all_trainings()
         lines = ["  ".join(training.values()) for training in found]
     else:
-        key, found = "traces", [trace_of(match) for match in find(name)[1]]
+        key = "traces"
+        found = [trace_of(match) for match in find(name)[1]]
         lines = [line for one in found for line in ("", *_lines(one))][1:]
-    with to_the_end_of_a_pipe():
-        if as_json:
-            lines = [json.dumps({key: found}, indent=2, ensure_ascii=False)]
-        for line in lines:
-            typer.echo(line if as_json else printable(line, sys.stdout.encoding))
+    if as_json:
+        echo_json({key: found})
+    else:
+        typer.echo(printable("\n".join(lines)))
     return 0
 
 
@@ -72,25 +72,35 @@ def _all_trainings() -> list[dict[str, Any]]:
     runs = [run for run in Reader(store()).all() if run.params]
     if not runs:
         raise TrackingError("no training is in MLflow yet; `dvc repro` makes the first")
-    began = [time.strftime("%Y-%m-%d %H:%M", time.localtime(run.start_ms / 1000)) for run in runs]
-    rows = zip(runs, began, strict=True)
     return [
-        {"id": run.run_id, "began": when, "name": run.name, "status": run.status}
-        for run, when in rows
+        {
+            "id": run.run_id,
+            "began": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.start_ms / 1000)),
+            "name": run.name,
+            "status": run.status,
+        }
+        for run in runs
     ]
 
 
 def trace_of(match: Match) -> dict[str, Any]:
-    """What a training was made of, in the order in which it is shown; None or empty is what no record says."""
-    run, commits, here = match.run, match.commits(), flat_in(PARAMS.read_text(encoding="utf-8"))
+    """Return the origin of a training, in display order. An unrecorded value is None or empty."""
+    run = match.run
+    commits = match.commits()
+    here = flat_in(PARAMS.read_text(encoding="utf-8"))
     params, tags, metrics = (run.params, run.tags, run.metrics) if run else _recorded_at(commits[0])
+    params = dict(sorted(params.items()))
+    in_git = [git("log", "-1", "--format=%H%d %s", commit) for commit in commits]
+    if not in_git and TRAIN_MD5 in tags and lock_at("HEAD"):
+        reason = "this model is not committed yet, or another processor rounded differently"
+        in_git = [f"no commit records this model: dvc.lock at HEAD names another one ({reason})"]
     return {
         "run": f"{run.run_id}  {run.name}  {run.status}" if run else None,
         "made from": tags.get("made_from"),
         "recipe": tags.get(RECIPE_TAG),
-        "params": dict(sorted(params.items())),
+        "params": params,
         "not as here": {
-            name: value for name, value in sorted(params.items()) if here.get(name, value) != value
+            name: value for name, value in params.items() if here.get(name, value) != value
         },
         "losses": {protocol: round(loss, 4) for protocol, loss in losses_of(metrics).items()},
         "model SHA-256": tags.get(MODEL_TAG),
@@ -101,35 +111,30 @@ def trace_of(match: Match) -> dict[str, Any]:
         "uncommitted then": tags.get(CHANGED) or tags.get(DIRTY),
         "experiment": tags.get(EXPERIMENT_TAG),
         "baseline": tags.get(BASELINE),
-        "in git": [git("log", "-1", "--format=%H%d %s", commit) for commit in commits]
-        or _why_in_no_commit(match),
-        **{
-            kind: {
-                name.partition(".")[2]: value
-                for name, value in sorted(tags.items())
-                if name.startswith(f"{kind}.")
-            }
-            for kind in ("hardware", "versions")
-        },
+        "in git": in_git,
+        "hardware": _section("hardware.", tags),
+        "versions": _section("versions.", tags),
     }
 
 
-def _why_in_no_commit(match: Match) -> list[str]:
-    lock, train_md5 = lock_at("HEAD"), match.run and match.run.tags.get(TRAIN_MD5)
-    if lock is None or train_md5 is None:
-        return []
-    reason = "this model is not committed yet, or a processor that rounds differently made that one"
-    return [f"no commit records this model: dvc.lock at HEAD names another one ({reason})"]
+def _section(prefix: str, tags: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in sorted(tags.items())
+        if name.startswith(prefix)
+    }
 
 
 def _recorded_at(commit: str) -> tuple[dict[str, str], dict[str, str], dict[str, float]]:
-    """Parameters, tags and metrics as a run would have them, from `dvc.lock`, git, and DVC's cache if it has them."""
-    lock, paths = lock_at(commit) or Lock({}), load_paths()
-    params = flat_in(git("show", f"{commit}:./{PARAMS}")) or flat(
-        lock.params()
-    )  # of another version
+    """Return parameters, tags and metrics like those of a run, from git and DVC's cache."""
+    lock = lock_at(commit) or Lock({})
+    paths = load_paths()
+    # `flat_in` finds nothing in the `params.yaml` of another version.
+    params = flat_in(git("show", f"{commit}:./{PARAMS}")) or flat(lock.params())
     tags = {"corpus": params.get("download.source", ""), RECIPE_TAG: recipe_at(commit)}
-    outs = lock.files("outs", "download")  # its name is that of the text, whatever it is here
+
+    # The checksum file is named after the text, so its name at that commit is unknown.
+    outs = lock.files("outs", "download")
     if sums := cached(next((md5 for path, md5 in outs.items() if path.endswith(".sha256")), "")):
         tags["corpus_sha256"] = sums.read_text().split()[0]
         fallback = FALLBACKS.get(params.get("download.sha256", ""))
@@ -145,10 +150,12 @@ def _recorded_at(commit: str) -> tuple[dict[str, str], dict[str, str], dict[str,
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{'run':15}{found['run'] or 'none in MLflow; this is what git and DVC know'}"
+    yield f"{'run':18}{found['run'] or 'none in MLflow; git and DVC record the following'}"
     for name, value in found.items():
+        if name in ("run", "params"):
+            continue
         if isinstance(value, dict):
-            value = ", ".join(f"{key} {one}" for key, one in value.items())  # noqa: PLW2901
+            value = ", ".join(f"{key} {one}" for key, one in value.items())
         for line in value if isinstance(value, list) else [value]:
-            if line and name not in ("run", "params"):
-                yield f"{name:15}{line}"
+            if line:
+                yield f"{name:18}{line}"

@@ -1,4 +1,4 @@
-"""`charlstm ui`: MLflow's page of all runs."""
+"""`charlstm ui`: the addresses of all runs in MLflow's UI, and its server."""
 
 import os
 import signal
@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -30,12 +29,12 @@ STOP_TIMEOUT_SECONDS = 2
 
 
 def ui(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page is.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI.")] = 5000,
 ) -> int:
-    """Open MLflow's page of the runs of each text, in the right view.
+    """Print the addresses of all runs in MLflow's UI, and serve it.
 
-    It prints the addresses, this checkout's text first, and ends with Ctrl-C. Of runs that are on a server it prints
-    the server's addresses, and ends.
+    Each text has an address, this checkout's text first. Ctrl-C stops the server. If the runs are
+    on a server already, the addresses are that server's, and the command ends.
     """
     runs = store()
     with suppress(KeyboardInterrupt):
@@ -50,28 +49,16 @@ def ui(
                 _print_pages(pages, f"http://{HOST}:{port}")
                 server.wait()
             output.seek(0)
-            lines = [
-                line for line in output.read().decode(errors="replace").splitlines() if line.strip()
-            ]
-            shown = without_credentials(
-                textwrap.shorten(" ".join(lines[-1:]), 300, placeholder=" ...")
-            )
-            raise TrackingError(f"MLflow's server ended: {shown}")
+            _, _, last_line = output.read().decode(errors="replace").strip().rpartition("\n")
+            raise TrackingError(f"MLflow's server ended: {without_credentials(last_line[:300])}")
     return 0
 
 
 def _find_runs(store: Store, corpus: str) -> list[tuple[str, str, bool]]:
-    """Names and ids of the experiments that have runs, that of the corpus first, and whether each has our view."""
+    """Return experiments with runs, the corpus's own first: name, id, whether our view is set."""
     check_exists(store)
-    ask(
-        store, lambda: publish_all(store, state_root())
-    )  # which ends the runs whose processes are gone
-    shared = ask(store, lambda: _share_views(store, store.experiment_of(corpus)))
-    pages = [
-        (name, experiment_id, is_shared)
-        for name, experiment_id, is_shared in shared
-        if is_shared is not None
-    ]
+    ask(store, lambda: publish_all(store, state_root()))  # also ends runs whose process has died
+    pages = ask(store, lambda: _share_views(store, store.experiment_of(corpus)))
     if not pages:
         raise TrackingError(
             f"experiment {store.experiment} has no run yet; `make repro` makes the first"
@@ -79,71 +66,54 @@ def _find_runs(store: Store, corpus: str) -> list[tuple[str, str, bool]]:
     return pages
 
 
-def _share_views(store: Store, first: str) -> list[tuple[str, str, bool | None]]:
+def _share_views(store: Store, first: str) -> list[tuple[str, str, bool]]:
     client = connect(store)
     found = {
         one.name: str(one.experiment_id)
         for one in client.search_experiments(max_results=MAX_RESULTS)
+        if one.name.partition("/")[0] == store.experiment or one.name == store.experiment
     }
-    ours = {
-        name: found[name]
-        for name in found
-        if name.partition("/")[0] == store.experiment or name == store.experiment
-    }
-    experiments = sorted(ours.items(), key=lambda item: (item[0] != first, item[0]))
-    return [
-        (name, experiment_id, share_view(client, experiment_id))
-        for name, experiment_id in experiments
-    ]
+    names = sorted(found, key=lambda name: (name != first, name))
+    shared = [(name, found[name], share_view(client, found[name])) for name in names]
+    # An experiment without runs has no view.
+    return [(name, number, view) for name, number, view in shared if view is not None]
 
 
 def _check_port(port: int) -> None:
     with socket.socket() as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as the server does: not held up by what has ended
+        # Like the server, ignore connections of processes that have ended.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
-        except OSError:  # taken, or not for this user
+        except OSError:  # taken, or reserved for the superuser
             raise TrackingError(
-                f"port {port} is taken: choose another one, e.g. make ui PORT={port + 1}"
+                f"port {port} is taken: choose another, e.g. make ui PORT={port + 1}"
             ) from None
 
 
 @contextmanager
 def _server(uri: str, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A server on that store. At the end nothing of it is left running."""
-    # Not on the command line, where others could read the password of a database.
+    """Run MLflow's server on that store. Stop it and all processes that it started at the end."""
+    # Other users could read the password of a database on a command line.
     environment = {
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     environment.pop("MLFLOW_TRACKING_URI", None)
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        HOST,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    server = subprocess.Popen(  # in a session of its own: Ctrl-C comes to us alone
-        command,
+    options = ("--host", HOST, "--port", str(port), "--workers", "1")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", *options],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
-        start_new_session=True,
+        start_new_session=True,  # so that Ctrl-C reaches only this process
     )
     try:
         yield server
     finally:
-        with suppress(ProcessLookupError):  # it has ended by itself, and all that it started
+        with suppress(ProcessLookupError):  # all its processes have ended
             os.killpg(server.pid, signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 server.wait(STOP_TIMEOUT_SECONDS)
@@ -152,11 +122,10 @@ def _server(uri: str, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen
 
 
 def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
-    """Wait until it answers; False if it ends before."""
+    """Wait until the server answers and return True. Return False if the server ends before."""
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    direct = urllib.request.build_opener(
-        urllib.request.ProxyHandler({})
-    )  # no proxy reaches this machine's own address
+    # A proxy cannot reach this machine's loopback address.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < deadline:
         if server.poll() is not None:
             return False
@@ -170,5 +139,4 @@ def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
 
 def _print_pages(pages: Sequence[tuple[str, str, bool]], server: str) -> None:
     for name, experiment_id, is_shared in pages:
-        sys.stdout.write(f"{name}: {page(server, experiment_id, is_shared=is_shared)}\n")
-    sys.stdout.flush()
+        typer.echo(f"{name}: {page(server, experiment_id, is_shared=is_shared)}")

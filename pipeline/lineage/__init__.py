@@ -1,1 +1,1 @@
-"""From a model back to its bytes: what MLflow, git and DVC know of it, and whether it can be made again."""
+"""The lineage of a model: its data, code, parameters and runs, in git, DVC and MLflow."""

@@ -1,6 +1,7 @@
 """The MLflow run of this checkout's model, read from the outputs of train, evaluate and sample.
 
-It needs no run of the training: after `git pull` and `dvc pull`, a colleague's MLflow gets a whole run.
+No run of the training is needed: after `git pull` and `dvc pull`, a colleague's MLflow gets a
+complete run.
 """
 
 import json
@@ -29,28 +30,37 @@ from charlstm.tracking.snapshot import Row, Snapshot, epoch_metrics, step_metric
 from charlstm.tracking.sync import publish_at_end
 from pipeline.lineage import provenance
 from pipeline.lineage.git import git
+from pipeline.lineage.run_page import page_tags, summary_of
 from pipeline.run.dvc import Paths, md5, read_lock
 from pipeline.run.project import LOCK, PARAMS, seconds, state_root, store
 from pipeline.run.terminal import printable
 
 SAMPLES = "samples.csv"
 EVALUATE_FILES = ("loss_curve.png", BLOCKS, BASELINES, CELLS, CELLS_TABLE)  # artifacts of the run
-SIDE_BY_SIDE = "samples/table.json"  # MLflow shows it next to that of other runs
+# MLflow shows this table next to the tables of other runs.
+SIDE_BY_SIDE = "samples/table.json"
 
 
 def publish_outputs(params: Params, paths: Paths, *, has_samples: bool) -> None:
-    """Publish the outputs at the end of a stage. `has_samples`: stage sample has run for this model."""
+    """Publish the outputs at the end of a stage.
+
+    Args:
+        params: all parameters.
+        paths: the paths of the outputs.
+        has_samples: stage sample has run for this model.
+    """
     outputs = read_outputs(params, paths, has_samples=has_samples)
     publish_at_end(store(), state_root(), seconds("CHARLSTM_TRACKING_SECONDS"), outputs)
 
 
 def check_recorded() -> None:
-    """Check that all outputs, and the parameters of the last three stages, are those recorded in `dvc.lock`.
+    """Check that the outputs, and the parameters that decide them, match `dvc.lock`.
 
     Raises:
-        CharlstmError: one differs, or is missing.
+        CharlstmError: an output or a section of parameters differs, or an output is missing.
     """
-    if (lock := read_lock()) is None:
+    lock = read_lock()
+    if lock is None:
         raise CharlstmError(
             f"{LOCK}: expected DVC's record of the stages, found none; `dvc repro` writes it"
         )
@@ -63,7 +73,8 @@ def check_recorded() -> None:
     for section in ("model", "train", "evaluate", "sample"):
         if lock.params().get(section) != here.get(section):
             raise CharlstmError(
-                f"{PARAMS}: {section} differs from the values recorded in {LOCK}; restore them or run `dvc repro`"
+                f"{PARAMS}: {section} differs from the values recorded in {LOCK}; restore them or "
+                "run `dvc repro`"
             )
 
 
@@ -74,36 +85,34 @@ def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> S
         CharlstmError: a file is missing or damaged.
     """
     trained = load_model(paths.model, params.model.implementation)
-    losses = read_losses(paths.evaluate / "metrics.json")
     num_parameters = trained.model.shape.num_parameters
-    new_tags = {
-        **provenance.tags(params, paths),
-        **provenance.train_md5(paths),
-        "made_from": "files",
-    }
-    summary = provenance.summary_of(params, new_tags)._replace(
-        num_parameters=num_parameters,
-        losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
-        model_sha256=trained.sha256,
-        baselines=read_baselines(paths.evaluate / BASELINES).in_words(),
+    losses = read_losses(paths.evaluate / "metrics.json")
+    measured = {"train/num_parameters": float(num_parameters)}
+    for protocol, loss in losses.items():
+        measured |= {f"{protocol}/{name}": value for name, value in loss}
+
+    new_tags = provenance.tags(params, paths) | provenance.train_md5(paths)
+    new_tags["made_from"] = "files"
+    tags = page_tags(
+        summary_of(params, new_tags)._replace(
+            num_parameters=num_parameters,
+            losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
+            model_sha256=trained.sha256,
+            baselines=read_baselines(paths.evaluate / BASELINES).in_words(),
+        )
     )
-    measured = {
-        f"{protocol}/{name}": value for protocol, loss in losses.items() for name, value in loss
-    }
-    tags, texts = provenance.page_tags(summary), dict[str, str]()
-    files = {
-        f"evaluate/{name}": paths.evaluate / name
-        for name in EVALUATE_FILES
-        if (paths.evaluate / name).exists()
-    }
+
+    texts: dict[str, str] = {}
+    files = {f"evaluate/{name}": paths.evaluate / name for name in EVALUATE_FILES}
+    files = {name: file for name, file in files.items() if file.exists()}
     if has_samples:
         samples = _read_samples(paths.samples / SAMPLES)
-        tags |= {TABLES_TAG: json.dumps([{"path": SIDE_BY_SIDE, "type": "table"}])}
-        texts |= {"samples/all.txt": _text_of_all(samples), SIDE_BY_SIDE: _side_by_side(samples)}
+        tags[TABLES_TAG] = json.dumps([{"path": SIDE_BY_SIDE, "type": "table"}])
+        texts = {"samples/all.txt": _text_of_all(samples), SIDE_BY_SIDE: _side_by_side(samples)}
         files |= {f"review/{name}": paths.samples / name for name in (PAGE, DOCUMENT)}
-    time_ms = 1000 * int(
-        git("log", "-1", "--format=%ct") or 0
-    )  # of the commit: the same on every machine
+
+    # The time of the commit is the same on every machine.
+    time_ms = 1000 * int(git("log", "-1", "--format=%ct") or 0)
     rows = _read_rows(paths, time_ms)
     return Snapshot(
         MODEL_TAG,
@@ -113,7 +122,7 @@ def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> S
         params=params.flat(),
         tags=tags,
         new_tags=new_tags,
-        measured={"train/num_parameters": float(num_parameters), **measured},
+        measured=measured,
         texts=texts,
         files=files,
         model=_logged_model(params, paths, trained, losses),
@@ -123,9 +132,10 @@ def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> S
 def _logged_model(
     params: Params, paths: Paths, trained: TrainedModel, losses: dict[str, Loss]
 ) -> LoggedModel:
-    """Return the model for the registry, with the losses by which it chooses the champion.
+    """Return the model for the registry, with the losses that decide the champion.
 
-    It gets no loss of the test part. It gets no windowed loss of a byte model, whose windows hold fewer characters.
+    Losses of the test part are left out. Windowed losses of a byte model are left out as well,
+    because its windows hold fewer characters.
     """
     vocab = trained.vocab
     validation = load_encoded(paths.encoded / "val.npy", vocab).first(params.evaluate.max_chars)
@@ -139,7 +149,7 @@ def _logged_model(
 
 
 def _read_rows(paths: Paths, time_ms: int) -> list[Row]:
-    """Return the rows of the training's tables, which have no times."""
+    """Return the rows of the training's tables, which record no times."""
     tables = read_tables(paths.train, paths.model / WEIGHTS)
     steps = [StepRow(*row) for row in tables.steps[list(StepRow._fields)].itertuples(index=False)]
     epochs = [
@@ -163,21 +173,18 @@ def _text_of_all(samples: Sequence[SampleRow]) -> str:
 
 
 def _side_by_side(samples: Sequence[SampleRow]) -> str:
-    """Return a table in JSON with a row a text.
+    """Return a table in JSON with a row for each text.
 
-    MLflow's side-by-side view groups by the first column, and compares the column `output`. Control characters are
-    spelled out, because a cell may not turn the direction of the text around it.
+    MLflow's side-by-side view groups by the first column and compares the column `output`. Control
+    characters are escaped, because they could change the direction of the text around them.
     """
-    rows = [
-        {
-            "sample": printable(_title(sample)),
-            **sample._asdict(),
-            "prompt": printable(sample.prompt),
-        }
-        | {"output": printable(sample.text)}
-        for sample in samples
-    ]
-    return str(pd.DataFrame(rows).drop(columns="text").to_json(orient="split", index=False))
+    rows = []
+    for sample in samples:
+        row = {"sample": printable(_title(sample)), **sample._asdict()}
+        row["prompt"] = printable(sample.prompt)
+        row["output"] = printable(row.pop("text"))
+        rows.append(row)
+    return str(pd.DataFrame(rows).to_json(orient="split", index=False))
 
 
 def _title(sample: SampleRow) -> str:

@@ -1,1 +1,1 @@
-"""What `charlstm new` does: look at a text, propose a recipe, write the configuration."""
+"""The work of `charlstm new`: inspect a text, propose a recipe, write the configuration."""

@@ -1,6 +1,6 @@
-"""Which recipe fits a text: by its size and its alphabet alone, or for a time; and what may lower a loss afterwards.
+"""The recipe that fits a text: by its size and alphabet, or for a training time.
 
-docs/data.md has the rules, docs/benchmarks.md what they make of real texts.
+docs/data.md has the rules, docs/benchmarks.md their results on real texts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,46 +13,68 @@ from charlstm.params import NOTHING, Params
 from charlstm.text.byte_vocabulary import NUM_BYTES
 from charlstm.text.vocabulary import Unit
 
-TRAIN_FRACTION = 0.9
-MIN_CHARS = 500  # a model learns next to nothing from fewer
-CHARS_SEEN, CHARS_SEEN_AGAIN = 2_000_000, 1_000_000  # in training, and after another text
-READ_TWICE = 5_000_000  # training characters, at most, that are read twice at least
-MIN_MEAN_COUNT = 3_000  # occurrences: where a character has fewer on average, all are rare
-RARE_EPOCHS = 4  # that such a text is read, at least
+MIN_CHARS = 500  # from a shorter text, a model learns next to nothing
+TRAIN_FRACTION = 0.9  # the training part's share of the text
+
+# Epochs: training reads at least CHARS_SEEN characters in total, or CHARS_SEEN_AGAIN if it starts
+# from a model of another text, but no text more than MAX_EPOCHS times.
+CHARS_SEEN = 2_000_000
+CHARS_SEEN_AGAIN = 1_000_000
 MAX_EPOCHS = 60
-USEFUL_EPOCHS, USEFUL_AFTER_A_MODEL = 20, 12  # more do harm, but to a short text
-# A long text is hardly memorized, and takes many steps: it wants less of these than `quick` has (docs/benchmarks.md).
+# Training parts of at most this many characters are read at least twice.
+READ_TWICE = 5_000_000
+# If characters have fewer occurrences than this on average, they are rare, and a text of at most
+# READ_TWICE characters is read at least RARE_EPOCHS times.
+MIN_MEAN_COUNT = 3_000
+RARE_EPOCHS = 4
+# More epochs make the loss worse, except for a short text.
+USEFUL_EPOCHS = 20
+USEFUL_AFTER_A_MODEL = 12
+
+# A long text is hardly memorized, and takes many steps. So it needs lower RATES than `quick` has
+# (docs/benchmarks.md). Beyond LONG_TRAIN_CHARS training characters, both fall in proportion to the
+# length, to LEAST_SHARE at most: no longer text was measured.
 RATES = ("train.muon.learning_rate", "train.weight_decay")
-LONG_TRAIN_CHARS = 3_500_000  # training characters; beyond, they fall in proportion to the length
-LEAST_SHARE = 1 / 3  # no longer text was measured
-# A model that has learned another text has less to learn, and forgets it at a high rate: see docs/benchmarks.md.
+LONG_TRAIN_CHARS = 3_500_000
+LEAST_SHARE = 1 / 3
+
+# A model of another text has less to learn, and forgets at a high rate (docs/benchmarks.md).
 AFTER_A_MODEL = {
     "train.learning_rate": 0.002,
     "train.final_learning_rate_fraction": 0.5,
     "train.weight_decay": 0.01,
 }
-MUON_AFTER_A_MODEL, MUON_OF_SHORT = 0.012, 0.006  # train.muon.learning_rate; that of a short text
+# train.muon.learning_rate after a model; lower if the text is short (SHORT_TRAIN_CHARS).
+MUON_AFTER_A_MODEL = 0.012
+MUON_OF_SHORT = 0.006
 DROPOUT_AFTER_A_MODEL = 0.1
-FEW_TRAIN_CHARS = (
-    1_000_000  # training characters: fewer gain more from a model to begin from than from time
-)
-DROPOUT_FROM, DROPOUT_PER_DOUBLING, MAX_DROPOUT = 10.0, 0.1, 0.4
-NUM_STEPS, MAX_WARMUP_STEPS = 900, 100
-SIZES = (
-    (32, 64),
-    (16, 64),
-    (16, 32),
-    (8, 32),
-    (4, 32),
-    (4, 16),
-    (2, 16),
-    (1, 16),
-)  # batch_size, context_len
-MAX_ALPHABET = 3_000  # characters; of more, rare ones become U+FFFD
-MAX_MIN_COUNT, MAX_REPLACED = 5, 0.01  # of the text
-HUGE_CHARS = 100_000_000  # characters; the validation of more takes long
-VALIDATED, EVALUATED = 1_000_000, 10_000_000  # then
-# For up to so many training characters: embedding_size, hidden_size, num_layers, feed_forward_size.
+# With fewer training characters, an initial model helps more than training time.
+FEW_TRAIN_CHARS = 1_000_000
+
+# Dropout depends on epochs * weights / characters: none up to DROPOUT_FROM, then more for each
+# doubling.
+DROPOUT_FROM = 10.0
+DROPOUT_PER_DOUBLING = 0.1
+MAX_DROPOUT = 0.4
+
+# The batch is the largest of SIZES (batch_size, context_len) with at least NUM_STEPS steps.
+NUM_STEPS = 900
+MAX_WARMUP_STEPS = 100
+SIZES = ((32, 64), (16, 64), (16, 32), (8, 32), (4, 32), (4, 16), (2, 16), (1, 16))
+
+# In an alphabet of more than MAX_ALPHABET characters, rare characters become U+FFFD: only
+# characters with fewer than MAX_MIN_COUNT occurrences, and at most the share MAX_REPLACED of all.
+MAX_ALPHABET = 3_000
+MAX_MIN_COUNT = 5
+MAX_REPLACED = 0.01
+
+# In a text of more than HUGE_CHARS characters, validation and evaluation read only a beginning.
+HUGE_CHARS = 100_000_000
+VALIDATED = 1_000_000
+EVALUATED = 10_000_000
+
+# Largest number of training characters -> embedding_size, hidden_size, num_layers,
+# feed_forward_size.
 WIDTHS = (
     (20_000, (32, 96, 1, 96)),
     (100_000, (64, 192, 1, 192)),
@@ -61,48 +83,62 @@ WIDTHS = (
     (30_000_000, (128, 256, 2, 320)),
     (float("inf"), (128, 512, 1, 512)),
 )
-# For a time.
+
+# The widths that are tried for a training time.
 HIDDEN_SIZES = (64, 128, 192, 320, 512, 768, 1024, 1536)
-MAX_EMBEDDING, MAX_BLOCK = 128, 512
-LARGE_TRAIN_CHARS, LARGE_SIZES = (
-    500_000,
-    (64, 64),
-)  # training characters: with more, steps are longer
+MAX_EMBEDDING = 128
+MAX_BLOCK = 512
+# batch_size, context_len for a training time, if there are more than LARGE_TRAIN_CHARS.
+LARGE_SIZES = (64, 64)
+LARGE_TRAIN_CHARS = 500_000
+# A width is too large if training reads fewer characters per weight than this, or if the model has
+# more weights per character of the text (MAX_WEIGHTS_OF_SHORT up to SHORT_TRAIN_CHARS).
 MIN_CHARS_PER_WEIGHT = 3.0
-SHORT_TRAIN_CHARS, MAX_WEIGHTS_PER_CHAR, MAX_WEIGHTS_OF_SHORT = 300_000, 2.5, 4.0
-USED = 1.05  # of the time, at most: epochs are whole, and 5 % too late is nearer to it than 20 % too early
-VALIDATION_COST = 1 / 3  # of the time that training takes for a character
+MAX_WEIGHTS_PER_CHAR = 2.5
+MAX_WEIGHTS_OF_SHORT = 4.0
+SHORT_TRAIN_CHARS = 300_000
+# Share of the time that training may use: since epochs are whole, 5 % too much is closer to the
+# time than 20 % too little.
+USED = 1.05
+# Time of validating a character, as a share of the time of training on a character.
+VALIDATION_COST = 1 / 3
 
 
 class TextCounts(NamedTuple):
-    """What a proposal depends on."""
+    """Properties of a text that decide its proposal."""
 
-    num_chars: int  # or bytes, for a model of bytes
-    counts: Sequence[int]  # of each distinct character
+    num_chars: int  # bytes for a byte model
+    counts: Sequence[int]  # occurrences of each distinct character
     unit: Unit = "character"
 
     @property
     def num_train(self) -> int:
-        """The characters of the training part."""
+        """The number of characters in the training part."""
         return int(self.num_chars * TRAIN_FRACTION)
 
     @property
     def min_count(self) -> int:
-        """Rarer characters become U+FFFD, so that at most 3,000 are left, as long as that is hardly ever."""
-        num_left, min_count = len(self.counts), 1
-        for least in range(2, MAX_MIN_COUNT + 1) if self.unit == "character" else ():
+        """The value of `encode.min_count`: characters with fewer occurrences become U+FFFD.
+
+        It is 1 if the alphabet is not too large, or if too much of the text would be replaced.
+        """
+        min_count = 1
+        if self.unit == "byte":
+            return min_count
+        num_left = len(self.counts)
+        for least in range(2, MAX_MIN_COUNT + 1):
             kept = [count for count in self.counts if count >= least]
-            if num_left <= MAX_ALPHABET or sum(self.counts) - sum(kept) > MAX_REPLACED * sum(
-                self.counts
-            ):
+            num_replaced = sum(self.counts) - sum(kept)
+            if num_left <= MAX_ALPHABET or num_replaced > MAX_REPLACED * sum(self.counts):
                 break
             if len(kept) < num_left:
-                num_left, min_count = len(kept), least
+                num_left = len(kept)
+                min_count = least
         return min_count
 
     @property
     def vocab_size(self) -> int:
-        """The number of characters that a model tells apart."""
+        """The number of characters that a model distinguishes."""
         least = self.min_count
         return NUM_BYTES if self.unit == "byte" else sum(count >= least for count in self.counts)
 
@@ -121,24 +157,23 @@ class Training(NamedTuple):
     def dropout(self) -> float:
         """The dropout of the output and before the block; the embedding's is a third of it.
 
-        It grows with epochs x weights for each character: the more of them, the more the model can memorize.
+        It grows with epochs * weights / characters: the larger this is, the more the model can
+        memorize.
         """
         if self.begins_from_model:
             return DROPOUT_AFTER_A_MODEL
         risk = self.epochs * self.shape.num_multiplied / self.num_train
-        return round(
-            min(MAX_DROPOUT, DROPOUT_PER_DOUBLING * log2(max(1.0, risk / DROPOUT_FROM))), 2
-        )
+        dropout = DROPOUT_PER_DOUBLING * log2(max(1.0, risk / DROPOUT_FROM))
+        return round(min(MAX_DROPOUT, dropout), 2)
 
     @property
     def num_steps(self) -> int:
-        """The number of steps, in streams: each character but the last is read once an epoch."""
+        """The number of steps. Each character except the last is read once per epoch."""
         return self.epochs * ceil(ceil((self.num_train - 1) / self.batch_size) / self.context_len)
 
     def recipe(self) -> dict[str, object]:
-        """Its parameters by dotted name."""
-        muon = MUON_OF_SHORT if self.num_train <= SHORT_TRAIN_CHARS else MUON_AFTER_A_MODEL
-        return {
+        """Return the parameters of this training, by dotted name."""
+        recipe: dict[str, object] = {
             "model.embedding_size": self.shape.embedding_size,
             "model.hidden_size": self.shape.hidden_size,
             "model.num_layers": self.shape.num_layers,
@@ -151,91 +186,82 @@ class Training(NamedTuple):
             "train.dropout.embedding": round(self.dropout / 3, 2),
             "train.dropout.between_layers": self.dropout,
             "train.dropout.output": self.dropout,
-            **(
-                {**AFTER_A_MODEL, "train.muon.learning_rate": muon}
-                if self.begins_from_model
-                else {}
-            ),
         }
+        if self.begins_from_model:
+            is_short = self.num_train <= SHORT_TRAIN_CHARS
+            recipe |= AFTER_A_MODEL
+            recipe["train.muon.learning_rate"] = MUON_OF_SHORT if is_short else MUON_AFTER_A_MODEL
+        return recipe
 
 
 class Proposal(NamedTuple):
-    """The proposed changes to the recipe `quick` and to what all recipes share, by dotted name, and why."""
+    """Proposed changes, by dotted name, with reasons."""
 
-    recipe: dict[str, object]
-    corpus: dict[str, object]
+    recipe: dict[str, object]  # changes to the recipe `quick`
+    corpus: dict[str, object]  # parameters of the text that differ from the default corpus
     reasons: list[str]
 
 
 def propose(text: TextCounts, quick: Mapping[str, object], training: Training) -> Proposal:
-    """The parameters of `training` for this text, as changes to `quick`, the parameters of the recipe of that name."""
-    corpus: dict[str, object] = {"encode.min_count": text.min_count} if text.min_count > 1 else {}
-    shape, again = training.shape, "once" if training.epochs == 1 else f"{training.epochs} times"
+    """Return the parameters of `training` for this text, as changes to `quick`.
+
+    `quick` has the parameters of the recipe of that name.
+    """
+    shape = training.shape
     layers = f" in each of {shape.num_layers} layers" if shape.num_layers > 1 else ""
-    reasons = [
-        f"{shape.hidden_size} units{layers}, dropout of {training.dropout:g}: {text.num_train:,} {text.unit}s to train "
-        f"on, read {again}, in {training.num_steps:,} steps of {training.batch_size} x {training.context_len}"
-    ]
+    model = f"{shape.hidden_size} units{layers}, dropout {training.dropout:g}"
+    times = "once" if training.epochs == 1 else f"{training.epochs} times"
+    steps = f"{training.num_steps:,} steps of {training.batch_size} x {training.context_len}"
+    reasons = [f"{model}: reads {text.num_train:,} training {text.unit}s {times}, in {steps}"]
+
+    corpus: dict[str, object] = {}
     if text.min_count > 1:
-        kept = f"of {len(text.counts):,} characters, at most {text.vocab_size:,} are kept"
+        corpus["encode.min_count"] = text.min_count
+        kept = f"keeps at most {text.vocab_size:,} of {len(text.counts):,} characters"
         reasons.append(f"encode.min_count {text.min_count}: {kept}, rarer ones become U+FFFD")
     if text.num_chars > HUGE_CHARS:
         corpus |= {"train.validation_chars": VALIDATED, "evaluate.max_chars": EVALUATED}
         reasons.append(
             f"validation after each epoch on {VALIDATED:,} characters, evaluation on {EVALUATED:,}"
         )
+
     recipe = {name: value for name, value in training.recipe().items() if value != quick[name]}
     if text.num_train > LONG_TRAIN_CHARS and not training.begins_from_model:
         share = max(LEAST_SHARE, LONG_TRAIN_CHARS / text.num_train)
         recipe |= {name: round(float(str(quick[name])) * share, 3) for name in RATES}
-        reasons.append(
-            "Muon's rate and the weight decay are lower than those of quick, since the text is long"
-        )
+        reasons.append("Muon's rate and weight decay below those of quick, since the text is long")
     return Proposal(recipe, corpus, reasons)
 
 
 def training_for(text: TextCounts, initial: ModelShape | None = None) -> Training:
-    """A training by the size of the text. `initial` has the sizes of the model to begin from."""
+    """Return a training by the size of the text. `initial` is the shape of the initial model."""
     num_train = text.num_train
-    least = (
-        1
-        if num_train > READ_TWICE
-        else RARE_EPOCHS
-        if num_train < MIN_MEAN_COUNT * len(text.counts)
-        else 2
-    )
-    epochs = min(
-        MAX_EPOCHS, max(least, ceil((CHARS_SEEN_AGAIN if initial else CHARS_SEEN) / num_train))
-    )
-    sizes = next(sizes for up_to, sizes in WIDTHS if num_train <= up_to)
-    shape = (initial or ModelShape(0, *sizes))._replace(vocab_size=text.vocab_size)
-    return Training(
-        num_train,
-        shape,
-        epochs,
-        *sizes_for(num_train, epochs),
-        begins_from_model=initial is not None,
-    )
+    if num_train > READ_TWICE:
+        least = 1
+    elif num_train < MIN_MEAN_COUNT * len(text.counts):
+        least = RARE_EPOCHS
+    else:
+        least = 2
+    chars_seen = CHARS_SEEN_AGAIN if initial else CHARS_SEEN
+    epochs = min(MAX_EPOCHS, max(least, ceil(chars_seen / num_train)))
+    widths = next(widths for up_to, widths in WIDTHS if num_train <= up_to)
+    shape = (initial or ModelShape(0, *widths))._replace(vocab_size=text.vocab_size)
+    return Training(num_train, shape, epochs, *sizes_for(num_train, epochs), initial is not None)
 
 
 def sizes_for(num_train: int, epochs: int) -> tuple[int, int]:
-    """The largest batch that leaves enough steps; the smallest where none does."""
-    fitting = [one for one in SIZES if one[0] * one[1] < num_train]
-    enough = (
-        one
-        for one in fitting
-        if epochs * ceil(ceil((num_train - 1) / one[0]) / one[1]) >= NUM_STEPS
-    )
-    return next(enough, (fitting or SIZES)[-1])
+    """Return the largest batch_size and context_len with enough steps, or else the smallest."""
+    fitting = [sizes for sizes in SIZES if sizes[0] * sizes[1] < num_train]
+    for batch_size, context_len in fitting:
+        if epochs * ceil(ceil((num_train - 1) / batch_size) / context_len) >= NUM_STEPS:
+            return batch_size, context_len
+    return (fitting or SIZES)[-1]
 
 
 def useful_epochs(num_train: int, *, begins_from_model: bool) -> int:
-    """More epochs than this do not help."""
-    epochs, chars_seen = (
-        (USEFUL_AFTER_A_MODEL, CHARS_SEEN_AGAIN)
-        if begins_from_model
-        else (USEFUL_EPOCHS, CHARS_SEEN)
-    )
+    """Return the largest number of epochs that can lower the loss."""
+    epochs = USEFUL_AFTER_A_MODEL if begins_from_model else USEFUL_EPOCHS
+    chars_seen = CHARS_SEEN_AGAIN if begins_from_model else CHARS_SEEN
     return min(MAX_EPOCHS, max(epochs, ceil(chars_seen / num_train)))
 
 
@@ -245,41 +271,43 @@ def training_within(
     step_seconds: Callable[[Training], float],
     initial: ModelShape | None = None,
 ) -> tuple[Training, float]:
-    """The best training in this time, and its seconds: the widest model that reads enough characters."""
-    sizes = (
-        LARGE_SIZES
-        if text.num_train > LARGE_TRAIN_CHARS
-        else sizes_for(text.num_train, USEFUL_EPOCHS)
-    )
-    is_short = text.num_train <= SHORT_TRAIN_CHARS
-    max_weights = (MAX_WEIGHTS_OF_SHORT if is_short else MAX_WEIGHTS_PER_CHAR) * text.num_train
-    num_validated = VALIDATED if text.num_chars > HUGE_CHARS else text.num_chars - text.num_train
+    """Return the best training for a time, and the seconds that it takes.
+
+    The best model is the widest that still reads enough characters. `step_seconds` times a step.
+
+    Raises:
+        CorpusError: the time is too short to read the text once.
+    """
+    num_train = text.num_train
+    sizes = LARGE_SIZES if num_train > LARGE_TRAIN_CHARS else sizes_for(num_train, USEFUL_EPOCHS)
+    is_short = num_train <= SHORT_TRAIN_CHARS
+    max_weights = (MAX_WEIGHTS_OF_SHORT if is_short else MAX_WEIGHTS_PER_CHAR) * num_train
+    num_validated = VALIDATED if text.num_chars > HUGE_CHARS else text.num_chars - num_train
+    validation_steps = VALIDATION_COST * num_validated / (sizes[0] * sizes[1])
+    max_epochs = useful_epochs(num_train, begins_from_model=initial is not None)
+
     found = list[tuple[Training, float]]()
     for hidden_size in [initial.hidden_size] if initial else HIDDEN_SIZES:
-        own = ModelShape(
-            0, min(hidden_size // 2, MAX_EMBEDDING), hidden_size, 1, min(hidden_size, MAX_BLOCK)
-        )
+        embedding_size = min(hidden_size // 2, MAX_EMBEDDING)
+        own = ModelShape(0, embedding_size, hidden_size, 1, min(hidden_size, MAX_BLOCK))
         shape = (initial or own)._replace(vocab_size=text.vocab_size)
         if found and shape.num_multiplied > max_weights:
             break
-        training = Training(text.num_train, shape, 1, *sizes, begins_from_model=initial is not None)
-        step = step_seconds(training)
-        epoch = step * (
-            training.num_steps + VALIDATION_COST * num_validated / (sizes[0] * sizes[1])
-        )
-        epochs = min(
-            int(USED * seconds / epoch),
-            useful_epochs(text.num_train, begins_from_model=initial is not None),
-        )
+        training = Training(num_train, shape, 1, *sizes, initial is not None)
+        epoch_seconds = step_seconds(training) * (training.num_steps + validation_steps)
+        possible = USED * seconds / epoch_seconds
+        epochs = min(int(possible), max_epochs)
         if not epochs and not found:
-            minutes = f"once takes {ceil(epoch / USED / 6) / 10:.1f} minutes here"
+            minutes = f"once takes {ceil(epoch_seconds / USED / 6) / 10:.1f} minutes here"
             raise CorpusError(
-                f"--minutes {seconds / 60:g} is too short: to read {text.num_train:,} characters {minutes}"
+                f"--minutes {seconds / 60:g} is too short: "
+                f"to read {num_train:,} characters {minutes}"
             )
-        if not found or epochs * text.num_train >= MIN_CHARS_PER_WEIGHT * shape.num_multiplied:
-            found.append((training._replace(epochs=epochs), epochs * epoch))
-        elif USED * seconds / epoch * text.num_train < MIN_CHARS_PER_WEIGHT * shape.num_multiplied:
-            break  # a wider one reads still less
+        least_chars = MIN_CHARS_PER_WEIGHT * shape.num_multiplied
+        if not found or epochs * num_train >= least_chars:
+            found.append((training._replace(epochs=epochs), epochs * epoch_seconds))
+        elif possible * num_train < least_chars:
+            break  # a wider model reads still fewer characters
     return found[-1]
 
 
@@ -292,29 +320,29 @@ def remedy(
     vocab_size: int,
     num_parameters: int,
 ) -> str:
-    """Advice for lowering the loss of a training whose validation loss was lowest after `best_epoch`."""
-    begins_from_model, dropout = params.train.initial != NOTHING, params.train.dropout.output
+    """Return advice for lowering the loss of a training with its lowest loss after `best_epoch`."""
+    begins_from_model = params.train.initial != NOTHING
+    dropout = params.train.dropout.output
     ways = []
     if num_train_chars < FEW_TRAIN_CHARS and not begins_from_model:
         ways.append(
-            "begin from a model of a longer text in the same language (charlstm new TEXT --from MODEL)"
+            "start from a model of a longer text in the same language "
+            "(charlstm new TEXT --from MODEL)"
         )
     if best_epoch < num_epochs:
         trend = f"the loss rose after epoch {best_epoch} of {num_epochs}"
         if dropout < MAX_DROPOUT:
-            ways.append(f"give it more dropout than {dropout:g} (train.dropout.output)")
+            ways.append(f"use more dropout than {dropout:g} (train.dropout.output)")
         if not begins_from_model:
-            ways.append("take fewer units (model.hidden_size)")
+            ways.append("use fewer units (model.hidden_size)")
     else:
         trend = "the loss still fell in the last epoch"
         if num_epochs < useful_epochs(num_train_chars, begins_from_model=begins_from_model):
             ways.append("train longer (train.epochs)")
         if num_train_chars > num_parameters and not begins_from_model:
-            ways.append("take more units (model.hidden_size)")
-    if (
-        params.encode.unit == "character"
-        and vocab_size > NUM_BYTES
-        and num_train_chars < MIN_MEAN_COUNT * vocab_size
-    ):
-        ways.append(f"have fewer than {vocab_size:,} characters (encode.min_count)")
+            ways.append("use more units (model.hidden_size)")
+    is_character = params.encode.unit == "character"
+    is_rare = num_train_chars < MIN_MEAN_COUNT * vocab_size
+    if is_character and vocab_size > NUM_BYTES and is_rare:
+        ways.append(f"keep fewer than {vocab_size:,} characters (encode.min_count)")
     return f"{trend}: {', or '.join(ways) or 'find more text'}"

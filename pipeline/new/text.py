@@ -1,4 +1,4 @@
-"""What TEXT is: a file, a folder or a URL, read once piece by piece; what it is made of, and what is odd about it."""
+"""The text of `charlstm new`: found as a file, a folder or a URL, and read once to report on it."""
 
 import os
 import re
@@ -15,27 +15,39 @@ from charlstm.corpus.encodings import Form, check_encoding, corpus_pieces, detec
 from charlstm.corpus.fetch import check_outside, fetch, files_of, local_path
 from charlstm.errors import CorpusError
 from charlstm.files.checksums import sha256
+from charlstm.files.documents import did_you_mean
 from charlstm.files.urls import without_credentials
 from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, code_points, describe
 from pipeline.new.proposal import MIN_CHARS
+from pipeline.recipes import CORPORA, names
 from pipeline.run.terminal import progress
 
 DOCUMENT_SEPARATOR = "\f"
-ODD_CATEGORIES = (
-    "Cc",
-    "Co",
-    "Cn",
-)  # control characters, private use, code points without a character
+# Unicode categories of control characters, private use, and code points without a character.
+ODD_CATEGORIES = ("Cc", "Co", "Cn")
 MAX_NAME = 40  # characters
-# `charlstm recipe save` keeps one, and the others YAML does not read as texts.
+# `charlstm recipe save` needs the first name; YAML does not read the other names as texts.
 RESERVED = {"save", "null", "true", "false", "yes", "no", "on", "off", "y", "n", "none"}
 
 
-class TextReport(NamedTuple):
-    """What a text is made of once each CR LF has become LF, as in the corpus."""
+class Source(NamedTuple):
+    """A text as the user named it, with the files to read in order."""
 
-    encoding: str  # of the files, as Python names it
-    counts: Counter[str]  # of each character
+    address: str  # a URL or an absolute path
+    stem: str  # the text's name is derived from it
+    files: list[Path]  # empty for a URL
+
+    @property
+    def shown(self) -> str:
+        """The address for messages, without credentials."""
+        return without_credentials(self.address)
+
+
+class TextReport(NamedTuple):
+    """Statistics of a text after CR LF became LF, as in the corpus."""
+
+    encoding: str  # Python's name of the files' encoding
+    counts: Counter[str]  # occurrences of each character
     num_lines: int
     num_crlf: int  # CR LF that became LF
 
@@ -45,24 +57,78 @@ class TextReport(NamedTuple):
         return self.counts.total()
 
     def lines(self) -> Iterator[str]:
-        """What it is, and what is odd about it, with what is done about that or what to set."""
-        distinct = f"{len(self.counts):,} distinct ones"
-        yield f"{self.num_chars:,} characters, {distinct}; lines: {self.num_lines:,}; {self.encoding}"
+        """Yield size and encoding, then a line for each oddity that says how it is handled."""
+        size = f"{self.num_chars:,} characters, {len(self.counts):,} of them distinct"
+        yield f"{size}; lines: {self.num_lines:,}; {self.encoding}"
         if self.num_crlf:
-            yield f"! line ends that are CR LF: {self.num_crlf:,}; they become LF (download.newlines: lf)"
-        odd = {
-            one: num
-            for one, num in self.counts.items()
-            if unicodedata.category(one) in ODD_CATEGORIES
-        }
-        if found := Counter({one: num for one, num in odd.items() if one not in "\t\n"}):
-            yield f"! control characters: {describe(found)}; they are learned like any other"
+            yield f"! CR LF line ends: {self.num_crlf:,}; they become LF (download.newlines: lf)"
+        odd = Counter[str]()
+        for character, count in self.counts.items():
+            if unicodedata.category(character) in ODD_CATEGORIES and character not in "\t\n":
+                odd[character] = count
+        if odd:
+            yield f"! control characters: {describe(odd)}; they are learned like others"
         if count := self.counts[UNSEEN]:
-            yield f"! U+FFFD {count:,} times: the text was converted wrongly before; look for a better copy"
+            yield f"! U+FFFD {count:,} times: an earlier conversion failed; look for a better copy"
 
 
-def report_on(files: Sequence[Path], encoding: str | None = None) -> TextReport:
-    """Read the files in `encoding`; without one, CorpusError unless it is certain."""
+def find_source(text: str, own: Collection[Path]) -> Source:
+    """Return the source that `text` names.
+
+    Raises:
+        CorpusError: the source does not exist, is in one of `own` (folders that the project
+            writes), or contains the project.
+    """
+    path = local_path(text)
+    if path is None:
+        return Source(text, Path(re.sub(r"[?#].*", "", text)).stem or "text", [])
+    if not path.exists():
+        corpora = names(CORPORA)
+        near = did_you_mean(text, corpora)
+        raise CorpusError(
+            f"{text}: no such file, and no text of that name{near}; there are {', '.join(corpora)}"
+        )
+    path = Path(os.path.abspath(path))  # noqa: PTH100  # `resolve` would follow links
+    # Checked before files are listed: `/` would be a walk through the whole disk.
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise CorpusError(
+            f"{path}: expected a text outside of the project, found a folder that contains it"
+        )
+    files = files_of(path)
+    for file in (path, *files):
+        for folder in own:
+            check_outside(file, folder)
+    return Source(str(path), path.name if path.is_dir() else path.stem, files)
+
+
+def read(source: Source, encoding: str | None) -> tuple[TextReport, str | None]:
+    """Return the report on the text and, for a URL, the SHA-256 that later downloads must have."""
+    if source.files:
+        report = report_on(source.files, encoding)
+        digest = None
+    else:
+        with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
+            file = fetch(source.address, Path(folder))
+            try:
+                report = report_on([file], encoding)
+            except CorpusError as error:  # name the URL, not the temporary file
+                raise CorpusError(str(error).replace(str(file), source.shown)) from None
+            digest = sha256(file)
+    if report.num_chars < MIN_CHARS or len(report.counts) < 2:
+        raise CorpusError(
+            f"{source.shown}: expected a text of at least {MIN_CHARS} characters, "
+            f"found {report.num_chars}, of which {len(report.counts)} are distinct"
+        )
+    return report, digest
+
+
+def report_on(files: Sequence[Path], encoding: str | None) -> TextReport:
+    """Read the files and report on their text.
+
+    Raises:
+        CorpusError: a file is not in `encoding`; or `encoding` is None, and the files' encoding is
+            uncertain.
+    """
     name = _encoding_of_all(files) if encoding is None else check_encoding(encoding)
     with progress("look", sum(file.stat().st_size for file in files)) as advance:
 
@@ -76,24 +142,28 @@ def report_on(files: Sequence[Path], encoding: str | None = None) -> TextReport:
 
 def _encoding_of_all(files: Sequence[Path]) -> str:
     names = {detect_encoding(file): file for file in files if file.stat().st_size}
-    if names.keys() == {"utf-8", "utf-8-sig"}:  # the second also reads what has no mark
+    if names.keys() == {"utf-8", "utf-8-sig"}:  # `utf-8-sig` also reads files without a mark
         return "utf-8-sig"
     if len(names) > 1:
         examples = ", ".join(f"{file}: {name}" for name, file in sorted(names.items()))
         raise CorpusError(
-            f"expected one encoding, found several ({examples}): convert the files, or use --encoding"
+            f"expected one encoding, found several ({examples}): convert files, or use --encoding"
         )
     return next(iter(names), "utf-8")
 
 
 def inspect(pieces: Iterable[str], encoding: str = "utf-8") -> TextReport:
-    """Count a text that comes in pieces. Its memory is bounded, however long the text is."""
+    """Count the characters of a text that comes in pieces, in bounded memory.
+
+    Shapes: K code points.
+    """
     counts_K = np.zeros(NUM_CODE_POINTS, np.int64)
-    num_crlf, last = 0, "\n"
+    num_crlf = 0
+    last = "\n"  # the last character so far; an empty text has no unfinished line
     for piece in pieces:
-        found = np.bincount(
-            np.frombuffer(piece.encode(), np.uint8) if piece.isascii() else code_points(piece)
-        )
+        is_ascii = piece.isascii()  # faster
+        points = np.frombuffer(piece.encode(), np.uint8) if is_ascii else code_points(piece)
+        found = np.bincount(points)
         counts_K[: len(found)] += found
         num_crlf += (last + piece).count("\r\n")
         last = piece[-1:] or last
@@ -102,59 +172,10 @@ def inspect(pieces: Iterable[str], encoding: str = "utf-8") -> TextReport:
     return TextReport(encoding, counts, counts["\n"] + (last != "\n"), num_crlf)
 
 
-class Source(NamedTuple):
-    """A text as it was named, and the files that are to be read, in their order."""
-
-    address: str  # a URL or an absolute path
-    stem: str  # what its name is made of
-    files: list[Path]  # none for a URL
-
-    @property
-    def shown(self) -> str:
-        """The address for messages."""
-        return without_credentials(self.address)
-
-
-def find_source(text: str, own: Collection[Path]) -> Source:
-    """The source that `text` names; CorpusError if it is in one of `own`, the project's folders."""
-    path = local_path(text)
-    if path is None:
-        return Source(text, Path(re.sub(r"[?#].*", "", text)).stem or "text", [])
-    path = Path(os.path.abspath(path))  # noqa: PTH100  # `resolve` would follow links
-    if Path.cwd().is_relative_to(path.resolve()):  # `/` is a walk through the whole disk
-        raise CorpusError(
-            f"{path}: expected a text outside of the project, found a folder that holds the project"
-        )
-    files = files_of(path)
-    for file in (path, *files):
-        for folder in own:
-            check_outside(file, folder)
-    return Source(str(path), path.name if path.is_dir() else path.stem, files)
-
-
 def name_of(stem: str) -> str:
-    """A name for a corpus: ASCII letters, digits, `_` and `-`, that YAML reads as a text."""
+    """Return a corpus name: lowercase ASCII letters, digits, `_` and `-`. YAML reads it as text."""
     plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode().lower()
     name = re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")[:MAX_NAME].strip("-_")
     if not name:
         return "text"
     return name if name[0].isalpha() and name not in RESERVED else f"text-{name}"
-
-
-def read(source: Source, encoding: str | None) -> tuple[TextReport, str | None]:
-    """The report on the text; and the SHA-256 of what a URL gave, to hold it to."""
-    if source.files:
-        report, digest = report_on(source.files, encoding), None
-    else:
-        with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
-            file = fetch(source.address, Path(folder))
-            try:
-                report, digest = report_on([file], encoding), sha256(file)
-            except CorpusError as error:  # a temporary file's name says nothing
-                raise CorpusError(str(error).replace(str(file), source.shown)) from None
-    if report.num_chars < MIN_CHARS or len(report.counts) < 2:
-        raise CorpusError(
-            f"{source.shown}: expected a text of at least {MIN_CHARS} characters, found {report.num_chars}, of which "
-            f"{len(report.counts)} distinct"
-        )
-    return report, digest

@@ -1,1 +1,1 @@
-"""What stages and commands share: start and end, signals, the project, DVC, the console."""
+"""The code that stages and commands share: exit codes, signals, settings, DVC, the console."""

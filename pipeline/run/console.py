@@ -1,6 +1,6 @@
-"""What a training shows: a bar on a terminal, plain lines elsewhere, and texts that the model writes after each epoch.
+"""The console of a training: a progress bar or plain lines, and texts that the model writes.
 
-These are views: no output has these texts.
+No output of a stage depends on it.
 """
 
 import faulthandler
@@ -29,15 +29,16 @@ log = logging.getLogger("charlstm")
 
 SECONDS_BETWEEN_LINES = 20
 EXCERPT_LINES = 3
-NUM_PROMPTS = 2  # of `sample.prompts`, the first
-NUM_CHARS, TEMPERATURE = 300, 0.8
-SECONDS = 30  # in which the other processes of a training wait
-WrittenText = tuple[str, str]  # a prompt, and how the model goes on
+NUM_PROMPTS = 2  # the first of `sample.prompts`
+NUM_CHARS = 300
+TEMPERATURE = 0.8
+SECONDS = 30  # for the texts of an epoch, while training waits
+WrittenText = tuple[str, str]  # a prompt, and the text that continues it
 Show = Callable[[int, Sequence[WrittenText]], None]
 
 
 class TrainingConsole(Observer):
-    """Shows loss, speed and time left."""
+    """A view of the loss, the speed and the time left."""
 
     def __init__(self) -> None:
         self._console = plain_console(stderr=True)
@@ -49,21 +50,19 @@ class TrainingConsole(Observer):
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._last_line = time.monotonic()
-        self._is_read = True
+        self._has_reader = True
 
     def on_start(self, plan: Plan, progress: Progress) -> None:
-        """Say what is about to run."""
+        """Print what is about to run, and start the bar."""
         self._plan = plan
-        epochs = "1 epoch" if plan.num_epochs == 1 else f"{plan.num_epochs} epochs"
         self._print(
-            f"{plan.num_parameters:,} parameters, {epochs} of {plan.chars_per_epoch:,} characters, "
-            f"{plan.num_processes} process(es) on {plan.device}, {plan.precision}: {plan.precision_reason}"
+            f"{plan.num_parameters:,} parameters, {plan.num_epochs} epoch(s) of "
+            f"{plan.chars_per_epoch:,} characters, {plan.num_processes} process(es) on "
+            f"{plan.device}, {plan.precision}: {plan.precision_reason}"
         )
         if progress.initial_nats_per_char is not None:
-            self._print(
-                f"begins from a model that has val {progress.initial_nats_per_char:.4f} nats/char"
-            )
+            loss = f"val {progress.initial_nats_per_char:.4f} nats/char"
+            self._print(f"starts from a trained model with {loss}")
         if progress.step > 0:
             self._print(f"resuming from the checkpoint of step {progress.step} of {plan.num_steps}")
         self._task = self._bar.add_task(
@@ -74,22 +73,23 @@ class TrainingConsole(Observer):
             status="",
             left="",
         )
-        self._quietly(self._bar.start)
+        self._show(self._bar.start)
         self._last_line = time.monotonic()
 
     def on_steps(self, row: StepRow, chars_per_second: float, ids_seen: int) -> None:
-        """Move the bar, or print a line if the last one is old."""
-        now, plan = time.monotonic(), self._plan
+        """Move the bar. Without a terminal, print a line every 20 seconds."""
+        plan = self._plan
         chars_left = (1 - row.step / plan.num_steps) * plan.num_epochs * plan.chars_per_epoch
-        left = ""  # unknown where every step since the start was skipped
-        if chars_per_second > 0:
-            left = f"{timedelta(seconds=round(chars_left / chars_per_second))} left"  # without validation and texts
+        # The speed may be 0 if steps were skipped.
+        left = f"{timedelta(seconds=round(chars_left / max(1, chars_per_second)))} left"
         status = f"loss {row.train_nats_per_char:.3f}  {chars_per_second / 1000:.1f} k chars/s"
-        self._quietly(
+        self._show(
             lambda: self._bar.update(
                 self._task, completed=row.step, epoch=row.epoch, status=status, left=left
             )
         )
+
+        now = time.monotonic()
         if not self._console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
             self._print(f"epoch {row.epoch}  step {row.step}/{plan.num_steps}  {status}  {left}")
@@ -103,7 +103,7 @@ class TrainingConsole(Observer):
         )
 
     def show_texts(self, epoch: int, texts: Sequence[WrittenText]) -> None:
-        """Print the beginning of the last text that the model wrote after an epoch."""
+        """Print the first lines of the last text that the model wrote after an epoch."""
         for prompt, text in texts[-1:]:
             for line in printable(prompt + text).split("\n")[:EXCERPT_LINES]:
                 self._print(f"    {line}")
@@ -112,30 +112,29 @@ class TrainingConsole(Observer):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the terminal in order."""
-        self._quietly(self._bar.stop)
+        """Restore the terminal."""
+        self._show(self._bar.stop)
 
     def _print(self, line: str) -> None:
-        self._quietly(lambda: self._console.print(line, soft_wrap=True))
+        self._show(lambda: self._console.print(line, soft_wrap=True))
 
-    def _quietly(self, show: Callable[[], object]) -> None:
-        """A terminal that is gone, or a pipe that is closed, ends no training: from then on, nothing is shown."""
-        if self._is_read:
+    def _show(self, show: Callable[[], object]) -> None:
+        """Call `show`, until a terminal is lost or a pipe is closed. Training continues then."""
+        if self._has_reader:
             try:
                 show()
-            except (
-                OSError,
-                ValueError,
-                SystemExit,
-            ):  # rich ends the process where a pipe is closed
-                self._is_read = False
+            except (OSError, ValueError, SystemExit):  # rich exits if a pipe is closed
+                self._has_reader = False
 
 
 def epoch_prompts(params: Params, val_ids: Ids, vocab: Vocab) -> tuple[str, ...]:
-    """The prompts of these texts. All of `sample.prompts` are checked: what `sample` would refuse stops training, too.
+    """Return the prompts of the texts that the model writes after each epoch.
+
+    All of `sample.prompts` are checked, so that training stops at a prompt that stage sample would
+    reject.
 
     Raises:
-        VocabularyError: a prompt has characters that training never saw; those of `auto` have none.
+        VocabularyError: a prompt has characters that are not in the training part.
     """
     prompts = resolve_prompts(params.sample.prompts, val_ids, vocab)
     check_prompts(vocab, prompts, "sample.prompts")
@@ -143,46 +142,47 @@ def epoch_prompts(params: Params, val_ids: Ids, vocab: Vocab) -> tuple[str, ...]
 
 
 class EpochTexts(Observer):
-    """The model writes after each epoch, and each of `shows` gets the epoch and texts.
+    """An observer that lets the model write texts after each epoch and passes them to `shows`.
 
-    It writes in a process of its own: whatever happens there costs the texts of this epoch, and never the training.
+    Another process writes the texts. So a crash or a hang costs the texts of one epoch, and never
+    the training.
     """
 
     def __init__(
         self, prompts: Sequence[str], vocab: Vocab, seed: int, shows: Sequence[Show]
     ) -> None:
         sampling = Sampling(NUM_CHARS, TEMPERATURE, seed=seed)
+        self._prompts = prompts
         self._requests = [Request(prompt, sampling) for prompt in prompts]
-        self._vocab, self._shows = vocab, shows
-        import_compiler()  # in a fork it could wait for ever for an import of another thread, as that of tracking
+        self._vocab = vocab
+        self._shows = shows
+        # After a fork, an import could wait forever for another thread's import, such as MLflow's.
+        import_compiler()
 
     def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
         """Write a text for each prompt."""
         try:
-            texts = self._written(Sampler(model, self._vocab))
+            texts = self._write(Sampler(model, self._vocab))
         except Exception as error:
-            log.warning("epoch %d: no texts were written (%s); training goes on", row.epoch, error)
+            log.warning(
+                "epoch %d: no texts were written (%s); training continues", row.epoch, error
+            )
             return
         for show in self._shows:
             show(row.epoch, texts)
 
-    def _written(self, sampler: Sampler) -> list[WrittenText]:
+    def _write(self, sampler: Sampler) -> list[WrittenText]:
         def write() -> None:
             faulthandler.disable()
             try:
                 generated = sampler.generate(self._requests)
-                send.send(
-                    [
-                        (one.prompt, text.text)
-                        for one, text in zip(self._requests, generated, strict=True)
-                    ]
-                )
+                texts = [text.text for text in generated]
+                send.send(list(zip(self._prompts, texts, strict=True)))
             except Exception as error:
                 send.send(f"{type(error).__name__}: {error}")
 
-        context = multiprocessing.get_context(
-            "fork"
-        )  # the model is there, and nothing is imported again
+        # A forked process has the model already, and imports nothing again.
+        context = multiprocessing.get_context("fork")
         receive, send = context.Pipe(duplex=False)
         child = context.Process(target=write, daemon=True)
         child.start()

@@ -1,6 +1,7 @@
-"""What `dvc.yaml` declares, what `dvc.lock` and DVC's cache have, and DVC's own commands.
+"""DVC: what `dvc.yaml` declares, what `dvc.lock` and the cache record, and DVC's own commands.
 
-Where the files of stages are is in `dvc.yaml` alone. `params.yaml` names the corpus, and the model to begin from.
+Only `dvc.yaml` has the paths of stages' files. `params.yaml` has the corpus's name, and the model
+that training starts from.
 """
 
 import hashlib
@@ -26,7 +27,8 @@ from charlstm.parameter_names import flatten
 from pipeline.run.interruption import sigterm_requester
 from pipeline.run.project import LOCK, PARAMS, PIPELINE, declared_paths
 
-if TYPE_CHECKING:  # commands that need no parameters start without their schema
+# Commands that need no parameters start without their schema.
+if TYPE_CHECKING:
     from charlstm.params import Params
 
 DVC = (sys.executable, "-m", "dvc")
@@ -47,15 +49,20 @@ class Paths(BaseModel):
     train: Path
     evaluate: Path
     samples: Path
-    initial: Path  # the model that training begins from
+    initial: Path  # the model that training starts from
 
 
 def load_paths(path: Path = PIPELINE) -> Paths:
-    """The paths of a `dvc.yaml` and of the `params.yaml` next to it; a ParamsError if they do not name them."""
-    declared, document = declared_paths(path), load_yaml(path.with_name(PARAMS.name))
+    """Return the paths in a `dvc.yaml` and in the `params.yaml` next to it.
+
+    Raises:
+        ParamsError: a path is missing.
+    """
+    declared = declared_paths(path)
+    params = load_yaml(path.with_name(PARAMS.name))
     try:
-        declared["corpus"] = f"{declared.pop('corpora')}/{document['download']['name']}{EXTENSION}"
-        declared["initial"] = document["train"]["initial"]
+        declared["corpus"] = f"{declared.pop('corpora')}/{params['download']['name']}{EXTENSION}"
+        declared["initial"] = params["train"]["initial"]
     except (KeyError, TypeError):
         raise ParamsError(
             f"{PARAMS}: download.name or train.initial is missing, or paths.corpora in {path}"
@@ -64,7 +71,7 @@ def load_paths(path: Path = PIPELINE) -> Paths:
 
 
 def corpus_name() -> str:
-    """The corpus's name by the `params.yaml` here; empty if it does not say."""
+    """Return the corpus's name in `params.yaml`. Return an empty string if it is missing."""
     try:
         return load_paths().corpus.name.removesuffix(EXTENSION)
     except ParamsError:
@@ -72,16 +79,15 @@ def corpus_name() -> str:
 
 
 def inputs_of(stage: str, params: "Params") -> dict[str, object]:
-    """Return what `dvc.yaml` declares for a stage: the MD5 of each file and folder, the value of each parameter.
+    """Return a stage's declared inputs: the MD5 of files and folders, and values of parameters.
 
     The MD5 of a missing file is None.
     """
-    declared = load_yaml(PIPELINE)["stages"].get(
-        stage, {"deps": [], "params": []}
-    )  # `report` is no stage of DVC
+    # `report` is not a stage of DVC and declares nothing.
+    declared = load_yaml(PIPELINE)["stages"].get(stage, {"deps": [], "params": []})
     document = {**params.model_dump(mode="json"), "paths": declared_paths()}
 
-    def value(name: str) -> Any:  # noqa: ANN401  # whatever YAML has
+    def value(name: str) -> Any:  # noqa: ANN401  # a value of YAML
         return reduce(getitem, name.split("."), document)
 
     deps = [
@@ -93,67 +99,82 @@ def inputs_of(stage: str, params: "Params") -> dict[str, object]:
 
 
 class Lock(NamedTuple):
-    """A `dvc.lock`. Without a stage's name, all stages are meant."""
+    """The records of a `dvc.lock`. Without a stage, methods return the records of all stages."""
 
     stages: Mapping[str, Any]
 
     def files(self, kind: str, stage: str | None = None) -> dict[str, str]:
-        """The outputs ("outs") or inputs ("deps"), path -> MD5. It is empty where DVC has none, as of a URL."""
+        """Return the outputs ("outs") or inputs ("deps") as path -> MD5.
+
+        The MD5 is empty if DVC records none, for example for a URL.
+        """
         return {
-            str(one["path"]): str(one.get("md5", ""))
-            for each in self._of(stage)
-            for one in each.get(kind, [])
+            str(file["path"]): str(file.get("md5", ""))
+            for record in self._records(stage)
+            for file in record.get(kind, [])
         }
 
     def params(self, stage: str | None = None) -> dict[str, Any]:
-        """The parameters, by the names that `dvc.yaml` has for them: sections, or single ones."""
-        sections = [
-            section for each in self._of(stage) for section in (each.get("params") or {}).values()
-        ]
-        return {name: value for section in sections for name, value in section.items()}
+        """Return the parameters by their names in `dvc.yaml`: sections, or single parameters."""
+        return {
+            name: value
+            for record in self._records(stage)
+            for section in (record.get("params") or {}).values()
+            for name, value in section.items()
+        }
 
     def train_md5(self, paths: Paths) -> str | None:
-        """DVC's name for the training: that of the file which names its outputs by their hashes. None without one."""
+        """Return the MD5 of the training's checksum file, which identifies the training.
+
+        Return None if there is no record.
+        """
         return self.files("outs").get(str(paths.train / SUMS))
 
-    def _of(self, stage: str | None) -> Collection[Any]:
+    def _records(self, stage: str | None) -> Collection[Any]:
         return self.stages.values() if stage is None else [self.stages.get(stage, {})]
 
 
 @cache
 def parse_lock(text: str) -> Lock | None:
-    """A `dvc.lock` from its text; None if it is none, or damaged."""
+    """Return the records in the text of a `dvc.lock`. Return None if the text is damaged."""
     try:
         lock = Lock(parse_yaml(text)["stages"])
-        (
-            lock.files("outs"),
-            lock.files("deps"),
-            lock.params(),
-        )  # all that can be asked of it has the shape of a record
+        # Reading everything once shows that all records have the right form.
+        lock.files("outs")
+        lock.files("deps")
+        lock.params()
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return lock
 
 
 def read_lock() -> Lock | None:
-    """The `dvc.lock` of this working tree; None if there is none, a CharlstmError if it is damaged."""
+    """Return the `dvc.lock` of this working tree. Return None if there is none.
+
+    Raises:
+        CharlstmError: the file is damaged.
+    """
     if not LOCK.exists():
         return None
     if (lock := parse_lock(LOCK.read_text(errors="replace"))) is None:
         raise CharlstmError(
-            f"{LOCK}: damaged, maybe by a merge: `git checkout HEAD {LOCK}` brings the last one back"
+            f"{LOCK}: damaged, maybe by a merge: `git checkout HEAD {LOCK}` restores the last "
+            "committed version"
         )
     return lock
 
 
 def recorded_outputs(stage: str) -> dict[Path, str]:
-    """Output -> MD5, as `dvc.lock` has them; empty if there is no record."""
+    """Return a stage's outputs in `dvc.lock` as path -> MD5, or an empty dict without a record."""
     lock = read_lock()
     return {Path(path): md5 for path, md5 in lock.files("outs", stage).items()} if lock else {}
 
 
 def md5(path: Path) -> str:
-    """DVC's name for a file; and for a folder, by its list of files (`dvc_data.hashfile.tree.Tree.as_bytes`)."""
+    """Return DVC's hash of a file or a folder.
+
+    A folder's hash is that of its list of files (`dvc_data.hashfile.tree.Tree.as_bytes`).
+    """
     if path.is_dir():
         files = {file.relative_to(path).as_posix(): md5(file) for file in files_below(path)}
         entries = [{"md5": digest, "relpath": name} for name, digest in sorted(files.items())]
@@ -163,7 +184,7 @@ def md5(path: Path) -> str:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """The files that DVC sees in a folder: not bytecode, nor what we write under a temporary name."""
+    """Yield the files that DVC sees in a folder: no bytecode, and no temporary files of ours."""
     for file in folder.rglob("*"):
         if file.is_file() and not file.name.startswith(".") and "__pycache__" not in file.parts:
             yield file
@@ -171,26 +192,31 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 @cache
 def cache_folder(project: Path) -> Path:
-    """DVC's own answer, since a team's cache may lie anywhere; it takes a second."""
+    """Return the folder of DVC's cache.
+
+    DVC itself is asked, because a team may put its cache anywhere. This takes a second.
+    """
     return project / (ask_dvc("cache", "dir").stdout.strip() or ".dvc/cache")
 
 
 def cached(digest: str) -> Path | None:
-    """The file with that hash; None if it is not on this machine."""
+    """Return the file with an MD5 in DVC's cache. Return None if the cache lacks the file."""
     file = cache_folder(Path.cwd()) / "files/md5" / digest[:2] / digest[2:]
-    return file if len(digest) > 2 and file.is_file() else None
+    return file if file.is_file() else None
 
 
 def files_of(folder_md5: str) -> dict[str, str]:
-    """The files of a folder, path below it -> MD5; empty if its list is not here."""
-    file = cached(folder_md5)
-    return (
-        {entry["relpath"]: entry["md5"] for entry in json.loads(file.read_text())} if file else {}
-    )
+    """Return the files of a folder in DVC's cache as relative path -> MD5.
+
+    Return an empty dict if the cache does not have the folder.
+    """
+    if (file := cached(folder_md5)) is None:
+        return {}
+    return {entry["relpath"]: entry["md5"] for entry in json.loads(file.read_text())}
 
 
 def ask_dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """What a command of DVC's answers."""
+    """Run a command of DVC. Return what it printed."""
     command = [*DVC, *arguments]
     return subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
@@ -205,26 +231,29 @@ def run_dvc(
     stderr: IO[str] | None = None,
     watch: Callable[[], None] = lambda: None,
 ) -> int:
-    """Run a command of DVC's, with the programs next to this interpreter before others. Return its exit code.
+    """Run a command of DVC, and call `watch` each second. Return the exit code.
 
-    DVC is told when this process dies. `watch` is called each second.
+    Programs next to this interpreter come first in the PATH. DVC gets SIGTERM if this process dies.
     """
-    env = {
-        **environment,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}",
-    }
-    command = [*DVC, *arguments]
+    search_path = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
     with subprocess.Popen(
-        command, env=env, cwd=folder, stdout=stdout, stderr=stderr, preexec_fn=sigterm_requester()
+        [*DVC, *arguments],
+        env={**environment, "PATH": search_path},
+        cwd=folder,
+        stdout=stdout,
+        stderr=stderr,
+        preexec_fn=sigterm_requester(),
     ) as process:
         try:
             while True:
                 with suppress(subprocess.TimeoutExpired):
                     return process.wait(1)
                 watch()
-        except KeyboardInterrupt:  # DVC forwards no signal; a training saves what it has
+        except KeyboardInterrupt:
+            # DVC forwards no signal, and a training must save its state. Ctrl-C has reached the
+            # children, too, so some may be dead already.
             children = psutil.Process(process.pid).children(recursive=True)
-            with suppress(psutil.NoSuchProcess):  # Ctrl-C has reached them, too
+            with suppress(psutil.NoSuchProcess):
                 for child in children:
                     child.terminate()
             process.wait()
@@ -233,6 +262,9 @@ def run_dvc(
 
 
 def reason_of(failed: subprocess.CompletedProcess[str]) -> str:
-    """Why a program failed, in one line: the last error that it wrote, else its last line, or else its exit code."""
+    """Return one line that says why a program failed.
+
+    This is its last error, else its last line of standard error, else its exit code.
+    """
     lines = (failed.stderr.strip() or f"exit code {failed.returncode}").splitlines()
     return next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])

@@ -1,6 +1,7 @@
-"""Being asked to stop by a signal: Ctrl-C, SIGTERM, SIGHUP (a closed terminal), SIGUSR1 (a scheduler's early warning).
+"""Interruption of a process by a signal: Ctrl-C, SIGTERM, SIGHUP (a closed terminal), SIGUSR1.
 
-DVC and `accelerate launch` forward no signal that kills them. So the kernel is asked to send SIGTERM then.
+Schedulers send SIGUSR1 as an early warning. DVC and `accelerate launch` do not forward the signals
+that end them, so Linux is asked to send SIGTERM to their children.
 """
 
 import ctypes
@@ -12,84 +13,80 @@ from types import FrameType
 
 import psutil
 
-from charlstm.errors import ParamsError
-
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
-LAUNCHER = "CHARLSTM_LAUNCHER"  # number of the process that starts this one: DVC, `accelerate launch` or torchrun
-STARTED_BY = (
-    "DVC_STAGE",
-    LAUNCHER,
-    "TORCHELASTIC_RUN_ID",
-    "ACCELERATE_MIXED_PRECISION",
-)  # each starter sets one
+# Process number of the parent: DVC, `accelerate launch` or torchrun.
+LAUNCHER = "CHARLSTM_LAUNCHER"
+# Each kind of parent sets one of these variables.
+STARTED_BY = ("DVC_STAGE", LAUNCHER, "TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")
 PR_SET_PDEATHSIG = 1  # prctl(2)
+Handler = Callable[[int, FrameType | None], None]
 
 
 class Interruption:
-    """Whether this process was asked to stop.
+    """A request to stop this process.
 
-    Until the work polls it for the first time, it has no steps to finish: a request then raises KeyboardInterrupt.
+    Until the work polls for the first time, it has no step to finish. So an early request raises
+    KeyboardInterrupt.
     """
 
     def __init__(self) -> None:
-        self.is_requested = self._is_polled = False
+        self.is_requested = False
+        self._is_polled = False
 
     def poll(self) -> bool:
-        """True from the first request on. From the first call on, a request raises nothing."""
+        """Return True if a stop was requested. After the first call, a request raises nothing."""
         self._is_polled = True
         return self.is_requested
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Take a signal as a request."""
-        is_first, self.is_requested = not self.is_requested, True
+        """Handle a signal as a request to stop."""
+        is_first = not self.is_requested
+        self.is_requested = True
         if is_first and not self._is_polled:
             raise KeyboardInterrupt
 
 
 @contextmanager
-def handle_signals() -> Iterator[Interruption]:
-    """Take signals as requests while in the context. Call it on the main thread."""
-    interruption = Interruption()
-    previous = {
-        number: signal.signal(number, interruption.on_signal) for number in without_ignored(SIGNALS)
-    }
+def handled_signals(names: Iterable[str], handler: Handler) -> Iterator[None]:
+    """Call `handler` for signals, except ignored ones. Use this on the main thread."""
+    previous = {number: signal.signal(number, handler) for number in without_ignored(names)}
     try:
-        yield interruption
+        yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, former in previous.items():
+            signal.signal(number, former)
 
 
 def without_ignored(names: Iterable[str]) -> list[signal.Signals]:
-    """The signals of these names, but not those that are ignored: under `nohup` work outlives its terminal.
+    """Return the signals with these names, except ignored ones.
 
-    An ignored SIGINT says nothing: a shell does that to all that a script starts with `&`.
+    Under `nohup`, SIGHUP is ignored, so that work survives its terminal. SIGINT is always returned,
+    because a shell script ignores SIGINT in every command that it starts with `&`.
     """
-    numbers = [getattr(signal, name) for name in names]
+    numbers = (signal.Signals[name] for name in names)
     return [
         number
         for number in numbers
-        if number.name == "SIGINT" or signal.getsignal(number) != signal.SIG_IGN
+        if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN
     ]
 
 
 def sigterm_requester() -> Callable[[], object]:
-    """Return a function that asks Linux to send SIGTERM when the parent dies. The request survives `exec`.
+    """Return a function that asks Linux to send SIGTERM when the parent dies.
 
-    The library is loaded here: between `fork` and `exec`, a process that had threads may not do so.
+    The request survives `exec`. The C library is loaded here, because a forked process must not
+    load libraries before `exec` if its parent has threads.
     """
     prctl = getattr(ctypes.CDLL(None), "prctl", None)  # macOS has none
     return lambda: prctl and prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def stop_with_parent() -> None:
-    """Have this process stop when its parent (DVC or the launcher) dies, or at once if it has died already."""
+    """Stop this process when its parent (DVC or the launcher) dies. A dead parent stops it now."""
     if not any(name in os.environ for name in STARTED_BY):
         return
-    launcher = os.environ.get(LAUNCHER)
-    if launcher and not (launcher.isdecimal() and len(launcher) < 10):
-        raise ParamsError(f"{LAUNCHER}: expected the number of a process, got {launcher[:60]!r}")
     sigterm_requester()()
     # A process whose launcher has died belongs to another parent, usually process 1.
+    launcher = os.environ.get(LAUNCHER)
     if launcher and int(launcher) not in [parent.pid for parent in psutil.Process().parents()]:
         signal.raise_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The terminal: any text made safe to show, and a bar for what takes long."""
+"""The terminal: text made safe to print, and progress bars."""
 
 import os
 import re
@@ -12,17 +12,19 @@ from charlstm.files.urls import without_credentials
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Control characters but for tab and line break, and marks that turn the direction of all that follows on a line.
+# Control characters except tab and line break, and marks that change the direction of text.
 UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 SECRET_VARIABLE = re.compile(r"SECRET|PASSW|TOKEN|CREDENTIAL|KEY", re.IGNORECASE)
-MIN_SECRET = 6  # characters; shorter values would hide half of a message
-DELAY_SECONDS = 2  # what is done by then needs no bar
+# Characters of a secret. Hiding shorter values would hide parts of ordinary words, too.
+MIN_SECRET = 6
+DELAY_SECONDS = 2  # until a progress bar appears
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:
-    """`text` as a terminal may have it: tabs and line breaks as they are, each other control character as `\\x1b`.
+    r"""Return `text` with control characters escaped as in `\x1b`, except tabs and line breaks.
 
-    A model writes what it has read, and that may be anything. What `encoding` lacks is escaped, too.
+    A model may write any character that it has read. Characters that `encoding` lacks are escaped,
+    too.
     """
     shown = UNSAFE.sub(
         lambda match: match[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n")
@@ -31,29 +33,29 @@ def printable(text: str, encoding: str = "utf-8") -> str:
 
 
 def shown_error(error: Exception, url: str) -> str:
-    """What is wrong with a store, in one line, without passwords of its URL or of the environment."""
+    """Return the error of a store as one line, without passwords of its URL or the environment."""
     text = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()))
-    hidden = {
-        value
-        for name, value in os.environ.items()
-        if SECRET_VARIABLE.search(name) and len(value) >= MIN_SECRET
-    }
-    for value in sorted(hidden, key=len, reverse=True):
-        text = text.replace(value, "***")
+    secrets = {value for name, value in os.environ.items() if SECRET_VARIABLE.search(name)}
+    # Longest first, because a secret may contain another one.
+    for value in sorted(secrets, key=len, reverse=True):
+        if len(value) >= MIN_SECRET:
+            text = text.replace(value, "***")
     return f"{text[:300]} ({without_credentials(url)})"
 
 
 def plain_console(*, stderr: bool = False, soft_wrap: bool = False) -> "Console":
-    """A console of rich that shows text as it is: nothing in it is markup, the name of an emoji, or to be colored."""
-    from rich.console import Console  # imported lazily: an error is shown without it
+    """Return a rich console that prints text unchanged, without markup, emoji names or colors."""
+    # Imported here, because a broken installation can then still report its errors.
+    from rich.console import Console
 
     return Console(highlight=False, markup=False, emoji=False, stderr=stderr, soft_wrap=soft_wrap)
 
 
 @contextmanager
 def progress(what: str, total: int, unit: str = "B") -> Iterator[Advance]:
-    """A progress bar; yields a function that takes how many more bytes, or other units, are done."""
-    from tqdm import tqdm  # most commands have no bar
+    """Show a progress bar. Yield a function that takes the number of units just finished."""
+    # Imported here, because most commands show no bar.
+    from tqdm import tqdm
 
     with tqdm(
         desc=what,

@@ -1,15 +1,16 @@
-"""Where an unfinished training lies: `.charlstm/<fingerprint>` in the project's root, ignored by git, unknown to DVC.
+"""The state of an unfinished training, in `.charlstm/<fingerprint>` of the project's root.
 
-The fingerprint is a hash of what `dvc.yaml` declares for stage train: changed inputs never meet an old state. The root
-is that of the main checkout, also for `dvc exp run --temp`.
+git and DVC ignore this folder. The fingerprint is a hash of everything that `dvc.yaml` declares for
+stage train, so changed inputs never meet an old state. The root is that of the main checkout, even
+in `dvc exp run --temp`.
 
-A finished training that is started again is wanted anew (`dvc repro --force`) if DVC's cache has its outputs. Else DVC
-was killed before it stored them: the last checkpoint is restored, and they are written again.
+A finished training may be started again for two reasons. If DVC's cache has its outputs, the user
+wants to train again (`dvc repro --force`). If not, DVC was killed before it stored them. Then the
+last checkpoint is restored, and the outputs are written again.
 """
 
 import hashlib
 import json
-import logging
 import re
 import shutil
 import uuid
@@ -24,49 +25,47 @@ from charlstm.files.lock import exclusive
 from charlstm.params import Params
 from charlstm.tracking.training_files import ORIGIN, PUBLISHED
 from pipeline.run.dvc import cached, inputs_of, md5
-from pipeline.run.project import CHECKOUT, STATE_FOLDER, project_root
-
-log = logging.getLogger("charlstm")
+from pipeline.run.project import CHECKOUT, state_root
 
 TRAINING_ID = "training-id"
-FINISHED = "finished"  # holds the MD5 of the output that names all others by their hashes
-FINGERPRINT = re.compile(r"[0-9a-f]{16}")  # the name of a training's folder
+# Holds the MD5 of the checksum file that covers all other outputs.
+FINISHED = "finished"
+FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 
 
 def fingerprint(params: Params) -> str:
     """Return a hash of the parameters, data and code that `dvc.yaml` declares for stage train."""
-    return hashlib.sha256(
-        json.dumps(inputs_of("train", params), sort_keys=True).encode()
-    ).hexdigest()[:16]
+    inputs = json.dumps(inputs_of("train", params), sort_keys=True)
+    return hashlib.sha256(inputs.encode()).hexdigest()[:16]
 
 
 def folder_of(fingerprint: str) -> Path:
     """Return the folder of a training."""
-    return project_root() / STATE_FOLDER / fingerprint
+    return state_root() / fingerprint
 
 
 class Unfinished(NamedTuple):
-    """The state that is kept of a training until DVC has its model."""
+    """The state of a training until DVC has recorded its model."""
 
     folder: Path
-    is_anew: bool  # it was finished before, and is wanted again: `dvc repro --force`
+    is_anew: bool  # finished before, and run again by `dvc repro --force`
 
     @property
     def training_id(self) -> str:
-        """The same at every start of this training, and of no other."""
-        return (self.folder / TRAINING_ID).read_text(errors="replace").strip()
+        """The identity of this training, unchanged at every start and shared with no other."""
+        return (self.folder / TRAINING_ID).read_text().strip()
 
     def finish(self, sums: Path) -> None:
-        """Note that all outputs are written; `sums` is the one that has the hashes of the weights and the tables."""
+        """Mark the training as finished. `sums` has the checksums of weights and tables."""
         write_text(self.folder / FINISHED, f"{md5(sums)}\n")
 
 
 @contextmanager
 def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
-    """Hold the folder of the training of these inputs.
+    """Lock the folder of a training, and create the folder if it is missing.
 
     Raises:
-        LockedError: this training is under way, or another one in this checkout.
+        LockedError: this training, or another one in this checkout, is running.
     """
     folder = folder_of(fingerprint)
     with exclusive(CHECKOUT, "a training in this checkout"), exclusive(folder, "this training"):
@@ -80,22 +79,10 @@ def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
         yield Unfinished(folder, is_anew)
 
 
-def _is_recorded(folder: Path) -> bool:
-    """Whether the training finished and DVC has its outputs."""
-    try:
-        return cached((folder / FINISHED).read_text(errors="replace").strip()) is not None
-    except FileNotFoundError:
-        return False
-
-
-def _is_published(folder: Path) -> bool:
-    return (folder / PUBLISHED).exists() or not (folder / ORIGIN).exists()
-
-
 def remove_others(root: Path, mine: Path | None = None, *, is_all: bool = False) -> list[Path]:
-    """Remove trainings that nobody runs and whose outputs DVC has, or all that nobody runs. Return their folders.
+    """Remove trainings that are not running and whose outputs DVC has. Return their folders.
 
-    A training whose run has not been sent to MLflow stays, unless all are removed.
+    A training whose run is not in MLflow yet stays. With `is_all`, remove all that are not running.
     """
     removed = []
     for other in root.iterdir() if root.exists() else ():
@@ -105,3 +92,15 @@ def remove_others(root: Path, mine: Path | None = None, *, is_all: bool = False)
                     shutil.rmtree(other, ignore_errors=True)
                     removed.append(other)
     return removed
+
+
+def _is_recorded(folder: Path) -> bool:
+    """Return True if the training is finished and DVC's cache has its outputs."""
+    try:
+        return cached((folder / FINISHED).read_text(errors="replace").strip()) is not None
+    except FileNotFoundError:
+        return False
+
+
+def _is_published(folder: Path) -> bool:
+    return (folder / PUBLISHED).exists() or not (folder / ORIGIN).exists()

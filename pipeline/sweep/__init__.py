@@ -1,1 +1,1 @@
-"""What `charlstm sweep` does: plan experiments, run them one after the other, read their losses."""
+"""Sweeps: planned experiments, their runs and their results."""

@@ -1,4 +1,4 @@
-"""The experiments of a sweep: which values each one has, and its name."""
+"""The plan of a sweep: the experiments, with their names and values."""
 
 import hashlib
 import itertools
@@ -11,11 +11,11 @@ from charlstm.files.documents import did_you_mean, parse_yaml
 from charlstm.parameter_names import SEED, short_name, shown
 from pipeline import recipes
 
-MAX_NAME_CHARS = 100  # a git reference becomes a file's name
+MAX_NAME_CHARS = 100  # git stores a reference in a file of this name
 
 
 class Trial(NamedTuple):
-    """An experiment: its name, the values that it changes, and the whole `params.yaml` that results."""
+    """An experiment: its name, the values that it changes, and the resulting `params.yaml`."""
 
     name: str
     values: dict[str, object]
@@ -23,13 +23,14 @@ class Trial(NamedTuple):
 
 
 def plan(words: Sequence[str], num_seeds: int | None = None) -> list[Trial]:
-    """Return a trial for each combination of values, and for each seed from 1 to `num_seeds`.
+    """Return a trial for each combination of values and each seed from 1 to `num_seeds`.
 
     Args:
-        words: `NAME=VALUE,VALUE,...`, with a parameter's dotted name.
+        words: `NAME=VALUE,VALUE,...`, with the dotted name of a parameter.
+        num_seeds: number of seeds; None means the current seed.
 
     Raises:
-        ParamsError: a name is not a parameter, or a value is impossible.
+        ParamsError: a name is not a parameter, or a value is invalid or repeated.
     """
     grid = dict(map(_parse, words))
     if num_seeds:
@@ -57,9 +58,10 @@ def _parse(word: str) -> tuple[str, list[object]]:
 
 
 def _name_of(values: dict[str, object]) -> str:
-    """Return a name that git allows: `muon.learning_rate=0.06,seed=2`."""
+    """Return a name that git accepts, such as `muon.learning_rate=0.06,seed=2`."""
     words = (f"{short_name(name)}={shown(value)}" for name, value in values.items())
     name = re.sub(r"[^\w.+=,-]+|\.(?=\.|$)", "_", ",".join(words))
     if len(name) > MAX_NAME_CHARS:
-        name = f"{name[:MAX_NAME_CHARS]}-{hashlib.sha256(repr(values).encode()).hexdigest()[:8]}"
+        digest = hashlib.sha256(repr(values).encode()).hexdigest()
+        name = f"{name[:MAX_NAME_CHARS]}-{digest[:8]}"
     return name

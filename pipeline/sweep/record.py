@@ -1,4 +1,4 @@
-"""What the last sweep of this checkout was."""
+"""The record of the last sweep in this checkout."""
 
 import json
 from typing import NamedTuple
@@ -10,18 +10,18 @@ RECORD = "sweep.json"  # in the state folder
 
 
 class Sweep(NamedTuple):
-    """The commit that a sweep began from, and the names of its experiments."""
+    """The commit from which a sweep started, and the names of its experiments."""
 
     baseline: str
     names: list[str]
 
     def write(self) -> None:
-        """Remember this sweep as the last one."""
+        """Record this sweep as the last sweep."""
         write_text(state_root() / RECORD, json.dumps(self._asdict()))
 
 
 def last_sweep() -> Sweep | None:
-    """Return the last sweep of this checkout; None if there is none."""
+    """Return the last sweep of this checkout. Return None if there is none."""
     try:
         return Sweep(**json.loads((state_root() / RECORD).read_text()))
     except (OSError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""The results of experiments, from git and DVC's cache: no running checkout is read."""
+"""The results of experiments, read from git and DVC's cache, never from a running checkout."""
 
 import json
 from pathlib import Path
@@ -15,36 +15,39 @@ OWN = "this checkout"  # the name of the model in the working tree
 
 
 class Result(NamedTuple):
-    """A trained model: its parameters without the seed, the text that it was measured on, and its loss."""
+    """A trained model: parameters, seed, measured text and loss."""
 
     name: str
-    params: dict[str, Any]
+    params: dict[str, Any]  # without the seed
     seed: int
-    text: tuple[object, ...]
+    text: tuple[object, ...]  # identifies the text on which the loss was measured
     loss: float  # nats per character
     blocks: Blocks | None
 
 
 def results_of(baseline: str, names: list[str] | None = None) -> list[Result]:
-    """Return the experiments that began from a commit, or those named, in order; and the model that is here.
+    """Return the results of experiments, and of the model in the working tree.
 
-    The model that is here joins if it was measured on the same text, and differs in nothing but what differs between
-    the experiments.
+    The model in the working tree is included if it was measured on the same text and differs only
+    in parameters that vary between the experiments.
+
+    Args:
+        baseline: the commit from which the experiments started.
+        names: names of experiments, in the order of the results; None means all.
     """
     commits = {name: commit for commit, (name, base) in experiments().items() if base == baseline}
     wanted = list(commits) if names is None else [name for name in names if name in commits]
-    found = [one for name in wanted if (one := _at_commit(name, commits[name]))]
-    own = (
-        _own()
-        if git("rev-parse", "HEAD") == baseline or names is not None
-        else _at_commit(baseline, baseline)
-    )
-    if own and found and not any((one.params, one.seed) == (own.params, own.seed) for one in found):
-        varied = set(differing([one.params for one in found]))
-        if own.text == found[0].text and varied.issuperset(
-            differing([own.params, found[0].params])
-        ):
-            found.append(own)
+    found = [result for name in wanted if (result := _at_commit(name, commits[name]))]
+    is_here = names is not None or git("rev-parse", "HEAD") == baseline
+    own = _own() if is_here else _at_commit(baseline, baseline)
+    if own is None or not found:
+        return found
+
+    is_new = all((one.params, one.seed) != (own.params, own.seed) for one in found)
+    varied = set(differing([one.params for one in found]))
+    is_comparable = varied.issuperset(differing([own.params, found[0].params]))
+    if is_new and is_comparable and own.text == found[0].text:
+        found.append(own)
     return found
 
 
@@ -55,15 +58,18 @@ def _at_commit(name: str, commit: str) -> Result | None:
 
 
 def _own() -> Result | None:
-    """Return the model in the working tree, if `dvc.lock` records its losses."""
-    lock, file = read_lock(), load_paths().evaluate / "metrics.json"
+    """Return the result in the working tree. Return None if `dvc.lock` does not record it."""
+    lock = read_lock()
+    file = load_paths().evaluate / "metrics.json"
     if lock is None or not file.exists() or lock.files("outs").get(str(file)) != md5(file):
         return None
     return _result(OWN, lock, file.read_text("utf-8"))
 
 
 def _result(name: str, lock: Lock, metrics: str) -> Result | None:
-    paths, outs, recorded = load_paths(), lock.files("outs"), flatten(lock.params())
+    paths = load_paths()
+    outs = lock.files("outs")
+    recorded = flatten(lock.params())
     params = {
         key: str(value) if isinstance(value, list) else value
         for key, value in recorded.items()
@@ -73,18 +79,18 @@ def _result(name: str, lock: Lock, metrics: str) -> Result | None:
         loss = float(json.loads(metrics)[HEADLINE]["nats_per_char"])
     except (ValueError, LookupError, TypeError):
         return None
-    table = cached(outs.get(str(paths.evaluate / BLOCKS), ""))
+    seed = int(params.pop(SEED, 0))
     text = (
         recorded.get("download.name"),
         outs.get(str(paths.split)),
         recorded.get("evaluate.max_chars"),
     )
-    seed = int(params.pop(SEED, 0))
+    table = cached(outs.get(str(paths.evaluate / BLOCKS), ""))
     return Result(name, params, seed, text, loss, _blocks_in(table) if table else None)
 
 
 def _blocks_in(table: Path) -> Blocks | None:
     try:
         return parse_blocks(table.read_text("utf-8"), table)
-    except (OSError, CharlstmError):  # a damaged cache costs an interval
-        return None
+    except (OSError, CharlstmError):
+        return None  # with a damaged cache, only the interval of a difference is unknown

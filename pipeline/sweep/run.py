@@ -1,9 +1,10 @@
-"""Runs the experiments of a sweep one after the other, by `dvc exp run --temp`, and remembers which they are."""
+"""The run of a sweep: experiments one after another, each by `dvc exp run --temp`."""
 
 import json
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -26,15 +27,17 @@ from pipeline.sweep.plan import Trial
 from pipeline.sweep.record import Sweep
 from pipeline.timing import step_seconds
 
-SECONDS_BESIDES = 20  # evaluation, samples and DVC
+OTHER_SECONDS = 20  # evaluation, samples and DVC
 MAX_TIMED = 5  # recipes
-STEP = re.compile(
-    r"(?:step |epoch )(\d+)/(\d+) .*?(?:loss|val) ([\d.]+)"
-)  # a line of training's console
+# A line of the training's console.
+STEP = re.compile(r"(?:step |epoch )(\d+)/(\d+) .*?(?:loss|val) ([\d.]+)")
 
 
 def seconds_of_training(trials: Sequence[Trial]) -> float | None:
-    """Time a few steps of each recipe. Return the mean seconds of a training; None before the text is encoded."""
+    """Return the mean seconds of a training, from a few timed steps of each recipe.
+
+    Return None if the text is not yet encoded.
+    """
     encoded = load_paths().encoded
     try:
         num_ids = len(np.load(encoded / "train.npy", mmap_mode="r"))
@@ -46,84 +49,76 @@ def seconds_of_training(trials: Sequence[Trial]) -> float | None:
     for trial in list(recipes.values())[:MAX_TIMED]:
         params = validate(Params, parse_yaml(trial.params), PARAMS)
         num_steps = params.train.epochs * steps_per_epoch(num_ids, params.train, params.encode.unit)
-        seconds.append(num_steps * step_seconds(params, vocab_size) + SECONDS_BESIDES)
+        seconds.append(num_steps * step_seconds(params, vocab_size) + OTHER_SECONDS)
     return fmean(seconds)
 
 
 def run_all(trials: Sequence[Trial], seconds: float | None) -> list[str]:
-    """Train what is not trained yet. Return a line for each failure.
+    """Run the experiments that are not finished. Return a line for each failure.
 
     Args:
-        seconds: that one training takes, about; None if unknown.
+        trials: the planned experiments.
+        seconds: estimated seconds of one training; None if unknown.
 
     Raises:
-        LockedError: another sweep is under way.
-        ParamsError: an experiment of that name has other parameters.
+        Interrupted: the user pressed Ctrl-C. Finished experiments are kept.
+        LockedError: another sweep is running in this checkout.
+        ParamsError: an existing experiment has a planned name and other parameters.
     """
     check_git()
-    if (baseline := git("rev-parse", "HEAD")) is None:
+    baseline = git("rev-parse", "HEAD")
+    if baseline is None:
         raise CharlstmError(
             "a sweep needs a git repository with a commit: DVC's experiments begin from it"
         )
     with exclusive(state_root() / "sweep", "a sweep in this checkout"):
-        done = _done(trials, baseline)
+        finished = _finished(trials, baseline)
         Sweep(baseline, [trial.name for trial in trials]).write()
-        left = [trial for trial in trials if trial.name not in done]
+        left = [trial for trial in trials if trial.name not in finished]
         about = f", about {max(1, round(seconds * len(left) / 60))} min" if seconds and left else ""
         console = plain_console(stderr=True)
-        console.print(
-            f"{len(trials)} trainings, {len(trials) - len(left)} done{about}", soft_wrap=True
-        )
+        console.print(f"{len(trials)} trainings, {len(finished)} done{about}", soft_wrap=True)
+
         failures: list[str] = []
-        with tqdm(
-            total=len(left),
-            bar_format="{percentage:3.0f} % {bar} {desc}",
-            disable=None,
-            leave=False,
-        ) as bar:
+        layout = "{percentage:3.0f} % {bar} {desc}"
+        with tqdm(total=len(left), bar_format=layout, disable=None, leave=False) as bar:
             for number, trial in enumerate(left):
                 try:
                     reason = _run_one(trial, bar, number)
                 except KeyboardInterrupt:
-                    num_done = len(trials) - len(left) + number - len(failures)
-                    raise Interrupted(f"{num_done} of {len(trials)} are finished") from None
+                    num_finished = len(finished) + number - len(failures)
+                    raise Interrupted(f"{num_finished} of {len(trials)} are finished") from None
+                line = f"done {number + 1} of {len(left)}: {trial.name}"
                 if reason:
-                    failures.append(f"{trial.name} failed: {reason}")
-                bar.write(
-                    failures[-1] if reason else f"done {number + 1} of {len(left)}: {trial.name}",
-                    sys.stderr,
-                )
+                    line = f"{trial.name} failed: {reason}"
+                    failures.append(line)
+                bar.write(line, sys.stderr)
     return failures
 
 
-def _done(trials: Sequence[Trial], baseline: str) -> set[str]:
-    """Return the names of trials that are experiments already.
+def _finished(trials: Sequence[Trial], baseline: str) -> set[str]:
+    """Return the names of trials that exist as experiments.
 
     Raises:
-        ParamsError: one has other parameters than planned.
+        ParamsError: an experiment has other parameters than its trial.
     """
     commits = {name: commit for commit, (name, base) in experiments().items() if base == baseline}
-    done = set()
+    finished = set()
     for trial in trials:
         if commit := commits.get(trial.name):
             if flat_in(git("show", f"{commit}:./params.yaml")) != flat_in(trial.params):
                 raise ParamsError(
-                    f"{trial.name}: there is an experiment of this name with other parameters: commit params.yaml, or "
-                    f"`dvc exp remove {trial.name}`"
+                    f"{trial.name}: there is an experiment of this name with other parameters: "
+                    f"commit params.yaml, or `dvc exp remove {trial.name}`"
                 )
-            done.add(trial.name)
-    return done
+            finished.add(trial.name)
+    return finished
 
 
 def _run_one(trial: Trial, bar: "tqdm[Any]", num_before: int) -> str:
-    """Run an experiment. Return why it failed; empty if it did not."""
+    """Run an experiment. Return the reason of its failure, or "" for success."""
     log = state_root() / "sweep-logs" / f"{trial.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    changes = [
-        word
-        for name, value in trial.values.items()
-        for word in ("-S", f"{name}={json.dumps(value)}")
-    ]
 
     def show() -> None:
         found = STEP.findall(log.read_text(errors="replace"))
@@ -131,22 +126,25 @@ def _run_one(trial: Trial, bar: "tqdm[Any]", num_before: int) -> str:
         bar.n = num_before + int(step) / int(num_steps)
         left = ""
         if bar.n:
-            left = (
-                f"{tqdm.format_interval(bar.format_dict['elapsed'] * (bar.total / bar.n - 1))} left"
-            )
+            left_seconds = bar.format_dict["elapsed"] * (bar.total / bar.n - 1)
+            left = f"{tqdm.format_interval(left_seconds)} left"
         bar.set_description_str(f"{trial.name}  training loss {loss}  {left}")
 
+    changes = []
+    for name, value in trial.values.items():
+        changes += ["-S", f"{name}={json.dumps(value)}"]
     with log.open("w") as output:
         command = ("exp", "run", "--temp", "--name", trial.name, *changes)
         code = run_dvc(*command, stdout=output, stderr=output, watch=show)
     if code == 0:
         log.unlink()
         return ""
-    errors = [
-        line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR: ")
-    ]
-    reason = next(
-        (line for line in errors if "failed to reproduce" not in line),
-        f"ERROR: dvc ends with {code}",
-    )
-    return f"{reason.removeprefix('ERROR: ')} ({log})"
+    return _reason_in(log, code)
+
+
+def _reason_in(log: Path, code: int) -> str:
+    """Return the first error in the log that names a cause."""
+    lines = log.read_text(errors="replace").splitlines()
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    causes = (error for error in errors if "failed to reproduce" not in error)
+    return f"{next(causes, f'dvc ends with {code}')} ({log})"

@@ -1,6 +1,7 @@
-"""`charlstm new`: what it makes of texts, the files that it writes, and those that it never writes over."""
+"""`charlstm new`: proposals for texts, and the files that it writes, replaces or keeps."""
 
 import codecs
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +23,17 @@ from tests.support.commands import Run
 from tests.support.projects import shipped_params
 from tests.support.stages import blank_project, dvc, run_stages, start_dvc
 
-RUSSIAN = (
-    "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему.\n"
-    * 30
-)
-GERMAN = (
-    "Über den Wäldern lag ein süßer Duft, und die Vögel sangen größere Lieder als gestern früh.\n"
-    * 30
-)
+RUSSIAN = "Все счастливые семьи похожи, каждая несчастливая семья несчастлива по-своему.\n" * 30
+GERMAN = "Über den Wäldern lag ein süßer Duft, und die Vögel sangen größere Lieder.\n" * 30
 ENGLISH = (
     "It is a truth universally acknowledged, that a single man must be in want of a wife.\n" * 30
 )
 MANY = "".join(chr(0x4E00 + index * 7919 % 5000) for index in range(5000))
-GOOD: dict[str, tuple[bytes, dict[str, Any]]] = {  # a file, and settings that are made of it
+UTF_16 = codecs.BOM_UTF16_BE + GERMAN.encode("utf-16-be")
+# Files, and some of the parameters that are derived from them.
+GOOD: dict[str, tuple[bytes, dict[str, Any]]] = {
     "1 kB": (ENGLISH[:1000].encode(), {"train.batch_size": 4}),
-    "UTF-16 with BOM": (
-        codecs.BOM_UTF16_BE + GERMAN.encode("utf-16-be"),
-        {"download.encoding": "utf-16"},
-    ),
+    "UTF-16 with BOM": (UTF_16, {"download.encoding": "utf-16"}),
     "CR LF": (ENGLISH.replace("\n", "\r\n").encode(), {"download.newlines": "lf"}),
     "one line of 2 MB": (b"the long line " * 143_000, {"model.hidden_size": 320}),
     "emoji": ("👩‍👩‍👧‍👦 and 🏳️‍🌈 say hello\n".encode() * 40, {}),
@@ -49,7 +43,7 @@ GOOD: dict[str, tuple[bytes, dict[str, Any]]] = {  # a file, and settings that a
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project in which nothing has run, the current folder, with a text."""
+    """Return a project in which no stage has run. It has a text and is the current folder."""
     folder = blank_project(tmp_path / "project")
     (folder / "Pride.txt").write_text(ENGLISH)
     monkeypatch.chdir(folder)
@@ -84,9 +78,9 @@ def test_an_odd_text_ends_well(run: Run, project: Path, tmp_path: Path, name: st
     params = load_params(project / "params.yaml")
     assert settings.items() <= params.flat().items()
     text = content.decode(params.download.encoding)
-    assert_stages_run(
-        project, text.replace("\r\n", "\n") if params.download.newlines == "lf" else text
-    )
+    if params.download.newlines == "lf":
+        text = text.replace("\r\n", "\n")
+    assert_stages_run(project, text)
     assert (tmp_path / "odd.txt").read_bytes() == content
 
 
@@ -100,14 +94,14 @@ def test_an_encoding_that_is_named_decides(run: Run, project: Path) -> None:
 def test_a_folder_is_one_text_or_documents(
     run: Run, project: Path, tmp_path: Path, separator: str
 ) -> None:
-    (tmp_path / "books/sub").mkdir(parents=True)
-    for name, text in {"b.txt": ENGLISH, "sub/c.txt": GERMAN, "a.txt": RUSSIAN}.items():
-        (tmp_path / "books" / name).write_text(
-            text, encoding="utf-16" if name == "a.txt" else "utf-8"
-        )
-    assert_refused(run, project, "expected one encoding, found several", "new", tmp_path / "books")
-    (tmp_path / "books/a.txt").write_text(RUSSIAN)
-    code, _, log = run("new", tmp_path / "books", *(["--documents"] if separator == "\f" else []))
+    folder = tmp_path / "books"
+    (folder / "sub").mkdir(parents=True)
+    for name, text in {"b.txt": ENGLISH, "sub/c.txt": GERMAN}.items():
+        (folder / name).write_text(text)
+    (folder / "a.txt").write_text(RUSSIAN, encoding="utf-16")
+    assert_refused(run, project, "expected one encoding, found several", "new", folder)
+    (folder / "a.txt").write_text(RUSSIAN)
+    code, _, log = run("new", folder, *(["--documents"] if separator == "\f" else []))
     assert code == 0, log
     params = load_params(project / "params.yaml")
     assert params.split.document_separator == (None if separator == "\n" else separator)
@@ -131,7 +125,7 @@ def test_mistakes_are_told_in_a_line(
     (project / "Datasets/text.txt").write_text(ENGLISH)
     (project / "link").symlink_to(project / "Datasets/text.txt")
     for arguments, error in (
-        (["Pride.txt", "--name", "A b"], "--name: expected small letters"),
+        (["Pride.txt", "--name", "A b"], "--name: expected lowercase letters"),
         (["Pride.txt", "--name", "quick", "--force"], "no name of the project's"),
         (["Pride.txt", "--documents"], "expected a folder of several files"),
         (["Pride.txt", "--minutes", "0"], "--minutes"),
@@ -139,7 +133,7 @@ def test_mistakes_are_told_in_a_line(
         (["tiny-shakspeare"], "did you mean tiny-shakespeare?"),
         (["link"], "expected a text outside of Datasets"),
         (["."], "expected a text outside of "),
-        (["/"], "/: expected a text outside of the project, found a folder that holds the project"),
+        (["/"], "/: expected a text outside of the project, found a folder that contains it"),
         (["ftp://example.org/text.txt"], "ftp://example.org/text.txt: expected a text"),
         (["https://example.org/text.txt?token=abc"], "?token=***"),
     ):
@@ -155,11 +149,8 @@ def test_the_parameters_are_those_of_the_text_and_back(
     assert run("new", "latest.txt", "--name", "pride")[0] == 0
     params = load_params(project / "params.yaml")
     assert params.download.source == params.download.watch == f"{project}/below/latest.txt"
-    assert (
-        recipe_of(params, project)
-        == nearest(CORPORA, params.values(), project)
-        == Recipe("pride", {})
-    )
+    found = recipe_of(params, project)
+    assert found == nearest(CORPORA, params.values(), project) == Recipe("pride", {})
     mine = (project / "params.yaml").read_text()
     assert run("new", "tiny-shakespeare")[0] == 0
     assert (project / "params.yaml").read_text() == shipped_params() != mine
@@ -172,20 +163,12 @@ def test_what_is_there_is_replaced_only_by_force(run: Run, project: Path) -> Non
     for name in ("corpus", "recipe"):
         (project / f"conf/{name}/pride.yaml").write_text("# mine\nmodel: {}\n")
     (project / "other.txt").write_text(ENGLISH * 2)
-    assert_refused(
-        run,
-        project,
-        "conf/corpus/pride.yaml, conf/recipe/pride.yaml: there",
-        "new",
-        "other.txt",
-        "--name",
-        "pride",
-    )
+    other = ("new", "other.txt", "--name", "pride")
+    both = "conf/corpus/pride.yaml, conf/recipe/pride.yaml: exists already"
+    assert_refused(run, project, both, *other)
     (project / "conf/corpus/pride.yaml").unlink()
-    assert_refused(
-        run, project, "conf/recipe/pride.yaml: there already", "new", "other.txt", "--name", "pride"
-    )
-    code, out, _ = run("new", "other.txt", "--name", "pride", "--force")
+    assert_refused(run, project, "conf/recipe/pride.yaml: exists already", *other)
+    code, out, _ = run(*other, "--force")
     assert code == 0 and out.index("replaces conf/recipe/pride.yaml\n") < out.index("written:")
     assert "mine" not in (project / "conf/recipe/pride.yaml").read_text()
 
@@ -194,12 +177,8 @@ def test_another_text_gets_a_name_of_its_own(run: Run, project: Path) -> None:
     (project / "other").mkdir()
     (project / "Datasets").mkdir()
     (project / "Datasets/kept.txt").write_text(ENGLISH)
-    texts = {
-        "Pride.txt": "pride",
-        "other/pride.txt": "pride-2",
-        "best.txt": "best-2",
-        "kept.txt": "kept-2",
-    }
+    texts = {"Pride.txt": "pride", "other/pride.txt": "pride-2"}
+    texts |= {"best.txt": "best-2", "kept.txt": "kept-2"}
     for text, name in texts.items():
         (project / text).write_text(ENGLISH)
         assert run("new", text)[0] == 0
@@ -208,12 +187,8 @@ def test_another_text_gets_a_name_of_its_own(run: Run, project: Path) -> None:
 
 
 def test_a_name_is_one_that_yaml_reads_as_a_text() -> None:
-    names = {
-        "Élégies (1813)": "elegies-1813",
-        "Война и мир": "text",
-        "1984": "text-1984",
-        "no": "text-no",
-    }
+    names = {"Élégies (1813)": "elegies-1813", "Война и мир": "text"}
+    names |= {"1984": "text-1984", "no": "text-no"}
     for stem, name in names.items():
         assert name_of(stem) == name == name_of(name)
 
@@ -225,7 +200,7 @@ def test_a_name_is_one_that_yaml_reads_as_a_text() -> None:
         (
             "tiny-shakespeare",
             ("test_fraction: 0.0", "test_fraction: 0.2"),
-            "with split.test_fraction 0.2",
+            "split.test_fraction 0.2",
         ),
     ],
 )
@@ -255,50 +230,36 @@ def test_a_training_is_proposed_for_a_time(
     assert recipe_of(load_params(project / "params.yaml")) == Recipe("pride", {})
     (project / "Pride.txt").write_text(ENGLISH * 1000)
     monkeypatch.setattr("pipeline.new.corpus.step_seconds", lambda *_: 100.0)
-    assert_refused(
-        run,
-        project,
-        "--minutes 0.5 is too short",
-        "new",
-        "Pride.txt",
-        "--minutes",
-        "0.5",
-        "--force",
-    )
+    too_short = "--minutes 0.5 is too short"
+    assert_refused(run, project, too_short, "new", "Pride.txt", "--minutes", "0.5", "--force")
 
 
 def test_a_text_begins_from_a_model(run: Run, project: Path, learned: Path) -> None:
     start_dvc(project)
     code, out, err = run("new", "Pride.txt", "--from", learned)
     assert code == 0, err
-    params, shape = load_params(project / "params.yaml"), load_model(learned, "gates").model.shape
+    params = load_params(project / "params.yaml")
+    shape = load_model(learned, "gates").model.shape
     kept = project / params.train.initial
-    assert f"begins from {learned}" in out and "less than half" not in out
+    assert f"starts from {learned}" in out and "less than half" not in out
     assert kept.parent == project / "conf/initial"
     assert shape_of(params.model, shape.vocab_size) == shape
-    assert all(
-        (kept / name).read_bytes() == (learned / name).read_bytes()
-        for name in (CONFIG, VOCAB, WEIGHTS)
-    )
-    assert dvc(project, "git", "status", "--porcelain", "-uall", "conf/initial").split() == [
-        "??", "conf/initial/.gitignore", "??", f"{params.train.initial}.dvc",
-    ]  # fmt: skip
+    for name in (CONFIG, VOCAB, WEIGHTS):
+        assert (kept / name).read_bytes() == (learned / name).read_bytes()
+    added = dvc(project, "git", "status", "--porcelain", "-uall", "conf/initial").split()
+    assert added == ["??", "conf/initial/.gitignore", "??", f"{params.train.initial}.dvc"]
     assert recipe_of(params) == Recipe("pride", {})
     assert run("recipe", "quick")[0] == 0
-    assert load_params(project / "params.yaml").train.initial == NOTHING, (
-        "a recipe begins from nothing"
-    )
+    assert load_params(project / "params.yaml").train.initial == NOTHING
     (project / "Pride.txt").write_text("ж" * 600 + "ea " * 199)
-    assert (
-        "! it knows less than half of this text"
-        in run("new", "Pride.txt", "--from", learned, "--force")[1]
-    )
+    _, out, _ = run("new", "Pride.txt", "--from", learned, "--force")
+    assert "! the model knows less than half of this text" in out
 
 
 @given(st.text(st.sampled_from("ab\r\nж☃")), st.lists(st.integers(0, 30), max_size=5))
 def test_pieces_are_counted_like_the_whole(text: str, cuts: list[int]) -> None:
     edges = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
-    report = inspect([text[start:end] for start, end in zip(edges, edges[1:], strict=False)])
+    report = inspect([text[start:end] for start, end in pairwise(edges)])
     converted = text.replace("\r\n", "\n")
     assert report.num_chars == len(converted) == len(text) - report.num_crlf
     assert report.counts == {one: converted.count(one) for one in set(converted)}

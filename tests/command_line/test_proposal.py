@@ -1,4 +1,4 @@
-"""Which recipe is proposed for which text, and which training for a time, whatever the machine."""
+"""Recipes proposed for texts, and trainings proposed for a time on any machine."""
 
 import re
 
@@ -36,7 +36,7 @@ def test_a_text_like_tiny_shakespeare_gets_the_default_recipe() -> None:
 
 @pytest.mark.parametrize("num_chars", SIZES)
 def test_every_proposal_trains(num_chars: int) -> None:
-    """As `StreamBatches` and the schedule ask for."""
+    """`StreamBatches` and the schedule accept the proposed parameters."""
     values = {**QUICK, **propose(num_chars, [num_chars // 65] * 65).recipe}
     batch_size, context_len, epochs, warmup = (
         int(str(values[f"train.{name}"]))
@@ -49,46 +49,38 @@ def test_every_proposal_trains(num_chars: int) -> None:
 
 
 def test_characters_of_a_large_alphabet_are_given_up_where_they_are_few_and_rare() -> None:
-    assert propose(1_180_000, [1_180_000 // 2_900] * 2_900).recipe["train.epochs"] == 4, (
-        "it is read more often"
-    )
+    # Few and rare characters of a large alphabet make the text be read more often.
+    assert propose(1_180_000, [1_180_000 // 2_900] * 2_900).recipe["train.epochs"] == 4
     assert propose(10**6, [1] * 1500 + [2] * 1500 + [1000] * 2500).corpus == {"encode.min_count": 3}
     assert propose(10**6, [3] * 5000).corpus == {}
     assert propose(10**6, [1] * 3000).corpus == {}
-    assert propose(10**9, [10**7] * 100).corpus.keys() == {
-        "train.validation_chars",
-        "evaluate.max_chars",
-    }
+    large = propose(10**9, [10**7] * 100).corpus
+    assert large.keys() == {"train.validation_chars", "evaluate.max_chars"}
 
 
 def test_a_text_that_begins_from_a_model_has_its_sizes_and_lower_rates() -> None:
     counts = [1_500] * 65
-    found, alone = (
-        propose(100_000, counts, shape).recipe for shape in (ModelShape(65, 48, 200, 2, 72), None)
-    )
+    shape = ModelShape(65, 48, 200, 2, 72)
+    found = propose(100_000, counts, shape).recipe
+    alone = propose(100_000, counts).recipe
     sizes = {"embedding_size": 48, "hidden_size": 200, "num_layers": 2, "feed_forward_size": 72}
-    assert (
-        {f"model.{name}": size for name, size in sizes.items()}.items()
-        <= found.items()
-        >= AFTER_A_MODEL.items()
-    )
+    expected = {f"model.{name}": size for name, size in sizes.items()} | AFTER_A_MODEL
+    assert expected.items() <= found.items()
     assert found["train.dropout.output"] == 0.1 < float(str(alone["train.dropout.output"]))
-    longer = propose(400_000, counts, ModelShape(65, 48, 200, 2, 72)).recipe
+    longer = propose(400_000, counts, shape).recipe
     assert [one["train.muon.learning_rate"] for one in (found, longer)] == [0.006, 0.012]
     assert int(str(found["train.epochs"])) < int(str(alone["train.epochs"]))
 
 
 def within(minutes: float, num_chars: int, power: float = 6e10) -> tuple[Training, float]:
-    """On a machine that multiplies so many weights a second."""
+    """Return a training for a machine that multiplies `power` weights per second."""
 
     def step_seconds(training: Training) -> float:
-        return (
-            training.batch_size * training.context_len * 8 * training.shape.hidden_size**2 / power
-        )
+        num_chars_per_step = training.batch_size * training.context_len
+        return num_chars_per_step * 8 * training.shape.hidden_size**2 / power
 
-    return training_within(
-        TextCounts(num_chars, [num_chars // 65] * 65), 60 * minutes, step_seconds
-    )
+    counts = TextCounts(num_chars, [num_chars // 65] * 65)
+    return training_within(counts, 60 * minutes, step_seconds)
 
 
 @pytest.mark.parametrize("num_chars", LENGTHS)
@@ -96,7 +88,8 @@ def test_the_time_is_kept_and_more_of_it_makes_no_smaller_model(num_chars: int) 
     found = [within(minutes, num_chars) for minutes in MINUTES]
     for minutes, (training, seconds) in zip(MINUTES, found, strict=True):
         assert training.epochs > 0 and 0 < seconds <= 1.05 * 60 * minutes
-        num_weights, num_read = training.shape.num_multiplied, training.epochs * training.num_train
+        num_weights = training.shape.num_multiplied
+        num_read = training.epochs * training.num_train
         assert num_read >= MIN_CHARS_PER_WEIGHT * num_weights
         assert num_weights < (4 if num_chars < 300_000 else 2.5) * training.num_train
     sizes = [training.shape.hidden_size for training, _ in found]

@@ -1,4 +1,4 @@
-"""`charlstm recipe`; which recipe parameters are; and that what `params.yaml` says is what runs, whoever wrote it."""
+"""`charlstm recipe`, the recipe of parameters, and that `params.yaml` decides what runs."""
 
 import difflib
 import shutil
@@ -14,17 +14,21 @@ from tests.support.commands import Run
 from tests.support.projects import ROOT, compose, shipped_params
 from tests.support.stages import dvc, start_dvc
 
-STAGES = "stages:\n  train:\n    cmd: cp params.yaml trained.yaml\n    params: [model, train]\n    outs: [trained.yaml]\n"
+STAGES = """
+stages:
+  train:
+    cmd: cp params.yaml trained.yaml
+    params: [model, train]
+    outs: [trained.yaml]
+"""
 SHIPPED = shipped_params()
-ROOT_VALUES = {
-    **load(RECIPES, RECIPES.root, ROOT).values,
-    **load(CORPORA, CORPORA.root, ROOT).values,
-}
+RECIPE_VALUES = load(RECIPES, RECIPES.root, ROOT).values
+CORPUS_VALUES = load(CORPORA, CORPORA.root, ROOT).values
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project in which nothing has run, the current folder. Its train stage only keeps the parameters that it got."""
+    """Return a project whose train stage only copies the parameters. It is the current folder."""
     folder = tmp_path / "project"
     shutil.copytree(ROOT / "conf", folder / "conf")
     (folder / "dvc.yaml").write_text(STAGES)
@@ -45,32 +49,28 @@ def test_each_shipped_recipe_is_recognized(name: str) -> None:
 
 
 def test_what_differs_is_named() -> None:
-    label = recipe_of(
-        compose(ROOT, ["recipe=best", "train.muon.learning_rate=0.05", "train.seed=7"]), ROOT
-    ).label
+    changed = ["recipe=best", "train.muon.learning_rate=0.05", "train.seed=7"]
+    label = recipe_of(compose(ROOT, changed), ROOT).label
     assert label == "best · muon.learning_rate 0.05", "no recipe decides the seed"
 
 
 @pytest.mark.parametrize("kind", [RECIPES, CORPORA])
 def test_every_preset_decides_the_same_parameters(kind: Kind) -> None:
-    """So writing one after another leaves nothing of the first behind."""
+    """A preset replaces all values of the previous preset."""
     root = load(kind, kind.root, ROOT)
     found = [load(kind, name, ROOT) for name in names(kind, ROOT)]
     assert len(found) >= 2 and set(root.values) <= set(Params.names())
     assert all(list(preset.values) == list(root.values) for preset in found)
-    assert (
-        not load(RECIPES, RECIPES.root, ROOT).values.keys()
-        & load(CORPORA, CORPORA.root, ROOT).values.keys()
-    )
+    assert not RECIPE_VALUES.keys() & CORPUS_VALUES.keys()
 
 
 @pytest.mark.parametrize(
     ("kind", "name"), [(kind, name) for kind in (RECIPES, CORPORA) for name in names(kind, ROOT)]
 )
 def test_a_preset_and_back_leaves_the_file_as_it_was(kind: Kind, name: str, tmp_path: Path) -> None:
-    """And in between in the form that DVC gives it, so that an experiment changes the lines of its values alone."""
+    """DVC, too, writes the file in the same form, so that an experiment changes only its values."""
     text = with_values(SHIPPED, load(kind, name, ROOT).values)
-    assert with_values(text, ROOT_VALUES) == SHIPPED
+    assert with_values(text, {**RECIPE_VALUES, **CORPUS_VALUES}) == SHIPPED
     path = tmp_path / "params.yaml"
     path.write_text(text)
     apply_overrides(path, ["train.seed=1"])
@@ -97,15 +97,13 @@ def test_a_recipe_is_written_and_quick_brings_the_file_back(run: Run, project: P
     for name in ("best", "original"):
         assert run("recipe", name)[0] == 0
         assert recipe_of(load_params(project / "params.yaml")) == Recipe(name, {})
-    assert [line for line in run("recipe")[1].splitlines() if line.startswith("*")][0].startswith(
-        "* original: "
-    )
+    (chosen,) = [line for line in run("recipe")[1].splitlines() if line.startswith("*")]
+    assert chosen.startswith("* original: ")
     code, out, _ = run("recipe", "quick")
     assert code == 0 and "  model.num_layers 2 -> 1" in out
-    assert (project / "params.yaml").is_symlink() and (
-        project / "shared.yaml"
-    ).read_text() == SHIPPED
-    assert "as it was" in run("recipe", "quick")[1]
+    assert (project / "params.yaml").is_symlink()
+    assert (project / "shared.yaml").read_text() == SHIPPED
+    assert "unchanged" in run("recipe", "quick")[1]
 
 
 def test_what_was_edited_is_named_before_it_would_be_lost(run: Run, project: Path) -> None:
@@ -113,9 +111,8 @@ def test_what_was_edited_is_named_before_it_would_be_lost(run: Run, project: Pat
     edit(project, "epochs: 2", "epochs: many")
     before = (project / "params.yaml").read_bytes()
     code, _, log = run("recipe", "best")
-    assert (
-        code == 2 and "params.yaml is quick with epochs many: no recipe has that" in log
-    )  # best has 512 units, too
+    # best has 512 units, too
+    assert code == 2 and "params.yaml is quick with epochs many: no recipe has that" in log
     assert (project / "params.yaml").read_bytes() == before
     assert run("recipe", "best", "--force")[0] == 0
     assert load_params(project / "params.yaml").train.epochs == 20, "a mistake is mended, too"
@@ -129,7 +126,7 @@ def test_what_stands_there_is_kept_as_a_recipe(run: Run, project: Path) -> None:
     assert recipe_of(load_params(project / "params.yaml")) == Recipe("thin", {})
     edit(project, "epochs: 20", "epochs: 4")
     code, _, log = run("recipe", "save", "thin")
-    assert code == 2 and "conf/recipe/thin.yaml is there already" in log
+    assert code == 2 and "conf/recipe/thin.yaml: exists already" in log
     assert run("recipe", "save", "thin", "--force")[0] == 0
     assert recipe_of(load_params(project / "params.yaml")) == Recipe("thin", {})
 
@@ -147,9 +144,7 @@ def test_what_is_edited_or_applied_is_what_runs(run: Run, project: Path) -> None
     shutil.copy(ROOT / ".dvc/config", project / ".dvc")
     dvc(project, "git", "add", "-A")
     dvc(project, "git", "commit", "-qm", "some commit")
-    dvc(
-        project, "exp", "run", "-n", "shorter", "-S", "train.epochs=1", "-S", "model.hidden_size=64"
-    )
+    dvc(project, "exp", "run", "-nshorter", "-Strain.epochs=1", "-Smodel.hidden_size=64")
     dvc(project, "git", "checkout", "-q", "params.yaml")
     dvc(project, "exp", "apply", "shorter")
     assert run("recipe", "save", "shorter")[0] == 0
@@ -157,6 +152,5 @@ def test_what_is_edited_or_applied_is_what_runs(run: Run, project: Path) -> None
     dvc(project, "exp", "run", "-S", "train.seed=5")
     trained = load_params(project / "trained.yaml").train
     assert (trained.seed, trained.epochs, trained.warmup_steps) == (5, 1, 50)
-    assert recipe_of(load_params(project / "trained.yaml")) == Recipe(
-        "shorter", {"train.warmup_steps": 50}
-    )
+    expected = Recipe("shorter", {"train.warmup_steps": 50})
+    assert recipe_of(load_params(project / "trained.yaml")) == expected

@@ -1,7 +1,6 @@
-"""`charlstm generate` and `score`: what they print, and one line for each mistake."""
+"""`charlstm generate` and `score`: their output, and one line for each mistake."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 
 import charlstm
 from tests.support.commands import Run
-from tests.support.projects import ROOT
+from tests.support.projects import captured
 
 PROMPT = "The model "
 
@@ -17,26 +16,18 @@ PROMPT = "The model "
 def test_the_text_alone_is_on_standard_output(run: Run, learned: Path) -> None:
     model = charlstm.load(learned)
     options = [
-        "--num-chars",
-        "80",
-        "--temperature",
-        "0.9",
-        "--top-p",
-        "0.98",
-        "--seed",
-        "5",
-        "--model",
-        str(learned),
+        "--num-chars=80",
+        "--temperature=0.9",
+        "--top-p=0.98",
+        "--seed=5",
+        f"--model={learned}",
     ]
     expected = model.generate(
         PROMPT, num_chars=80, temperature=0.9, top_p=0.98, seed=5, num_texts=3
     )
     assert run("generate", PROMPT, *options) == (0, f"{expected[0]}\n", "")
-    assert run("generate", PROMPT, *options, "--num-texts", "3") == (
-        0,
-        "\n---\n".join(expected) + "\n",
-        "",
-    )
+    several = "\n---\n".join(expected) + "\n"
+    assert run("generate", PROMPT, *options, "--num-texts", "3") == (0, several, "")
 
 
 def test_a_prompt_is_an_argument_a_file_or_standard_input(
@@ -95,7 +86,8 @@ def test_bad_input_is_one_line(run: Run, learned: Path, arguments: list[str], me
 
 
 def test_a_score_is_the_loss_that_evaluate_found(run: Run, trained: Path) -> None:
-    text, model = trained / "Datasets/split/val.txt", trained / "artifacts/model"
+    text = trained / "Datasets/split/val.txt"
+    model = trained / "artifacts/model"
     code, out, _ = run("score", text, "--json", "--model", model)
     found = json.loads(out)
     measured = json.loads((trained / "artifacts/evaluate/metrics.json").read_text())["stateful"]
@@ -116,9 +108,8 @@ def test_the_most_surprising_lines_come_with_their_numbers(
     assert code == 0 and len(rows) == 3
     for row, passage in zip(rows, found, strict=True):
         assert row.split()[:2] == [str(passage.line), f"{passage.nats_per_char:.2f}"]
-    assert (
-        "surprising" not in run("score", "--lines", "0", "--model", learned, stdin=text.encode())[1]
-    )
+    _, out, _ = run("score", "--lines", "0", "--model", learned, stdin=text.encode())
+    assert "surprising" not in out
 
 
 NOT_NEEDED = ("accelerate", "dvc", "matplotlib", "mlflow", "pandas", "requests", "rich.text")
@@ -131,18 +122,8 @@ sys.exit(code or " ".join(sorted(sys.modules)))
 
 
 def test_a_short_text_imports_no_more_than_it_needs(learned: Path) -> None:
-    command = [
-        sys.executable,
-        "-c",
-        IMPORTS,
-        "generate",
-        PROMPT,
-        "-n",
-        "20",
-        "--model",
-        str(learned),
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-c", IMPORTS, "generate", PROMPT, "-n20", f"--model={learned}"]
+    done = captured(command)
     imported = set(done.stderr.split())
     assert {"torch", "charlstm.generation.kernels"} <= imported
     assert imported.isdisjoint(NOT_NEEDED)

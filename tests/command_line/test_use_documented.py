@@ -1,4 +1,4 @@
-"""The examples of README and docs/generate.md run as they stand, on a tiny trained model."""
+"""Examples in README and docs/generate.md run unchanged on a tiny trained model."""
 
 import contextlib
 import re
@@ -12,24 +12,17 @@ from pipeline import cli
 from tests.support.documented import PAGES, blocks, commands_of
 
 WITH_EXAMPLES = ("README.md", "docs/generate.md")
-NOTE = re.compile(
-    r"note: characters that the model never saw are read as U\+FFFD: .*\n"
-)  # of this small text
+# A small text lacks characters of the examples.
+NOTE = re.compile(r"note: characters that the model never saw are read as U\+FFFD: .*\n")
 USING = re.compile(r"charlstm (generate|score|info)\b")
 SCRIPTS = [(name, block) for name in WITH_EXAMPLES for block in blocks(PAGES[name], "python")]
-COMMANDS = sorted(
-    {
-        command
-        for name in WITH_EXAMPLES
-        for command in commands_of(PAGES[name])
-        if USING.match(command)
-    }
-)
+FOUND = set().union(*(commands_of(PAGES[name]) for name in WITH_EXAMPLES))
+COMMANDS = sorted(filter(USING.match, FOUND))
 
 
 @pytest.fixture(scope="module")
 def project(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files that examples name, and no pipeline."""
+    """Return the files that examples name, without a pipeline."""
     folder = tmp_path_factory.mktemp("documented") / "project"
     for name in ("artifacts", "Datasets"):
         shutil.copytree(trained / name, folder / name)

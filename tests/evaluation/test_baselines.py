@@ -1,4 +1,4 @@
-"""The n-grams against a plain model that follows the equations word for word, and what baselines say of a model."""
+"""N-grams against a plain reference, and verdicts of baselines about a model."""
 
 import math
 import random
@@ -22,12 +22,15 @@ TEXT = "the cat sat on the log, and the dog 😀 too.\n"
 
 
 def text_of(num_chars: int, vocab_size: int, seed: int) -> np.ndarray:
+    """Return ids in which every third is random and the others depend on earlier ids."""
     draws = np.random.default_rng(seed).integers(0, vocab_size, num_chars)
     repeated = np.where(np.arange(num_chars) % 3 == 0, draws, np.roll(draws, 3) // 2)
     return repeated.astype(np.uint8)
 
 
 class Reference:
+    """N-gram model of modified Kneser-Ney smoothing, written as in the equations."""
+
     def __init__(self, ids: list[int], vocab_size: int, order: int) -> None:
         grams = {
             k: Counter(tuple(ids[i : i + k]) for i in range(len(ids) - k + 1))
@@ -41,17 +44,15 @@ class Reference:
         n = Counter(self.counts[k].values())
         if min(n[1], n[2], n[3], n[4]) == 0:
             return 0.5
-        y, c = n[1] / (n[1] + 2 * n[2]), min(count, 3)
+        y = n[1] / (n[1] + 2 * n[2])
+        c = min(count, 3)
         return min(max(0.0, c - (c + 1) * y * n[c + 1] / n[c]), c)
 
     def probability(self, context: tuple[int, ...], character: int) -> float:
         k = len(context) + 1
         lower = 1 / self.vocab_size if k == 1 else self.probability(context[1:], character)
-        after = {
-            gram: count
-            for gram, count in self.counts[k].items()
-            if gram[:-1] == context and count > 0
-        }
+        counts = self.counts[k].items()
+        after = {gram: count for gram, count in counts if gram[:-1] == context and count > 0}
         if not after:
             return lower
         total = sum(after.values())
@@ -63,7 +64,8 @@ class Reference:
 
 @pytest.mark.parametrize(("num_chars", "vocab_size"), [(400, 5), (60, 9), (3, 2)])
 def test_every_order_is_the_reference(num_chars: int, vocab_size: int) -> None:
-    train, text = text_of(num_chars, vocab_size, 1), text_of(40, vocab_size, 2)
+    train = text_of(num_chars, vocab_size, 1)
+    text = text_of(40, vocab_size, 2)
     nats_KN = ngram_nats(train, text, vocab_size, MAX_ORDER)
     num_orders = min(MAX_ORDER, num_chars - 1)
     assert nats_KN.shape == (num_orders, 40)
@@ -77,7 +79,7 @@ def test_every_order_is_the_reference(num_chars: int, vocab_size: int) -> None:
 
 
 def test_what_training_lacks_is_never_impossible() -> None:
-    """Where many k-grams occur three times and few twice, the estimate for two is negative."""
+    """If many k-grams occur three times and few twice, the estimate for two is negative."""
     counts = np.array([1] * 8 + [2] + [3] * 10 + [4])
     assert (discounts(counts)[1:] >= MIN_DISCOUNT).all()
 
@@ -92,17 +94,15 @@ def test_the_figures_are_means_over_the_characters_scored() -> None:
     assert found.ngrams["6-gram"] < found.ngrams["1-gram"]
     assert found.best_ngram == min(found.ngrams, key=lambda name: found.ngrams[name])
     best = min(found.bits_per_char.values())
-    for bits, beginning in (
-        (best - 1, "the model predicts"),
-        (best - 0.005, "a draw: "),
-        (best + 1, "a "),
-    ):
+    verdicts = {best - 1: "the model predicts", best - 0.005: "a draw: ", best + 1: "a "}
+    for bits, beginning in verdicts.items():
         assert found.verdict(bits).startswith(beginning), found.verdict(bits)
         assert found.is_beaten_by(bits) == (bits == best - 1)
 
 
 def test_what_a_compressor_has_seen_costs_next_to_nothing() -> None:
-    seen, new = random.Random(1).randbytes(20_000), random.Random(2).randbytes(2_000)
+    seen = random.Random(1).randbytes(20_000)
+    new = random.Random(2).randbytes(2_000)
     assert 8 * len(new) <= xz_bits(seen, new) < 8 * len(new) * 1.02
-    far = seen + bytes(10_000_000)  # beyond the usual window, 8 MB
+    far = seen + bytes(10_000_000)  # xz's usual window is 8 MB
     assert xz_bits(far, seen) < 0.02 * 8 * len(seen)

@@ -1,4 +1,4 @@
-"""The loss by blocks of characters: all of it, the same blocks for characters and bytes, and refused if damaged."""
+"""The loss by blocks: complete, with the same blocks for characters and bytes."""
 
 import math
 from pathlib import Path
@@ -20,7 +20,7 @@ TEXT = "aé€😀b" * 211  # of one to four bytes
 
 
 def of_text(unit: str) -> tuple[EncodedText, NDArray[np.float64]]:
-    """A text of characters or of bytes; a character costs as many nats as its place in TEXT, its bytes share them."""
+    """Return a text and its nats: every character costs its place in TEXT, shared by its bytes."""
     lengths = [len(character.encode()) for character in TEXT]
     if unit == "character":
         return EncodedText(np.zeros(len(TEXT), np.uint8)), np.arange(1.0, len(TEXT))
@@ -61,7 +61,7 @@ def test_the_stage_writes_them_and_they_are_read_to_the_bit(trained: Path) -> No
     losses = read_losses(trained / "artifacts/evaluate/metrics.json")
     nats_per_char = found.nats.sum() / found.num_chars.sum()
     assert math.isclose(nats_per_char, losses["stateful"].nats_per_char, rel_tol=1e-12)
-    assert found.are_those_of(expected) and not found.are_those_of(
+    assert found.align_with(expected) and not found.align_with(
         expected._replace(start=expected.start + 1)
     )
 

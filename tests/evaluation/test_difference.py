@@ -1,4 +1,4 @@
-"""How often luck is called real, what is found of what is real, and both tests against others' formulas."""
+"""Error rates of the comparison of models, and its tests against other formulas."""
 
 import math
 import statistics
@@ -19,11 +19,12 @@ from charlstm.evaluation.difference import (
     half_interval,
 )
 
-NUM_BLOCKS, NUM_CHARS, TIMES = 100, 500, 2000
-BY_SEED, BY_BLOCK = (
-    0.006,
-    0.02,
-)  # standard deviations of simulated losses, near those of real trainings
+NUM_BLOCKS = 100
+NUM_CHARS = 500
+TIMES = 2000
+# Standard deviations of simulated losses, near those of real trainings.
+BY_SEED = 0.006
+BY_BLOCK = 0.02
 
 
 def blocks(nats_per_char: Sequence[float]) -> Blocks:
@@ -34,55 +35,54 @@ def blocks(nats_per_char: Sequence[float]) -> Blocks:
 def trainings(
     generator: np.random.Generator, number: int, mean: float = 1.5, name: str = "one"
 ) -> RecipeLosses:
-    """Trainings of one recipe: what all lose on a block, what one loses everywhere, and on a block by chance."""
-    of_all = np.random.default_rng(0).normal(
-        0, 0.2, NUM_BLOCKS
-    )  # the text's: the same for all recipes
+    """Return trainings of one recipe. Their losses vary by block, by seed and by chance."""
+    # The text's own variation is the same for all recipes.
+    of_all = np.random.default_rng(0).normal(0, 0.2, NUM_BLOCKS)
     by_seed = generator.normal(0, BY_SEED, (number, 1))
     losses = mean + of_all + by_seed + generator.normal(0, BY_BLOCK, (number, NUM_BLOCKS))
     return RecipeLosses(name, losses.mean(1).tolist(), [blocks(one) for one in losses.tolist()])
 
 
 def share_of_real(sizes: tuple[int, int], gain: float, times: int = TIMES) -> float:
+    """Return how often a difference of `gain` is called real."""
     generator = np.random.default_rng(1)
-    pairs = (
-        (trainings(generator, sizes[0]), trainings(generator, sizes[1], 1.5 + gain))
-        for _ in range(times)
-    )
-    return sum(compare(pair)[0].is_real for pair in pairs) / times
+    num_real = 0
+    for _ in range(times):
+        pair = [trainings(generator, sizes[0]), trainings(generator, sizes[1], 1.5 + gain)]
+        num_real += compare(pair)[0].is_real
+    return num_real / times
 
 
 @pytest.mark.parametrize("sizes", [(1, 1), (2, 1), (2, 2), (3, 3)])
 def test_luck_is_rarely_called_real(sizes: tuple[int, int]) -> None:
-    """In 5 % at most, up to three standard errors of that share."""
+    """The share is at most 5 %, with a tolerance of three standard errors."""
     share = share_of_real(sizes, 0.0)
     assert share <= LEVEL + 3 * math.sqrt(LEVEL * (1 - LEVEL) / TIMES)
 
 
 def test_what_is_real_is_found_with_enough_seeds() -> None:
-    """A gain of five deviations: rarely with two trainings of each, mostly with three, nearly always with five."""
+    """The gain is 5 deviations: 2 trainings rarely find it, 3 mostly, 5 nearly always."""
     two, three, five = (share_of_real((number, number), 5 * BY_SEED, 400) for number in (2, 3, 5))
     assert 0.2 < two < three <= five and three > 0.9 and five > 0.99
 
 
 def test_among_many_recipes_luck_is_no_more_often_real() -> None:
     generator = np.random.default_rng(3)
-    alarms = [
-        any(
-            one.is_real
-            for one in compare([trainings(generator, 3, name=str(recipe)) for recipe in range(5)])
-        )
-        for _ in range(500)
-    ]
-    assert sum(alarms) / len(alarms) <= LEVEL
+    num_alarms = 0
+    for _ in range(500):
+        recipes = [trainings(generator, 3, name=str(recipe)) for recipe in range(5)]
+        num_alarms += any(one.is_real for one in compare(recipes))
+    assert num_alarms / 500 <= LEVEL
 
 
 @pytest.mark.parametrize(("num_blocks", "correlation"), [(20, 0.0), (60, 0.3)])
 def test_the_interval_has_the_mean_of_all_texts_in_it(num_blocks: int, correlation: float) -> None:
-    """In 95 %, and in 90 at least where neighbors are alike."""
-    generator, hits = np.random.default_rng(4), 0
+    """The share is 95 %, or at least 90 % if neighboring blocks correlate."""
+    generator = np.random.default_rng(4)
+    hits = 0
     for _ in range(TIMES):
-        noise, values = generator.normal(size=num_blocks + 20), [0.0]
+        noise = generator.normal(size=num_blocks + 20)
+        values = [0.0]
         for one in noise:
             values.append(correlation * values[-1] + one)
         kept = values[-num_blocks:]
@@ -93,15 +93,14 @@ def test_the_interval_has_the_mean_of_all_texts_in_it(num_blocks: int, correlati
 
 
 def test_the_standard_error_is_that_of_blocks_drawn_anew() -> None:
-    """The circular block bootstrap with draws, of blocks of unequal length."""
+    """The reference is a circular block bootstrap with draws, for blocks of unequal length."""
     generator = np.random.default_rng(5)
     num_chars = np.array([NUM_CHARS - 1] + [NUM_CHARS] * 62 + [200])
     first = Blocks(np.arange(64) * NUM_CHARS, num_chars, np.zeros(64))
     second = first._replace(nats=generator.normal(0.01, 0.05, 64) * num_chars)
     starts = generator.integers(0, 64, (20_000, 16))
-    drawn = (starts[:, :, None] + np.arange(4)).reshape(
-        len(starts), -1
-    ) % 64  # 16 runs of 4: the cube root of 64
+    # 16 runs of 4 blocks: 4 is the cube root of 64.
+    drawn = (starts[:, :, None] + np.arange(4)).reshape(len(starts), -1) % 64
     error = (second.nats[drawn].sum(1) / num_chars[drawn].sum(1)).std() * math.sqrt(16 / 15)
     assert half_interval(first, second) == pytest.approx(stats.t.ppf(0.975, 15) * error, rel=0.03)
 
@@ -119,49 +118,42 @@ def test_the_order_does_not_matter_and_few_blocks_have_no_interval() -> None:
 )
 def test_seeds_explain_as_much_as_in_students_test(first: list[float], second: list[float]) -> None:
     p = stats.ttest_ind(first, second).pvalue
-    found = explained_by_seeds(
-        (len(first), len(second)), [first, second], p
-    )  # at its own p, it is just explained
+    # The difference that is just explained at its own p value.
+    found = explained_by_seeds((len(first), len(second)), [first, second], p)
     assert found == pytest.approx(abs(statistics.fmean(first) - statistics.fmean(second)), rel=1e-9)
 
 
 def test_all_recipes_tell_how_much_seeds_matter() -> None:
-    """Where the deviation of seeds is small, few seeds explain no more than what was measured elsewhere."""
-    wide, narrow = [[1.5, 1.6], [1.7]], [[1.5, 1.501], [1.7]]
+    """If the seeds' deviation is small, few seeds explain no more than was measured elsewhere."""
+    wide = [[1.5, 1.6], [1.7]]
+    narrow = [[1.5, 1.501], [1.7]]
     assert explained_by_seeds((2, 1), [*wide, [1.5, 1.6, 1.55]]) < explained_by_seeds((2, 1), wide)
     known = stats.norm.ppf(0.975) * SEED_DEVIATION
     assert explained_by_seeds((1, 1), [[1.5], [1.7]]) == pytest.approx(known * math.sqrt(2))
-    assert (
-        explained_by_seeds((2, 1), narrow)
-        < known * math.sqrt(1.5)
-        < explained_by_seeds((2, 1), wide)
-    )
+    limit = known * math.sqrt(1.5)
+    assert explained_by_seeds((2, 1), narrow) < limit < explained_by_seeds((2, 1), wide)
     assert explained_by_seeds((2, 2), [[1.5, 1.5], [1.4, 1.4]]) == 0
 
 
 def test_without_blocks_nothing_is_real() -> None:
-    best, other = (
-        RecipeLosses("A", [1.400, 1.401], [None, None]),
-        RecipeLosses("B", [1.5, 1.501], [blocks([1.5] * 30)] * 2),
-    )
+    best = RecipeLosses("A", [1.400, 1.401], [None, None])
+    other = RecipeLosses("B", [1.5, 1.501], [blocks([1.5] * 30)] * 2)
     (found,) = compare([best, other])
     assert found.by_text is None and found.is_beyond_seeds and not found.is_real
-    assert "±" not in str(
-        found
-    ) and "Not decided: how much this text decides is unknown (it has fewer than " in str(found)
+    assert "±" not in str(found)
+    unknown = "Not decided: how much this text decides is unknown (it has fewer than "
+    assert unknown in str(found)
     (other_text,) = compare([best._replace(blocks=[blocks([1.4] * 31)] * 2), other])
     assert other_text.by_text is None
 
 
 def test_one_seed_each_is_enough_for_a_large_difference_alone() -> None:
     def said(loss: float) -> str:
-        (found,) = compare(
-            [
-                RecipeLosses("A", [1.4], [blocks([1.4] * 30)]),
-                RecipeLosses("B", [loss], [blocks([loss] * 30)]),
-            ]
-        )
-        return str(found)
+        recipes = [
+            RecipeLosses(name, [value], [blocks([value] * 30)])
+            for name, value in (("A", 1.4), ("B", loss))
+        ]
+        return str(compare(recipes)[0])
 
     seeds = "seeds alone make differences of up to 0.0554, as far as seeds were measured"
     assert said(1.6634).endswith(f"That is more than chance: {seeds}.")

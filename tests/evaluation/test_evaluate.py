@@ -64,7 +64,7 @@ def test_the_test_part_is_scored_apart_after_all_else(
     )
     assert found["test_stateful"]["num_chars"] == 699
     said = [record.getMessage() for record in caplog.records]
-    assert said.index("the test part, which no choice has seen:") > max(
+    assert said.index("the test part, which has influenced no choice:") > max(
         index for index, line in enumerate(said) if "single cells" in line
     )
 

@@ -1,4 +1,4 @@
-"""The protocols against a loop that scores one character at a time; sums of nats, and published losses."""
+"""Protocols against a loop that scores one character at a time, and published losses."""
 
 import hashlib
 import math
@@ -17,14 +17,14 @@ from charlstm.model.shape import ModelShape
 from charlstm.params import PublishedLoss
 from charlstm.text.encoded import EncodedText, text_sha256
 from charlstm.text.vocabulary import Vocab
+from tests.support.models import random_model
 
 NUM_IDS = 307
 
 
 @pytest.fixture(scope="module")
 def model() -> CharLSTM:
-    torch.manual_seed(0)
-    return CharLSTM(ModelShape(9, 4, 6, 2), "fused").double().eval()
+    return random_model(ModelShape(9, 4, 6, 2), "fused").double()
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,7 @@ def ids() -> np.ndarray:
 
 
 def begins(ids: np.ndarray, at: int, separator: np.ndarray | None) -> bool:
+    """Return whether a document begins at this place."""
     return separator is not None and ids[at : at + len(separator)].tolist() == separator.tolist()
 
 
@@ -40,7 +41,8 @@ def begins(ids: np.ndarray, at: int, separator: np.ndarray | None) -> bool:
 def brute_force(
     model: CharLSTM, ids: np.ndarray, reset_every: int | None, separator: np.ndarray | None = None
 ) -> LossSum:
-    nats, state = 0.0, None
+    nats = 0.0
+    state = None
     for at in range(len(ids) - 1):
         if (reset_every and at % reset_every == 0) or begins(ids, at, separator):
             state = None
@@ -66,17 +68,20 @@ def test_windows_are_reset_at_documents(
     model: CharLSTM, ids: np.ndarray, context_len: int, size: int
 ) -> None:
     separator = ids[200 : 200 + size]
-    loss = windowed(model, EncodedText(ids, separator=separator), context_len)
-    assert loss.num_chars == NUM_IDS - 1
-    assert loss.nats == pytest.approx(
-        brute_force(model, ids, context_len, separator).nats, rel=1e-12
-    )
-    assert loss.nats != pytest.approx(windowed(model, EncodedText(ids), context_len).nats, rel=1e-6)
+    divided = windowed(model, EncodedText(ids, separator=separator), context_len)
+    whole = windowed(model, EncodedText(ids), context_len)
+    expected = brute_force(model, ids, context_len, separator)
+    assert divided.num_chars == NUM_IDS - 1
+    assert divided.nats == pytest.approx(expected.nats, rel=1e-12)
+    assert divided.nats != pytest.approx(whole.nats, rel=1e-6)
 
 
-@pytest.mark.parametrize(
+SEPARATORS = pytest.mark.parametrize(
     "separator", [None, np.array([3], np.uint8)], ids=["one text", "documents"]
 )
+
+
+@SEPARATORS
 @pytest.mark.parametrize("chunk", [1, 50, 306, 5000])
 def test_stateful(
     model: CharLSTM,
@@ -92,9 +97,7 @@ def test_stateful(
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(
-    "separator", [None, np.array([3], np.uint8)], ids=["one text", "documents"]
-)
+@SEPARATORS
 @pytest.mark.parametrize(("context_len", "num_rows"), [(10, 4), (10, 40), (306, 1), (1000, 2)])
 def test_sliding(
     model: CharLSTM, ids: np.ndarray, context_len: int, num_rows: int, separator: np.ndarray | None
@@ -112,9 +115,8 @@ def test_sliding(
             nats -= float(logits_BTV[0, 0].log_softmax(0)[text[at + 1]])
         assert state is not None
         ends.append(state)
-    loss = sliding(
-        model, EncodedText(ids, separator=separator), context_len, num_rows, slice(0, num_rows)
-    )
+    divided = EncodedText(ids, separator=separator)
+    loss = sliding(model, divided, context_len, num_rows, slice(0, num_rows))
     assert loss.num_chars == (NUM_IDS - length) * length
     assert loss.nats == pytest.approx(nats, rel=1e-12)
 
@@ -144,10 +146,6 @@ PUBLISHED_TEXT = "to be, or not to be. Ωmega"
 VOCAB = Vocab.of(PUBLISHED_TEXT)
 
 
-def sha256_of(text: str) -> str:
-    return text_sha256(VOCAB.encode(text), VOCAB)
-
-
 REPORTED = {
     "validation_sha256": hashlib.sha256(PUBLISHED_TEXT.encode()).hexdigest(),
     "losses": [
@@ -158,14 +156,14 @@ REPORTED = {
 
 
 def test_published_losses_are_of_the_same_text_only() -> None:
-    stateful, windowed = (
-        PublishedLoss(protocol=protocol, system="a model", nats_per_char=1.25)
-        for protocol in ("stateful", "windowed_100")
+    stateful, windowed = map(PublishedLoss.model_validate, REPORTED["losses"])
+    same, other = (
+        text_sha256(VOCAB.encode(text), VOCAB) for text in (PUBLISHED_TEXT, PUBLISHED_TEXT[:-1])
     )
-    assert published_for(sha256_of(PUBLISHED_TEXT), REPORTED, "character") == (stateful, windowed)
-    assert published_for(sha256_of(PUBLISHED_TEXT), REPORTED, "byte") == (stateful,)
-    assert published_for(sha256_of(PUBLISHED_TEXT[:-1]), REPORTED, "character") == ()
-    assert published_for(sha256_of(PUBLISHED_TEXT), None, "character") == ()
+    assert published_for(same, REPORTED, "character") == (stateful, windowed)
+    assert published_for(same, REPORTED, "byte") == (stateful,)
+    assert published_for(other, REPORTED, "character") == ()
+    assert published_for(same, None, "character") == ()
 
 
 def test_units() -> None:

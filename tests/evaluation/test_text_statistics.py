@@ -1,4 +1,4 @@
-"""Figures about texts are those of a plain count, and a text's loss is that of reading it character by character."""
+"""Statistics of texts against plain counts, and losses of texts against reading them."""
 
 import pytest
 import torch
@@ -22,47 +22,36 @@ from charlstm.model.protocols import LossSum
 from charlstm.model.shape import ModelShape
 from charlstm.text.byte_vocabulary import ByteVocab
 from charlstm.text.vocabulary import Vocab
+from tests.support.models import random_model
 
 VOCAB = Vocab.of("abcdefghij \nÉé")
+WORDS = [
+    # The last word may be cut.
+    ("\n", "The end, the END is near", ["the", "end", "the", "end", "is"]),
+    # The prompt began the first word.
+    ("To b", "e or not.", ["or", "not"]),
+    ("To be", " or not.", ["or", "not"]),
+    ("x", "", []),
+    ("x", "y", []),
+    (" ", "straße, Ünïcode_1 日本 ", ["strasse", "ünïcode_1", "日本"]),
+    # Marks are parts of words.
+    (" ", "हिन्दी में בְּרֵאשִׁית می\u200cروم ", ["हिन्दी", "में", "בְּרֵאשִׁית", "می\u200cروم"]),
+]
 
 
 @pytest.fixture(scope="module")
 def model() -> CharLSTM:
-    torch.manual_seed(0)
-    return CharLSTM(ModelShape(len(VOCAB), 6, 8, 2, 0), "gates").eval().requires_grad_(False)
+    return random_model(ModelShape(len(VOCAB), 6, 8, 2, 0))
 
 
-@pytest.mark.parametrize(
-    ("prompt", "text", "words"),
-    [
-        (
-            "\n",
-            "The end, the END is near",
-            ["the", "end", "the", "end", "is"],
-        ),  # the last may be cut
-        ("To b", "e or not.", ["or", "not"]),  # the first was begun by the prompt
-        ("To be", " or not.", ["or", "not"]),
-        ("x", "", []),
-        ("x", "y", []),
-        (" ", "straße, Ünïcode_1 日本 ", ["strasse", "ünïcode_1", "日本"]),
-        (
-            " ",
-            "हिन्दी में בְּרֵאשִׁית می\u200cروم ",
-            ["हिन्दी", "में", "בְּרֵאשִׁית", "می\u200cروم"],
-        ),  # marks are parts of words
-    ],
-)
+@pytest.mark.parametrize(("prompt", "text", "words"), WORDS)
 def test_words_are_whole_and_without_case(prompt: str, text: str, words: list[str]) -> None:
     assert words_of(prompt, text) == words
 
 
 def test_known_words_are_those_of_the_training_text(model: CharLSTM) -> None:
-    found = measure(
-        [PromptedText("a", " bed bÉa beg "), PromptedText("a", "")],
-        "a bed, béa\nbegi",
-        model,
-        VOCAB,
-    )
+    texts = [PromptedText("a", " bed bÉa beg "), PromptedText("a", "")]
+    found = measure(texts, "a bed, béa\nbegi", model, VOCAB)
     assert [(one.words, one.num_known) for one in found] == [(["bed", "béa", "beg"], 2), ([], 0)]
 
 
@@ -72,7 +61,9 @@ def test_known_words_are_those_of_the_training_text(model: CharLSTM) -> None:
 def test_a_loss_is_that_of_reading_on_after_the_prompt(
     model: CharLSTM, prompt: str, text: str
 ) -> None:
-    loss, state, nats = loss_of(PromptedText(prompt, text), model, VOCAB), model.zero_state(1), 0.0
+    loss = loss_of(PromptedText(prompt, text), model, VOCAB)
+    state = model.zero_state(1)
+    nats = 0.0
     for index in VOCAB.encode(prompt):
         logits_BTV, state = model(torch.tensor([[int(index)]]), state)
     for index in VOCAB.encode(text):
@@ -82,7 +73,7 @@ def test_a_loss_is_that_of_reading_on_after_the_prompt(
 
 
 def test_of_bytes_a_loss_and_all_counts_are_of_characters() -> None:
-    model = CharLSTM(ModelShape(256, 5, 12, 1, 0), "gates").eval().requires_grad_(False)
+    model = random_model(ModelShape(256, 5, 12, 1, 0))
     one = PromptedText("é", "雪 é雪, x" * 3)
     (found,) = measure([one], "é雪, x雪 é雪, x雪 " * 2, model, ByteVocab())
     assert found.loss.num_chars == 21 and found.loss.nats > 30 and found.words[:2] == ["é雪", "x雪"]
@@ -91,56 +82,41 @@ def test_of_bytes_a_loss_and_all_counts_are_of_characters() -> None:
 
 def test_held_out_passages_are_as_long_and_lie_evenly() -> None:
     val = "".join(map(chr, range(100)))
-    found = held_out(
-        val,
-        [
-            PromptedText("a", "b" * 9),
-            PromptedText("aa", "b" * 8),
-            PromptedText("a", "b" * 9),
-            PromptedText("a", "b" * 9),
-        ],
-    )
+    long = PromptedText("a", "b" * 9)
+    found = held_out(val, [long, PromptedText("aa", "b" * 8), long, long])
     assert [(len(one.prompt), len(one.text)) for one in found] == [(1, 9), (2, 8), (1, 9), (1, 9)]
     assert [ord(one.prompt[0]) for one in found] == [11, 33, 56, 78]
     assert "".join(found[1]) == val[33:43]
 
 
 def test_figures_add_up_before_they_divide() -> None:
-    first = Measured(
-        ["a", "b", "a", "b"], 3, [Span(0, 35, 7, 2), Span(30, 12, 0, 1)], LossSum(80.0, 50)
-    )
+    spans = [Span(0, 35, 7, 2), Span(30, 12, 0, 1)]
+    first = Measured(["a", "b", "a", "b"], 3, spans, LossSum(80.0, 50))
     second = Measured(["a", "b"], 0, [], LossSum(20.0, 50))
     both = figures([first, second], 0.5)
-    assert (
-        both.temperature == 0.5
-        and both.num_texts == 2
-        and both.num_chars == 100
-        and both.longest_copied == 35
-    )
-    assert (both.known_words, both.distinct_bigrams, both.copied, both.nats_per_char) == (
-        0.5,
-        0.75,
-        0.35,
-        1.0,
-    )
+    assert (both.temperature, both.num_texts, both.num_chars) == (0.5, 2, 100)
+    assert (both.longest_copied, both.known_words, both.nats_per_char) == (35, 0.5, 1.0)
+    assert (both.distinct_bigrams, both.copied) == (0.75, 0.35)
 
 
 def test_what_stands_there_often_is_a_phrase_and_no_copy() -> None:
-    """A copy has 30 characters and stands in the training text once or twice, a phrase has 20 and stands there more."""
+    """A copy has 30 characters and stands in the training text up to twice.
+
+    A phrase has 20 characters and stands there more often.
+    """
+    lengths_and_times = [(30, 1), (29, 1), (45, 3), (20, 9), (19, 9)]
     spans = [
-        Span(0, 30, 7, 1),
-        Span(40, 29, 0, 1),
-        Span(80, 45, 0, 3),
-        Span(110, 20, 0, 9),
-        Span(140, 19, 0, 9),
+        Span(40 * number, length, 0, num_times)
+        for number, (length, num_times) in enumerate(lengths_and_times)
     ]
     found = figures([Measured([], 0, spans, LossSum(1.0, 200))], None)
-    assert (found.copied, found.phrases, found.longest_copied) == (0.15, 0.25, 30)
+    assert (found.copied, found.phrases, found.longest_copied) == (0.15, 0.3, 30)
     assert [one.is_copied for one in spans] == [True, False, False, False, False]
 
 
 def naive(train: str, text: str, min_len: int) -> list[Span]:
-    spans, end = [], 0
+    spans: list[Span] = []
+    end = 0
     for start in range(len(text)):
         length = 0
         while start + length < len(text) and text[start : start + length + 1] in train:

@@ -1,3 +1,5 @@
+"""Files and folders are complete or absent, and checksums find damage."""
+
 import os
 import signal
 import subprocess
@@ -69,22 +71,16 @@ def test_what_a_killed_writer_left_goes_a_day_later(tmp_path: Path) -> None:
             pass
         return sorted(file.name for file in tmp_path.iterdir())
 
-    assert write() == sorted(
-        ["file", "folder", *(file.name for file in left)]
-    )  # their writers may be alive
+    # At first, the writers may still be alive.
+    assert write() == sorted(["file", "folder", *(file.name for file in left)])
     for file in left:
         os.utime(file, (0, 0))
     assert write() == ["file", "folder"]
 
 
 def test_names_that_only_look_like_leftovers_stay(tmp_path: Path) -> None:
-    names = [
-        ".file.tmp",
-        ".file.mine.tmp",
-        ".file.v2.0123abcd.tmp",
-        ".file.v2.0123abcd.old",
-        ".file.lock",
-    ]
+    names = [".file.tmp", ".file.mine.tmp", ".file.lock"]
+    names += [".file.v2.0123abcd.tmp", ".file.v2.0123abcd.old"]
     for name in names:
         (tmp_path / name).touch()
     write_text(tmp_path / "file", "")
@@ -100,7 +96,6 @@ def test_whole_files_pass_and_others_do_not(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("B.txt")
     verify(tmp_path / SUMS, ["a.txt"])
     for name in ("b.txt", "c.txt"):
-        with pytest.raises(
-            ChecksumError, match=f"{name}: damaged, or of another run: SHA256SUMS expects SHA-256 "
-        ):
+        expected = f"{name}: damaged, or of another run: SHA256SUMS expects SHA-256 "
+        with pytest.raises(ChecksumError, match=expected):
             verify(tmp_path / SUMS, ["a.txt", name])

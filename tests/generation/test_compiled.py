@@ -1,4 +1,4 @@
-"""Compiled loops compute what the equations say, to the bit, in any batch, with any threads, in any process."""
+"""Compiled loops equal the equations bit by bit, in any batch, with any threads or process."""
 
 import hashlib
 import os
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,13 +18,13 @@ from charlstm.generation.packed import packed
 from charlstm.generation.quantized import Layer, Matrix, QuantizedModel, quantize
 from charlstm.generation.random_numbers import uniforms
 from charlstm.generation.stepper import Stepper
-from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import save_model
 from charlstm.model.shape import ModelShape
 from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import Vocab
 from tests.support import reference_sampler as reference
-from tests.support.compiled_parts import multiply
+from tests.support.compiled_parts import multiply, predict
+from tests.support.models import random_model
 from tests.support.projects import ROOT
 
 SHAPES = [
@@ -51,17 +50,9 @@ RULES = [
 ]
 
 
-def model_of(shape: ModelShape) -> CharLSTM:
-    torch.manual_seed(0)
-    model = CharLSTM(shape, "gates").eval().requires_grad_(False)
-    for weight in model.parameters():
-        weight.mul_(3)
-    return model
-
-
 @cache
 def quantized(shape: ModelShape) -> QuantizedModel:
-    return quantize(model_of(shape))
+    return quantize(random_model(shape, factor=3))
 
 
 @settings(max_examples=120)
@@ -75,22 +66,22 @@ def quantized(shape: ModelShape) -> QuantizedModel:
 def test_it_reads_and_writes_as_the_equations_say(
     shape: ModelShape, rules: list[Sampling], num_threads: int, num_read: int, seed: int
 ) -> None:
-    model, random, num_rows = quantized(shape), np.random.default_rng(seed), len(rules)
+    model = quantized(shape)
+    random = np.random.default_rng(seed)
+    num_rows = len(rules)
     fast = Stepper(model, num_threads)
     ids_RT = random.integers(0, shape.vocab_size, (num_rows, num_read))
     uniforms_RT = uniforms(random.integers(0, 2**63, num_rows).astype(np.uint64), seed % 99, 17)
     columns = Rules.of(rules, shape.vocab_size)
-    read, expected = (
-        fast.read(ids_RT, zero := fast.zero_state(num_rows)),
-        reference.read(model, ids_RT, zero),
-    )
+    zero = fast.zero_state(num_rows)
+    read = fast.read(ids_RT, zero)
+    expected = reference.read(model, ids_RT, zero)
     ids, after = fast.write(read, columns, uniforms_RT)
     expected_ids, expected_after = reference.write(model, expected, columns, uniforms_RT)
-    logits_RTV, after_score = fast.score(ids, read)
-    last_RV = reference.logits(model, expected_after)
+    logits_RV = predict(packed(model), after.hidden_RLH)
     pairs = zip(
-        (*read, ids, *after, *after_score, logits_RTV[:, -1]),
-        (*expected, expected_ids, *expected_after, *expected_after, last_RV),
+        (*read, ids, *after, logits_RV),
+        (*expected, expected_ids, *expected_after, reference.logits(model, expected_after)),
         strict=True,
     )
     for one, two in pairs:
@@ -103,11 +94,11 @@ def test_it_reads_and_writes_as_the_equations_say(
 )
 def test_products_are_exact(num_columns: int) -> None:
     random = np.random.default_rng(num_columns)
-    values, rows = (
-        random.integers(-127, 128, (65, num_columns)),
-        random.integers(-127, 128, (11, num_columns)),
-    )
-    values[:2], rows[:2] = [[127], [-127]], [[127], [-127]]
+    values = random.integers(-127, 128, (65, num_columns))
+    rows = random.integers(-127, 128, (11, num_columns))
+    # The largest sums of both signs.
+    for matrix in (values, rows):
+        matrix[:2] = [[127], [-127]]
     none = Matrix(np.zeros((4, 1), np.int8), np.ones(4, np.float32))
     head = Matrix(values.astype(np.int8), np.ones(65, np.float32))
     layer = Layer(none, np.zeros((65, 4), np.int16), 1.0)
@@ -125,32 +116,26 @@ import charlstm
 model = charlstm.load(sys.argv[1])
 print("".join(model.generate("!", num_chars=40, num_texts=9, seed=3)), end="")
 """
-SHA256 = "76b18cd5ede190a0"  # what torch, too, wrote of the same model
+SHA256 = "76b18cd5ede190a0"  # torch wrote the same text of this model
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("installed")
-    shutil.copytree(
-        ROOT / "charlstm", folder / "charlstm", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    model, vocab = model_of(SHAPES[0]), Vocab.of("".join(map(chr, range(33, 97))) + "\n")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "charlstm", folder / "charlstm", ignore=ignored)
+    model = random_model(SHAPES[0], factor=3)
+    vocab = Vocab.of("".join(map(chr, range(33, 97))) + "\n")
     save_model(folder / "model", model.state_dict(), model.shape, vocab)
     return folder
 
 
 def written(folder: Path, **variables: str) -> subprocess.Popen[str]:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(folder),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        **variables,
-    }
-    command = [sys.executable, "-c", WRITE, str(folder / "model")]
+    path = {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.Popen(
-        command,
+        [sys.executable, "-c", WRITE, folder / "model"],
         cwd=folder,
-        env=environment,
+        env={**os.environ, **path, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -162,9 +147,9 @@ def written(folder: Path, **variables: str) -> subprocess.Popen[str]:
     ("name", "features"), [("", ""), ("haswell", "+avx2,+fma"), ("generic", "")]
 )
 def test_every_start_writes_the_same(installed: Path, name: str, features: str) -> None:
-    """Two processes at once that compile, and a third that finds what they kept.
+    """Two processes compile at the same time, and a third one finds numba's cache.
 
-    Here, on a processor without VNNI, and on one of which nothing is known.
+    The processors are this machine's, one without VNNI, and an unknown one.
     """
     variables = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features} if name else {}
     first = [written(installed, **variables), written(installed, **variables)]

@@ -1,4 +1,4 @@
-"""A text does not depend on what is written next to it, nor on how."""
+"""Texts do not depend on other texts of the batch, or on streaming."""
 
 import random
 
@@ -8,9 +8,11 @@ import torch
 from charlstm.errors import VocabularyError
 from charlstm.generation.sampler import Generated, Request, Sampler
 from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.gates import LSTMState
 from charlstm.model.shape import ModelShape
 from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import Vocab
+from tests.support.models import random_model
 
 VOCAB = Vocab.of("abcdefghij\n")
 RULE = Sampling(temperature=0.8, top_k=None, top_p=0.9)
@@ -18,11 +20,7 @@ RULE = Sampling(temperature=0.8, top_k=None, top_p=0.9)
 
 @pytest.fixture(scope="module")
 def model() -> CharLSTM:
-    torch.manual_seed(0)
-    model = CharLSTM(ModelShape(len(VOCAB), 6, 8, 3, 12), "gates").eval().requires_grad_(False)
-    for weight in model.parameters():
-        weight.mul_(5)  # a model with opinions
-    return model
+    return random_model(ModelShape(len(VOCAB), 6, 8, 3, 12), factor=5)
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +67,8 @@ def test_a_text_is_the_same_in_any_batch(sampler: Sampler, num_rows: int) -> Non
 
 def test_seed_prompt_and_number_choose_a_text(sampler: Sampler) -> None:
     one = Request("a", Sampling(temperature=1.0, num_chars=40, seed=1))
-    different = [
-        one,
-        drawn(one, seed=2),
-        one._replace(number=1),
-        one._replace(prompt="b"),
-        one._replace(prompt="aa"),
-    ]
+    different = [one, drawn(one, seed=2), one._replace(number=1)]
+    different += [one._replace(prompt=prompt) for prompt in ("b", "aa")]
     assert len(set(texts(sampler.generate(different)))) == len(different)
     assert texts(sampler.generate([one, one])) == texts(sampler.generate([one])) * 2
 
@@ -90,43 +83,42 @@ def test_temperature_zero_takes_the_likeliest(model: CharLSTM, sampler: Sampler)
 
 
 def test_a_state_goes_on_where_it_stopped(sampler: Sampler) -> None:
-    (whole,) = sampler.generate([Request("abc", Sampling(temperature=0, num_chars=30, seed=1))])
-    (first,) = sampler.generate([Request("abc", Sampling(temperature=0, num_chars=12, seed=1))])
-    (rest,) = sampler.generate(
-        [Request("", Sampling(temperature=0, num_chars=18, seed=1), state=first.state)]
-    )
+    def generate(prompt: str, num_chars: int, state: LSTMState | None = None) -> Generated:
+        rule = Sampling(temperature=0, num_chars=num_chars, seed=1)
+        (found,) = sampler.generate([Request(prompt, rule, state=state)])
+        return found
+
+    whole = generate("abc", 30)
+    first = generate("abc", 12)
+    rest = generate("", 18, first.state)
     assert first.text + rest.text == whole.text
     assert torch.equal(rest.state.cell, whole.state.cell)
-    (read,) = sampler.generate(
-        [Request("abc" + first.text, Sampling(temperature=0, num_chars=18, seed=1))]
-    )
-    assert read.text == rest.text
+    assert generate("abc" + first.text, 18).text == rest.text
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
 def test_a_stop_string_ends_a_text(sampler: Sampler, length: int) -> None:
-    """Wherever it stands, across chunks or not; the state is the one after it."""
+    """The string may stand anywhere, also across chunks. The state is that after the string."""
     requests = [request(number, num_chars=100) for number in range(15)]
-    stopped, ends, cut = [], [], []
+    stopped: list[Request] = []
+    ends: list[str] = []
+    cut: list[Request] = []
     for one, full in zip(requests, texts(sampler.generate(requests)), strict=True):
         for at in (0, 1, 29, 30, 31, 32, 33, 63, 64, 97):
             stop = full[at : at + length]
             ends.append(full[: full.index(stop)])
             stopped.append(drawn(one, stop=("zz", stop)))
             cut.append(drawn(one, num_chars=len(ends[-1]) + length))
-    found, same = sampler.generate(stopped), sampler.generate(cut)
+    found = sampler.generate(stopped)
+    same = sampler.generate(cut)
     assert texts(found) == ends
     assert {one.reason for one in found} == {"stop"} and {one.reason for one in same} == {"length"}
     kept = sampler.generate([drawn(one, keep_stop=True) for one in stopped])
-    assert texts(kept) == [
-        end + one.sampling.stop[1] for end, one in zip(ends, stopped, strict=True)
-    ]
-    assert all(
-        torch.equal(one.state.cell, two.state.cell) for one, two in zip(found, kept, strict=True)
-    )
-    assert all(
-        torch.equal(one.state.cell, two.state.cell) for one, two in zip(found, same, strict=True)
-    )
+    stops = [one.sampling.stop[1] for one in stopped]
+    assert texts(kept) == [end + stop for end, stop in zip(ends, stops, strict=True)]
+    for first, second, third in zip(found, kept, same, strict=True):
+        assert torch.equal(first.state.cell, second.state.cell)
+        assert torch.equal(first.state.cell, third.state.cell)
     assert len({len(end) for end in ends}) > 10
 
 
@@ -134,7 +126,8 @@ def test_a_stream_gives_the_same_text(sampler: Sampler) -> None:
     for number in range(12):
         one = request(number, num_chars=70)
         (full,) = sampler.generate([one])
-        stream, text = sampler.stream(one), ""
+        stream = sampler.stream(one)
+        text = ""
         with pytest.raises(StopIteration) as stopped:
             while True:
                 text += next(stream)
@@ -142,10 +135,9 @@ def test_a_stream_gives_the_same_text(sampler: Sampler) -> None:
         stop = (full.text[40:42], full.text[50:55])
         (cut,) = sampler.generate([drawn(one, stop=stop)])
         assert "".join(sampler.stream(drawn(one, stop=stop))) == cut.text
-        (kept,) = sampler.generate([drawn(one, stop=stop, keep_stop=True)])
-        assert (
-            "".join(sampler.stream(drawn(one, stop=stop, keep_stop=True))) == kept.text != cut.text
-        )
+        keeping = drawn(one, stop=stop, keep_stop=True)
+        (kept,) = sampler.generate([keeping])
+        assert "".join(sampler.stream(keeping)) == kept.text != cut.text
 
 
 def test_unknown_prompt_characters_are_named(sampler: Sampler) -> None:

@@ -1,4 +1,4 @@
-"""A planted cell is found and confirmed; effects equal their definitions; what only looks alike is not confirmed."""
+"""A planted cell is found and confirmed, and effects equal their definitions."""
 
 from pathlib import Path
 from typing import cast
@@ -31,20 +31,17 @@ from charlstm.seeds import torch_generator
 from charlstm.text.vocabulary import Vocab
 
 LABEL = "line position"
-HIDDEN, LAYERS = 8, 2
-PLANTED = 5  # the unit of the upper layer
-STEP = 0.01  # what it adds with every character
+HIDDEN = 8
+LAYERS = 2
+PLANTED = 5  # a unit of the lowest layer
+STEP = 0.01  # added by each character
 
 
 def random_model(vocab: Vocab, seed: int, num_layers: int = LAYERS) -> CharLSTM:
-    """With one-hot characters, so that a weight is of one character."""
+    """Return a model with one-hot characters, so that each weight belongs to a character."""
     shape = ModelShape(len(vocab), 0, HIDDEN, num_layers)
-    weights = initial_weights(
-        shape,
-        "orthogonal",
-        forget_gate_bias=1.0,
-        generator=torch_generator(seed, "a random model in a test"),
-    )
+    generator = torch_generator(seed, "a random model in a test")
+    weights = initial_weights(shape, "orthogonal", forget_gate_bias=1.0, generator=generator)
     model = CharLSTM(shape, "gates")
     model.load_state_dict(weights)
     return model.requires_grad_(False)
@@ -56,12 +53,13 @@ def cell_of(model: CharLSTM, layer: int) -> LSTMCell:
 
 @torch.no_grad()
 def plant_line_counter(model: CharLSTM, vocab: Vocab, step: float = STEP) -> None:
-    """Unit PLANTED of the lowest layer counts characters by `step`, and starts over at each line break."""
-    cell, newline = cell_of(model, 0), vocab.characters.index("\n")
+    """Let the planted unit count characters by `step` and restart at each line break."""
+    cell = cell_of(model, 0)
+    newline = vocab.characters.index("\n")
     for gate in (cell.input_gate, cell.forget_gate, cell.candidate, cell.output_gate):
         gate.from_input.weight[PLANTED] = 0.0
         gate.from_hidden.weight[PLANTED] = 0.0
-        gate.from_input.bias[PLANTED] = 20.0  # open
+        gate.from_input.bias[PLANTED] = 20.0  # an open gate
     cell.candidate.from_input.bias[PLANTED] = step
     for gate in (cell.forget_gate, cell.input_gate):
         gate.from_input.weight[PLANTED, newline] = -40.0
@@ -78,24 +76,22 @@ def analysed(text: str, step: float) -> CellsDocument:
 def test_a_planted_cell_is_found_and_confirmed(text: str, step: float) -> None:
     (found,) = [one for one in analysed(text, step).tested if one.label == LABEL]
     assert (found.layer, found.unit, found.is_confirmed) == (1, PLANTED, True)
-    assert found.effect_found * np.sign(step) > 0.999 and found.effect_again * np.sign(step) > 0.999
+    assert min(found.effect_found * np.sign(step), found.effect_again * np.sign(step)) > 0.999
     vocab = Vocab.of(text)
-    positions = {one.name: one for one in labels_of(vocab.encode(found.excerpt), vocab)}[
-        LABEL
-    ].values_N
+    labels = {one.name: one for one in labels_of(vocab.encode(found.excerpt), vocab)}
+    positions = labels[LABEL].values_N
     rises = np.diff(np.array(found.levels) * np.sign(step))
     assert len(found.levels) == EXCERPT_LEN and (positions == 0).sum() > 3
     assert (rises[positions[1:] > 1] >= 0).all() and (rises[positions[1:] == 0] <= 0).all()
 
 
 def test_files_are_the_same_on_any_number_of_cores(text: str, tmp_path: Path) -> None:
-    document, threads = analysed(text, STEP), torch.get_num_threads()
-    torch.set_num_threads(threads + 1)
-    try:
-        again = analysed(text, STEP)
-        assert torch.get_num_threads() == threads + 1
-    finally:
-        torch.set_num_threads(threads)
+    document = analysed(text, STEP)
+    # The fixture `isolated` restores the number of threads.
+    threads = torch.get_num_threads() + 1
+    torch.set_num_threads(threads)
+    again = analysed(text, STEP)
+    assert torch.get_num_threads() == threads
     for name, one in (("one", document), ("two", again)):
         write_document(tmp_path / name, one)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
@@ -109,20 +105,20 @@ def test_states_are_those_of_the_equations_in_the_order_of_the_text() -> None:
     vocab = Vocab.of("abcd\n")
     model = random_model(vocab, seed=4)
     ids = np.random.default_rng(7).integers(0, len(vocab), WARM_UP + 2 * ROW_LEN).astype(np.uint8)
-    hidden, cell, expected = torch.zeros(LAYERS, HIDDEN), torch.zeros(LAYERS, HIDDEN), []
+    hidden = torch.zeros(LAYERS, HIDDEN)
+    cell = torch.zeros(LAYERS, HIDDEN)
+    expected = []
     for index in ids.tolist():
         x = model.embedding.weight[index]
         for layer in range(LAYERS):
-            f, i, c, o = (
-                gate(x[None], hidden[layer][None])[0] for gate in cell_of(model, layer).children()
-            )
+            gates = cell_of(model, layer).children()
+            f, i, c, o = (gate(x[None], hidden[layer][None])[0] for gate in gates)
             cell[layer] = f * cell[layer] + i * c
             hidden[layer] = x = o * torch.tanh(cell[layer])
         expected.append(cell.flatten().clone())
-    # The second row begins with a zero state: a fresh model soon forgets.
-    np.testing.assert_allclose(
-        cell_states(model, ids), torch.stack(expected[WARM_UP:]).T, atol=2e-3
-    )
+    # The second row begins with a zero state, which a new model soon forgets.
+    expected_states = torch.stack(expected[WARM_UP:]).T
+    np.testing.assert_allclose(cell_states(model, ids), expected_states, atol=2e-3)
 
 
 def draws(
@@ -135,11 +131,11 @@ def draws(
 
 def test_effects_are_two_auc_less_one_and_spearmans() -> None:
     cell_N, flags_N, numbers_N = draws("effects", 2_000)
-    yes, no = cell_N[flags_N].astype(float)[:, None], cell_N[~flags_N].astype(float)
+    values_N = cell_N.astype(float)
+    yes = values_N[flags_N][:, None]
+    no = values_N[~flags_N]
     assert weights(flags_N) @ ranks(cell_N) == pytest.approx((yes > no).mean() - (yes < no).mean())
-    spearmans = np.corrcoef(pd.Series(cell_N.astype(float)).rank(), pd.Series(numbers_N).rank())[
-        0, 1
-    ]
+    spearmans = np.corrcoef(pd.Series(values_N).rank(), pd.Series(numbers_N).rank())[0, 1]
     assert weights(numbers_N) @ ranks(cell_N) == pytest.approx(spearmans, rel=1e-4)
     assert weights(flags_N) @ ranks(flags_N) == pytest.approx(1)
     assert not (weights(flags_N) @ ranks(np.full(2_000, 0.3, np.float16))).any()
@@ -148,8 +144,7 @@ def test_effects_are_two_auc_less_one_and_spearmans() -> None:
 def test_an_effect_is_compared_with_those_of_the_moved_label() -> None:
     cell_N, _, numbers_N = draws("moved", 1_003)
     effect, p_value = effect_and_p(cell_N, numbers_N)
-    moved = [
-        weights(np.roll(numbers_N, shift)) @ ranks(cell_N) for shift in (0, 500, 501, 502, 503)
-    ]
+    shifts = (0, 500, 501, 502, 503)
+    moved = [weights(np.roll(numbers_N, shift)) @ ranks(cell_N) for shift in shifts]
     assert effect == pytest.approx(moved[0])
     assert p_value == (1 + sum(abs(one) >= abs(effect) for one in moved[1:])) / 5

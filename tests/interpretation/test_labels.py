@@ -1,4 +1,4 @@
-"""Labels say what a text says, on texts that are labeled by hand."""
+"""Labels of texts against labels by hand."""
 
 import pytest
 from hypothesis import given
@@ -23,12 +23,10 @@ def marks(label: Label) -> str:
     [
         ("inside quotes", 'a "bc" d', "..xxx..."),
         ("inside quotes", "a \u201cbc\u201d d", "..xxx..."),
-        (
-            "inside quotes",
-            "\u00abb\u00bb\u2019s",
-            "xx...",
-        ),  # an apostrophe opens and closes nothing
-        ("inside quotes", '"a\nb\n\nc', "xxxxx.."),  # a blank line ends what nobody closed
+        # An apostrophe neither opens nor closes quotes.
+        ("inside quotes", "\u00abb\u00bb\u2019s", "xx..."),
+        # A blank line ends an unclosed quote.
+        ("inside quotes", '"a\nb\n\nc', "xxxxx.."),
         ("inside brackets", "f(a[0])b", ".xxxxx.."),
         ("inside brackets", "a) b (c", ".....xx"),
         ("speaker line", "AB:\nHi: you\nC", "xxx.........."),
@@ -51,7 +49,8 @@ def test_yes_or_no(name: str, text: str, expected: str) -> None:
         ("lines since a blank line", "a\nb\n\nc\nd", [0, 1, 1, 2, 0, 0, 1, 1]),
         ("position in the name", "AB:\nc", [1, 2, 3, 0, 0]),
         ("word length", "ab c.", [1, 2, 0, 1, 0]),
-        ("word length", "e\u0301a", [1, 2, 3]),  # a combining mark belongs to its word
+        # A combining mark belongs to its word.
+        ("word length", "e\u0301a", [1, 2, 3]),
         ("indentation", "  a b\n\tc", [1, 2, 2, 2, 2, 0, 1, 1]),
         ("sentence position", "ab. c", [1, 2, 0, 1, 2]),
     ],
@@ -62,7 +61,7 @@ def test_numbers(name: str, text: str, expected: list[int]) -> None:
 
 @given(st.text(max_size=60), st.text(min_size=1, max_size=60))
 def test_labels_of_any_text_have_a_value_for_each_character(before: str, text: str) -> None:
-    found = labels(before + text)
-    assert len(found) == 15 and all(
-        one.values_N.shape == (len(before + text),) for one in found.values()
-    )
+    whole = before + text
+    found = labels(whole)
+    assert len(found) == 15
+    assert all(one.values_N.shape == (len(whole),) for one in found.values())

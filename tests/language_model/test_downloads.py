@@ -16,14 +16,15 @@ Logged = tuple[str, dict[str, str], str]
 
 @pytest.fixture(scope="module")
 def logged(learned: Path, blank_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Logged:
-    """The store, addresses of the model in it, and the id of a run without a model."""
+    """Return the store, addresses of a model in it, and the id of a run without a model."""
     from mlflow import MlflowClient
 
     folder = tmp_path_factory.mktemp("logged")
     uri = f"sqlite:///{shutil.copy(blank_store, folder)}"
     client = MlflowClient(uri)
     experiment_id = str(client.create_experiment("tests", (folder / "artifacts").as_uri()))
-    run_id, empty = new_run(client, experiment_id), new_run(client, experiment_id)
+    run_id = new_run(client, experiment_id)
+    empty = new_run(client, experiment_id)
     sent = shutil.copytree(learned, folder / "sent")
     whole_chain(client, run_id, sent, sha256_of(learned))
     shutil.rmtree(sent)
@@ -45,12 +46,13 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", ["alias", "version", "logged model", "run"])
 def test_each_address_leads_to_the_model(logged: Logged, learned: Path, kind: str) -> None:
     uri, addresses, _ = logged
-    model, expected = charlstm.load(addresses[kind], tracking_uri=uri), charlstm.load(learned)
+    model = charlstm.load(addresses[kind], tracking_uri=uri)
+    expected = charlstm.load(learned)
     assert model.info == expected.info
     assert model.generate("The ", num_chars=20) == expected.generate("The ", num_chars=20)
 
 
-def test_without_a_name_it_is_the_store_that_mlflow_uses(
+def test_by_default_the_store_is_that_of_mlflow(
     logged: Logged, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     uri, addresses, _ = logged
@@ -68,12 +70,8 @@ def test_without_a_name_it_is_the_store_that_mlflow_uses(
 @pytest.mark.parametrize(
     "address",
     [
-        "models:/charlstm@nobody",
-        "models:/charlstm/77",
-        "models:/other/1",
-        "models:/m-0",
-        "runs:/0",
-        "runs:/",
+        *("models:/charlstm@nobody", "models:/charlstm/77", "models:/other/1"),
+        *("models:/m-0", "runs:/0", "runs:/"),
     ],
 )
 def test_what_is_not_there_is_one_line(logged: Logged, address: str) -> None:
@@ -89,9 +87,8 @@ def test_what_is_not_there_is_one_line(logged: Logged, address: str) -> None:
     "address", ["models:/", "models:/charlstm", "models:/charlstm/latest", "models:/a/b/c"]
 )
 def test_another_address_is_one_line(logged: Logged, address: str) -> None:
-    with pytest.raises(
-        TrackingError, match=f"{address}: expected models:/NAME@ALIAS, models:/NAME/VERSION"
-    ):
+    expected = f"{address}: expected models:/NAME@ALIAS, models:/NAME/VERSION"
+    with pytest.raises(TrackingError, match=expected):
         charlstm.load(address, tracking_uri=logged[0])
 
 
@@ -100,17 +97,15 @@ def test_a_server_gives_its_artifacts(learned: Path, blank_store: Path, tmp_path
     from mlflow import MlflowClient
 
     backend = f"sqlite:///{shutil.copy(blank_store, tmp_path)}"
-    with mlflow_server(
-        backend, tmp_path / "log", "--artifacts-destination", str(tmp_path / "files")
-    ) as url:
+    files = ("--artifacts-destination", str(tmp_path / "files"))
+    with mlflow_server(backend, tmp_path / "log", *files) as url:
         client = MlflowClient(url)
         experiment_id = str(client.create_experiment("tests"))
         run_id = new_run(client, experiment_id)
-        whole_chain(client, run_id, learned, sha256_of(learned))
+        sha256 = sha256_of(learned)
+        whole_chain(client, run_id, learned, sha256)
         for address in ("models:/charlstm@champion", f"runs:/{run_id}"):
-            assert charlstm.load(address, tracking_uri=url).info["model_sha256"] == sha256_of(
-                learned
-            )
+            assert charlstm.load(address, tracking_uri=url).info["model_sha256"] == sha256
 
 
 def test_a_run_without_a_model_is_said_to_have_none(logged: Logged) -> None:

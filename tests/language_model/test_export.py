@@ -1,4 +1,4 @@
-"""The ONNX file gives what torch gives, for any rows and pieces, and says what it takes and gives."""
+"""The ONNX file computes what torch computes, for any number of rows and characters."""
 
 import numpy as np
 import onnxruntime
@@ -13,7 +13,7 @@ from tests.support.exports import SMALL, VOCAB, make
 
 
 def difference(trained: TrainedModel, ids_BT: torch.Tensor, chunk: int) -> float:
-    """Of logits and states, when the file reads `chunk` characters at a time, and torch all at once."""
+    """Return the largest difference when the file reads `chunk` characters at a time."""
     session = onnxruntime.InferenceSession(onnx_bytes(trained), providers=["CPUExecutionProvider"])
     shape = trained.model.shape
     hidden = cell = np.zeros((shape.num_layers, len(ids_BT), shape.hidden_size), np.float32)
@@ -29,9 +29,8 @@ def difference(trained: TrainedModel, ids_BT: torch.Tensor, chunk: int) -> float
 
 
 def random_ids(num_rows: int, num_chars: int) -> torch.Tensor:
-    return torch.randint(
-        0, len(VOCAB), (num_rows, num_chars), generator=torch.Generator().manual_seed(1)
-    )
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, len(VOCAB), (num_rows, num_chars), generator=generator)
 
 
 @pytest.mark.parametrize("shape", SMALL, ids=lambda shape: "-".join(map(str, shape)))
@@ -48,6 +47,7 @@ def test_the_check_notices_another_order_of_gates(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_same_model_gives_the_same_bytes() -> None:
-    gates, fused = make(SMALL[-1], "gates"), make(SMALL[-1], "fused")
+    gates = make(SMALL[-1], "gates")
+    fused = make(SMALL[-1], "fused")
     fused.model.load_state_dict(gates.model.state_dict())
     assert onnx_bytes(gates) == onnx_bytes(fused)

@@ -1,4 +1,4 @@
-"""The package as somebody installs it who only uses a model: a wheel, in an environment with nothing else."""
+"""The wheel in an environment that has nothing else, as a user of a model installs it."""
 
 import json
 import os
@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.projects import PACKAGES, ROOT
 
-pytestmark = pytest.mark.slow  # CI runs it; it installs torch
-# Where PYTHONPATH names this checkout, pip takes the package for installed.
+pytestmark = pytest.mark.slow  # it installs torch; CI runs it
+# With this checkout in PYTHONPATH, pip would consider the package installed.
 ENVIRONMENT = {
     name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")
 }
@@ -24,25 +24,22 @@ ABSENT = {"accelerate", "dvc", "matplotlib", "mlflow", "pandas", "pooch"}
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip"]
-    for package in PACKAGES:  # a build leaves files next to what it reads
-        shutil.copytree(
-            ROOT / package,
-            folder / "source" / package,
-            ignore=shutil.ignore_patterns("__pycache__"),
-        )
+    source = folder / "source"
+    # A build writes files next to its source, so the source is copied.
+    for package in PACKAGES:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, source / package, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, folder / "source")
+        shutil.copy(ROOT / name, source)
     subprocess.run(
-        [*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, folder / "source"],
-        check=True,
+        [*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, source], check=True
     )
     (wheel,) = folder.glob("charlstm-*.whl")
     venv.create(folder / "venv")
     python = str(folder / "venv/bin/python")
     options = ["--quiet", "--no-compile", "--constraint", str(ROOT / "constraints.txt")]
-    subprocess.run(
-        [*pip, "--python", python, "install", *options, str(wheel)], check=True, env=ENVIRONMENT
-    )
+    install = [*pip, "--python", python, "install", *options, str(wheel)]
+    subprocess.run(install, check=True, env=ENVIRONMENT)
     return folder / "venv/bin"
 
 
@@ -58,31 +55,28 @@ def test_a_model_is_used_without_the_packages_of_training(
 ) -> None:
     listed = json.loads(run(environment, tmp_path, "python", "-c", LISTED).stdout)
     assert "torch" in listed and not ABSENT & set(listed)
-    code = f"import charlstm; print(charlstm.load({str(learned)!r}).generate('the ', num_chars=7, seed=1), end='')"
+    model = str(learned)
+    code = f"import charlstm; model = charlstm.load({model!r}); "
+    code += "print(model.generate('the ', num_chars=7, seed=1), end='')"
     text = run(environment, tmp_path, "python", "-c", code)
     assert (len(text.stdout), text.stderr) == (7, "")
-    written = run(
-        environment,
-        tmp_path,
-        "charlstm",
-        "generate",
-        "the ",
-        "-n",
-        "7",
-        "--seed",
-        "1",
-        "--model",
-        str(learned),
-    )
-    assert (written.returncode, written.stdout) == (0, f"{text.stdout}\n"), written.stderr
+
+    def charlstm(*arguments: str) -> str:
+        done = run(environment, tmp_path, "charlstm", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    options = ("-n7", "--seed=1", "--model", model)
+    assert charlstm("generate", "the ", *options) == f"{text.stdout}\n"
     (tmp_path / "text.txt").write_text("the the the")
-    scored = run(environment, tmp_path, "charlstm", "score", "text.txt", "--model", str(learned))
-    assert scored.returncode == 0 and "nats" in scored.stdout, scored.stderr
-    card = run(environment, tmp_path, "charlstm", "info", str(learned))
-    assert card.returncode == 0 and "no record found" in card.stdout, card.stderr
+    assert "nats" in charlstm("score", "text.txt", "--model", model)
+    assert "no record found" in charlstm("info", model)
 
 
-LISTED = "import importlib.metadata as m, json; print(json.dumps([one.name for one in m.distributions()]))"
+LISTED = """
+import importlib.metadata, json
+print(json.dumps([one.name for one in importlib.metadata.distributions()]))
+"""
 
 
 def test_what_needs_them_says_so_in_a_line(environment: Path, tmp_path: Path) -> None:

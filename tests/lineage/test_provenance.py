@@ -1,7 +1,5 @@
-"""What a run says of its origin, in tags and in artifacts of its own; and nothing that is secret."""
+"""A run's tags and artifacts about its origin, without secrets."""
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,24 +7,22 @@ import pytest
 from charlstm.params import load_params
 from pipeline.lineage import provenance
 from pipeline.run.dvc import load_paths
+from tests.support.stages import dvc
 
-GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
 NEW = "pipeline/run/brand_new.py"
 
 
 @pytest.fixture
-def repository(encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project in git, with a committed result."""
-    folder = tmp_path / "project"
-    shutil.copytree(encoded, folder)
-    (folder / "artifacts/train").mkdir(parents=True)
-    (folder / "artifacts/train/metrics.json").write_text("{}")
-    (folder / "dvc.lock").write_text("stages: {}\n")
+def repository(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a project in git with a committed result. It is the current folder."""
+    (project / "artifacts/train").mkdir(parents=True)
+    (project / "artifacts/train/metrics.json").write_text("{}")
+    (project / "dvc.lock").write_text("stages: {}\n")
     known = ["artifacts", "charlstm", "conf", "pipeline", "dvc.lock", "params.yaml"]
     for command in (["init"], ["add", *known], ["commit", "-m", "all"]):
-        subprocess.run([*GIT, *command], cwd=folder, check=True, capture_output=True)
-    monkeypatch.chdir(folder)
-    return folder
+        dvc(project, "git", *command)
+    monkeypatch.chdir(project)
+    return project
 
 
 def found() -> dict[str, str]:
@@ -34,7 +30,8 @@ def found() -> dict[str, str]:
 
 
 def test_results_that_are_away_or_new_leave_a_commit_clean(repository: Path) -> None:
-    (repository / "artifacts/train/metrics.json").unlink()  # as DVC does before a stage
+    # DVC removes results before a stage.
+    (repository / "artifacts/train/metrics.json").unlink()
     (repository / "dvc.lock").write_text("stages: {download: {}}\n")
     assert found()["git_dirty"] == "no"
 
@@ -47,9 +44,7 @@ def test_changed_parameters_or_new_code_do_not(repository: Path, name: str) -> N
 
 
 def test_the_commit_and_the_hashes_are_those_of_the_files(repository: Path) -> None:
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    commit = dvc(repository, "git", "rev-parse", "HEAD").strip()
     assert found()["mlflow.source.git.commit"] == commit
     assert len(found()["corpus_sha256"]) == 64
 
@@ -60,23 +55,17 @@ def test_a_git_that_fails_does_not_call_the_tree_clean(repository: Path) -> None
 
 
 def test_outside_a_repository_nothing_is_said(
-    encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(encoded, tmp_path / "project")
-    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.chdir(project)
     assert {"git_dirty", "mlflow.source.git.commit"} & found().keys() == set()
 
 
 def test_versions_and_hardware_are_tags() -> None:
-    known = {
-        "versions.torch",
-        "versions.python",
-        "hardware.processor",
-        "hardware.threads",
-        "hardware.instructions",
-    }
     environment = provenance.environment()
-    assert known <= environment.keys() and all(environment.values())
+    assert {"versions.torch", "versions.python"} <= environment.keys()
+    assert {f"hardware.{name}" for name in ("processor", "threads")} <= environment.keys()
+    assert all(environment.values())
 
 
 def test_the_experiment_and_its_baseline_are_tags(

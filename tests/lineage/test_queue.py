@@ -1,15 +1,15 @@
-"""A queue of DVC's with two workers: every training arrives in MLflow, in a run of its own, with the sweep's tag."""
+"""A DVC queue with two workers: every training has its own run in MLflow."""
 
 import shutil
-import sqlite3
 import time
-from contextlib import chdir, closing
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 
 from pipeline.sweep.results import results_of
 from tests.support.stages import dvc, start_dvc
+from tests.support.stores import query
 
 NUM_TRAININGS = 3
 
@@ -23,30 +23,23 @@ def test_two_workers_lose_no_training(encoded: Path, tmp_path: Path) -> None:
     dvc(project, "git", "add", "-A")
     dvc(project, "git", "commit", "-qm", "encoded")
     dvc(
-        project,
-        "exp",
-        "run",
-        "--queue",
-        "-S",
-        f"train.seed={','.join(map(str, range(NUM_TRAININGS)))}",
+        project, "exp", "run", "--queue", f"-Strain.seed={','.join(map(str, range(NUM_TRAININGS)))}"
     )
     dvc(project, "queue", "start", "-j", "2", OMP_NUM_THREADS="1")
     deadline = time.monotonic() + 540
     while (status := dvc(project, "queue", "status")).count("Success") < NUM_TRAININGS:
         assert "Failed" not in status and time.monotonic() < deadline, status
         time.sleep(2)
+    baseline = dvc(project, "git", "rev-parse", "HEAD").strip()
     with chdir(project):
-        by_dvc = {
-            one.name: one.loss
-            for one in results_of(dvc(project, "git", "rev-parse", "HEAD").strip())
-        }
-    with closing(sqlite3.connect(project / "mlflow.db")) as store:
-        statuses = store.execute(
-            "select status from runs join tags using (run_uuid) where key = 'dvc_exp_baseline'"
-        ).fetchall()
-        by_mlflow = store.execute(
-            "select tags.value, metrics.value from metrics join tags using (run_uuid) "
-            "where metrics.key = 'stateful/nats_per_char' and tags.key = 'dvc_exp_name'"
-        ).fetchall()
+        by_dvc = {one.name: one.loss for one in results_of(baseline)}
+    statuses = query(
+        project, "select status from runs join tags using (run_uuid) where key = 'dvc_exp_baseline'"
+    )
+    by_mlflow = query(
+        project,
+        "select tags.value, metrics.value from metrics join tags using (run_uuid) "
+        "where metrics.key = 'stateful/nats_per_char' and tags.key = 'dvc_exp_name'",
+    )
     assert statuses == NUM_TRAININGS * [("FINISHED",)]
     assert dict(by_mlflow) == by_dvc and len(by_mlflow) == NUM_TRAININGS

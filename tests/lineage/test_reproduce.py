@@ -1,4 +1,4 @@
-"""A model made again by DVC in a worktree of its own, and compared; also experiments, and in a second clone."""
+"""`charlstm reproduce`: a training made again from its commit."""
 
 import contextlib
 import json
@@ -84,12 +84,12 @@ def test_what_cannot_be_made_again_is_one_line(
     assert fail("nothing").startswith("nothing: expected a run, ")
     client = MlflowClient(f"sqlite:///{copy.resolve()}/mlflow.db")
     killed = client.create_run("1", run_name="killed").info.run_id
-    assert "no dvc.lock in git names its outputs: commit it, or train by `dvc exp run`" in fail(
+    assert "no dvc.lock in git records its outputs: commit it, or train by `dvc exp run`" in fail(
         killed
     )
     write_params(copy, {"train.seed": 2})
     run_stages(copy, "train")  # not by DVC, and not committed
-    assert "no dvc.lock in git names its outputs" in fail("artifacts/model")
+    assert "no dvc.lock in git records its outputs" in fail("artifacts/model")
 
 
 @pytest.mark.slow
@@ -146,7 +146,7 @@ def test_what_differs_is_listed_and_ctrl_c_leaves_nothing(project: Path, tmp_pat
     assert f"different  artifacts/samples  {'0' * 32}.dir, now {md5}\n" in done.stdout
     assert (
         done.stdout.count("identical  ") == 16
-        and "different: 1 of 17; it was trained on " in done.stdout
+        and "different: 1 of 17; the model was trained on " in done.stdout
     )
     command = [*CHARLSTM, "reproduce", "HEAD"]
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:

@@ -1,15 +1,13 @@
-"""What a run's page says, also of texts and names that want to be more than text."""
+"""Names and descriptions of runs, also for hostile texts."""
 
 import pytest
 
-from pipeline.lineage.provenance import RunSummary, describe, losses_of, run_name
+from pipeline.lineage.provenance import losses_of
+from pipeline.lineage.run_page import RunSummary, describe, run_name
 from pipeline.recipes import Recipe
 
 STARTED = RunSummary(
-    corpus="text.txt",
-    corpus_sha256="c0ffee" * 10,
-    recipe=Recipe("quick", {}),
-    seed=1,
+    corpus="text.txt", corpus_sha256="c0ffee" * 10, recipe=Recipe("quick", {}), seed=1
 )
 LOSSES = {"windowed_100": 1.47266, "windowed_256": 1.4, "stateful": 1.3}
 TRAINED = STARTED._replace(num_parameters=812_345, val_nats_per_char=1.4721, model_sha256="ab" * 32)
@@ -28,9 +26,8 @@ def test_names_tell_runs_apart() -> None:
     named = TRAINED._replace(experiment="puffy-daks", recipe=Recipe("best", {"train.epochs": 3}))
     assert run_name(named) == "epochs 3 · best · 0.81M · seed 1"
     assert "- DVC experiment `puffy-daks`\n" in describe(named)
-    assert "- for comparison, a 6-gram gives 2.1 bits/char\n" in describe(
-        named._replace(baselines="a 6-gram gives 2.1")
-    )
+    compared = describe(named._replace(baselines="a 6-gram gives 2.1"))
+    assert "- for comparison, a 6-gram gives 2.1 bits/char\n" in compared
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -43,15 +40,11 @@ def test_hostile_names_and_sources_stay_within_their_line(text: str) -> None:
 
 
 def test_no_password_is_in_a_description() -> None:
-    assert "hunter2" not in describe(
-        TRAINED._replace(corpus="https://me:hunter2@host/text.txt?token=hunter2")
-    )
+    source = "https://me:hunter2@host/text.txt?token=hunter2"
+    assert "hunter2" not in describe(TRAINED._replace(corpus=source))
 
 
 def test_losses_are_those_of_whole_evaluations() -> None:
-    metrics = {
-        "stateful/nats_per_char": 1.3,
-        "stateful/perplexity": 3.7,
-        "train/nats_per_char": 1.1,
-    }
-    assert losses_of(metrics | {"validation/nats_per_char": 1.0}) == {"stateful": 1.3}
+    metrics = {f"stateful/{name}": 1.3 for name in ("nats_per_char", "perplexity")}
+    metrics |= {"train/nats_per_char": 1.1, "validation/nats_per_char": 1.0}
+    assert losses_of(metrics) == {"stateful": 1.3}

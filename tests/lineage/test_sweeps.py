@@ -1,11 +1,10 @@
-"""`charlstm sweep`: what it trains, what it compares, and that nothing is lost or waits for ever."""
+"""`charlstm sweep`: its trainings, its comparison, and how it resumes."""
 
 import json
 import re
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -27,6 +26,7 @@ from tests.support.stages import dvc
 
 LOSSES = {0.02: 1.52, 0.3: 1.49, 1e-4: 1.61}
 RATES = "train.learning_rate=0.003,0.03"
+METRICS = "artifacts/evaluate/metrics.json"
 
 
 def head(project: Path) -> str:
@@ -34,15 +34,14 @@ def head(project: Path) -> str:
 
 
 def add_experiment(project: Path, name: str, loss: float, **train: object) -> None:
-    """One that began from HEAD."""
+    """Add an experiment that began from HEAD."""
     lock = load_yaml(project / "dvc.lock")
     for stage in lock["stages"].values():
         for sections in stage.get("params", {}).values():
             sections.get("train", {}).update(train)
     (project / "dvc.lock").write_text(json.dumps(lock))
-    (project / "artifacts/evaluate/metrics.json").write_text(
-        json.dumps({"stateful": {"nats_per_char": loss}})
-    )
+    metrics = {"stateful": {"nats_per_char": loss}}
+    (project / METRICS).write_text(json.dumps(metrics))
     dvc(project, "git", "add", "-A")
     tree = dvc(project, "git", "write-tree").strip()
     commit = dvc(project, "git", "commit-tree", tree, "-p", "HEAD", "-m", "an experiment").strip()
@@ -53,18 +52,16 @@ def add_experiment(project: Path, name: str, loss: float, **train: object) -> No
 
 @pytest.fixture
 def project(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """With three experiments that began from its HEAD."""
+    """Return a project with three experiments that began from its HEAD."""
     monkeypatch.setenv("COLUMNS", "150")
     for number, (rate, loss) in enumerate(LOSSES.items()):
         add_experiment(copy, f"number-{number}", loss, learning_rate=rate)
     return copy
 
 
-def result(rate: float, seed: int, loss: float = 1.5, name: str = "one", **changes: Any) -> Result:  # noqa: ANN401  # fields
+def result(rate: float, seed: int, loss: float = 1.5, name: str = "one") -> Result:
     blocks = Blocks(np.arange(30) * 500, np.full(30, 500), np.full(30, 500 * loss))
-    return Result(name, {"train.learning_rate": rate}, seed, ("text",), loss, blocks)._replace(
-        **changes
-    )
+    return Result(name, {"train.learning_rate": rate}, seed, ("text",), loss, blocks)
 
 
 def rows_of(out: str) -> list[list[str]]:
@@ -82,11 +79,8 @@ def test_values_are_checked_and_named_before_anything_runs(copy: Path) -> None:
         for rate in (0.02, 0.06)
         for seed in (1, 2)
     ]
-    assert trials[0].values == {
-        "train.muon.learning_rate": 0.02,
-        "model.hidden_size": 8,
-        "train.seed": 1,
-    }
+    values = {"train.muon.learning_rate": 0.02, "model.hidden_size": 8, "train.seed": 1}
+    assert trials[0].values == values
     assert len(plan(["evaluate.window_lens=[10,20],[30]", "train.micro_batch_size=null,2"])) == 4
     for words, message in {
         ("train.epoch=2",): "train.epoch is not a parameter, did you mean train.epochs?",
@@ -103,9 +97,7 @@ def test_values_are_checked_and_named_before_anything_runs(copy: Path) -> None:
 
 
 def test_a_sweep_is_a_table_with_the_best_first(project: Path, run: Run) -> None:
-    own = json.loads((project / "artifacts/evaluate/metrics.json").read_text())["stateful"][
-        "nats_per_char"
-    ]
+    own = json.loads((project / METRICS).read_text())["stateful"]["nats_per_char"]
     rate = load_yaml(project / "params.yaml")["train"]["learning_rate"]
     code, out, _ = run("sweep", "HEAD")
     rows = rows_of(out)
@@ -114,7 +106,8 @@ def test_a_sweep_is_a_table_with_the_best_first(project: Path, run: Run) -> None
         ["learning_rate 0.02", "1", "1.5200"],
         ["learning_rate 0.0001", "1", "1.6100"],
     ]
-    assert [row[3].split(" ")[0] for row in rows[1:3]] == ["0.0300", "0.0900"]  # above its neighbor
+    # The differences have intervals, and are those to the best.
+    assert [row[3].split(" ")[0] for row in rows[1:3]] == ["0.0300", "0.0900"]
     assert rows[3][:3] == [f"learning_rate {rate}", "1", f"{own:.4f}"]
     assert "keep the best: charlstm sweep --keep number-1" in out
     height, width, _ = imread(project / "sweep.png").shape
@@ -126,20 +119,19 @@ def test_the_model_that_is_here_joins_if_it_differs_in_what_is_varied_alone(proj
     add_experiment(project, "number-3", 1.4, learning_rate=0.1, weight_decay=0.5)
     assert OWN in [one.name for one in results_of(head(project))]
     assert [one.name for one in results_of(head(project), ["number-3"])] == ["number-3"]
-    (project / "artifacts/evaluate/metrics.json").write_text('{"stateful": {"nats_per_char": 1.0}}')
-    assert OWN not in [one.name for one in results_of(head(project))]  # dvc.lock has other losses
+    (project / METRICS).write_text('{"stateful": {"nats_per_char": 1.0}}')
+    # These are not the losses in dvc.lock.
+    assert OWN not in [one.name for one in results_of(head(project))]
 
 
 def test_the_last_sweep_is_shown_again_also_after_a_commit(project: Path, run: Run) -> None:
     record = {"baseline": head(project), "names": ["number-2", "number-1", "gone"]}
     (project / ".charlstm" / RECORD).write_text(json.dumps(record))
     dvc(project, "git", "commit", "-q", "--allow-empty", "-m", "later")
-    assert [row[0] for row in rows_of(run("sweep")[1])][:2] == [
-        "learning_rate 0.3",
-        "learning_rate 0.0001",
-    ]
+    rows = [row[0] for row in rows_of(run("sweep")[1])]
+    assert rows[:2] == ["learning_rate 0.3", "learning_rate 0.0001"]
     assert len(rows_of(run("sweep", "HEAD~1")[1])) == 4
-    assert run("sweep", "HEAD")[2].startswith("ERROR: HEAD: no experiment began from it")
+    assert run("sweep", "HEAD")[2].startswith("ERROR: HEAD: no experiment started from it")
     assert run("sweep", "nothing")[2].startswith(
         "ERROR: nothing: expected NAME=VALUE,... or a commit"
     )
@@ -152,13 +144,12 @@ def test_seeds_of_one_recipe_are_a_row(
     results = [result(0.3, seed, 1.49 + seed / 1000, f"a{seed}") for seed in (3, 1, 2)]
     results += [result(0.01, seed, 1.4905 + seed / 1000, f"b{seed}") for seed in (1, 2, 3)]
     results += [result(1e-4, seed, 1.61 + seed / 1000, f"c{seed}") for seed in (1, 2, 3)]
-    results += [result(0.7, 1, 1.2, "of another text", text=("other",))]
+    results.append(result(0.7, 1, 1.2, "of another text")._replace(text=("other",)))
     show(results, tmp_path / "sweep.png")
     out = capsys.readouterr().out
-    seeds = "1, 2, 3"
     assert [row[1:3] for row in rows_of(out)] == [
-        [seeds, "1.4920 ± 0.0010"], [seeds, "1.4925 ± 0.0010"], [seeds, "1.6120 ± 0.0010"]
-    ]  # fmt: skip
+        ["1, 2, 3", f"{loss} ± 0.0010"] for loss in ("1.4920", "1.4925", "1.6120")
+    ]
     near, far = [line for line in out.splitlines() if " has a lower loss than " in line]
     assert (
         "learning_rate 0.3 has a lower loss than learning_rate 0.01, by 0.0005" in near
@@ -168,7 +159,7 @@ def test_seeds_of_one_recipe_are_a_row(
         "learning_rate 0.01 has a lower loss than learning_rate 0.0001, by 0.1195" in far
         and "more than chance" in far
     )
-    assert "learning_rate: the best value, 0.3, is at the grid's edge; try larger ones" in out
+    assert "learning_rate: the best value, 0.3, is at the grid's edge; try larger values" in out
     assert (tmp_path / "sweep.png").is_file()
 
 
@@ -176,24 +167,23 @@ def test_a_second_sweep_and_other_parameters_of_one_name_are_refused(copy: Path,
     with exclusive(copy / ".charlstm/sweep", "a sweep in this checkout"):
         assert "ERROR: a sweep in this checkout is under way already" in run("sweep", RATES)[2]
     add_experiment(copy, "learning_rate=0.003", 1.4, learning_rate=0.003)
-    assert (
-        "learning_rate=0.003: there is an experiment of this name with other parameters"
-        in run("sweep", RATES)[2]
-    )
+    expected = "learning_rate=0.003: there is an experiment of this name with other parameters"
+    assert expected in run("sweep", RATES)[2]
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_where_it_was(
+def test_a_sweep_resumes_where_it_was(
     copy: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After Ctrl-C, SIGKILL and a value that cannot be trained; and one of its experiments is kept."""
+    """A sweep survives Ctrl-C, SIGKILL and a value that cannot be trained."""
     monkeypatch.setenv("COLUMNS", "150")
-    command, log = [*PYTHON, "pipeline.cli", "sweep", RATES, "--seeds", "2"], copy / "log"
+    command = [*PYTHON, "pipeline.cli", "sweep", RATES, "--seeds", "2"]
+    log = copy / "log"
     for number in (signal.SIGINT, signal.SIGKILL):
-        process, deadline = start(copy, command, log), time.monotonic() + 200
-        before = len(
-            experiments()
-        )  # not `results_of`: DVC writes params.yaml when it begins an experiment
+        process = start(copy, command, log)
+        deadline = time.monotonic() + 200
+        # Not `results_of`, because DVC writes params.yaml when it begins an experiment.
+        before = len(experiments())
         while len(experiments()) == before or not list(copy.glob(".charlstm/sweep-logs/*")):
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
@@ -205,9 +195,7 @@ def test_a_sweep_goes_on_where_it_was(
         assert not alive
     code, out, err = run("sweep", RATES, "--seeds", "2")
     assert code == 0 and "4 trainings, " in err and "4 trainings, 0 done" not in err
-    assert [row[:2] for row in rows_of(out)][:2] != [] and sorted(row[1] for row in rows_of(out))[
-        -1
-    ] == "1, 2"
+    assert sorted(row[1] for row in rows_of(out))[-1] == "1, 2"
     assert "4 trainings, 4 done" in run("sweep", RATES, "--seeds", "2")[2]
 
     code, out, err = run("sweep", "train.learning_rate=1e30,0.004")

@@ -1,4 +1,4 @@
-"""From a run, a revision or a file to what its training was made of."""
+"""Traces from a run, a revision or a file to the origin of its training."""
 
 import json
 import os
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from charlstm.corpus.fallbacks import FALLBACKS, Fallback
 from pipeline import cli
+from tests.support.commands import only_error
 from tests.support.projects import write_params
 from tests.support.stages import dvc
 
@@ -23,7 +23,7 @@ Trace = Callable[[str], Json]
 
 @pytest.fixture
 def trace(capsys: pytest.CaptureFixture[str]) -> Trace:
-    """The only training that `charlstm trace NAME --json` finds from the current folder."""
+    """Return a function that runs `charlstm trace NAME --json` and returns the only training."""
 
     def run(name: str) -> Json:
         capsys.readouterr()
@@ -36,24 +36,24 @@ def trace(capsys: pytest.CaptureFixture[str]) -> Trace:
 
 @pytest.fixture
 def here(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """In the recorded project, which is only read."""
+    """Return the recorded project, which tests only read. It is the current folder."""
     monkeypatch.chdir(recorded)
     return recorded
 
 
 def fail(caplog: pytest.LogCaptureFixture, *arguments: str) -> str:
-    """The one line of error."""
+    """Run a command that fails. Return its error."""
     caplog.clear()
     assert cli.main([*arguments]) == 2
-    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    return line
+    return only_error(caplog)
 
 
 def test_all_that_names_a_training_leads_to_its_run(
     here: Path, trace: Trace, tmp_path: Path
 ) -> None:
     (run,) = MlflowClient(f"sqlite:///{here}/mlflow.db").search_runs(["1"])
-    run_id, model = run.info.run_id, run.data.tags["model_sha256"]
+    run_id = run.info.run_id
+    model = run.data.tags["model_sha256"]
     of_runs = [run_id, run_id[:8], str(run.info.run_name), model, model[:12]]
     commit = dvc(here, "git", "rev-parse", "HEAD").strip()
     revisions = ["HEAD", "main", "results", "an-experiment", commit, commit[:12], "HEAD~1"]
@@ -68,7 +68,8 @@ def test_a_trace_says_what_the_training_was_made_of(
     copy: Path, trace: Trace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_params(copy, {"train.epochs": 77})
-    found, code = trace("HEAD"), dvc(copy, "git", "rev-parse", "HEAD~1").strip()
+    found = trace("HEAD")
+    code = dvc(copy, "git", "rev-parse", "HEAD~1").strip()
     assert (found["code"], found["uncommitted then"]) == (code, "no")
     assert found["params"]["train.seed"] == "1" and len(found["params"]) > 40
     assert found["not as here"] == {"train.epochs": "1"}
@@ -78,12 +79,8 @@ def test_a_trace_says_what_the_training_was_made_of(
     assert cli.main(["trace", "HEAD"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 15 and "not as here    train.epochs 1" in lines
-    for word in (
-        code,
-        found["model SHA-256"],
-        found["hardware"]["processor"],
-        f"stateful {found['losses']['stateful']}",
-    ):
+    stateful = f"stateful {found['losses']['stateful']}"
+    for word in (code, found["model SHA-256"], found["hardware"]["processor"], stateful):
         assert word in "\n".join(lines)
 
 
@@ -97,38 +94,19 @@ def test_a_model_that_no_commit_records_says_so(copy: Path, trace: Trace) -> Non
 def test_without_mlflow_git_and_dvc_say_the_same(
     copy: Path, trace: Trace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As in the clone of a colleague after `dvc pull`."""
+    """A colleague's clone after `dvc pull` has the files, but no runs."""
     before = trace("HEAD")
     Path("mlflow.db").unlink()
     for name in ("HEAD", "an-experiment", "artifacts/model", "artifacts/train/metrics.json"):
         found = trace(name)
-        assert caplog.text == ""  # that no run was made here is no fault
+        assert caplog.text == ""  # a missing database is not a fault
         assert found["run"] is None and found["hardware"] == {}
         assert found["experiment"] == "an-experiment" and found["baseline"] == before["code"]
-        same = (
-            "params",
-            "losses",
-            "recipe",
-            "text",
-            "text SHA-256",
-            "model SHA-256",
-            "not as here",
-            "in git",
-        )
-        assert {key: found[key] for key in same} == {key: before[key] for key in same}
+        for key in ("params", "losses", "recipe", "text", "not as here", "in git"):
+            assert found[key] == before[key]
+        assert found["model SHA-256"] == before["model SHA-256"]
+        assert found["text SHA-256"] == before["text SHA-256"]
     assert not Path("mlflow.db").exists()
-
-
-def test_a_text_that_stands_in_is_said_to_be_one(
-    copy: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sha256 = trace("HEAD")["text SHA-256"]
-    Path("mlflow.db").unlink()
-    monkeypatch.setitem(FALLBACKS, sha256, Fallback("p==1", sha256, "*", 9, sha256))
-    write_params(copy, {"download.sha256": sha256})
-    dvc(copy, "commit", "--force")
-    dvc(copy, "git", "commit", "-qam", "with a fallback")
-    assert trace("HEAD")["text"] == "FALLBACK p==1"
 
 
 def test_without_a_name_all_trainings_are_listed_the_newest_first(
@@ -161,23 +139,15 @@ def test_a_checkout_of_another_user_is_named_as_the_cause(
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
-    assert "git does not work here: fatal: detected dubious ownership" in fail(
-        caplog, command, "HEAD"
-    )
+    expected = "git does not work here: fatal: detected dubious ownership"
+    assert expected in fail(caplog, command, "HEAD")
 
 
 def test_what_leads_nowhere_is_one_line(here: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in (
-        "nothing",
-        "0" * 32,
-        "a'b\"c",
-        os.fsdecode(b"caf\xe9.txt"),
-        "dvc.yaml",
-        "pipeline",
-    ):
-        assert "expected a run, a file or a revision, found none of that name" in fail(
-            caplog, "trace", name
-        )
+    bad_name = os.fsdecode(b"caf\xe9.txt")
+    for name in ("nothing", "0" * 32, "a'b\"c", bad_name, "dvc.yaml", "pipeline"):
+        error = fail(caplog, "trace", name)
+        assert "expected a run, a file or a revision of a training, found none" in error
 
 
 def test_a_server_that_does_not_answer_is_a_warning(

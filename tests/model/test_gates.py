@@ -1,4 +1,4 @@
-"""The gates against their equations, written once more in numpy with the derivatives worked out by hand."""
+"""Gates against their equations in numpy, with derivatives by hand."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,10 @@ from torch import Tensor
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer, GatesLayer
 
-T, B, IN, H = 5, 3, 4, 6
+T = 5
+B = 3
+IN = 4
+H = 6
 GATES = ("forget_gate", "input_gate", "candidate", "output_gate")
 
 
@@ -19,8 +22,12 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 def numpy_layer(
     w: dict[str, np.ndarray], x: np.ndarray, h: np.ndarray, c: np.ndarray
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Hidden states, and the gradient of their sum with respect to every weight, by back-propagation through time."""
-    steps, outputs = [], []
+    """Return the hidden states, and the gradients of their sum with respect to the weights.
+
+    The gradients come from back-propagation through time.
+    """
+    steps = []
+    outputs = []
     for x_t in x:
         z = {
             g: x_t @ w[f"cell.{g}.from_input.weight"].T
@@ -32,12 +39,14 @@ def numpy_layer(
         n = np.tanh(z["candidate"])
         c_new = f * c + i * n
         steps.append((x_t, h, c, f, i, n, o, c_new))
-        h, c = o * np.tanh(c_new), c_new
+        h = o * np.tanh(c_new)
+        c = c_new
         outputs.append(h)
     grads = {name: np.zeros_like(value) for name, value in w.items()}
-    dh, dc = np.zeros_like(h), np.zeros_like(c)
+    dh = np.zeros_like(h)
+    dc = np.zeros_like(c)
     for x_t, h_old, c_old, f, i, n, o, c_new in reversed(steps):
-        dh = dh + 1  # of the sum of all outputs
+        dh = dh + 1  # the loss is the sum of all outputs
         dc = dc + dh * o * (1 - np.tanh(c_new) ** 2)
         dz = {
             "forget_gate": dc * c_old * f * (1 - f),
@@ -45,7 +54,8 @@ def numpy_layer(
             "candidate": dc * i * (1 - n**2),
             "output_gate": dh * np.tanh(c_new) * o * (1 - o),
         }
-        dh, dc = np.zeros_like(h), dc * f
+        dh = np.zeros_like(h)
+        dc = dc * f
         for g, d in dz.items():
             grads[f"cell.{g}.from_input.weight"] += d.T @ x_t
             grads[f"cell.{g}.from_hidden.weight"] += d.T @ h_old
@@ -67,7 +77,8 @@ def test_layer_equals_numpy_in_outputs_and_gradients(kind: type) -> None:
     torch.manual_seed(0)
     layer = kind(IN, H).double()
     weights = {name: value.numpy().copy() for name, value in layer.state_dict().items()}
-    x, h, c = torch.randn(T, B, IN).double(), torch.randn(B, H).double(), torch.randn(B, H).double()
+    x = torch.randn(T, B, IN).double()
+    h, c = torch.randn(2, B, H).double()
     expected, expected_grads = numpy_layer(weights, x.numpy(), h.numpy(), c.numpy())
 
     hidden_TBH, last = layer(x, LSTMState(h, c))
@@ -78,6 +89,4 @@ def test_layer_equals_numpy_in_outputs_and_gradients(kind: type) -> None:
     grads = gradients(layer)
     assert grads.keys() == expected_grads.keys()
     for name, grad in grads.items():
-        np.testing.assert_allclose(
-            grad.numpy(), expected_grads[name], rtol=0, atol=1e-8, err_msg=name
-        )
+        np.testing.assert_allclose(grad.numpy(), expected_grads[name], rtol=0, atol=1e-8)

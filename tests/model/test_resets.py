@@ -1,4 +1,4 @@
-"""A batch with documents in it against a loop that reads them one by one."""
+"""Batches with several documents against a loop that reads one document at a time."""
 
 from itertools import pairwise
 
@@ -12,10 +12,12 @@ from charlstm.model.gates import LSTMState
 from charlstm.model.resets import Resets
 from charlstm.model.shape import ModelShape
 
-NUM_ROWS, NUM_STEPS, NUM_COPIES = 3, 12, 2
+NUM_ROWS = 3
+NUM_STEPS = 12
+NUM_COPIES = 2
 SHAPE = ModelShape(vocab_size=9, embedding_size=4, hidden_size=6, num_layers=2, feed_forward_size=5)
 STARTS = torch.zeros(NUM_ROWS, NUM_STEPS, dtype=torch.bool)
-STARTS[0, [0, 5, 6]] = STARTS[1, [5, 11]] = True  # and none in the last row
+STARTS[0, [0, 5, 6]] = STARTS[1, [5, 11]] = True  # the last row has no start
 
 
 def make(implementation: Implementation) -> CharLSTM:
@@ -46,7 +48,6 @@ def masks(num_steps: int) -> DropoutMasks:
 
 
 def at_times(masks: DropoutMasks, times: slice) -> DropoutMasks:
-
     def cut(mask: Tensor | None) -> Tensor:
         assert mask is not None
         return mask[..., times, :, :]
@@ -58,12 +59,24 @@ def at_times(masks: DropoutMasks, times: slice) -> DropoutMasks:
     )
 
 
+def logits_of(
+    model: CharLSTM,
+    ids_BT: Tensor,
+    state: LSTMState | None,
+    drawn: DropoutMasks | None,
+    resets: Resets | None = None,
+) -> Tensor:
+    features_STBH, _ = model.features(ids_BT, state, drawn, resets)
+    return model.logits(features_STBH)
+
+
 def one_by_one(
     model: CharLSTM, state: LSTMState, drawn: DropoutMasks | None, is_locked: bool
 ) -> Tensor:
     rows = []
     for row in range(NUM_ROWS):
-        here, logits = slice(row, row + 1), []
+        here = slice(row, row + 1)
+        logits = []
         at: LSTMState | None = state.rows(here)
         edges = sorted({0, NUM_STEPS, *STARTS[row].nonzero()[:, 0].tolist()})
         for first, last in pairwise(edges):
@@ -72,9 +85,10 @@ def one_by_one(
             mine = drawn.rows(here) if drawn else None
             if mine and not is_locked:
                 mine = at_times(mine, slice(first, last))
-            logits.append(model(ids()[here, first:last], at, mine)[0])
+            logits.append(logits_of(model, ids()[here, first:last], at, mine))
         rows.append(torch.cat(logits, dim=1))
-    return torch.stack(rows, dim=1).flatten(0, 1)  # rows of the first copy, then of the next
+    # The rows of the first copy come before those of the second.
+    return torch.stack(rows, dim=1).flatten(0, 1)
 
 
 @pytest.mark.parametrize("implementation", ["gates", "fused"])
@@ -84,10 +98,11 @@ def test_documents_are_read_from_a_zero_state_with_the_same_gradients(
 ) -> None:
     drawn = None if dropout == "none" else masks(1 if dropout == "locked" else NUM_STEPS)
     whole, alone = make(implementation), make(implementation)
-    logits_BTV, _ = whole(ids(), some_state(), drawn, Resets.of(STARTS, torch.device("cpu")))
+    resets = Resets.of(STARTS, torch.device("cpu"))
+    logits_BTV = logits_of(whole, ids(), some_state(), drawn, resets)
     expected_BTV = one_by_one(alone, some_state(), drawn, dropout == "locked")
     torch.testing.assert_close(logits_BTV, expected_BTV, rtol=0, atol=1e-12)
-    assert not torch.allclose(logits_BTV, whole(ids(), some_state(), drawn)[0], atol=1e-3)
+    assert not torch.allclose(logits_BTV, logits_of(whole, ids(), some_state(), drawn), atol=1e-3)
     for logits in (logits_BTV, expected_BTV):
         torch.autograd.backward(logits.logsumexp(-1).square().sum())
     for (name, mine), theirs in zip(whole.named_parameters(), alone.parameters(), strict=True):
@@ -101,7 +116,7 @@ def test_the_state_after_the_last_character_is_that_of_its_document(
     implementation: Implementation,
 ) -> None:
     model = make(implementation)
-    _, end = model(ids(), some_state(), resets=Resets.of(STARTS, torch.device("cpu")))
+    _, end = model.features(ids(), some_state(), resets=Resets.of(STARTS, torch.device("cpu")))
     torch.testing.assert_close(end.rows(slice(0, 1)), model(ids()[:1, 6:])[1])
     torch.testing.assert_close(end.rows(slice(1, 2)), model(ids()[1:2, 11:])[1])
     torch.testing.assert_close(
@@ -112,5 +127,7 @@ def test_the_state_after_the_last_character_is_that_of_its_document(
 def test_a_state_that_is_no_number_is_gone_in_the_next_document() -> None:
     state = some_state()
     state.cell[:, 0] = torch.nan
-    logits_BTV, _ = make("fused")(ids(), state, resets=Resets.of(STARTS, torch.device("cpu")))
-    assert logits_BTV.isfinite().all()
+    features, _ = make("fused").features(
+        ids(), state, resets=Resets.of(STARTS, torch.device("cpu"))
+    )
+    assert features.isfinite().all()

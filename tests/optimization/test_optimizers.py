@@ -1,4 +1,4 @@
-"""Every trained weight has exactly one optimizer, and the right one."""
+"""Every trained weight has one optimizer, and the right one; the schedule; the average."""
 
 import pytest
 import torch
@@ -11,9 +11,7 @@ from charlstm.optimization.optimizers import make_optimizers
 from charlstm.optimization.schedule import learning_rate
 from charlstm.training.processes import Processes
 
-SHAPE = ModelShape(
-    vocab_size=9, embedding_size=4, hidden_size=6, num_layers=2, feed_forward_size=10
-)
+SHAPE = ModelShape(9, 4, 6, 2, 10)
 
 
 @pytest.mark.parametrize("implementation", ["gates", "fused"])
@@ -21,9 +19,16 @@ SHAPE = ModelShape(
 def test_each_weight_is_moved_once(implementation: Implementation, has_muon: bool) -> None:
     model = CharLSTM(SHAPE, implementation)
     optimizers = make_optimizers(
-        model, has_muon=has_muon, learning_rate=0.01, betas=(0.9, 0.99), weight_decay=0.1, muon_learning_rate=0.02,
-        muon_momentum=0.9, muon_dtype=torch.float32, peers=Processes("fp32"),
-    )  # fmt: skip
+        model,
+        has_muon=has_muon,
+        learning_rate=0.01,
+        betas=(0.9, 0.99),
+        weight_decay=0.1,
+        muon_learning_rate=0.02,
+        muon_momentum=0.9,
+        muon_dtype=torch.float32,
+        peers=Processes("fp32"),
+    )
     names = {id(weight): name for name, weight in model.named_parameters() if weight.requires_grad}
     groups = [(optimizer, group) for optimizer in optimizers for group in optimizer.param_groups]
     moved = [names[id(weight)] for _, group in groups for weight in group["params"]]
@@ -46,51 +51,37 @@ def test_each_weight_is_moved_once(implementation: Implementation, has_muon: boo
     assert {group["peak"] for _, group in groups} == ({0.01, 0.02} if has_muon else {0.01})
 
 
-def test_warms_up_peaks_and_decays_to_the_final_fraction() -> None:
-    rates = [
-        learning_rate(step, warmup_steps=10, num_steps=101, final_fraction=0.01)
-        for step in range(101)
+def rates(warmup_steps: int, num_steps: int, final_fraction: float) -> list[float]:
+    return [
+        learning_rate(
+            step, warmup_steps=warmup_steps, num_steps=num_steps, final_fraction=final_fraction
+        )
+        for step in range(num_steps)
     ]
-    assert rates[0] == pytest.approx(0.1)
-    assert max(rates) == rates[9] == rates[10] == 1
-    assert rates[55] == pytest.approx(0.01 + 0.99 / 2)
-    assert rates[-1] == pytest.approx(0.01)
-    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_warms_up_peaks_and_decays_to_the_final_fraction() -> None:
+    found = rates(10, 101, 0.01)
+    assert found[0] == pytest.approx(0.1)
+    assert max(found) == found[9] == found[10] == 1
+    assert found[55] == pytest.approx(0.01 + 0.99 / 2)
+    assert found[-1] == pytest.approx(0.01)
+    assert found[10:] == sorted(found[10:], reverse=True)
 
 
 def test_fraction_one_is_constant_and_a_warmup_longer_than_training_only_warms_up() -> None:
-    assert {learning_rate(s, warmup_steps=0, num_steps=9, final_fraction=1) for s in range(9)} == {
-        1.0
-    }
-    assert learning_rate(4, warmup_steps=10, num_steps=5, final_fraction=0) == 0.5
-    assert learning_rate(0, warmup_steps=0, num_steps=1, final_fraction=0) == 1.0
+    assert set(rates(0, 9, 1)) == {1.0}
+    assert rates(10, 5, 0)[4] == 0.5
+    assert rates(0, 1, 0) == [1.0]
 
 
 def test_follows_the_recurrence_with_its_short_memory_at_first() -> None:
     model = torch.nn.Linear(1, 1, bias=False)
-    average, expected = MovingAverage(model, decay=0.5), None
+    average = MovingAverage(model, decay=0.5)
+    expected = None
     for t in range(30):
         torch.nn.init.constant_(model.weight, float(t * t))
         average.update(model)
         decay = min(0.5, (1 + t) / (10 + t))
         expected = float(t * t) if expected is None else decay * expected + (1 - decay) * t * t
         assert average.module.get_parameter("weight").item() == pytest.approx(expected)
-
-
-def test_decay_zero_is_the_weights_themselves_with_nothing_to_keep(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    model = torch.nn.Linear(2, 2)
-    average = MovingAverage(model, decay=0)
-    monkeypatch.setattr(
-        model, "forward", model.bias.add
-    )  # so Accelerate replaces it for mixed precision
-    for _ in range(3):
-        torch.nn.init.normal_(model.weight)
-        average.update(model)
-        inputs = torch.randn(5, 2)
-        torch.testing.assert_close(
-            average.module(inputs), torch.nn.functional.linear(inputs, model.weight, model.bias)
-        )
-    assert average.module.get_parameter("weight") is model.weight
-    assert average.state_dict() == {}

@@ -1,14 +1,12 @@
-"""What a review is made of, from texts that are hardly there to more than a page can hold."""
+"""The parts of a review, from texts that are hardly there to more than a page holds."""
 
 import math
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.history import EpochRow, StepRow, Tables, table
-from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import TrainedModel
 from charlstm.model.shape import ModelShape
 from charlstm.report import collect
@@ -18,25 +16,20 @@ from charlstm.report.page import page_of
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 from pipeline.sample_names import file_name
+from tests.support.models import random_model
 
 VOCAB = Vocab.of("abcdefgh \n")
-TABLES = Tables(
-    table(
-        [EpochRow(1, 10, 2.0, 2.5), EpochRow(2, 20, 1.5, 2.25), EpochRow(3, 30, 1.0, 2.75)],
-        EpochRow._fields,
-    ),
-    table([StepRow(5, 1, math.nan, 0.1, 1.0), StepRow(10, 1, 2.0, 0.1, 1.0)], StepRow._fields),
-)
+EPOCHS = [EpochRow(1, 10, 2.0, 2.5), EpochRow(2, 20, 1.5, 2.25), EpochRow(3, 30, 1.0, 2.75)]
+STEPS = [StepRow(5, 1, math.nan, 0.1, 1.0), StepRow(10, 1, 2.0, 0.1, 1.0)]
+TABLES = Tables(table(EPOCHS, EpochRow._fields), table(STEPS, StepRow._fields))
 LOSSES = {"stateful": Loss(nats_per_char=2.5, bits_per_char=3.6, perplexity=12.2, num_chars=99)}
 TRAIN = "a bad cab\nfed a beg head a decade had faded a head\nabc"
 
 
 @pytest.fixture(scope="module")
 def trained() -> TrainedModel:
-    torch.manual_seed(0)
-    model = CharLSTM(ModelShape(len(VOCAB), 4, 8, 2, 0), "fused").eval().requires_grad_(False)
-    for weight in model.parameters():
-        weight.mul_(9)  # worse than chance
+    # Its predictions are worse than chance.
+    model = random_model(ModelShape(len(VOCAB), 4, 8, 2, 0), "fused", factor=9)
     return TrainedModel(model, VOCAB, "0" * 64)
 
 
@@ -44,18 +37,10 @@ def generated(text: str, prompt: str = "\n", temperature: float = 0.8, seed: int
     return SampleRow(prompt, temperature, None, 1.0, 0.0, seed, text)
 
 
-def collected(
-    trained: TrainedModel, texts: list[SampleRow], train: str = TRAIN, val: str = "had a bad cab"
-) -> ReviewDocument:
+def collected(trained: TrainedModel, texts: list[SampleRow]) -> ReviewDocument:
+    train, val = (EncodedText(VOCAB.encode(text)) for text in (TRAIN, "had a bad cab"))
     return review_of(
-        *(
-            trained,
-            EncodedText(VOCAB.encode(train)),
-            EncodedText(VOCAB.encode(val)),
-            TABLES,
-            LOSSES,
-            texts,
-        ),
+        *(trained, train, val, TABLES, LOSSES, texts),
         published=[],
         parameters={"a": {"b": 1, "c": [1, "ü"], "d": "x" * 2000}},
         corpus="some text",
@@ -79,12 +64,9 @@ def test_figures_are_by_temperature_and_of_held_out_text(trained: TrainedModel) 
         for seed in (1, 2)
     ]
     found = collected(trained, texts)
-    assert [(row.temperature, row.num_texts) for row in found.figures] == [
-        (0.5, 4),
-        (1.0, 2),
-        (None, 4),
-    ]
-    assert found.num_samples == 6 and found.best_epoch == 2 and found.published == []
+    rows = [(row.temperature, row.num_texts) for row in found.figures]
+    assert rows == [(0.5, 4), (1.0, 2), (None, 4)]
+    assert (found.num_samples, found.best_epoch, found.published) == (6, 2, [])
     assert found.curves.training == [(1.0, 2.0)] and len(found.curves.validation) == 3
     assert (found.parameters["a.b"], found.parameters["a.c"]) == (1, '[1, "ü"]')
     assert len(str(found.parameters["a.d"])) < 1010
@@ -99,23 +81,15 @@ def test_more_than_a_document_holds_is_cut_and_counted(
     monkeypatch.setattr(collect, "MAX_CHARS", 90)
     texts = [generated("bad cafe " * 20 + TRAIN[-30:], seed=seed) for seed in range(5)]
     found = collected(trained, texts)
-    assert [(len(one.text), one.num_chars, one.copies) for one in found.samples] == [
-        (30, 210, [])
-    ] * 3
-    assert (
-        found.num_samples == 5
-        and found.figures[0].num_texts == 5
-        and (found.figures[0].longest_copied or 0) >= 30
-    )
+    shown = [(len(one.text), one.num_chars, one.copies) for one in found.samples]
+    assert shown == [(30, 210, [])] * 3
+    assert found.num_samples == found.figures[0].num_texts == 5
+    assert (found.figures[0].longest_copied or 0) >= 30
     assert "the first 3 of 5 texts" in page_of(found)
-
-
-def of_prompt(prompt: str) -> SampleRow:
-    return SampleRow(prompt, 0.8, None, 1.0, 0.0, 1, "")
 
 
 @given(st.text(min_size=1))
 def test_names_are_ascii_and_short(prompt: str) -> None:
-    name = file_name(0, of_prompt(prompt))
+    name = file_name(0, generated("", prompt))
     assert name.isascii() and "/" not in name and len(name) < 60
     assert name.isprintable()

@@ -1,4 +1,4 @@
-"""Several models side by side: what differs on top, the best loss marked, texts that were drawn alike in one row."""
+"""Several models side by side: their differences, the best loss, and texts drawn alike."""
 
 import shutil
 from pathlib import Path
@@ -14,24 +14,19 @@ from tests.support.reviews import copy, review, sample
 
 
 def losses(nats_per_char: float) -> dict[str, Loss]:
-    return {
-        "stateful": Loss(nats_per_char=nats_per_char, bits_per_char=1, perplexity=2, num_chars=9)
-    }
+    loss = Loss(nats_per_char=nats_per_char, bits_per_char=1, perplexity=2, num_chars=9)
+    return {"stateful": loss}
 
 
 def parameters(**values: object) -> dict[str, object]:
-    """`muon__learning_rate=1` is `train.muon.learning_rate`."""
+    """Return parameters of training. `muon__learning_rate=1` is `train.muon.learning_rate`."""
     return {f"train.{name.replace('__', '.')}": value for name, value in values.items()}
 
 
 def candidates(*columns: dict[str, object], recipes: tuple[str, ...] = ()) -> list[ReviewedModel]:
+    names = iter(recipes)
     return [
-        ReviewedModel(
-            f"model-{number}",
-            review([], parameters=one),
-            None,
-            recipes[number] if recipes else None,
-        )
+        ReviewedModel(f"model-{number}", review([], parameters=one), None, next(names, None))
         for number, one in enumerate(columns)
     ]
 
@@ -42,26 +37,19 @@ def test_a_model_is_called_by_what_differs() -> None:
     many: list[dict[str, object]] = [dict.fromkeys("abcde", value) for value in (1, 2)]
     assert labels_of(candidates(*many)) == ["model-0", "model-1"]
     assert labels_of(candidates(*many, recipes=("quick", "best"))) == ["quick", "best"]
-    same = [
-        one._replace(label="same") for one in candidates(parameters(seed=1), parameters(seed=1))
-    ]
+    one, two = candidates(parameters(seed=1), parameters(seed=1))
+    same = [one._replace(label="same"), two._replace(label="same")]
     assert labels_of(same) == ["same (1)", "same (2)"]
     other = rates[1].document.model_copy(update={"corpus": "other", "corpus_sha256": "0"})
-    assert (
-        labels_of([rates[0], rates[1]._replace(document=other)])[1]
-        == "other, muon.learning_rate 0.01"
-    )
+    _, label = labels_of([rates[0], rates[1]._replace(document=other)])
+    assert label == "other, muon.learning_rate 0.01"
 
 
 def test_the_headline_is_first_and_models_of_other_texts_are_not_compared() -> None:
     (loss,) = losses(1.4).values()
-    rows = loss_rows(
-        [review([], losses={"windowed_256": loss, "stateful": loss}), review([], losses={})]
-    )
-    assert [(row.name, row.cells) for row in rows] == [
-        ("stateful", [1.4, None]),
-        ("windowed_256", [1.4, None]),
-    ]
+    reviews = [review([], losses={"windowed_256": loss, "stateful": loss}), review([], losses={})]
+    rows = [(row.name, row.cells) for row in loss_rows(reviews)]
+    assert rows == [("stateful", [1.4, None]), ("windowed_256", [1.4, None])]
     first, second = (ReviewedModel(name, review([], losses=losses(1.4)), None) for name in "ab")
     published = [PublishedLoss(protocol="stateful", system="x", nats_per_char=1.23)]
     first = first._replace(document=first.document.model_copy(update={"published": published}))
@@ -85,25 +73,20 @@ def test_runs_and_revisions_are_found(
 ) -> None:
     monkeypatch.chdir(recorded)
     document = read_review(Path("artifacts/samples/review.json"))
-    other = document.model_copy(
-        update={"parameters": {**document.parameters, "train.muon.learning_rate": 0.05}}
-    )
+    rate = document.parameters["train.muon.learning_rate"]
+    changed = {**document.parameters, "train.muon.learning_rate": 0.05}
+    other = document.model_copy(update={"parameters": changed})
     write_document(tmp_path / "other" / "review.json", other)
     shutil.copy("artifacts/evaluate/blocks.csv", tmp_path / "other")
-    rate = document.parameters["train.muon.learning_rate"]
-    for name, label in (
-        ("an-experiment", ""),
-        ("HEAD", ""),
-        (document.model_sha256[:12], document.model_sha256[:8]),
-    ):
+    sha256 = document.model_sha256
+    names = {"an-experiment": "an-experiment", "HEAD": "HEAD", sha256[:12]: sha256[:8]}
+    for name, label in names.items():
         write_review([name, str(tmp_path / "other")], tmp_path / "page.html")
         page = (tmp_path / "page.html").read_text("utf-8").replace("<wbr>", "")
         assert "2 models side by side" in page and "have the same loss on this text" in page
-        assert f"<bdi>{label or name}</bdi>, LSTM" in page
-        assert (
-            f"<bdi>muon.learning_rate {rate}</bdi>" in page
-            and "<bdi>muon.learning_rate 0.05</bdi>" in page
-        )
+        assert f"<bdi>{label}</bdi>, LSTM" in page
+        for value in (rate, 0.05):
+            assert f"<bdi>muon.learning_rate {value}</bdi>" in page
 
 
 def test_an_experiment_without_its_review_in_mlflow_is_found_in_git(

@@ -1,4 +1,4 @@
-"""The model as the page has it: all of it, in few bytes, harmless, and with tables that no browser can get wrong."""
+"""The page has the complete model in few bytes, and no part of it can do harm."""
 
 import base64
 import hashlib
@@ -13,7 +13,7 @@ from charlstm.model.shape import ModelShape
 from charlstm.report import playground as module
 from charlstm.report.page import is_hidden, page_of
 from charlstm.report.playground import playground_of
-from tests.support.playgrounds import ODD, case, default_case, odd_case
+from tests.support.playgrounds import ODD, Case, case, default_case, odd_case
 from tests.support.reviews import review, sample
 
 MAX_DEFAULT_BYTES = 1_500_000
@@ -22,6 +22,11 @@ SMALL = case(ModelShape(7, 5, 10, 2, 13), "abcdefg")
 
 def array(text: str, dtype: str) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text, validate=True), dtype)
+
+
+def page(one: Case, prompt: str = "x") -> str:
+    playground = playground_of(quantize(one.model), one.vocab)
+    return page_of(review([sample("x", prompt)]), playground=playground)
 
 
 def assert_holds(found: dict[str, str], matrix: tuple[np.ndarray, np.ndarray] | None) -> None:
@@ -46,43 +51,31 @@ def test_the_page_has_the_whole_model() -> None:
 def test_a_page_of_the_default_model_is_small_and_the_same_again() -> None:
     one = default_case()
     made = playground_of(quantize(one.model), one.vocab)
-    page = page_of(review([sample("x", "a")]), playground=made)
+    found = page(one, "a")
     assert made.model is not None and len(made.model) <= MAX_DEFAULT_BYTES
-    assert len(page.encode()) <= 2_000_000
-    assert page == page_of(
-        review([sample("x", "a")]),
-        playground=playground_of(quantize(default_case().model), one.vocab),
-    )
+    assert len(found.encode()) <= 2_000_000
+    assert found == page(default_case(), "a")
 
 
 def test_what_a_hostile_vocabulary_has_is_nowhere_in_the_page() -> None:
-    one = odd_case()
-    page = page_of(
-        review([sample("x", ODD)]), playground=playground_of(quantize(one.model), one.vocab)
-    )
-    assert not [one for one in set(page) if is_hidden(one)]
-    (data,) = re.findall(
-        r'<script type="application/json" id="playground-model">(.*?)</script>', page
-    )
+    found = page(odd_case(), ODD)
+    assert not [one for one in set(found) if is_hidden(one)]
+    element = r'<script type="application/json" id="playground-model">(.*?)</script>'
+    (data,) = re.findall(element, found)
     assert data.isascii() and "<" not in data
     assert "".join(map(chr, json.loads(data)["characters"])) == ODD
 
 
 def test_only_our_scripts_may_run_and_only_as_they_are() -> None:
-    page = page_of(
-        review([sample("x")]), playground=playground_of(quantize(SMALL.model), SMALL.vocab)
-    )
-    (policy,) = re.findall(r"script-src ([^;]*);", page)
-    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    found = page(SMALL)
+    (policy,) = re.findall(r"script-src ([^;]*);", found)
+    scripts = re.findall(r"<script>(.*?)</script>", found, re.DOTALL)
     hashes = [base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts]
     assert len(scripts) == 4 and policy.split() == [f"'sha256-{one}'" for one in hashes]
 
 
 def test_a_model_that_is_too_large_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = quantize(SMALL.model)
     monkeypatch.setattr(module, "MAX_BYTES", 500)
-    made = playground_of(model, SMALL.vocab)
-    page = page_of(review([sample("x")]), playground=made)
-    assert made.model is None
-    assert "This model takes 0.0 MB, which is too large for a page" in page
-    assert page.count("<script") == 1 and "playground-model" not in page
+    found = page(SMALL)
+    assert "This model takes 0.0 MB, which is too large for a page" in found
+    assert found.count("<script") == 1 and "playground-model" not in found

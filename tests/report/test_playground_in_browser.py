@@ -1,4 +1,4 @@
-"""The playground in Chromium: the page computes what torch computes and writes what Python writes, to the bit."""
+"""The playground in Chromium computes logits and writes texts as Python does, to the bit."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ import pytest
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.shape import ModelShape
 from charlstm.sampling import Sampling
-from tests.support.browser import CHROMIUM
+from tests.support.browser import needs_chromium
 from tests.support.playgrounds import (
     FOUND,
     case,
@@ -21,10 +21,7 @@ from tests.support.playgrounds import (
     page_with,
 )
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, e.g. `apt-get install chromium`"),
-]
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 CASES = {
     "default": default_case(),
@@ -33,7 +30,9 @@ CASES = {
     "saturated": case(ModelShape(7, 5, 16, 1, 9), "abcdefg", factor=200),
     "zero": case(ModelShape(7, 5, 16, 2, 9), "abcdefg", factor=0),
 }
-MODEL = 'const model = new Model(JSON.parse(document.getElementById("playground-model").textContent));\n'
+MODEL = """
+const model = new Model(JSON.parse(document.getElementById("playground-model").textContent));
+"""
 LOGITS = """
 const all = new Float32Array(ids.length * model.bias.length);
 const state = model.zeroState();
@@ -70,7 +69,7 @@ RULES = [
 
 
 def script(body: str, **values: object) -> str:
-    """`body` with constants before it, in a scope of its own: the playground's names stay its own."""
+    """Return `body` behind constants, in its own scope, so that no name of the page changes."""
     constants = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items())
     return f"{FOUND}{{\n{MODEL}{constants}{body}}}\n"
 
@@ -80,7 +79,8 @@ def test_a_thousand_logits_are_those_of_torch(tmp_path: Path, name: str) -> None
     one = CASES[name]
     ids = np.random.default_rng(1).integers(0, len(one.vocab), 1000)
     bits = base64.b64decode(found_by(page_with(one, script(LOGITS, ids=ids.tolist())), tmp_path))
-    ours, theirs = np.frombuffer(bits, "<f4").reshape(1000, -1), logits_of(one, ids)
+    ours = np.frombuffer(bits, "<f4").reshape(1000, -1)
+    theirs = logits_of(one, ids)
     assert np.abs(ours - theirs).max() == 0
     assert name == "zero" or len(np.unique(ours)) > 1000
 
@@ -95,16 +95,15 @@ def test_texts_are_those_of_python(tmp_path: Path, name: str) -> None:
         for rule in RULES
         for prompt, seed in zip(prompts, [1, 2**53 - 1, 0], strict=True)
     ]
+    rules = ("temperature", "topK", "topP", "minP")
     asked = [
         {
-            "prompt": request.prompt,
-            "length": request.sampling.num_chars,
-            "seed": request.sampling.seed,
-            "rule": dict(
-                zip(["temperature", "topK", "topP", "minP"], request.sampling[1:5], strict=True)
-            ),
+            "prompt": prompt,
+            "length": rule.num_chars,
+            "seed": rule.seed,
+            "rule": dict(zip(rules, rule[1:5], strict=True)),
         }
-        for request in requests
+        for prompt, rule, *_ in requests
     ]
     texts = found_by(page_with(one, script(WRITE, requests=asked)), tmp_path)
     assert texts == [written.text for written in Sampler(one.model, one.vocab).generate(requests)]
@@ -122,7 +121,9 @@ const click = (name) => controls.namedItem(name).click();
 const spans = () => [...document.querySelectorAll("#playground .written span")];
 const isDone = () => find(".status").textContent !== "" && controls.namedItem("stop").disabled;
 const whenDone = (next) => setTimeout(() => (isDone() ? next() : whenDone(next)), 20);
-const press = (key) => find(".written").dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+const press = (key) => {
+  find(".written").dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+};
 """
 
 
@@ -133,8 +134,9 @@ def test_the_form_writes_and_shows_what_was_expected(tmp_path: Path) -> None:
     click("write");
     whenDone(() => {{
       for (let n = 0; n < 5; n++) press("ArrowRight");
-      const rows = [...document.querySelectorAll("#playground tbody tr")].map((row) => row.textContent);
-      found({{ text: find(".written").textContent, rows, where: find(".where").textContent,
+      const rows = [...document.querySelectorAll("#playground tbody tr")];
+      found({{ text: find(".written").textContent, where: find(".where").textContent,
+        rows: rows.map((row) => row.textContent),
         cursor: spans().findIndex((one) => one.classList.contains("cursor")),
         came: document.querySelectorAll(".came").length }});
     }});

@@ -1,4 +1,4 @@
-"""What `make repro` ends with, on a trained project; published losses only with the text they were measured on."""
+"""The result that `make repro` prints, and its substitute text."""
 
 import contextlib
 import hashlib
@@ -15,12 +15,13 @@ from charlstm.params import load_params
 from charlstm.report.document import read_review
 from charlstm.text.encoded_files import load_ids
 from charlstm.text.vocabulary_file import load_vocab
-from pipeline.lineage.provenance import run_name, summary_of, tags
+from pipeline.lineage.provenance import tags
+from pipeline.lineage.run_page import run_name, summary_of
 from pipeline.run.dvc import load_paths
 from tests.support.projects import Override, write_params
 from tests.support.stages import run_here, run_stages
 
-DO_NOT_APPLY = "Another validation text than that of the published losses: they do not apply.\n"
+DO_NOT_APPLY = "The published losses do not apply: they were measured on another validation text.\n"
 PUBLISHED_100 = {
     "protocol": "windowed_100",
     "system": "somebody's [/small] LSTM",
@@ -61,10 +62,8 @@ def test_a_text_without_published_losses(project: Path, capsys: pytest.CaptureFi
     metrics = pd.read_json(project / "artifacts/evaluate/metrics.json")
     for protocol in ("windowed_20", "stateful"):
         assert f"│ {protocol} " in said
-        assert (
-            f"│ {metrics[protocol]['nats_per_char']:.4f}     │ {metrics[protocol]['bits_per_char']:.4f}"
-            in said
-        )
+        nats = f"{metrics[protocol]['nats_per_char']:.4f}"
+        assert f"│ {nats}     │ {metrics[protocol]['bits_per_char']:.4f}" in said
     assert "others" not in said and "who" not in said and "nanoGPT" not in said
     assert DO_NOT_APPLY in said
     assert "parameters, best epoch 1 of 1\n" in said
@@ -76,12 +75,10 @@ def test_what_the_loss_is_worth(project: Path, capsys: pytest.CaptureFixture[str
     found = read_baselines(project / "artifacts/evaluate/baselines.json")
     bits = found.bits_per_char
     said = " ".join(reported(project, capsys).split())
-    assert (
-        f"For comparison: a {found.best_ngram} gives {bits[found.best_ngram]:.4f}, xz {bits['xz']:.4f} bits/char"
-        in said
-    )
+    best = f"a {found.best_ngram} gives {bits[found.best_ngram]:.4f}"
+    assert f"For comparison: {best}, xz {bits['xz']:.4f} bits/char" in said
     assert "predicts this text better than the model: the model has " in said  # it is tiny
-    assert "The loss still fell in the last epoch: begin from a model of a longer text" in said
+    assert "The loss still fell in the last epoch: start from a model of a longer text" in said
     assert ", or train longer (train.epochs)" in said
     better = found.model_copy(
         update={"ngrams": {"1-gram": 99.0}, "compressors": {"xz": 99.0, "ppmd": 99.0}}
@@ -89,7 +86,7 @@ def test_what_the_loss_is_worth(project: Path, capsys: pytest.CaptureFixture[str
     write_document(project / "artifacts/evaluate/baselines.json", better)
     said = " ".join(reported(project, capsys).split())
     assert (
-        "a 1-gram gives 99.0000, xz 99.0000, ppmd 99.0000 bits/char, by the same training text."
+        "a 1-gram gives 99.0000, xz 99.0000, ppmd 99.0000 bits/char with the same training text."
         in said
     )
     assert (

@@ -1,4 +1,4 @@
-"""The review pages in Chromium: a hostile text is shown, none of it runs, and nothing is asked of any network."""
+"""Review pages in Chromium show hostile texts, run none of them, and use no network."""
 
 import http.server
 import re
@@ -11,13 +11,10 @@ import pytest
 from charlstm.report.comparison import comparison_of
 from charlstm.report.document import ReviewDocument, ReviewedModel
 from charlstm.report.page import page_of
-from tests.support.browser import CHROMIUM, dom_of
+from tests.support.browser import dom_of, needs_chromium
 from tests.support.reviews import HOSTILE, copy, review, sample
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, e.g. `apt-get install chromium`"),
-]
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 
 class Listener(http.server.BaseHTTPRequestHandler):
@@ -39,40 +36,33 @@ def listener() -> Iterator[str]:
         server.shutdown()
 
 
-def hostile_text(address: str) -> str:
-    return f'{asking(address)}<meta http-equiv="refresh" content="0;url={address}/meta">{HOSTILE}'
-
-
 def asking(address: str) -> str:
-    calls = f'<img src="{address}/img"><script src="{address}/script"></script><iframe src="{address}/frame"></iframe>'
-    return f'{calls}<link rel="stylesheet" href="{address}/style"><script>document.title = "it ran"</script>'
+    """Return HTML that runs a script and asks the server in several ways."""
+    return (
+        f'<img src="{address}/img"><script src="{address}/script"></script>'
+        f'<iframe src="{address}/frame"></iframe><link rel="stylesheet" href="{address}/style">'
+        '<script>document.title = "it ran"</script>'
+    )
 
 
 def pages(address: str) -> dict[str, str]:
-    """The page of one model and that of three, with a hostile text wherever a text can be."""
-    text = hostile_text(address)
+    """Return the page of one model and that of three models, with a hostile text in all texts."""
+    meta = f'<meta http-equiv="refresh" content="0;url={address}/meta">'
+    text = f"{asking(address)}{meta}{HOSTILE}"
     one = review([sample(text, text, copies=[copy(0, 60)]), sample("plain", "\n")])
-    one = one.model_copy(
-        update={"parameters": {text: text}, "losses": {text: review([]).losses["stateful"]}}
-    )
+    losses = {text: one.losses["stateful"]}
+    one = one.model_copy(update={"parameters": {text: text}, "losses": losses})
     two: ReviewDocument = one.model_copy(update={"parameters": {text: 2}})
-    return {
-        "review": page_of(one),
-        "comparison": comparison_of(
-            [
-                ReviewedModel(text, one, None),
-                ReviewedModel("b", two, None),
-                ReviewedModel("c", review([]), None),
-            ]
-        ),
-    }
+    named = {text: one, "b": two, "c": review([])}
+    models = [ReviewedModel(label, document, None) for label, document in named.items()]
+    return {"review": page_of(one), "comparison": comparison_of(models)}
 
 
 @pytest.mark.parametrize("name", ["review", "comparison"])
 def test_a_hostile_text_is_shown_as_text(tmp_path: Path, listener: str, name: str) -> None:
     file = tmp_path / "page.html"
     file.write_text(pages(listener)[name], encoding="utf-8")
-    dom = dom_of(file)
+    dom = dom_of(file.as_uri(), tmp_path)
     assert Listener.asked == []
     assert "it ran" not in re.findall(r"<title>(.*?)</title>", dom)[0]
     assert "&lt;script&gt;document.title = 'it ran'&lt;/script&gt;" in dom
@@ -84,14 +74,12 @@ def test_a_hostile_text_is_shown_as_text(tmp_path: Path, listener: str, name: st
 
 
 def test_what_would_slip_through_is_stopped_by_the_policy(tmp_path: Path, listener: str) -> None:
-    """The policy of the page's head is a second wall. Without it the same text runs and asks."""
-    page, file = (
-        page_of(review([sample("x")])).replace("</main>", f"{asking(listener)}</main>"),
-        tmp_path / "page.html",
-    )
+    """Behind the escaping, the page's policy is a second guard. Without it, the text runs."""
+    page = page_of(review([sample("x")])).replace("</main>", f"{asking(listener)}</main>")
+    file = tmp_path / "page.html"
     file.write_text(page, encoding="utf-8")
-    assert "<title>it ran" not in dom_of(file)
+    assert "<title>it ran" not in dom_of(file.as_uri(), tmp_path)
     assert Listener.asked == []
     file.write_text(re.sub(r"<meta http-equiv=.Content-Security.*?>", "", page), encoding="utf-8")
-    assert "<title>it ran" in dom_of(file)
+    assert "<title>it ran" in dom_of(file.as_uri(), tmp_path)
     assert {"/img", "/script", "/frame", "/style"} <= set(Listener.asked)

@@ -1,4 +1,4 @@
-"""Which reviewed models are seeds of one recipe, what is said of them, and where the blocks are found."""
+"""Verdicts of a comparison page: which recipe is better, and whether that is decided."""
 
 import numpy as np
 
@@ -59,8 +59,8 @@ def test_seeds_of_one_recipe_are_told_apart_by_nothing() -> None:
     assert verdicts(
         [candidate("a", 1.4, seed=1), candidate("b", 1.5, seed=2), candidate("c", 1.6, seed=3)]
     ) == [
-        "3 seeds of one recipe: 1.5000 nats per character, standard deviation 0.1000. Nothing but the seed tells them "
-        "apart."
+        "3 seeds of one recipe: 1.5000 nats per character, standard deviation 0.1000. "
+        "They differ in nothing but the seed."
     ]
 
 

@@ -1,4 +1,4 @@
-"""Bad input gives one line that says what is wrong, exit code 2, and no half-written output."""
+"""Bad input: one line that says what is wrong, exit code 2, no half-written output."""
 
 import json
 import logging
@@ -11,21 +11,25 @@ import pytest
 
 from charlstm.files.checksums import sums_of, write_sums
 from pipeline.run.stage import run
+from tests.support.commands import only_error
 from tests.support.projects import write_params
 from tests.support.stages import run_stage
 
 Spoil = Callable[[Path], object]
-CORPUS, ENCODED, MODEL = "Datasets/shakespear.txt", "Datasets/encoded", "artifacts/model"
+CORPUS = "Datasets/shakespear.txt"
+ENCODED = "Datasets/encoded"
+MODEL = "artifacts/model"
 DIVERGING = {
     "train.learning_rate": 300,
     "train.weight_decay": 0.0,
     "train.final_learning_rate_fraction": 1.0,
+    "train.ema_decay": 0.0,
+    "model.feed_forward_size": 0,
 }
-DIVERGING |= {"train.ema_decay": 0.0, "model.feed_forward_size": 0}
 
 
 def params(**values: object) -> Spoil:
-    """Other values, by dotted name."""
+    """Return a function that writes other values by dotted name."""
     return lambda folder: write_params(folder, values)
 
 
@@ -38,7 +42,7 @@ def cut(name: str) -> Spoil:
 
 
 def as_downloaded(content: bytes) -> Spoil:
-    """The corpus, with checksums to match: what a source gave."""
+    """Return a function that writes the corpus and its checksums, as after a download."""
 
     def spoil(folder: Path) -> None:
         (folder / CORPUS).write_bytes(content)
@@ -48,7 +52,7 @@ def as_downloaded(content: bytes) -> Spoil:
 
 
 def other_vocabulary(folder: Path) -> None:
-    """It lacked a character when the text was encoded; nothing is damaged since."""
+    """Remove a character from the vocabulary, and correct its checksum."""
     path = folder / ENCODED / "vocab.json"
     path.write_text(json.dumps({"characters": json.loads(path.read_text())["characters"][:-1]}))
     write_sums(folder / ENCODED / "SHA256SUMS", ["train.npy", "val.npy", "vocab.json"])
@@ -79,41 +83,38 @@ OUTPUTS = {
 
 
 def files_of(project: Path) -> set[Path]:
-    """All that a stage could leave, but for what is neither declared nor in git: caches, the state of a training."""
-    return {
-        file for file in project.rglob("*") if not {"__pycache__", ".charlstm"} & set(file.parts)
-    }
+    """Return all files that a stage could leave in declared outputs or in git."""
+    ignored = {"__pycache__", ".charlstm"}
+    return {file for file in project.rglob("*") if not ignored & set(file.parts)}
 
 
 @pytest.mark.parametrize(("stage", "spoil", "expected"), CASES)
 def test_one_line_exit_2_nothing_half_written(
-    trained: Path,
-    tmp_path: Path,
+    trained_project: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     stage: str,
     spoil: Spoil,
     expected: str,
 ) -> None:
-    project = shutil.copytree(trained, tmp_path / "project")
-    monkeypatch.chdir(project)
-    for output in OUTPUTS[stage]:  # as DVC does before a stage runs
-        shutil.rmtree(project / output)
-    spoil(project)
-    before = files_of(project)
+    monkeypatch.chdir(trained_project)
+    for output in OUTPUTS[stage]:  # as DVC does before a stage
+        shutil.rmtree(output)
+    spoil(trained_project)
+    before = files_of(trained_project)
 
     with caplog.at_level(logging.WARNING):
         code = run(import_module(f"pipeline.{stage}").run, [])
 
-    (error,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    error = only_error(caplog)
     assert code == 2
     assert expected in error and "\n" not in error
-    assert {file.name for file in files_of(project) - before} <= {"mlflow.db", "mlartifacts"}
+    left = files_of(trained_project) - before
+    assert {file.name for file in left} <= {"mlflow.db", "mlartifacts"}
 
 
-def test_a_user_sees_no_traceback(trained: Path, tmp_path: Path) -> None:
-    project = shutil.copytree(trained, tmp_path / "project")
-    as_downloaded(b"")(project)
-    done = run_stage(project, "split")
+def test_a_user_sees_no_traceback(trained_project: Path) -> None:
+    as_downloaded(b"")(trained_project)
+    done = run_stage(trained_project, "split")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "ERROR: Datasets/shakespear.txt: expected a text, found an empty file\n"

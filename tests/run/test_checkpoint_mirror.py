@@ -1,4 +1,4 @@
-"""The checkpoint mirror: whole or absent, the newest wins, and what fails costs one warning."""
+"""The checkpoint mirror: complete or absent, the newest wins, and a failure is one warning."""
 
 import logging
 import socket
@@ -14,12 +14,13 @@ from pipeline.checkpoint_mirror import CheckpointMirror
 from pipeline.run.terminal import shown_error
 from pipeline.run.unfinished import TRAINING_ID
 
-RUN, OTHER = "0" * 32, "f" * 32
+RUN = "0" * 32
+OTHER = "f" * 32
 FINGERPRINT = "0123456789abcdef"
 
 
 class Machine:
-    """A disk of its own, and the mirror that it shares with others."""
+    """Simulated machine: its own disk, and a mirror shared with other machines."""
 
     def __init__(
         self, shared: Path, name: str, training_id: str = RUN, fingerprint: str = FINGERPRINT
@@ -33,9 +34,8 @@ class Machine:
     def save(self, step: int) -> None:
         folder = self.folder / f"step-{step:09d}"
         folder.mkdir()
-        (folder / STATE).write_bytes(
-            Checkpoint({"weight": torch.zeros(2)}, {"step": step}).to_bytes()
-        )
+        checkpoint = Checkpoint({"weight": torch.zeros(2)}, {"step": step})
+        (folder / STATE).write_bytes(checkpoint.to_bytes())
         write_sums(folder / SUMS, [STATE])
 
     def train(self, *steps: int) -> None:
@@ -44,14 +44,14 @@ class Machine:
             self.mirror.put(self.folder / f"step-{step:09d}")
 
     def start(self) -> dict[int, int]:
-        """What it has after a start: the step that each checkpoint should be of, and is of."""
+        """Start, and return the checkpoints: the step in the name, and the step in the state."""
         with self.mirror:
             pass
         found = {
             int(path.name[5:]): read_checkpoint(path).metadata["step"]
             for path in self.folder.glob("step-*")
         }
-        assert not list(self.folder.glob(".*")), "no leftovers"
+        assert not list(self.folder.glob(".*"))
         return found
 
     @property
@@ -60,17 +60,18 @@ class Machine:
 
 
 def test_another_machine_takes_the_newest_of_the_two_that_are_kept(tmp_path: Path) -> None:
-    gone, there = Machine(tmp_path, "gone"), Machine(tmp_path, "there", OTHER)
+    gone = Machine(tmp_path, "gone")
+    there = Machine(tmp_path, "there", OTHER)
     gone.train(10, 20, 30, 40)
-    assert [file.name[:14] for file in sorted(gone.copies.iterdir())] == 2 * [
-        "step-000000030"
-    ] + 2 * ["step-000000040"]
+    steps = [file.name[:14] for file in sorted(gone.copies.iterdir())]
+    assert steps == ["step-000000030"] * 2 + ["step-000000040"] * 2
     assert there.start() == {40: 40}
     assert there.training_id == RUN
 
 
 def test_a_copy_whose_checksums_are_not_there_yet_is_none(tmp_path: Path) -> None:
-    gone, there = Machine(tmp_path, "gone"), Machine(tmp_path, "there")
+    gone = Machine(tmp_path, "gone")
+    there = Machine(tmp_path, "there")
     gone.train(10, 20)
     (sums,) = gone.copies.glob(f"step-000000020.*.{SUMS}")
     sums.unlink()
@@ -81,7 +82,8 @@ def test_a_copy_whose_checksums_are_not_there_yet_is_none(tmp_path: Path) -> Non
 def test_a_damaged_copy_is_named_and_the_one_before_it_is_taken(
     damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gone, there = Machine(tmp_path, "gone"), Machine(tmp_path, "there")
+    gone = Machine(tmp_path, "gone")
+    there = Machine(tmp_path, "there")
     gone.train(10, 20)
     (state,) = gone.copies.glob(f"step-000000020.*.{STATE}")
     if damage == "changed":
@@ -100,14 +102,15 @@ def test_a_damaged_copy_is_named_and_the_one_before_it_is_taken(
 
 def test_trainings_never_mix(tmp_path: Path) -> None:
     Machine(tmp_path, "other", fingerprint="f" * 16).train(30)
-    here, there = Machine(tmp_path, "here"), Machine(tmp_path, "there", OTHER)
+    here = Machine(tmp_path, "here")
+    there = Machine(tmp_path, "there", OTHER)
     here.train(10)
     there.train(20)
     new = Machine(tmp_path, "new")
     assert new.start() == {20: 20} and new.training_id == OTHER
 
 
-def test_a_training_that_is_wanted_again_is_not_in_the_mirror_any_more(tmp_path: Path) -> None:
+def test_a_training_that_is_repeated_is_removed_from_the_mirror(tmp_path: Path) -> None:
     here = Machine(tmp_path, "here")
     here.train(10, 20)
     with CheckpointMirror(here.mirror.url, tmp_path / "again" / FINGERPRINT, is_anew=True):
@@ -119,14 +122,14 @@ def test_a_mirror_that_fails_costs_one_warning_and_is_tried_again(
 ) -> None:
     monkeypatch.setattr("pipeline.checkpoint_mirror.SECONDS_BETWEEN_LOOKS", 0.01)
     monkeypatch.setattr("pipeline.checkpoint_mirror.SECONDS_AFTER_FAILURE", 0.01)
-    here, in_its_place = Machine(tmp_path, "here"), tmp_path / "mirror"
+    here = Machine(tmp_path, "here")
+    in_its_place = tmp_path / "mirror"
     in_its_place.write_text("a file")
     with caplog.at_level(logging.WARNING), here.mirror:
         here.save(10)
         time.sleep(1)
-        assert [record.getMessage()[:31] for record in caplog.records] == [
-            "the mirror of checkpoints fails"
-        ]
+        (record,) = caplog.records
+        assert record.getMessage().startswith("the mirror of checkpoints fails")
         in_its_place.unlink()
     assert len(caplog.records) == 1
     assert Machine(tmp_path, "there").start() == {10: 10}
@@ -137,7 +140,7 @@ def test_a_mirror_that_says_nothing_holds_up_neither_start_nor_end(
 ) -> None:
     monkeypatch.setenv("CHARLSTM_CHECKPOINT_MIRROR_SECONDS", "1")
     here = Machine(tmp_path, "here")
-    with socket.socket() as server:  # it takes connections, and that is all
+    with socket.socket() as server:  # it accepts connections and never answers
         server.bind(("127.0.0.1", 0))
         server.listen(100)
         silent = CheckpointMirror(f"http://127.0.0.1:{server.getsockname()[1]}/prefix", here.folder)
@@ -147,8 +150,9 @@ def test_a_mirror_that_says_nothing_holds_up_neither_start_nor_end(
             time.sleep(2)
         assert time.monotonic() - started < 30
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
-        "the mirror of checkpoints fails", "the mirror has no copy of the last checkpoint, step-000000010"
-    ]  # fmt: skip
+        "the mirror of checkpoints fails",
+        "the mirror has no copy of the last checkpoint, step-000000010",
+    ]
 
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What a model writes reaches the terminal as text, never as a command to it."""
+"""A model's texts reach the terminal as text, never as commands to it."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ def test_control_characters_are_escaped_and_layout_stays() -> None:
 
 
 def test_a_terminal_that_is_gone_ends_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipe that nobody reads, as after `| head`; of a lost terminal, writing is an error, too."""
+    """A pipe without a reader, as after `| head`, fails like a lost terminal."""
     reading, writing = os.pipe()
     os.close(reading)
     stream = os.fdopen(writing, "w", buffering=1)
@@ -30,7 +30,7 @@ def test_a_terminal_that_is_gone_ends_no_training(monkeypatch: pytest.MonkeyPatc
         watch = TrainingConsole()
         watch.on_start(Plan(1, 10, 1000, 99, 1, "cpu", "fp32", "because", "character"), Progress())
         watch.on_steps(StepRow(5, 1, 2.0, 0.1, 0.5), 500.0, 64)
-        watch.on_epoch(EpochRow(1, 10, 2.0, 2.0), None, 1.0)  # type: ignore[arg-type]  # the model is not shown
+        watch.on_epoch(EpochRow(1, 10, 2.0, 2.0), None, 1.0)  # type: ignore[arg-type]  # no model
         watch.__exit__()
-    with contextlib.suppress(BrokenPipeError):  # what could not be written is tried once more
+    with contextlib.suppress(BrokenPipeError):  # `close` tries to write the rest
         stream.close()

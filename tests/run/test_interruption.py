@@ -1,4 +1,4 @@
-"""Which signals ask a process to stop, and that it is told when what has started it dies."""
+"""Signals that stop a process, and the death of the process that started it."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from pipeline.run.interruption import LAUNCHER
-from tests.support.projects import ROOT
+from tests.support.projects import ROOT, captured
 
 STAGE = """
 import time
@@ -39,13 +39,9 @@ def test_a_stage_ends_when_what_has_started_it_dies(variable: str) -> None:
 
 
 def test_a_launcher_that_is_dead_already_is_noticed() -> None:
-    """The process may still have a number, or its number may be another process's."""
+    """The dead process may still have its number, or another process may have it."""
     dead = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
-    command = [sys.executable, "-c", STAGE]
-    environment = {**os.environ, LAUNCHER: str(dead.pid)}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30
-    )
+    done = captured([sys.executable, "-c", STAGE], ROOT, 30, **{LAUNCHER: str(dead.pid)})
     dead.wait()
     assert (done.stdout, done.stderr) == ("", "ERROR: interrupted\n")

@@ -1,17 +1,18 @@
-"""A model and the tables of its training belong together: one is refused with those of another."""
+"""A model belongs to the tables of its training. Stages refuse it with other tables."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.support.commands import only_error
 from tests.support.projects import write_params
 from tests.support.stages import run_here, run_stages
 
 
 @pytest.fixture(scope="module")
 def half_written(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished project in which another training ended between its model and its tables."""
+    """Return a project in which another training stopped between its model and its tables."""
     root = tmp_path_factory.mktemp("half")
     folder, other = (shutil.copytree(trained, root / name) for name in ("project", "other"))
     for project in (folder, other):
@@ -27,8 +28,8 @@ def test_a_new_model_with_old_tables_is_refused(
     half_written: Path, stage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert run_here(half_written, stage) == 2
-    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert "model.safetensors: damaged, or of another run: SHA256SUMS expects SHA-256 " in line
+    message = "model.safetensors: damaged, or of another run: SHA256SUMS expects SHA-256 "
+    assert message in only_error(caplog)
 
 
 def test_the_same_command_then_writes_both(half_written: Path, tmp_path: Path) -> None:

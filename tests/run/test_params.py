@@ -1,3 +1,5 @@
+"""Parameters: strict, in YAML 1.2, with all mistakes in one line."""
+
 import re
 from pathlib import Path
 
@@ -20,7 +22,7 @@ def load(tmp_path: Path, content: str) -> Params:
 
 
 def test_the_shipped_file_is_valid_and_frozen(tmp_path: Path) -> None:
-    load_params(ROOT / "params.yaml")  # whatever stands there by now
+    load_params(ROOT / "params.yaml")  # whatever its values are now
     params = load(tmp_path, SHIPPED)
     with pytest.raises(ValueError, match="frozen"):
         params.train.seed = 2
@@ -31,7 +33,7 @@ def test_the_shipped_file_is_valid_and_frozen(tmp_path: Path) -> None:
 
 
 def replaced(text: str, key: str, line: str) -> str:
-    """The first `key` of the text becomes `line`."""
+    """Return the text with the first value of `key` replaced by `line`."""
     changed, count = re.subn(rf"(?m)^(\s+){key}: .*$", rf"\g<1>{line}", text, count=1)
     assert count == 1
     return changed
@@ -62,11 +64,8 @@ def test_all_mistakes_are_told_at_once_by_name(tmp_path: Path) -> None:
         'sample.seeds.1 should be a valid integer, got "2"',
     ):
         assert part in message
-    assert (
-        "\n" not in message
-        and "hunter2" not in message
-        and "download.source should have no secret" in message
-    )
+    assert "\n" not in message and "hunter2" not in message
+    assert "download.source should have no secret" in message
 
 
 TOO_LARGE = {
@@ -81,9 +80,8 @@ TOO_LARGE = {
 @pytest.mark.parametrize("name", TOO_LARGE)
 def test_sizes_have_bounds(tmp_path: Path, name: str) -> None:
     write_params(tmp_path, {name: TOO_LARGE[name]})
-    with pytest.raises(
-        ParamsError, match=rf"params.yaml: {name}(\.\d)? .*(less than|at most)"
-    ) as caught:
+    expected = rf"params.yaml: {name}(\.\d)? .*(less than|at most)"
+    with pytest.raises(ParamsError, match=expected) as caught:
         load_params(tmp_path / "params.yaml")
     assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
 

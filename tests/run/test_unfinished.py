@@ -1,35 +1,34 @@
-"""What is kept of a training, until DVC has recorded its outcome and no longer; and how that record is read."""
+"""The state of a training that DVC has not recorded yet, and DVC's record."""
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from charlstm.errors import CharlstmError
 from charlstm.files.lock import exclusive
-from charlstm.params import Params
 from pipeline.run import unfinished
 from pipeline.run.dvc import md5, parse_lock, recorded_outputs
 from pipeline.run.unfinished import FINISHED, remove_others, start_or_resume
-from tests.support.projects import Override, results, write_params
+from tests.support.projects import results, tiny_params, write_params
 from tests.support.stages import dvc, run_stages
 
 OTHER = {"train.learning_rate": 0.003}
 
 
 @pytest.fixture
-def project(encoded: Path, tmp_path: Path) -> Path:
-    """Of a tiny training, under DVC."""
-    folder = tmp_path / "project"
-    shutil.copytree(encoded, folder)
-    dvc(folder, "init", "--no-scm", "-q")
-    return folder
+def project(project: Path) -> Path:
+    """Return a project under DVC."""
+    dvc(project, "init", "--no-scm", "-q")
+    return project
 
 
 def train(project: Path, capsys: pytest.CaptureFixture[str]) -> bool:
-    """Start the stage as DVC does; whether it took a step. A replay restores the last checkpoint and takes none."""
+    """Start the stage as DVC does. Return whether it trained.
+
+    A replay only restores the last checkpoint.
+    """
     for output in ("artifacts/model", "artifacts/train"):
         shutil.rmtree(project / output, ignore_errors=True)
     capsys.readouterr()
@@ -42,7 +41,7 @@ def train(project: Path, capsys: pytest.CaptureFixture[str]) -> bool:
 def test_an_outcome_that_dvc_never_recorded_is_not_trained_again(
     project: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As after a kill between the outputs and `dvc.lock`."""
+    """DVC was killed between the outputs and `dvc.lock`."""
     assert train(project, capsys)
     write_params(project, OTHER)
     assert train(project, capsys)
@@ -52,10 +51,10 @@ def test_an_outcome_that_dvc_never_recorded_is_not_trained_again(
     assert results(project) == results(trained)
 
 
-def test_a_recorded_one_is_trained_again_when_it_is_wanted_again(
+def test_a_recorded_training_is_repeated_when_it_is_wanted_again(
     project: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Train A, train B, `dvc repro --force` A: `dvc.lock` names B."""
+    """The order is: train A, train B, `dvc repro --force` A. `dvc.lock` records B."""
     assert train(project, capsys)
     dvc(project, "commit", "-f", "train")
     write_params(project, OTHER)
@@ -71,23 +70,20 @@ def state_folder(root: Path, name: str, *, is_finished: bool = False) -> Path:
     (folder / "step-000000001").mkdir(parents=True)
     if is_finished:
         (folder / FINISHED).write_text(f"{name}\n")
-    os.utime(folder, (0, 0))  # no clock decides
+    os.utime(folder, (0, 0))  # the folder's age does not matter
     return folder
 
 
 def test_what_is_kept_of_other_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that DVC has not recorded. `charlstm doctor --clean` removes these, too, unless they are in use."""
+    """All states that DVC has not recorded are kept. `charlstm doctor --clean` removes them."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        unfinished, "cached", lambda md5: tmp_path if set(md5) <= {"a", "c"} else None
+    is_cached = lambda md5: tmp_path if set(md5) <= {"a", "c"} else None  # noqa: E731
+    monkeypatch.setattr(unfinished, "cached", is_cached)
+    recorded, unsent, finished = (
+        state_folder(tmp_path, name * 16, is_finished=True) for name in "acb"
     )
-    recorded, unsent = (state_folder(tmp_path, name * 16, is_finished=True) for name in "ac")
     (unsent / "origin.json").write_text("{}")  # its run is not in MLflow yet
-    finished, begun = (
-        state_folder(tmp_path, "b" * 16, is_finished=True),
-        state_folder(tmp_path, "6" * 16),
-    )
-    damaged, held = state_folder(tmp_path, "7" * 16), state_folder(tmp_path, "9" * 16)
+    begun, damaged, held = (state_folder(tmp_path, name * 16) for name in "679")
     (damaged / FINISHED).write_bytes(b"\xff\x00{")
     elsewhere = state_folder(tmp_path, "tracking")
     with exclusive(held, "another worker's training"), start_or_resume("mine") as work:
@@ -101,13 +97,9 @@ def test_what_is_kept_of_other_trainings(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_another_model_to_begin_from_is_another_training(
-    encoded: Path,
-    tmp_path: Path,
-    params: Callable[[Path, Override], Params],
-    monkeypatch: pytest.MonkeyPatch,
+    project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also below a file of checksums that nobody has made anew, which nothing verifies there."""
-    project = shutil.copytree(encoded, tmp_path / "project")
+    """This also holds below an old file of checksums, which nothing verifies there."""
     monkeypatch.chdir(project)
     found = set()
     for content in ("one", "two"):
@@ -115,7 +107,7 @@ def test_another_model_to_begin_from_is_another_training(
             (project / folder).mkdir(exist_ok=True)
             (project / folder / "model.safetensors").write_text(content)
             (project / folder / "SHA256SUMS").write_text("the same")
-            found.add(unfinished.fingerprint(params(project, {"train.initial": "initial"})))
+            found.add(unfinished.fingerprint(tiny_params(project, {"train.initial": "initial"})))
     assert len(found) == 4
 
 
@@ -128,9 +120,8 @@ def test_a_damaged_lock_is_one_line_that_says_so(
     monkeypatch.chdir(tmp_path)
     Path("dvc.lock").write_text(text)
     assert parse_lock(text) is None
-    with pytest.raises(
-        CharlstmError, match=r"^dvc\.lock: damaged, .*`git checkout HEAD dvc\.lock` [^\n]*$"
-    ):
+    expected = r"^dvc\.lock: damaged, .*`git checkout HEAD dvc\.lock` [^\n]*$"
+    with pytest.raises(CharlstmError, match=expected):
         recorded_outputs("split")
 
 
@@ -140,6 +131,5 @@ def test_files_and_folders_have_the_names_that_dvc_gives_them(copy: Path) -> Non
     lock = parse_lock((copy / "dvc.lock").read_text())
     assert lock is not None
     recorded = lock.files("deps") | lock.files("outs")
-    assert {
-        path: md5(copy / path) for path in recorded
-    } == recorded and "charlstm/model" in recorded
+    assert {path: md5(copy / path) for path in recorded} == recorded
+    assert "charlstm/model" in recorded

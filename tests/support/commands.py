@@ -1,4 +1,4 @@
-"""Runs commands of `charlstm` in this process."""
+"""Commands of `charlstm` in the process of the test."""
 
 import io
 import sys
@@ -11,7 +11,7 @@ from pipeline import cli
 
 
 class Run:
-    """Runs a command in this process: exit code, standard output, standard error with what is logged."""
+    """Caller of a command. Returns its exit code, its output, and its errors with the log."""
 
     def __init__(
         self,
@@ -19,18 +19,25 @@ class Run:
         log: pytest.LogCaptureFixture,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        self._capture, self._log, self._monkeypatch = capture, log, monkeypatch
+        self._capture = capture
+        self._log = log
+        self._monkeypatch = monkeypatch
 
     def __call__(self, *arguments: str | Path, stdin: bytes = b"") -> tuple[int, str, str]:
         self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        for handler in (
-            pooch.get_logger().handlers
-        ):  # its stream is the one that there was when pooch was imported
+        # pooch logs to the stream that was standard error when pooch was imported.
+        for handler in pooch.get_logger().handlers:
             self._monkeypatch.setattr(handler, "stream", sys.stderr)
-        code = cli.main([str(one) for one in arguments])
+        code = cli.main([*map(str, arguments)])
         found = self._capture.readouterr()
         logged = "".join(
             f"{record.levelname}: {record.getMessage()}\n" for record in self._log.records
         )
         self._log.clear()
         return code, found.out.decode(), found.err.decode() + logged
+
+
+def only_error(log: pytest.LogCaptureFixture) -> str:
+    """Return the message of the only logged error."""
+    (message,) = [one.getMessage() for one in log.records if one.levelname == "ERROR"]
+    return message

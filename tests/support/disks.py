@@ -1,4 +1,4 @@
-"""A disk that is soon full, and limits of a container."""
+"""Small disks, and control groups of a container."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """`folder` as a disk of BYTES."""
+    """Mount a disk of BYTES on `folder`."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={BYTES}", "tmpfs", str(folder)]
     mounted = subprocess.run(mount, capture_output=True, text=True)
@@ -27,11 +27,9 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 def control_group(root: Path, own: str, files: dict[str, str]) -> Path:
-    """A root folder with `/proc/self/cgroup` and files of control groups."""
-    for name, content in {
-        "proc/self/cgroup": own,
-        **{f"sys/fs/cgroup/{name}": text for name, text in files.items()},
-    }.items():
+    """Write `/proc/self/cgroup` and files of control groups below `root`. Return `root`."""
+    groups = {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
+    for name, content in {"proc/self/cgroup": own, **groups}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(content)
     return root

@@ -1,4 +1,4 @@
-"""What documents say: pages, their blocks and commands, and whether a command is one that `charlstm` would take."""
+"""Pages of the documentation, their code blocks, and the commands in them."""
 
 import re
 import textwrap
@@ -11,8 +11,9 @@ from tests.support.projects import ROOT
 
 
 def problem_of_charlstm(arguments: list[str]) -> str:
-    """What is wrong; nothing if all is well. Its own parser is asked, with commands that do nothing."""
+    """Return the error that the parser of `charlstm` reports, or an empty string."""
     group = get_command(cli.app_with(arguments[0] if arguments else ""))
+    # The parsed command must not run.
     for command in group.commands.values():  # type: ignore[attr-defined]  # it is a group
         command.callback = lambda **_: 0
     try:
@@ -35,12 +36,12 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def prose(page: str) -> str:
-    """A page without its blocks of code."""
+    """Return a page without its blocks of code."""
     return BLOCK.sub("", page)
 
 
 def commands_of(page: str) -> set[str]:
-    """Lines of shell blocks and inline code that start with a program, without comments and redirections."""
+    """Return the commands of a page's shell blocks and inline code, without comments."""
     lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
     lines += INLINE.findall(prose(page))
     found = [part.strip() for line in lines for part in re.split(" +[#>]", line)[0].split("&&")]

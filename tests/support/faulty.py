@@ -1,6 +1,6 @@
-"""The train stage with a fault: `faulty.py RANK STEP [STEP ...]` has a loss that is no number there.
+"""Train stage with a fault: in `faulty.py RANK STEP ...`, a loss is not a number at these steps.
 
-With the variable `FAULT` it ends there instead, with that error.
+If the environment variable `FAULT` is set, the stage fails there with that error instead.
 """
 
 import os
@@ -13,9 +13,8 @@ from charlstm.model import loss
 from charlstm.model.loss import summed_nats
 
 rank, *steps = map(int, sys.argv[1:])
-num_calls = (
-    -1 if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
-)  # several processes warm up with a call first
+# Several processes warm up with one call before the first step.
+num_calls = -1 if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
 
 
 def faulty(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The project's modules by their imports: the library's layers, and what decides the bytes of a stage's outputs."""
+"""Imports between the project's modules: layers of the library, and the views of stages."""
 
 import ast
 from collections.abc import Collection
@@ -17,28 +17,23 @@ LAYERS = (
     ("tracking", "report"),
     ("language_model",),
 )
-# What stages import and no result depends on: it shows results, says who may run, or refuses bad values. Parameters
-# and paths themselves are in dvc.yaml.
+# Modules that stages import although no output depends on them: they show results, decide who may
+# run, or refuse bad values. dvc.yaml declares the parameters and paths themselves.
 VIEWS = (
     *("charlstm.errors", "charlstm.params", "charlstm.tracking"),
-    *(
-        "pipeline.checkpoint_mirror",
-        "pipeline.lineage",
-        "pipeline.new.proposal",
-        "pipeline.recipes",
-        "pipeline.run",
-    ),
+    *("pipeline.checkpoint_mirror", "pipeline.lineage", "pipeline.new.proposal"),
+    *("pipeline.recipes", "pipeline.run"),
 )
 
 
 def is_in(module: str, names: Collection[str]) -> bool:
-    """Whether `module` is one of `names`, or in a package that is."""
+    """Return whether `module` is one of `names` or in one of these packages."""
     return any(f"{module}.".startswith(f"{name}.") for name in names)
 
 
 @cache
 def module_names() -> list[str]:
-    """Every module of the project, dotted, packages included."""
+    """Return the dotted names of all modules and packages of the project."""
     files = [
         file.relative_to(ROOT)
         for package in PACKAGES
@@ -48,13 +43,16 @@ def module_names() -> list[str]:
 
 
 def file_of(module: str) -> Path:
-    """The module's file, relative to the root."""
+    """Return the module's file, relative to the root."""
     path = Path(*module.split("."))
     return path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py")
 
 
 def imported_names(source: str) -> set[str]:
-    """Dotted names that `source` imports anywhere, `from a import b` as `a.b`; not those for type checkers only."""
+    """Return the dotted names that `source` imports, except imports for type checkers.
+
+    The name of `from a import b` is `a.b`.
+    """
     names: set[str] = set()
     pending: list[ast.AST] = [ast.parse(source)]
     while pending:
@@ -73,14 +71,14 @@ def imported_names(source: str) -> set[str]:
 
 @cache
 def project_imports(module: str) -> set[str]:
-    """The project's modules that `module` imports itself."""
+    """Return the project's modules that `module` imports directly."""
     names = imported_names((ROOT / file_of(module)).read_text())
     candidates = ({name, name.rpartition(".")[0]} & set(module_names()) for name in names)
     return {max(names, key=len) for names in candidates if names}
 
 
 def closure(module: str, without: Collection[str] = ()) -> set[str]:
-    """`module` and all modules of the project that it imports, but those `without` and what only they import."""
+    """Return `module` and the modules of the project that it imports, except through `without`."""
     seen: set[str] = set()
     pending = [module]
     while pending:

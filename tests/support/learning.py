@@ -1,4 +1,4 @@
-"""A model that has learned something, in seconds and without a pipeline."""
+"""A model that learns in seconds, without a pipeline."""
 
 from pathlib import Path
 
@@ -18,17 +18,18 @@ needs_bf16 = pytest.mark.skipif(
     not has_bf16_lstm(), reason="this processor computes no LSTM in bf16"
 )
 
-ROWS, CONTEXT = 16, 50
+ROWS = 16
+CONTEXT = 50
 
 
 def learn(text: str, folder: Path, steps: int = 120) -> Path:
-    """Train on `text`, write the model folder."""
-    vocab, generator = Vocab.of(text), torch.Generator().manual_seed(0)
+    """Train a model on `text` and write its folder. Return the folder."""
+    vocab = Vocab.of(text)
+    generator = torch.Generator().manual_seed(0)
     shape = ModelShape(len(vocab), 16, 64, 1, 32)
     model = CharLSTM(shape, "fused")
-    model.load_state_dict(
-        initial_weights(shape, "orthogonal", forget_gate_bias=1.0, generator=generator)
-    )
+    weights = initial_weights(shape, "orthogonal", forget_gate_bias=1.0, generator=generator)
+    model.load_state_dict(weights)
     ids = torch.from_numpy(vocab.encode(text).astype(np.int64))
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     for _ in range(steps):

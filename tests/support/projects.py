@@ -1,4 +1,4 @@
-"""Small whole projects in temporary folders, trained by real processes; for the benchmarks and the tests."""
+"""Small projects in temporary folders, trained by real processes."""
 
 import hashlib
 import os
@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("charlstm", "pipeline")
 TEXT = ROOT / "tests/data/text.txt"
 PYTHON = [sys.executable, "-m"]
+PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # DVC's stages find `python` in it
 ACCELERATE = [*PYTHON, "accelerate.commands.launch", "--quiet"]
 LAUNCH = [*PYTHON, "pipeline.launch"]
 NUM_CHARS = 6000
@@ -58,7 +59,8 @@ TINY: Override = {
     "train.context_len": 16,
     "train.epochs": 1,
     "train.warmup_steps": 5,
-    "train.dropout.embedding": 0.05,  # whatever the default recipe has: what is tested with randomness stays so
+    # Set here, so that tests with randomness do not depend on the default recipe.
+    "train.dropout.embedding": 0.05,
     "train.dropout.output": 0.15,
     "train.ema_decay": 0.99,
     "train.validation_context_len": 20,
@@ -72,24 +74,18 @@ TINY: Override = {
 
 
 def text() -> str:
-    """More than 12,000 characters, some not ASCII."""
+    """Return the test text: more than 12,000 characters, some of them not ASCII."""
     return TEXT.read_text(encoding="utf-8")
 
 
 def torchrun(num_processes: int, *options: str) -> list[str]:
-    """The beginning of a command that starts processes on this machine; a module's name is to follow `-m`."""
-    return [
-        *PYTHON,
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        str(num_processes),
-        *options,
-    ]
+    """Return the start of a command for processes on this machine. `-m MODULE` follows."""
+    processes = f"--nproc_per_node={num_processes}"
+    return [*PYTHON, "torch.distributed.run", "--standalone", processes, *options]
 
 
 def write_params(folder: Path, override: Override) -> None:
-    """The shipped parameters, made tiny, with `override` by dotted name."""
+    """Write the shipped parameters in a tiny size, changed by `override` (by dotted name)."""
     yaml = YAML()
     document = yaml.load(shipped_params())
     for name, value in {**TINY, **override}.items():
@@ -97,31 +93,35 @@ def write_params(folder: Path, override: Override) -> None:
         section = document
         for part in path:
             section = section[part]
-        # ruamel.yaml keeps the style of the value before, in which a control character cannot be written.
+        # ruamel.yaml keeps the previous value's style, which may not allow control characters.
         is_odd = isinstance(value, str) and not value.isprintable()
         section[last] = DoubleQuotedScalarString(value) if is_odd else value
     with (folder / "params.yaml").open("w") as file:
         yaml.dump(document, file)
 
 
+def tiny_params(folder: Path, override: Override) -> Params:
+    """Write tiny parameters with `override` to `folder` and load them."""
+    write_params(folder, override)
+    return load_params(folder / "params.yaml")
+
+
 @cache
 def shipped_params() -> str:
-    """What `params.yaml` is in a fresh clone; here it may have another recipe or text."""
-    values = {
-        **load(RECIPES, RECIPES.root, ROOT).values,
-        **load(CORPORA, CORPORA.root, ROOT).values,
-    }
+    """Return `params.yaml` of a fresh clone. The working tree may have another recipe or text."""
+    recipe = load(RECIPES, RECIPES.root, ROOT).values
+    values = {**recipe, **load(CORPORA, CORPORA.root, ROOT).values}
     return with_values((ROOT / "params.yaml").read_text(encoding="utf-8"), values)
 
 
 def compose(root: Path, overrides: Sequence[str] = ()) -> Params:
-    """The recipe quick and tiny Shakespeare in the `params.yaml` of the project `root`, with `overrides`.
+    """Return the parameters in the project `root`, changed by the recipe quick and `overrides`.
 
-    Overrides are `recipe=NAME`, `corpus=NAME`, and values by dotted name as `dvc exp run -S` has them. So parameters do
-    not depend on what a user has set.
+    Overrides are `recipe=NAME`, `corpus=NAME`, and values by dotted name as in `dvc exp run -S`.
+    The recipe and the corpus have defaults, so that a user's own settings do not matter.
 
     Raises:
-        ParamsError: an override names nothing that exists, or has an impossible value.
+        ParamsError: an override names an unknown parameter or has an impossible value.
     """
     pairs = [override.partition("=") for override in overrides]
     presets = {RECIPES: RECIPES.root, CORPORA: CORPORA.root}
@@ -141,7 +141,7 @@ def compose(root: Path, overrides: Sequence[str] = ()) -> Params:
 
 @cache
 def compile_sampler() -> None:
-    """Have numba's compiled code next to the source: it is copied with it, and no project compiles for itself."""
+    """Compile the sampler. Projects copy numba's cache with the source and need not compile."""
     model = CharLSTM(ModelShape(2, 1, 1, 1), "gates")
     Sampler(model, Vocab("ab")).generate([Request("a", Sampling(num_chars=1))])
 
@@ -149,7 +149,7 @@ def compile_sampler() -> None:
 def make_project(
     folder: Path, override: Override | None = None, content: str | None = None
 ) -> None:
-    """The code, `dvc.yaml`, tiny parameters and a text in a new folder; nothing has run in it."""
+    """Create a project in which no stage has run: code, `dvc.yaml`, tiny parameters, a text."""
     folder.mkdir(parents=True)
     compile_sampler()
     for package in PACKAGES:
@@ -164,7 +164,7 @@ def make_project(
 def make_encoded_project(
     folder: Path, override: Override | None = None, content: str | None = None
 ) -> None:
-    """The same after download, split and encode, with a model to begin from, if one is named."""
+    """Create a project in which download, split and encode have run, and its initial model."""
     make_project(folder, override, content)
     for stage in ("check", "download", "split", "encode"):
         subprocess.run([*PYTHON, f"pipeline.{stage}"], cwd=folder, check=True, capture_output=True)
@@ -173,42 +173,49 @@ def make_encoded_project(
 
 
 def write_initial(folder: Path) -> None:
-    """The model that `train.initial` of a project names. It knows nothing, and not all characters of the text."""
-    params, paths = load_params(folder / "params.yaml"), load_paths(folder / "dvc.yaml")
-    vocab = Vocab(load_vocab(folder / paths.encoded / "vocab.json").characters[1:] + "\N{SNOWMAN}")
-    shape, generator = shape_of(params.model, len(vocab)), torch.Generator().manual_seed(0)
+    """Write the model of `train.initial`. It is untrained and lacks a character of the text."""
+    params = load_params(folder / "params.yaml")
+    paths = load_paths(folder / "dvc.yaml")
+    known = load_vocab(folder / paths.encoded / "vocab.json").characters
+    vocab = Vocab(known[1:] + "\N{SNOWMAN}")
+    shape = shape_of(params.model, len(vocab))
+    generator = torch.Generator().manual_seed(0)
     weights = initial_weights(shape, "uniform", forget_gate_bias=1.0, generator=generator)
     save_model(folder / paths.initial, weights, shape, vocab)
 
 
 def training_command(num_processes: int, *options: str) -> list[str]:
-    """The train stage in one process, or in several below torchrun with `options`."""
+    """Return the command of the train stage, with torchrun and `options` for several processes."""
     if num_processes == 1:
         return [*PYTHON, "pipeline.train"]
     return [*torchrun(num_processes, *options), "-m", "pipeline.train"]
 
 
 def start(project: Path, command: list[str], log: Path, **env: str) -> subprocess.Popen[bytes]:
-    """Run `command` in the project with one thread a process; its stderr goes to `log`."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where DVC finds `python`
-    environment = {
-        **os.environ,
-        "PATH": path,
-        "OMP_NUM_THREADS": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        **env,
-    }
+    """Start `command` in the project with one thread per process. Append its output to `log`."""
+    defaults = {"PATH": PATH, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {**os.environ, **defaults, **env}
     with log.open("ab") as stderr:
         return subprocess.Popen(command, cwd=project, env=environment, stdout=stderr, stderr=stderr)
 
 
 def run(project: Path, command: list[str], log: Path, **env: str) -> int:
-    """The same, to its end; the exit code."""
+    """Run `command` in the project to its end, as `start` does. Return the exit code."""
     return start(project, command, log, **env).wait()
 
 
+def captured(
+    command: Sequence[str | Path], cwd: Path = ROOT, timeout: float = 600, /, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `command` to its end and capture its output. `env` is added to the environment."""
+    environment = {**os.environ, **env}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
+    )
+
+
 def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The process and all below it."""
+    """Return the process and its descendants."""
     try:
         parent = psutil.Process(process.pid)
         return [parent, *parent.children(recursive=True)]
@@ -217,7 +224,8 @@ def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL for all of them at once, as when the machine goes down: first none may act, then all die."""
+    """Kill the process and its descendants, as if the machine went down."""
+    # A stopped process cannot react to the death of another.
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for one in family(process):
             try:
@@ -228,7 +236,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def results(project: Path) -> dict[str, str]:
-    """The SHA-256 of everything that training writes; "absent" for what is not there."""
+    """Return the SHA-256 of each file that training writes, or "absent" if it is missing."""
     paths = {name: project / name for name in RESULTS}
     return {
         name: hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "absent"

@@ -1,10 +1,9 @@
-"""What the stages from a source to ids are held to: the same in few lines, with the whole text in memory."""
+"""Reference implementations of the stages from a source to ids, with the whole text in memory."""
 
 import hashlib
 import io
 import json
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ UNSEEN = "\ufffd"
 def corpus(
     files: Sequence[bytes], encoding: str = "utf-8", newlines: str = "keep", separator: str = "\n"
 ) -> bytes:
-    """The text of a source."""
+    """Return the text of a source."""
     text = separator.join(file.decode(encoding) for file in files)
     return (text.replace("\r\n", "\n") if newlines == "lf" else text).encode()
 
@@ -23,23 +22,18 @@ def corpus(
 def split(
     text: str, val_fraction: float, test_fraction: float = 0.0, separator: str | None = None
 ) -> dict[str, str]:
-    """The parts of a text."""
+    """Return the parts of a text."""
     num_chars = len(text)
     cuts = [int(num_chars * max(0.0, 1 - (val_fraction + test_fraction)))]
     cuts += [int(num_chars * (1 - test_fraction))] if test_fraction else []
     if separator:
-        planned = list(pairwise([*cuts, num_chars]))
-        found = [text.find(separator, cut) for cut, _ in planned]
-        is_enough = [
-            place >= 0
-            and 2 * len(text[place:end].encode()) >= len(text[cut:end].encode())
-            and place <= end
-            for place, (cut, end) in zip(found, planned, strict=True)
-        ]
-        cuts = [
-            place if enough else cut
-            for cut, place, enough in zip(cuts, found, is_enough, strict=True)
-        ]
+        for number, end in enumerate([*cuts[1:], num_chars]):
+            cut = cuts[number]
+            place = text.find(separator, cut)
+            rest = len(text[place:end].encode())
+            # A part is not moved by more than half of its bytes.
+            if 0 <= place <= end and 2 * rest >= len(text[cut:end].encode()):
+                cuts[number] = place
     bounds = [0, *cuts, num_chars]
     return {
         name: text[start:end]
@@ -48,7 +42,7 @@ def split(
 
 
 def encode(parts: dict[str, str], min_count: int = 1) -> dict[str, bytes]:
-    """The files of the encoded parts, with unseen characters replaced."""
+    """Return the files of the encoded parts, with unseen characters replaced."""
     train = parts["train"]
     known = {one for one in train if train.count(one) >= min_count or one == UNSEEN}
     replaced = {
@@ -68,7 +62,7 @@ def encode(parts: dict[str, str], min_count: int = 1) -> dict[str, bytes]:
 
 
 def with_sums(files: dict[str, bytes]) -> dict[str, bytes]:
-    """The same with the checksums of all."""
+    """Return the files and a file of their checksums."""
     sums = "".join(
         f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items()
     )
@@ -76,5 +70,5 @@ def with_sums(files: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a folder."""
+    """Return the content of each file in a folder."""
     return {file.name: file.read_bytes() for file in folder.iterdir()}

@@ -17,32 +17,33 @@ def new_run(client: Any, experiment_id: str) -> str:  # noqa: ANN401  # MLflow's
 
 
 def sha256_of(folder: Path) -> str:
-    """The model's name."""
+    """Return the SHA-256 of a model's weights."""
     return str(json.loads((folder / "config.json").read_text())["sha256"]["model.safetensors"])
 
 
 def whole_chain(client: Any, run_id: str, folder: Path, sha256: str) -> None:  # noqa: ANN401
-    """All that is sent of a finished model."""
+    """Send everything that the store keeps of a finished model."""
     model = LoggedModel(folder, sha256, LOSSES, "cd" * 32)
     register(client, run_id, log_model(client, run_id, model), "", model)
 
 
 def keep_compiled(stored: Path) -> None:
-    """Copy numba's compiled code to that of a stored model: else a process that loads it compiles for ten seconds."""
+    """Copy numba's compiled code to a stored model. A process that loads it need not compile."""
     compile_sampler()
     cache = "charlstm/generation/__pycache__"
     shutil.copytree(ROOT / cache, stored / "code" / cache, ignore=shutil.ignore_patterns("*.pyc*"))
 
 
 class Died(Exception):
-    """What a client of `Dying` raises."""
+    """Error of a client of class `Dying`."""
 
 
 class Dying:
-    """A real client that raises after its call number `last`: done in the store, and the process never knew."""
+    """Real client that raises after call number `last`: the store has the call, the caller not."""
 
     def __init__(self, client: Any, last: int) -> None:  # noqa: ANN401
-        self._client, self._left = client, last
+        self._client = client
+        self._left = last
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""Real servers on loopback ports, stopped at the end: MLflow's, and PostgreSQL."""
+"""Real servers on loopback ports: MLflow and PostgreSQL. They are stopped at the end."""
 
 import os
 import shutil
@@ -9,8 +9,8 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 DATABASE_PASSWORD = "only-for-the-database"  # noqa: S105  # of a server that lives as long as a test
@@ -23,55 +23,48 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@contextmanager
 def mlflow_server(
     backend: str, log: Path, *options: str, env: Mapping[str, str] | None = None
-) -> Iterator[str]:
-    """The address of an MLflow server on that store; its output goes to `log`."""
-    port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
+) -> AbstractContextManager[str]:
+    """Run an MLflow server on a store. Yield its address."""
     settings = {
         "MLFLOW_BACKEND_STORE_URI": backend,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        **(env or {}),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **settings}
+    return served_by(["server", *options], log, {**os.environ, **settings, **(env or {})})
+
+
+@contextmanager
+def served_by(
+    command: Sequence[str], log: Path, env: Mapping[str, str], health: str = "health"
+) -> Iterator[str]:
+    """Run a server by an `mlflow` command in the folder of `log`. Yield its address."""
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [*command, *options],
-            env=environment,
+            [sys.executable, "-m", "mlflow", *command, *where],
+            env=env,
             stdout=output,
             stderr=output,
             cwd=log.parent,
             start_new_session=True,
         )
     try:
-        _wait_until_healthy(server, port, log)
-        yield f"http://127.0.0.1:{port}"
+        _wait_for_answer(f"{address}/{health}", server, log)
+        yield address
     finally:
-        with suppress(ProcessLookupError):  # the server and its worker; there is nothing to save
+        # MLflow would leave its workers behind; there is nothing to save.
+        with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
 
-def _wait_until_healthy(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait_for_answer(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        with (
-            suppress(OSError),
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5),
-        ):
+        with suppress(OSError), urllib.request.urlopen(url, timeout=5):
             return
         assert server.poll() is None, log.read_text()
         time.sleep(0.1)
@@ -79,19 +72,20 @@ def _wait_until_healthy(server: subprocess.Popen[bytes], port: int, log: Path) -
 
 
 def postgres_programs() -> Path | None:
-    """The folder of Debian's newest PostgreSQL, or that of the PATH; None if there is none."""
-    folders = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: float(one.parent.name)
-    )
+    """Return the folder of PostgreSQL's programs, or None if it is not installed."""
+    folders = Path("/usr/lib/postgresql").glob("*/bin")
+    if newest := max(folders, key=lambda one: float(one.parent.name), default=None):
+        return newest
     on_path = shutil.which("initdb")
-    return folders[-1] if folders else Path(on_path).resolve().parent if on_path else None
+    return Path(on_path).resolve().parent if on_path else None
 
 
 @contextmanager
 def postgres(programs: Path, *databases: str) -> Iterator[str]:
-    """Where new, empty databases are, as an URL without the database's name. PostgreSQL refuses to run as root."""
-    user = _unprivileged()
-    folder, port = Path(tempfile.mkdtemp(prefix="postgres-")), free_port()
+    """Run PostgreSQL with empty databases. Yield their URL without a database's name."""
+    user = "nobody" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    port = free_port()
     try:
         (folder / "password").write_text(DATABASE_PASSWORD)
         for path in (folder, folder / "password"):
@@ -101,14 +95,10 @@ def postgres(programs: Path, *databases: str) -> Iterator[str]:
         initdb += ["--pwfile", folder / "password", "--auth=scram-sha-256"]
         initdb += ["--no-locale", "--encoding=UTF8", "--no-sync"]
         subprocess.run(initdb, user=user, cwd=folder, check=True, capture_output=True)
-        settings = [
-            "listen_addresses=127.0.0.1",
-            "unix_socket_directories=",
-            "fsync=off",
-            f"port={port}",
-        ]
         command: list[str | Path] = [programs / "postgres", "-D", folder / "data"]
-        command += [part for one in settings for part in ("-c", one)]
+        for setting in ("listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off"):
+            command += ["-c", setting]
+        command += ["-c", f"port={port}"]
         server = subprocess.Popen(
             command, user=user, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -116,21 +106,10 @@ def postgres(programs: Path, *databases: str) -> Iterator[str]:
             _create(port, databases)
             yield f"postgresql+psycopg2://mlflow:{DATABASE_PASSWORD}@127.0.0.1:{port}"
         finally:
-            server.send_signal(signal.SIGQUIT)  # at once
+            server.send_signal(signal.SIGQUIT)  # without waiting for clients
             server.wait()
     finally:
         shutil.rmtree(folder)
-
-
-def _unprivileged() -> str | None:
-    """For root: another user; the package has made one."""
-    if os.geteuid() != 0:
-        return None
-    import pwd
-
-    return next(
-        name for name in ("postgres", "nobody") if name in {one.pw_name for one in pwd.getpwall()}
-    )
 
 
 def _create(port: int, databases: tuple[str, ...]) -> None:
@@ -139,13 +118,8 @@ def _create(port: int, databases: tuple[str, ...]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            connection = psycopg2.connect(
-                host="127.0.0.1",
-                port=port,
-                user="mlflow",
-                password=DATABASE_PASSWORD,
-                dbname="postgres",
-            )
+            url = f"postgresql://mlflow:{DATABASE_PASSWORD}@127.0.0.1:{port}/postgres"
+            connection = psycopg2.connect(url)
             break
         except psycopg2.OperationalError:
             assert time.monotonic() < deadline

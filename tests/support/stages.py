@@ -1,10 +1,9 @@
-"""Running stages of a temporary project, as a user would."""
+"""Stages of a temporary project, run as a user would."""
 
 import contextlib
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,24 +12,21 @@ from pathlib import Path
 from accelerate.state import AcceleratorState
 
 from pipeline.run.stage import run
-from tests.support.projects import (
-    PYTHON,
-    ROOT,
-    Override,
-    shipped_params,
-)
+from tests.support.projects import PATH, PYTHON, ROOT, Override, captured, shipped_params
 
 PUBLISHED_DATA = "178cd03125c518a338d3fc794f5e380f.dir"  # DVC's hash of tiny Shakespeare, encoded
-
 SHORT: Override = {
     "train.epochs": 6,
     "train.early_stopping_epochs": None,
     "train.log_every_steps": 7,
 }
+IDENTITY = {
+    f"GIT_{who}_{what}": "t@t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+}
 
 
 def blank_project(folder: Path) -> Path:
-    """A project in which nothing has run."""
+    """Create a project without code in which no stage has run."""
     shutil.copytree(ROOT / "conf", folder / "conf")
     shutil.copy(ROOT / "dvc.yaml", folder)
     (folder / "params.yaml").write_text(shipped_params())
@@ -40,7 +36,7 @@ def blank_project(folder: Path) -> Path:
 def run_stage(
     project: Path, stage: str, launcher: Sequence[str] = PYTHON, **env: str
 ) -> subprocess.CompletedProcess[str]:
-    """In processes of its own; `launcher` is all of the command before the module's name."""
+    """Run a stage in new processes. `launcher` is the command before the module's name."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **env}
     environment.pop("OMP_NUM_THREADS", None)
     return subprocess.run(
@@ -54,41 +50,30 @@ def run_stage(
 
 
 def run_stages(project: Path, *stages: str) -> None:
-    """In this process, which has imported everything already: quick."""
+    """Run stages in this process, which has imported everything already."""
     for stage in stages:
         assert run_here(project, stage) == 0
 
 
 def run_here(project: Path, stage: str) -> int:
-    """One of them; its exit code."""
+    """Run a stage in this process. Return its exit code."""
     AcceleratorState._reset_state(reset_partial_state=True)
     with contextlib.chdir(project):
         return run(import_module(f"pipeline.{stage}").run, [])
 
 
 def run_dvc(project: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run `dvc`, or `git` if that is the first word; `env` is added to the environment."""
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "GIT_AUTHOR_NAME": "t",
-    }
-    environment |= {
-        "GIT_COMMITTER_NAME": "t",
-        "GIT_AUTHOR_EMAIL": "t@t",
-        "GIT_COMMITTER_EMAIL": "t@t",
-    }
+    """Run `dvc`, or `git` if that is the first word. `env` is added to the environment."""
+    environment = {**os.environ, "PATH": PATH, **IDENTITY}
     environment.pop("OMP_NUM_THREADS", None)
-    environment |= env
-    program = ["git"] if arguments[0] == "git" else ["dvc"]
-    arguments = arguments[1:] if arguments[0] == "git" else arguments
+    command = arguments if arguments[0] == "git" else ("dvc", *arguments)
     return subprocess.run(
-        [*program, *arguments], cwd=project, env=environment, capture_output=True, text=True
+        command, cwd=project, env={**environment, **env}, capture_output=True, text=True
     )
 
 
 def start_dvc(project: Path) -> None:
-    """Put it under git and DVC, with what the repository tells both of them to ignore."""
+    """Put the project under git and DVC, with the repository's lists of ignored files."""
     for name in (".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, project)
     dvc(project, "git", "init", "-q", "-b", "main")
@@ -96,27 +81,27 @@ def start_dvc(project: Path) -> None:
 
 
 def dvc_done(project: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """The same, where it has to succeed."""
+    """Run `dvc` or `git`. Raise AssertionError if it fails."""
     done = run_dvc(project, *arguments, **env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
 
 def dvc(project: Path, *arguments: str, **env: str) -> str:
-    """What it prints."""
+    """Run `dvc` or `git` and return what it prints. Raise AssertionError if it fails."""
     return dvc_done(project, *arguments, **env).stdout
 
 
 def checkpoints(project: Path) -> list[Path]:
-    """Those that are whole, of all trainings in the project."""
+    """Return the checksum files of all complete checkpoints in the project."""
     return list(project.glob(".charlstm/*/step-*/SHA256SUMS"))
 
 
 def committed_text(path: str) -> str:
-    """What git has of a file of the project: the working tree may be at another text or recipe."""
-    return subprocess.run(
-        ["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    """Return a project file's text in git. The working tree may have another text or recipe."""
+    done = captured(["git", "show", f"HEAD:{path}"])
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def wait_for(log: Path, words: str, process: subprocess.Popen[bytes]) -> None:

@@ -1,5 +1,8 @@
-"""MLflow stores of tests, and what is sent to them."""
+"""MLflow stores of tests, and the snapshots sent to them."""
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,19 +19,19 @@ COMMIT_MS = 1_700_000_000_000
 
 
 def open_store(store: Store, corpus: str = "") -> tuple[Any, str]:
-    """MLflow's client, and the id of the experiment for that corpus."""
+    """Return MLflow's client, and the id of the experiment for the corpus."""
     client = connect(store)
     return client, find_or_create_experiment(client, store, corpus)
 
 
 def send(store: Store, snapshot: Snapshot) -> Any:  # noqa: ANN401  # MLflow's entities have no annotations
-    """Publish it; return the run as it is then."""
+    """Publish the snapshot. Return its run."""
     client = connect(store)
     return client.get_run(publish(client, store, snapshot))
 
 
 def curves(times: list[int], num_steps: int = 10) -> list[Row]:
-    """The rows of a training that has come so far. `times`: of each step."""
+    """Return the rows of a training after `num_steps`. `times` has the time of each step."""
     rows = [
         Row(row.step, time_ms, step_metrics(row)) for row, time_ms in zip(STEPS, times, strict=True)
     ]
@@ -37,16 +40,26 @@ def curves(times: list[int], num_steps: int = 10) -> list[Row]:
 
 
 def of_model(model: str, tags: dict[str, str] | None = None) -> Snapshot:
-    """What the outputs say of a model's run."""
+    """Return a snapshot of a model's output files."""
     rows = curves([COMMIT_MS] * 10)
     return Snapshot(
-        MODEL_TAG, model, COMMIT_MS, lambda step: [row for row in rows if row.step > step], {"train.seed": 7},
+        MODEL_TAG,
+        model,
+        COMMIT_MS,
+        lambda step: [row for row in rows if row.step > step],
+        {"train.seed": 7},
         new_tags={**(tags or {}), "made_from": "files"},
-    )  # fmt: skip
+    )
+
+
+def query(folder: Path, sql: str) -> list[Any]:
+    """Return the rows of an SQL query on the MLflow database in `folder`."""
+    with closing(sqlite3.connect(folder / "mlflow.db")) as store:
+        return store.execute(sql).fetchall()
 
 
 def history(store: Store, run: Any, metric: str) -> pd.DataFrame:  # noqa: ANN401
-    """Its points: step, value and time in milliseconds."""
+    """Return a metric's points: step, value and time in milliseconds."""
     points = connect(store).get_metric_history(run.info.run_id, metric)
     rows = sorted((one.step, one.value, one.timestamp) for one in points)
     return pd.DataFrame(rows, columns=["step", "value", "time_ms"])

@@ -1,14 +1,20 @@
+"""Texts on disk, and the parts of a corpus."""
+
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.corpus.parts import Corpus, read_text
+from charlstm.corpus.parts import Corpus, read_characters
 from charlstm.errors import CorpusError
 from charlstm.files import pieces
 from charlstm.files.atomic import write_text
 from tests.support import reference
+
+
+def read_text(path: Path) -> str:
+    return "".join(read_characters(pieces.read_pieces(path), path))
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
@@ -26,7 +32,7 @@ def test_newlines_and_byte_order_marks_stay(tmp_path: Path) -> None:
 def corpus_of(
     path: Path, content: str, piece_bytes: int, *options: float | str | None
 ) -> dict[str, tuple[bytes, int]]:
-    """The bytes and the number of characters of each part."""
+    """Return the bytes and the number of characters of each part."""
     path.write_bytes(content.encode())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
@@ -70,6 +76,7 @@ def test_tiny_shakespeare_splits_as_published(tmp_path: Path) -> None:
 
 def test_a_document_that_is_longer_than_a_part_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
-    path.write_text("# " + "a" * 28 + "# " + "b" * 63 + "# ccc")  # documents at 0, 30 and 95
+    # The documents begin at 0, 30 and 95.
+    path.write_text("# " + "a" * 28 + "# " + "b" * 63 + "# ccc")
     parts = Corpus(path, pieces.read_pieces(path)).parts(0.1, 0.1, "# ")
     assert [part.start for part in parts.values()] == [0, 80, 95]

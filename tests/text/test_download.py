@@ -28,7 +28,7 @@ NOWHERE = "http://127.0.0.1:9/text.txt"  # the discard port: nothing listens
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts a server that gives one (status, body) after the other, the last one for ever."""
+    """Return a function that starts a server with a list of answers, the last one repeated."""
     servers = []
 
     def start(answers: list[tuple[int, bytes]]) -> str:
@@ -160,7 +160,8 @@ def test_a_file_of_ones_own_in_place_of_the_checksums_stays(
     own.write_text("mine\n")
     assert run_here(project, "download") == 2 and own.read_text() == "mine\n"
     assert (
-        "Datasets/shakespear.txt.sha256: expected no file, or one that DVC has kept" in caplog.text
+        "Datasets/shakespear.txt.sha256: expected no file, or an output of this stage"
+        in caplog.text
     )
 
 
@@ -182,7 +183,7 @@ def test_git_is_not_asked_for_a_text_that_is_there(
 
 
 def test_a_pulled_corpus_is_taken_where_its_source_is_on_another_machine(tmp_path: Path) -> None:
-    """As `charlstm new FILE` writes the parameters: without a hash. `dvc.lock` has that of the corpus."""
+    """`charlstm new FILE` writes parameters without a hash; `dvc.lock` has the corpus's hash."""
     project, elsewhere = tmp_path / "project", {"download.source": "/home/of/a/colleague/text.txt"}
     make_project(project, {**elsewhere, "download.sha256": None, "download.encoding": "latin-1"})
     corpus = project / "Datasets/shakespear.txt"
@@ -213,12 +214,13 @@ def test_a_folder_beside_the_checkout_is_the_mirror_unless_one_is_named(
 
 
 def make_sdist(folder: Path, files: dict[str, bytes]) -> Fallback:
-    """An sdist whose build backend is in it, so that pip needs no index."""
+    """Return an sdist that contains its build backend, so that pip needs no index."""
     backend = (
         b"import pathlib\n"
         b"def prepare_metadata_for_build_wheel(folder, settings=None):\n"
         b"    info = pathlib.Path(folder, 'plays-1.0.dist-info'); info.mkdir()\n"
-        b"    (info / 'METADATA').write_text('Metadata-Version: 2.1\\nName: plays\\nVersion: 1.0\\n')\n"
+        b"    metadata = 'Metadata-Version: 2.1\\nName: plays\\nVersion: 1.0\\n'\n"
+        b"    (info / 'METADATA').write_text(metadata)\n"
         b"    return info.name\n"
         b"def build_wheel(*_): raise AssertionError('never installed')\n"
     )

@@ -1,4 +1,4 @@
-"""The stage, on texts with characters of one to four bytes and pieces cut anywhere, against the same in memory."""
+"""Stage encode on characters of one to four bytes, cut anywhere, against a reference."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ Project = tuple[Params, Paths]
 MIXED = st.text(
     st.sampled_from("ab\n\x00\x7f\x80é€\ufffd\U0001f600\U0010ffff"), min_size=2, max_size=40
 )
-MANY = "".join(chr(code) for code in range(0x400, 0x600))  # more than fit into 8 bits
+MANY = "".join(chr(code) for code in range(0x400, 0x600))  # more characters than 8-bit ids
 
 
 @pytest.fixture(scope="module")
@@ -30,22 +30,19 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("encode") / "project"
     make_project(folder)
     paths = load_paths(folder / "dvc.yaml")
-    return load_params(folder / "params.yaml"), Paths(
-        **{name: folder / path for name, path in paths}
-    )
+    absolute = {name: folder / path for name, path in paths}
+    return load_params(folder / "params.yaml"), Paths(**absolute)
 
 
 def encoded(project: Project, parts: dict[str, str], **options: object) -> dict[str, bytes]:
-    """All that the stage writes for these parts."""
+    """Return the files that the stage writes for these parts."""
     params, paths = project
     paths.split.mkdir(parents=True, exist_ok=True)
-    for name, content in reference.with_sums(
-        {f"{name}.txt": part.encode() for name, part in parts.items()}
-    ).items():
+    files = {f"{name}.txt": part.encode() for name, part in parts.items()}
+    for name, content in reference.with_sums(files).items():
         (paths.split / name).write_bytes(content)
-    encode.run(
-        params.model_copy(update={"encode": params.encode.model_copy(update=options)}), paths
-    )
+    update = {"encode": params.encode.model_copy(update=options)}
+    encode.run(params.model_copy(update=update), paths)
     return reference.contents(paths.encoded)
 
 
@@ -80,7 +77,8 @@ def test_unseen_characters_can_be_an_error_before_anything_is_written(
     with pytest.raises(VocabularyError, match="lacks 'é'"):
         encoded(project, {**parts, part: "éaéc"}, unseen="error")
     assert reference.contents(project[1].encoded) == before
-    rare = encoded(project, {**parts, part: "cabc"}, unseen="error", min_count=2)  # but seen
+    # A rare character is not unseen.
+    rare = encoded(project, {**parts, part: "cabc"}, unseen="error", min_count=2)
     assert len(rare["test.npy"]) == 128 + 4
 
 
@@ -88,14 +86,9 @@ def test_a_test_part_comes_and_goes(tmp_path: Path) -> None:
     project = tmp_path / "project"
     make_project(project, {"split.test_fraction": 0.2})
     run_stages(project, "download", "split", "encode")
-    ids = {
-        name: np.load(project / f"Datasets/encoded/{name}.npy") for name in ("train", "val", "test")
-    }
-    assert {name: len(found) for name, found in ids.items()} == {
-        "train": 4200,
-        "val": 600,
-        "test": 1200,
-    }
+    expected = {"train": 4200, "val": 600, "test": 1200}
+    for name, num_chars in expected.items():
+        assert len(np.load(project / f"Datasets/encoded/{name}.npy")) == num_chars
     write_params(project, {})
     run_stages(project, "split", "encode")
     for folder in ("split", "encoded"):
@@ -106,6 +99,5 @@ def test_a_test_part_comes_and_goes(tmp_path: Path) -> None:
 def test_what_separates_a_few_documents_is_not_rare() -> None:
     train = count_characters(["aa\fbb\fab\N{SNOWMAN}"])
     alphabet = choose_alphabet(train, {}, min_count=3, may_replace=True, never_rare="\f")
-    assert alphabet.vocab == Vocab("\fab\N{REPLACEMENT CHARACTER}") and list(alphabet.rare) == [
-        "\N{SNOWMAN}"
-    ]
+    assert alphabet.vocab == Vocab("\fab\N{REPLACEMENT CHARACTER}")
+    assert list(alphabet.rare) == ["\N{SNOWMAN}"]

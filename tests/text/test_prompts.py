@@ -1,7 +1,6 @@
-"""Prompts that are taken from the text."""
+"""Prompts taken from the text."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +15,9 @@ from charlstm.text.vocabulary_file import load_vocab
 from tests.support.projects import write_params
 from tests.support.stages import run_stages
 
-RUSSIAN = "Все счастливые семьи похожи\nдруг на друга, каждая\nнесчастливая семья\nнесчастлива по-своему.\nВсё"
+LINES = ["Все счастливые семьи похожи", "друг на друга, каждая", "несчастливая семья"]
+RUSSIAN = "\n".join([*LINES, "несчастлива по-своему.", "Всё"])
+NUMBERS = "二三四五六七八九十百千萬"
 
 
 def auto(val: str, train: str | None = None) -> tuple[str, ...]:
@@ -25,7 +26,7 @@ def auto(val: str, train: str | None = None) -> tuple[str, ...]:
 
 
 def encoded_as(train: str, val: str) -> tuple[Vocab, str]:
-    """The vocabulary, and the validation part with U+FFFD for what training never saw."""
+    """Return the vocabulary, and the validation part with U+FFFD for unseen characters."""
     val = "".join(one if one in train else UNSEEN for one in val)
     return Vocab.of(train + val), val
 
@@ -36,15 +37,12 @@ def encoded_as(train: str, val: str) -> tuple[Vocab, str]:
         (RUSSIAN, ("\n", "друг на", "несчастливая", "несчастлива")),
         ("one line of some words and no end", ("line of some", "some words", "and no end")),
         (
-            "一" * 5 + "二三四五六七八九十百千萬" * 2,
+            "一" * 5 + NUMBERS * 2,
             ("一一一一一二三四五六七八", "九十百千萬二三四五六七八", "九十百千萬"),
         ),
         ("\n" * 9, ("\n",)),
         ("ab\r\ncd\r\nef\r\ngh\r\n", ("\n", "cd", "ef", "gh")),
-        (
-            "rest\n  indented line\n}\n\tand more of it\nlast",
-            ("\n", "indented", "and more of", "last"),
-        ),
+        ("rest\n  indented line\n}\n\tand more\nlast", ("\n", "indented", "and more", "last")),
     ],
 )
 def test_prompts_of_a_text(val: str, prompts: tuple[str, ...]) -> None:
@@ -65,20 +63,17 @@ def test_every_text_has_prompts_that_its_vocabulary_knows(val: str, train: str) 
         assert 1 <= len(prompt) <= MAX_LEN and not vocab.unknown(prompt)
 
 
-def test_the_stage_takes_them_and_the_review_names_them(trained: Path, tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(trained, project)
+def test_the_stage_takes_them_and_the_review_names_them(trained_project: Path) -> None:
+    project = trained_project
+    # With this minimum, only the most likely character remains.
     write_params(project, {"sample.prompts": "auto", "sample.seeds": [1, 2], "sample.min_p": 1.0})
     run_stages(project, "sample")
     vocab = load_vocab(project / "Datasets/encoded/vocab.json")
-    expected = resolve_prompts(
-        "auto", load_ids(project / "Datasets/encoded/val.npy", len(vocab)), vocab
-    )
+    val = load_ids(project / "Datasets/encoded/val.npy", len(vocab))
+    expected = resolve_prompts("auto", val, vocab)
     assert len(expected) == 4
     shown = json.loads((project / "artifacts/samples/review.json").read_text())["parameters"]
     assert json.loads(shown["sample.prompts"]) == list(expected)
     rows = pd.read_csv(project / "artifacts/samples/samples.csv", keep_default_na=False)
     assert tuple(rows["prompt"])[::2] == expected
-    assert list(rows["text"][::2]) == list(
-        rows["text"][1::2]
-    )  # only the most likely character is kept
+    assert list(rows["text"][::2]) == list(rows["text"][1::2])

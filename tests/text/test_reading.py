@@ -1,4 +1,6 @@
-from itertools import accumulate
+"""Characters in pieces of a file, and the place of a bad byte."""
+
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
@@ -11,9 +13,9 @@ TEXTS = st.text(st.sampled_from("ab\n é€😀\U0010ffff\x00\x7f\x80"), max_siz
 
 
 def cut(content: bytes, sizes: list[int]) -> list[bytes]:
-    """Pieces of these sizes, and the rest."""
+    """Return pieces of these sizes, and the rest."""
     bounds = [0, *accumulate(sizes), max(len(content), sum(sizes))]
-    return [content[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [content[start:end] for start, end in pairwise(bounds)]
 
 
 @given(TEXTS, st.lists(st.integers(0, 9)))

@@ -1,4 +1,4 @@
-"""Unknown characters: an error, or U+FFFD, or nothing."""
+"""Unknown characters: an error, U+FFFD, or left out."""
 
 import pytest
 from hypothesis import given

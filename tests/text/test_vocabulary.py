@@ -1,3 +1,6 @@
+"""Vocabularies of characters: ids, files, and damage."""
+
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +28,8 @@ def test_decoding_undoes_encoding(text: str) -> None:
     ("size", "dtype"), [(1, np.uint8), (256, np.uint8), (257, np.uint16), (65537, np.uint32)]
 )
 def test_ids_take_the_smallest_dtype(size: int, dtype: type) -> None:
-    characters = "".join(
-        chr(code) for code in range(0x20, 0x20 + size + 3000) if not 0xD800 <= code < 0xE000
-    )[:size]
+    codes = (code for code in range(0x20, 0x20 + size + 3000) if not 0xD800 <= code < 0xE000)
+    characters = "".join(map(chr, islice(codes, size)))
     vocab = Vocab.of(characters)
     assert len(vocab) == size
     assert vocab.encode(characters).dtype == dtype

@@ -1,4 +1,4 @@
-"""An experiment and a registered model for each corpus, and stores of older versions, which had one of each."""
+"""Experiments and registered models per corpus, and stores of older versions."""
 
 import shutil
 from dataclasses import replace
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import charlstm
-from charlstm.tracking.client import Reader, Store, connect
+from charlstm.tracking.client import Store, connect
+from charlstm.tracking.reader import Reader
 from charlstm.tracking.registered_model import LoggedModel
 from pipeline.commands.ui import _find_runs
 from pipeline.run.project import store as store_here
@@ -26,30 +27,25 @@ def store(tmp_path: Path, blank_store: Path, monkeypatch: pytest.MonkeyPatch) ->
 def measure(
     store: Store, model: str, corpus: str | None, loss: float, folder: Path | None = None
 ) -> None:
-    """As evaluate does for a model; one without a corpus is as an older version has left it."""
-    tags = {"corpus": f"{corpus}.txt", "corpus_sha256": "ab" * 32} | (
-        {"corpus_name": corpus} if corpus else {}
-    )
-    logged = (
-        LoggedModel(folder, model, {"stateful": loss}, f"validation of {corpus}")
-        if folder
-        else None
-    )
+    """Publish a model as evaluate does. Without a corpus, publish it as an older version did."""
+    tags = {"corpus": f"{corpus}.txt", "corpus_sha256": "ab" * 32}
+    if corpus:
+        tags["corpus_name"] = corpus
+    logged = None
+    if folder:
+        logged = LoggedModel(folder, model, {"stateful": loss}, f"validation of {corpus}")
     measured = {"stateful/nats_per_char": loss}
     send(store, replace(of_model(model, tags), measured=measured, model=logged))
 
 
 def experiments(store: Store) -> dict[str, str]:
-    """Ids by name."""
-    return {
-        one.name: one.experiment_id
-        for one in connect(store).search_experiments()
-        if one.name != "Default"
-    }
+    """Return the ids of experiments by name."""
+    found = connect(store).search_experiments()
+    return {one.name: one.experiment_id for one in found if one.name != "Default"}
 
 
 def experiment_of(store: Store, model: str) -> str:
-    """The name of that which has the only run of the model."""
+    """Return the name of the experiment that has the model's only run."""
     (run,) = Reader(store).by_tag("model_sha256", model)
     client = connect(store)
     return str(client.get_experiment(client.get_run(run.run_id).info.experiment_id).name)
@@ -58,20 +54,14 @@ def experiment_of(store: Store, model: str) -> str:
 def test_losses_of_different_texts_are_in_different_experiments(
     store: Store, tmp_path: Path
 ) -> None:
-    for model, corpus, loss in (
-        ("m0", "bible", 1.4),
-        ("m1", "shakespeare-1.5+x", 1.5),
-        ("m2", "bible", 1.3),
-    ):
-        measure(store, model, corpus, loss)
-    assert [experiment_of(store, model) for model in ("m0", "m1", "m2")] == [
-        "charlstm/bible", "charlstm/shakespeare-1.5+x", "charlstm/bible",
-    ]  # fmt: skip
-    assert set(experiments(store)) == {"charlstm/bible", "charlstm/shakespeare-1.5+x"}
+    models = {"m0": "bible", "m1": "shakespeare-1.5+x", "m2": "bible"}
+    for model, corpus in models.items():
+        measure(store, model, corpus, 1.4)
+    for model, corpus in models.items():
+        assert experiment_of(store, model) == f"charlstm/{corpus}"
     ids = experiments(store)
-    pages = [
-        (name, experiment_id) for name, experiment_id, _ in _find_runs(store, "shakespeare-1.5+x")
-    ]
+    assert set(ids) == {"charlstm/bible", "charlstm/shakespeare-1.5+x"}
+    pages = [(name, found) for name, found, _ in _find_runs(store, "shakespeare-1.5+x")]
     assert pages == [(name, ids[name]) for name in ("charlstm/shakespeare-1.5+x", "charlstm/bible")]
 
 
@@ -81,26 +71,16 @@ def test_each_corpus_has_its_champion_at_its_own_address(
     sha256 = sha256_of(learned)
     measure(store, sha256, "bible", 1.4, learned)
     client = connect(store)
-    assert (
-        client.get_model_version_by_alias("charlstm-bible", "champion").tags[
-            "stateful/nats_per_char"
-        ]
-        == "1.4"
-    )
-    assert (
-        "models:/charlstm-bible@champion"
-        in client.get_registered_model("charlstm-bible").description
-    )
+    version = client.get_model_version_by_alias("charlstm-bible", "champion")
+    assert version.tags["stateful/nats_per_char"] == "1.4"
+    description = client.get_registered_model("charlstm-bible").description
+    assert "models:/charlstm-bible@champion" in description
     measure(store, "m1", "shakespeare-1.5+x", 1.5, learned)
-    assert [one.name for one in client.search_registered_models()] == [
-        "charlstm-bible",
-        "charlstm-shakespeare-1.5+x",
-    ]
-    for address in (
-        "models:/charlstm-bible@champion",
-        "models:/charlstm-shakespeare-1.5+x@champion",
-    ):
-        assert charlstm.load(address, tracking_uri=store.uri).info["model_sha256"] == sha256
+    names = ["charlstm-bible", "charlstm-shakespeare-1.5+x"]
+    assert [one.name for one in client.search_registered_models()] == names
+    for name in names:
+        model = charlstm.load(f"models:/{name}@champion", tracking_uri=store.uri)
+        assert model.info["model_sha256"] == sha256
     from mlflow import pyfunc
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
@@ -113,7 +93,7 @@ def test_a_run_of_an_older_version_stays_and_is_found(
     sha256 = sha256_of(learned)
     measure(store, sha256, None, 1.4, learned)
     assert experiment_of(store, sha256) == "charlstm"
-    measure(store, sha256, "bible", 1.3, learned)  # evaluated again, by this version
+    measure(store, sha256, "bible", 1.3, learned)  # evaluated again by this version
     assert experiment_of(store, sha256) == "charlstm"
     assert set(experiments(store)) == {"charlstm"}
     assert Reader(store).by_tag("model_sha256", sha256)[0].metrics["stateful/nats_per_char"] == 1.3

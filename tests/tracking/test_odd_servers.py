@@ -1,4 +1,4 @@
-"""Servers that answer anything with an empty object, or one byte at a time."""
+"""MLflow servers that fail, answer with nonsense, or answer forever."""
 
 import shutil
 import socket
@@ -18,7 +18,7 @@ from tests.support.stores import of_model
 
 
 class Empty(BaseHTTPRequestHandler):
-    """It answers `{}`."""
+    """Server that answers `{}`."""
 
     def do_GET(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -32,19 +32,8 @@ class Empty(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-class Failing(Empty):
-    """It answers 500."""
-
-    def do_GET(self) -> None:
-        self.send_response(500)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_POST = do_PATCH = do_GET
-
-
 class Dripping(Empty):
-    """It answers forever, and no pause is as long as the time-out of a request."""
+    """Server that answers forever. No pause is as long as a request's timeout."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -60,7 +49,7 @@ class Dripping(Empty):
 
 
 class Flooding(Empty):
-    """It answers without end, with control characters."""
+    """Server that answers without end, with control characters."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -73,7 +62,7 @@ class Flooding(Empty):
 
 
 class Binary(Empty):
-    """It answers with control characters."""
+    """Server that fails with control characters."""
 
     def do_GET(self) -> None:
         self.send_response(500)
@@ -85,7 +74,7 @@ class Binary(Empty):
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[type[Empty]], str]]:
-    """Starts such a server; its address."""
+    """Return a function that starts a server and returns its address."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     servers = []
@@ -116,14 +105,14 @@ def test_a_model_without_a_place_is_not_the_one_in_this_folder(
             assert "models:/nothing@champion: there is no registered model nothing" in err
 
 
-@pytest.mark.parametrize("kind", [Empty, Failing, Dripping, Flooding, Binary, None])
+@pytest.mark.parametrize("kind", [Empty, Dripping, Flooding, Binary, None])
 def test_a_wrong_server_costs_one_warning_and_a_little_time(
     serve: Callable[[type[Empty]], str],
     kind: type[Empty] | None,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """One that is none of MLflow's, that fails, that answers forever, slowly or fast, or that never answers."""
+    """Without a kind, the server accepts connections and never answers."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(100)
@@ -132,17 +121,12 @@ def test_a_wrong_server_costs_one_warning_and_a_little_time(
         publish_at_end(Store(uri, "tests", None), tmp_path, 1.5, of_model("m0"))
         assert time.monotonic() - started < 30
         (record,) = caplog.records
-        assert "\x1b" not in record.getMessage()
-        assert (
-            "nothing is lost: the next stage sends the rest, or `charlstm sync`"
-            in record.getMessage()
-        )
+        message = record.getMessage()
+        assert "\x1b" not in message
+        assert "nothing is lost: the next stage sends the rest, or `charlstm sync`" in message
 
 
-@pytest.mark.parametrize(
-    "command",
-    [["trace"], ["sync"], ["info", "models:/a@b"]],
-)
+@pytest.mark.parametrize("command", [["trace"], ["sync"], ["info", "models:/a@b"]])
 def test_a_server_that_drips_holds_no_command(
     serve: Callable[[type[Empty]], str],
     copy: Path,
@@ -152,6 +136,7 @@ def test_a_server_that_drips_holds_no_command(
 ) -> None:
     url = serve(Dripping)
     monkeypatch.setattr(ask, "__defaults__", (1.5,))
-    monkeypatch.setattr("charlstm.tracking.client.SECONDS_FOR_FILES", 1.5)
+    for module in ("client", "download"):
+        monkeypatch.setattr(f"charlstm.tracking.{module}.SECONDS_FOR_FILES", 1.5)
     code, _, err = run(*command)
     assert code == 2 and f"MLflow at {url}: it does not answer in time" in err, err

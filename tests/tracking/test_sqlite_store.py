@@ -1,4 +1,4 @@
-"""A checkout's path in the URI of its MLflow database, paths that no database can have, and addresses that are none."""
+"""URIs of MLflow databases for any checkout's path, and wrong addresses."""
 
 import shutil
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from charlstm.files.sqlite_uri import sqlite_file, sqlite_uri
-from charlstm.tracking.client import Reader
+from charlstm.tracking.reader import Reader
 from pipeline.commands.doctor import check_tracker, findings
 from pipeline.run.project import store
 from tests.support.commands import Run
@@ -22,24 +22,19 @@ def test_each_character_leads_to_its_own_file() -> None:
     files = [Path(f"/checkout/a{one}41b/mlflow.db") for one in [*PRINTABLE, "\n", "\t", PRINTABLE]]
     assert len({sqlite_uri(file) for file in files}) == len(files) > 95
     for file in files:
-        assert (
-            make_url(sqlite_uri(file)).database == str(file) == str(sqlite_file(sqlite_uri(file)))
-        )
+        uri = sqlite_uri(file)
+        assert make_url(uri).database == str(file) == str(sqlite_file(uri))
 
 
 def test_a_plain_path_is_as_it_was() -> None:
-    assert (
-        sqlite_uri(Path("/home/me/my project/mlflow.db"))
-        == "sqlite:////home/me/my project/mlflow.db"
-    )
+    uri = "sqlite:////home/me/my project/mlflow.db"
+    assert sqlite_uri(Path("/home/me/my project/mlflow.db")) == uri
     assert sqlite_file("sqlite:///mlflow.db?timeout=5") == Path("mlflow.db")
-    assert [
-        sqlite_file(uri)
-        for uri in ("http://x/y", "sqlite:///:memory:", "sqlite://", "postgresql:///x")
-    ] == [None] * 4
+    for uri in ("http://x/y", "sqlite:///:memory:", "sqlite://", "postgresql:///x"):
+        assert sqlite_file(uri) is None
 
 
-def test_a_checkout_of_that_name_has_its_runs_and_its_neighbour_none(
+def test_a_checkout_of_that_name_has_its_own_runs(
     tmp_path: Path, blank_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = tmp_path / PRINTABLE
@@ -58,13 +53,11 @@ def test_a_checkout_of_that_name_has_its_runs_and_its_neighbour_none(
 def test_a_relative_database_is_the_project_s_also_in_a_copy_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DVC trains queued experiments in a temporary folder, which is gone afterwards."""
+    """DVC trains queued experiments in a temporary folder, which it removes afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
-    for address, file in (
-        ("sqlite:///mlflow.db", "project/mlflow.db"),
-        (f"sqlite:///{tmp_path}/its.db", "its.db"),
-    ):
+    absolute = f"sqlite:///{tmp_path}/its.db"
+    for address, file in {"sqlite:///mlflow.db": "project/mlflow.db", absolute: "its.db"}.items():
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         assert store().uri == f"sqlite:///{tmp_path}/{file}"
         assert store().artifact_root == (tmp_path / file).with_name("mlartifacts").as_uri()
@@ -85,12 +78,8 @@ def test_artifacts_beside_no_file_are_the_project_s_or_the_server_s(
 @pytest.mark.parametrize(
     "address",
     [
-        "http://[::1",
-        "http://:5000",
-        "https://",
-        "http://host:port",
-        "http://h:99999",
-        "http://me:hunter2@h:x",
+        *("http://[::1", "http://:5000", "https://", "http://host:port"),
+        *("http://h:99999", "http://me:hunter2@h:x"),
     ],
 )
 def test_an_address_that_is_none_is_one_line(
@@ -100,17 +89,15 @@ def test_an_address_that_is_none_is_one_line(
     for words in (["sync"], ["ui"], ["info", "models:/charlstm@champion"]):
         code, _, errors = run(*words)
         assert code == 2 and errors.count("\n") == 1 and "hunter2" not in errors
-        assert errors.startswith(
-            "ERROR: MLFLOW_TRACKING_URI: expected an address like http://127.0.0.1:5000 or "
-        )
+        expected = "MLFLOW_TRACKING_URI: expected an address like http://127.0.0.1:5000 or "
+        assert errors.startswith(f"ERROR: {expected}")
     (line,) = findings(check_tracker)
     assert line.startswith("ERROR: MLFLOW_TRACKING_URI: expected an address")
 
 
 def test_a_stage_says_so_before_its_work(
-    encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    project = Path(shutil.copytree(encoded, tmp_path / "project"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://[::1")
     assert run_here(project, "train") == 2
     assert "MLFLOW_TRACKING_URI: expected an address" in caplog.text

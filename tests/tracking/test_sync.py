@@ -1,8 +1,6 @@
-"""`charlstm sync` after a training whose server was not there."""
+"""`charlstm sync` after a training without a server, and metrics of the machine."""
 
-import shutil
-import sqlite3
-from contextlib import chdir, closing
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -10,17 +8,12 @@ import pytest
 from tests.support.commands import Run
 from tests.support.projects import write_params
 from tests.support.stages import run_stage, run_stages
+from tests.support.stores import query
 
 
 def test_what_a_server_has_missed_is_sent_later(
-    encoded: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    run: Run,
+    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, run: Run
 ) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(encoded, project)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     run_stages(project, "train")
@@ -29,36 +22,27 @@ def test_what_a_server_has_missed_is_sent_later(
         code, out, _ = run("sync")
         left_out, counted, reason = out.splitlines()
         assert code == 2 and "dvc.lock: expected DVC's record of the stages, found none" in left_out
-        assert counted == "0 of 1 runs are complete in MLflow" and reason.startswith(
-            "not sent: MLflow at http://127"
-        )
+        assert counted == "0 of 1 runs are complete in MLflow"
+        assert reason.startswith("not sent: MLflow at http://127")
         monkeypatch.delenv("MLFLOW_TRACKING_URI")
         assert run("sync")[1].endswith("\n1 of 1 runs are complete in MLflow\n")
         assert run("sync")[1].endswith("\n0 of 0 runs are complete in MLflow\n")
-    with closing(sqlite3.connect(project / "mlflow.db")) as store:
-        assert store.execute("select status from runs").fetchall() == [("FINISHED",)]
-        (num_points,) = store.execute(
-            "select count(*) from metrics where key = 'loss/training'"
-        ).fetchone()
+    assert query(project, "select status from runs") == [("FINISHED",)]
+    points = "select count(*) from metrics where key = 'loss/training'"
+    ((num_points,),) = query(project, points)
     assert num_points == len((project / "artifacts/train/steps.csv").read_text().splitlines()) - 1
 
 
 @pytest.mark.slow
-def test_a_run_says_how_busy_its_machine_is(encoded: Path, tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(encoded, project)
-    write_params(
-        project, {"train.epochs": 60, "train.early_stopping_epochs": None, "model.hidden_size": 64}
-    )
+def test_a_run_says_how_busy_its_machine_is(project: Path) -> None:
+    long = {"train.epochs": 60, "train.early_stopping_epochs": None, "model.hidden_size": 64}
+    write_params(project, long)
     done = run_stage(
         project, "train", MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL="1", OMP_NUM_THREADS="1"
     )
     assert done.returncode == 0, done.stderr
-    with closing(sqlite3.connect(project / "mlflow.db")) as store:
-        assert store.execute("select status from runs").fetchall() == [("FINISHED",)]
-        found = {
-            row[0]
-            for row in store.execute("select distinct key from metrics where key like 'system/%'")
-        }
+    assert query(project, "select status from runs") == [("FINISHED",)]
+    keys = "select distinct key from metrics where key like 'system/%'"
+    found = {key for (key,) in query(project, keys)}
     assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= found
     assert len(list(project.glob(".charlstm/*/published"))) == 1

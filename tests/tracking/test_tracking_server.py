@@ -1,7 +1,6 @@
-"""The pipeline against a server as teams have it: MLflow on PostgreSQL, artifacts over HTTP, a password a user."""
+"""The pipeline with a team's server: MLflow on PostgreSQL, artifacts over HTTP, passwords."""
 
 import logging
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ from tests.support.servers import DATABASE_PASSWORD, mlflow_server, postgres, po
 from tests.support.stages import run_stages
 
 PROGRAMS = postgres_programs()
-USER, PASSWORD, ADMIN_PASSWORD = "trainer", "hunter2-hunter2", "only-for-the-admin"
+USER = "trainer"
+PASSWORD = "hunter2-hunter2"
+ADMIN_PASSWORD = "only-for-the-admin"
 
 pytestmark = [
     pytest.mark.slow,
@@ -33,14 +34,14 @@ def artifacts(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(artifacts: Path) -> Iterator[str]:
-    """Its address; it knows the user."""
+    """Yield the address of a server that knows the user."""
     assert PROGRAMS is not None
     config = artifacts.parent / "auth.ini"
     with postgres(PROGRAMS, "runs", "users") as databases:
         config.write_text(
             f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = {databases}/users\n"
             "admin_username = admin\n"
-            "auth_cache_ttl_seconds = 60\n"  # else each request hashes the password anew
+            "auth_cache_ttl_seconds = 60\n"  # without it, each request hashes the password
             "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
         )
         env = {
@@ -48,16 +49,9 @@ def server(artifacts: Path) -> Iterator[str]:
             "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN_PASSWORD,
             "MLFLOW_FLASK_SERVER_SECRET_KEY": "anything",
         }
-        options = [
-            "--app-name",
-            "basic-auth",
-            "--serve-artifacts",
-            "--artifacts-destination",
-            str(artifacts),
-        ]
-        with mlflow_server(
-            f"{databases}/runs", artifacts.parent / "server.log", *options, env=env
-        ) as url:
+        options = ["--app-name", "basic-auth", "--serve-artifacts", "--artifacts-destination"]
+        log = artifacts.parent / "server.log"
+        with mlflow_server(f"{databases}/runs", log, *options, str(artifacts), env=env) as url:
             as_admin(url, "2.0/mlflow/users/create", {"username": USER, "password": PASSWORD})
             yield url
 
@@ -77,38 +71,31 @@ def only_run(server: str) -> tuple[Any, Any]:
 
 
 def assert_all_points(project: Path, client: Any, run: Any) -> None:  # noqa: ANN401  # MLflow has no annotations
-    """Each column of the tables is the whole history of a metric."""
+    """Check that each column of the tables is the complete history of a metric."""
     histories = [
         [(one.step, one.value) for one in client.get_metric_history(run.info.run_id, name)]
         for name in run.data.metrics
     ]
-    steps, epochs = (
-        pd.read_csv(project / f"artifacts/train/{name}.csv") for name in ("steps", "history")
-    )
-    assert len(steps) > 10
-    for frame, columns in (
-        (steps, ["train_nats_per_char", "gradient_norm"]),
-        (epochs, ["train_nats_per_char", "val_nats_per_char"]),
+    assert len(histories) > 10
+    for table, columns in (
+        ("steps", ["train_nats_per_char", "gradient_norm"]),
+        ("history", ["train_nats_per_char", "val_nats_per_char"]),
     ):
+        frame = pd.read_csv(project / f"artifacts/train/{table}.csv")
         for column in columns:
-            assert sorted(zip(frame["step"], frame[column], strict=True)) in map(
-                sorted, histories
-            ), column
+            points = sorted(zip(frame["step"], frame[column], strict=True))
+            assert points in map(sorted, histories), column
 
 
 def test_the_whole_pipeline_ends_up_in_one_run(
-    encoded: Path,
+    project: Path,
     server: str,
     artifacts: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    project = Path(
-        shutil.copytree(
-            encoded, artifacts.parent / "project", ignore=shutil.ignore_patterns("mlflow.db")
-        )
-    )
+    (project / "mlflow.db").unlink()
     for name, value in {"URI": server, "USERNAME": USER, "PASSWORD": PASSWORD}.items():
         monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
     with caplog.at_level(logging.WARNING):

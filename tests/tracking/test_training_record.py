@@ -1,4 +1,4 @@
-"""What a training writes down of its run, and the runs that others publish from it."""
+"""A training's record of its run, and the runs that other processes publish from it."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,8 @@ from charlstm.files.lock import exclusive
 from charlstm.history import StepRow
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
-from charlstm.tracking.client import Reader, Store, connect
+from charlstm.tracking.client import Store, connect
+from charlstm.tracking.reader import Reader
 from charlstm.tracking.snapshot import TRAINING_TAG, Snapshot
 from charlstm.tracking.sync import publish_all
 from charlstm.tracking.training_files import METRICS, ORIGIN, PUBLISHED, read_rows, read_training
@@ -20,20 +21,14 @@ from charlstm.tracking.training_record import TrainingRecord
 from charlstm.training.progress import Plan, Progress
 from tests.support.stores import EPOCHS, STEPS, history, of_model
 
-PLAN = Plan(
-    num_epochs=1, num_steps=10, chars_per_epoch=640, num_parameters=7, num_processes=1,
-    device="cpu", precision="fp32", precision_reason="", unit="character",
-)  # fmt: skip
+PLAN = Plan(1, 10, 640, 7, 1, "cpu", "fp32", "", "character")
 MODEL = CharLSTM(ModelShape(3, 0, 2, 1), "gates")
 
 
 @pytest.fixture
 def store(tmp_path: Path, blank_store: Path) -> Store:
-    return Store(
-        f"sqlite:///{shutil.copy(blank_store, tmp_path)}",
-        "tests",
-        (tmp_path / "artifacts").as_uri(),
-    )
+    uri = f"sqlite:///{shutil.copy(blank_store, tmp_path)}"
+    return Store(uri, "tests", (tmp_path / "artifacts").as_uri())
 
 
 @pytest.fixture
@@ -44,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 def record(
     folder: Path, progress: Progress, num_steps: int, training_id: str = "one"
 ) -> TrainingRecord:
-    """One start of a training, from a checkpoint to a step; the tenth ends the epoch."""
+    """Run a training from a checkpoint to a step. The tenth step ends the epoch."""
     folder.mkdir(parents=True, exist_ok=True)
     written = TrainingRecord(folder, training_id, {"train.seed": 7}, {"name": "odd: \udcff"})
     written.on_start(PLAN, progress)
@@ -72,31 +67,23 @@ def test_a_training_is_a_whole_run_of_its_files(store: Store, folder: Path, lear
     assert publish_all(store, folder.parent) == [""]
     assert publish_all(store, folder.parent) == [] and (folder / PUBLISHED).exists()
     status, tags, metrics = run_of(store)
-    assert (status, tags["later"], tags["device"], tags["name"]) == (
-        "FINISHED",
-        "yes",
-        "cpu",
-        "odd: ?",
-    )
-    assert (metrics["train/speed"], metrics["train/chars_seen"], metrics["loss/validation"]) == (
-        320,
-        640,
-        1.9,
-    )
+    assert (status, tags["device"]) == ("FINISHED", "cpu")
+    assert (tags["later"], tags["name"]) == ("yes", "odd: ?")
+    assert (metrics["train/speed"], metrics["train/chars_seen"]) == (320, 640)
+    assert metrics["loss/validation"] == 1.9
     (found,) = Reader(store).by_tag(TRAINING_TAG, "one")
-    assert (
-        Reader(store).text(found, "texts/epoch-001.txt")
-        == "=== prompt 'a'\nab\n\n=== prompt 'c'\ncd\n"
-    )
+    texts = "=== prompt 'a'\nab\n\n=== prompt 'c'\ncd\n"
+    assert Reader(store).text(found, "texts/epoch-001.txt") == texts
 
 
 def test_rows_are_read_from_the_end_and_a_torn_one_is_none(folder: Path) -> None:
     record(folder, Progress(), 10)
     with (folder / METRICS).open("a") as file:
         file.write("[11, 17")
+    # The torn row is ignored.
     assert steps_of(read_training(folder)) == [*range(1, 11), 10]
     assert [row.step for row in read_rows(folder / METRICS, after_step=8)] == [9, 10, 10]
-    assert read_rows(folder / METRICS, max_rows=1)[0].metrics["loss/validation"] == 1.9
+    assert read_rows(folder / METRICS)[-1].metrics["loss/validation"] == 1.9
     (folder / METRICS).write_text("")
     assert read_rows(folder / METRICS) == []
 
@@ -105,7 +92,8 @@ def test_a_resumed_training_is_cut_back_to_its_checkpoint(folder: Path) -> None:
     record(folder, Progress(), 7)
     before = read_rows(folder / METRICS)
     record(folder, Progress(step=4, steps=STEPS[:4]), 4)
-    assert read_rows(folder / METRICS) == before[:4]  # with the times of the first start
+    # The rows have the times of the first start.
+    assert read_rows(folder / METRICS) == before[:4]
     record(folder, Progress(step=10, steps=STEPS, epochs=EPOCHS), 10)
     assert steps_of(read_training(folder)) == [*range(1, 11), 10, 10]
     assert read_rows(folder / METRICS)[:4] == before[:4]
@@ -118,9 +106,12 @@ def test_a_checkpoint_of_another_machine_brings_the_rows_that_are_not_here(folde
 
 @pytest.mark.parametrize(
     ("error", "status", "reason"),
-    [(Interrupted("after step 3"), "KILLED", "after step 3"), (KeyboardInterrupt(), "KILLED", "interrupted"),
-     (ValueError("wrong"), "FAILED", "ValueError: wrong")],
-)  # fmt: skip
+    [
+        (Interrupted("after step 3"), "KILLED", "after step 3"),
+        (KeyboardInterrupt(), "KILLED", "interrupted"),
+        (ValueError("wrong"), "FAILED", "ValueError: wrong"),
+    ],
+)
 def test_an_ending_says_why(
     store: Store, folder: Path, error: BaseException, status: str, reason: str
 ) -> None:
@@ -131,12 +122,12 @@ def test_an_ending_says_why(
     assert (found, tags["ended"]) == (status, reason)
 
 
-def test_a_run_whose_process_is_gone_is_killed_by_whoever_sees_it(
+def test_a_run_whose_process_has_died_is_killed_by_whoever_sees_it(
     store: Store, folder: Path
 ) -> None:
     record(folder, Progress(), 3)
     with exclusive(folder, "a training"):
-        assert publish_all(store, folder.parent) == []  # it sends by itself
+        assert publish_all(store, folder.parent) == []  # its own process publishes it
         running = read_training(folder)
         assert running is not None and running.status == "RUNNING"
     assert publish_all(store, folder.parent) == [""]
@@ -152,17 +143,15 @@ def test_a_run_whose_process_is_gone_is_killed_by_whoever_sees_it(
 
 
 def test_a_dead_server_costs_nothing_and_holds_back_the_outputs(store: Store, folder: Path) -> None:
-    """The run of the outputs may be that of the training, so none is made without it."""
+    """The run of the outputs may be that of the training, so it waits for the training."""
     record(folder, Progress(), 10)
     nobody = Store("http://127.0.0.1:9", "tests", None)
     refused = "MLflow at http://127.0.0.1:9: it refuses the connection: is the server up?"
     assert publish_all(nobody, folder.parent, of_model("m0del")) == [refused, refused]
     assert not (folder / PUBLISHED).exists()
     assert publish_all(store, folder.parent, of_model("m0del")) == ["", ""]
-    assert (
-        len(history(store, connect(store).get_run(Reader(store).all()[0].run_id), "loss/training"))
-        == 10
-    )
+    run = connect(store).get_run(Reader(store).all()[0].run_id)
+    assert len(history(store, run, "loss/training")) == 10
 
 
 def test_a_damaged_file_is_named_and_holds_up_nothing(

@@ -1,11 +1,8 @@
-"""Runs in the MLflow UI, in a real browser: the table, a run's page, its artifacts, two runs side by side."""
+"""Runs in MLflow's UI in a real browser: the table, a run's page, artifacts, two runs."""
 
 import json
 import shutil
-import sqlite3
-import subprocess
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,40 +15,25 @@ from matplotlib.image import imread
 from charlstm.tracking.client import Store
 from charlstm.tracking.publish import TABLES_TAG
 from charlstm.tracking.shared_view import page, share_view
-from pipeline.lineage.provenance import RunSummary, page_tags
+from pipeline.lineage.run_page import RunSummary, page_tags
 from pipeline.recipes import Recipe
+from tests.support.browser import dom_of, needs_chromium
 from tests.support.servers import mlflow_server
-from tests.support.stores import of_model, open_store, send
+from tests.support.stores import of_model, open_store, query, send
 
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-OPTIONS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-sync",
-]
-OPTIONS += [
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--window-size=2400,1600",
-]
 HOSTILE = (
     "<script>document.title='bad'</script> ``` \u202e\u2028 | </pre><img src=x onerror=alert(1)>"
 )
-REVIEW = "<!doctype html><title>Review</title><script>document.documentElement.style.background = '#ff00ff'</script>"
+REVIEW = (
+    "<!doctype html><title>Review</title>"
+    "<script>document.documentElement.style.background = '#ff00ff'</script>"
+)
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, e.g. `apt-get install chromium`"),
-]
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 
 class Site(NamedTuple):
-    """Where the UI is, the trained project's run, and the experiment and first run that `by_hand` has made."""
+    """Address of the UI, the trained project's run, and an experiment with its first run."""
 
     url: str
     trained_run: str
@@ -61,12 +43,11 @@ class Site(NamedTuple):
 
 @pytest.fixture(scope="module")
 def site(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One server for all pages."""
+    """Start one server for all pages."""
     folder = tmp_path_factory.mktemp("ui")
     shutil.copy(trained / "mlflow.db", folder)
     uri = f"sqlite:///{folder}/mlflow.db"
-    with closing(sqlite3.connect(folder / "mlflow.db")) as store:
-        trained_run = str(store.execute("select run_uuid from runs").fetchone()[0])
+    ((trained_run,),) = query(folder, "select run_uuid from runs")
     experiment, run = by_hand(Store(uri, "by hand", (folder / "mlartifacts").as_uri()), folder)
     with mlflow_server(uri, folder / "server.log") as url:
         yield Site(url, trained_run, experiment, run)
@@ -89,26 +70,22 @@ def summary(seed: int) -> RunSummary:
 
 
 def by_hand(store: Store, folder: Path) -> tuple[str, str]:
-    """Two runs in an experiment of their own, with all that a run may have; the experiment's id and the first run's."""
+    """Publish two runs with everything that a run may have. Return the experiment and a run."""
     (folder / "review.html").write_text(REVIEW)
+    tables = json.dumps([{"path": "samples/table.json", "type": "table"}])
     for seed in (1, 2):
         texts = [
             (f"ROMEO: · temperature 0.8 · seed {one}", f"text {one} of run {seed}: {HOSTILE}")
             for one in (1, 2)
         ]
-        shown = {TABLES_TAG: json.dumps([{"path": "samples/table.json", "type": "table"}])}
+        table = pd.DataFrame(texts, columns=["sample", "output"]).to_json(orient="split")
+        losses = losses_of(seed).items()
         state = replace(
             of_model(f"m0del{seed}"),
             params={"train.seed": seed},
-            tags={**page_tags(summary(seed)), **shown},
-            measured={
-                f"{protocol}/nats_per_char": loss for protocol, loss in losses_of(seed).items()
-            },
-            texts={
-                "samples/table.json": pd.DataFrame(texts, columns=["sample", "output"]).to_json(
-                    orient="split"
-                )
-            },
+            tags={**page_tags(summary(seed)), TABLES_TAG: tables},
+            measured={f"{protocol}/nats_per_char": loss for protocol, loss in losses},
+            texts={"samples/table.json": table},
             files={"review/review.html": folder / "review.html"},
         )
         send(store, state)
@@ -118,29 +95,11 @@ def by_hand(store: Store, folder: Path) -> tuple[str, str]:
     return experiment_id, str(first.info.run_id)
 
 
-def open_page(url: str, folder: Path, budget_ms: int) -> str:
-    """The page's DOM after its scripts have run; a screenshot is left in `folder`."""
-    assert CHROMIUM is not None
-    common = [
-        CHROMIUM,
-        *OPTIONS,
-        f"--user-data-dir={folder / 'profile'}",
-        f"--virtual-time-budget={budget_ms}",
-    ]
-    dom = subprocess.run(
-        [*common, "--dump-dom", url], capture_output=True, text=True, timeout=180
-    ).stdout
-    subprocess.run(
-        [*common, f"--screenshot={folder / 'page.png'}", url], capture_output=True, timeout=180
-    )
-    return dom
-
-
 def assert_page_shows(url: str, texts: list[str], folder: Path) -> str:
-    """Tried with more and more time; the DOM."""
+    """Open the page with more and more time until it shows the texts. Return its document."""
     missing = texts
     for budget_ms in (20_000, 60_000, 180_000):
-        dom = open_page(url, folder, budget_ms)
+        dom = dom_of(url, folder, budget_ms, "2400,1600")
         missing = [text for text in texts if text not in dom]
         if not missing:
             return dom
@@ -148,38 +107,28 @@ def assert_page_shows(url: str, texts: list[str], folder: Path) -> str:
 
 
 def test_the_table_shows_names_and_losses(site: Site, tmp_path: Path) -> None:
-    texts = [
-        "quick · 0.81M · seed 1 · 1.4100",
-        "quick · 0.81M · seed 2 · 1.4200",
-        "stateful/nats_per_char",
-        "train.seed",
-    ]
-    dom = assert_page_shows(
-        page(site.url, site.experiment, is_shared=True), [*texts, "Model training"], tmp_path
-    )
-    assert "Evaluation runs" not in dom  # which is in the view for language models
+    names = ["quick · 0.81M · seed 1 · 1.4100", "quick · 0.81M · seed 2 · 1.4200"]
+    columns = ["stateful/nats_per_char", "train.seed"]
+    url = page(site.url, site.experiment, is_shared=True)
+    dom = assert_page_shows(url, [*names, *columns, "Model training"], tmp_path)
+    assert "Evaluation runs" not in dom  # a part of the view for language models
 
 
 def test_the_run_page_shows_its_description(site: Site, tmp_path: Path) -> None:
     texts = ["<strong>1.4100</strong>", "charlstm trace"]
-    shown = "&lt;script&gt;document.title='bad'&lt;/script&gt; ''' \\u202e\\u2028 | &lt;/pre&gt;&lt;img src=x"
+    shown = (
+        "&lt;script&gt;document.title='bad'&lt;/script&gt; ''' \\u202e\\u2028 | "
+        "&lt;/pre&gt;&lt;img src=x"
+    )
     url = f"{site.url}/#/experiments/{site.experiment}/runs/{site.run}"
     dom = assert_page_shows(url, [*texts, shown], tmp_path)
     assert "<img src=x" not in dom and "<title>bad" not in dom
 
 
 def test_two_runs_side_by_side_without_a_click(site: Site, tmp_path: Path) -> None:
-    texts = [
-        "text 1 of run 1",
-        "text 1 of run 2",
-        "quick · 0.81M · seed 1 · 1.4100",
-        "ROMEO: · temperature 0.8 · seed 2",
-    ]
-    dom = assert_page_shows(
-        f"{page(site.url, site.experiment, is_shared=True)}&compareRunsMode=ARTIFACT",
-        texts,
-        tmp_path,
-    )
+    texts = ["text 1 of run 1", "text 1 of run 2", "ROMEO: · temperature 0.8 · seed 2"]
+    url = f"{page(site.url, site.experiment, is_shared=True)}&compareRunsMode=ARTIFACT"
+    dom = assert_page_shows(url, [*texts, "quick · 0.81M · seed 1 · 1.4100"], tmp_path)
     assert "&lt;script&gt;document.title" in dom and "<img src=x" not in dom
 
 

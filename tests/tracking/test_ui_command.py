@@ -1,7 +1,5 @@
-"""`make ui`: one line in each case, and nothing left behind."""
+"""`make ui`: one line in each case, and no process is left."""
 
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +11,7 @@ import psutil
 import pytest
 
 from pipeline import cli
-from tests.support.projects import PYTHON
+from tests.support.projects import PYTHON, captured
 from tests.support.servers import free_port
 
 VIEW = "#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=charlstm"
@@ -37,7 +35,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_without_a_run(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert error_of(caplog, free_port()) == (
-        f"{project}/mlflow.db: no run was made here yet; if yours are elsewhere, set MLFLOW_TRACKING_URI"
+        f"{project}/mlflow.db: no run was made here yet; "
+        "if yours are elsewhere, set MLFLOW_TRACKING_URI"
     )
     assert [one.name for one in project.iterdir()] == ["dvc.yaml"]
 
@@ -52,33 +51,24 @@ def test_a_port_that_is_taken(project: Path, caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.mark.slow
-def test_it_serves_until_ctrl_c(trained: Path, tmp_path: Path) -> None:
-    project, port = tmp_path / "project", free_port()
-    shutil.copytree(trained, project)
-    command = [*PYTHON, "pipeline.cli", "ui", "--port", str(port)]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+def test_it_serves_until_ctrl_c(trained_project: Path) -> None:
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    line = f"charlstm/shakespear: {address}/{VIEW}\n"
+    command = [*PYTHON, "pipeline.cli", "ui"]
     shown = subprocess.Popen(
-        command,
-        cwd=project,
-        env=environment,
+        [*command, "--port", str(port)],
+        cwd=trained_project,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert shown.stdout is not None
-    assert shown.stdout.readline() == f"charlstm/shakespear: http://127.0.0.1:{port}/{VIEW}\n"
-    urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30).close()
+    assert shown.stdout is not None and shown.stdout.readline() == line
+    urllib.request.urlopen(f"{address}/health", timeout=30).close()
     servers = psutil.Process(shown.pid).children(recursive=True)
     assert servers
-    elsewhere = {**environment, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
-    other = subprocess.run(
-        [*command[:-2]], cwd=project, env=elsewhere, capture_output=True, text=True
-    )
-    assert (other.returncode, other.stdout, other.stderr) == (
-        0,
-        f"charlstm/shakespear: http://127.0.0.1:{port}/{VIEW}\n",
-        "",
-    )
+    other = captured(command, trained_project, MLFLOW_TRACKING_URI=address)
+    assert (other.returncode, other.stdout, other.stderr) == (0, line, "")
 
     shown.send_signal(signal.SIGINT)
     out, err = shown.communicate(timeout=60)

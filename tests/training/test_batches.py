@@ -1,4 +1,4 @@
-"""Every character once, the same global batches for any number of processes."""
+"""Batches have every character once, and do not depend on the number of processes."""
 
 from collections import Counter
 from typing import Any
@@ -16,8 +16,17 @@ from charlstm.training.batches import Batches, StreamBatches, WindowBatches, row
 
 
 def position_ids(length: int) -> np.ndarray:
-    """Ids that are their own positions, so that a batch shows where it was read."""
+    """Return ids that are their own positions, so that a batch shows where it was read."""
     return np.arange(length, dtype=np.uint16)
+
+
+def sizes(batch_size: int, context_len: int, seed: int = 0) -> dict[str, Any]:
+    return {"batch_size": batch_size, "context_len": context_len, "seed": seed}
+
+
+def first_inputs(batches: Batches, epoch: int) -> list[int]:
+    steps = range(batches.steps_per_epoch)
+    return [int(at) for step in steps for at in batches.batch(epoch, step).inputs_BT[:, 0]]
 
 
 def scored_pairs(batches: Batches, epoch: int) -> Counter[tuple[int, int]]:
@@ -31,68 +40,40 @@ def scored_pairs(batches: Batches, epoch: int) -> Counter[tuple[int, int]]:
     return pairs
 
 
-@given(
-    length=st.integers(31, 400),
-    batch_size=st.integers(1, 5),
-    context_len=st.integers(1, 6),
-    epoch=st.integers(1, 9),
-)
+@given(st.integers(31, 400), st.integers(1, 5), st.integers(1, 6), st.integers(1, 9))
 def test_streams_score_every_pair_once(
     length: int, batch_size: int, context_len: int, epoch: int
 ) -> None:
-    batches = StreamBatches(
-        EncodedText(position_ids(length)), batch_size=batch_size, context_len=context_len, seed=0
-    )
+    batches = StreamBatches(EncodedText(position_ids(length)), **sizes(batch_size, context_len))
     assert scored_pairs(batches, epoch) == Counter((at, at + 1) for at in range(length - 1))
 
 
-def test_streams_go_on_where_they_stopped_and_start_elsewhere_each_epoch() -> None:
-    batches = StreamBatches(EncodedText(position_ids(1001)), batch_size=4, context_len=50, seed=0)
+def test_streams_continue_where_they_stopped_and_start_elsewhere_each_epoch() -> None:
+    batches = StreamBatches(EncodedText(position_ids(1001)), **sizes(4, 50))
     assert batches.steps_per_epoch == 5
     for step in range(4):
-        ends, begins = (
-            batches.batch(1, step).inputs_BT[:, -1],
-            batches.batch(1, step + 1).inputs_BT[:, 0],
-        )
+        ends = batches.batch(1, step).inputs_BT[:, -1]
+        begins = batches.batch(1, step + 1).inputs_BT[:, 0]
         assert torch.equal((ends + 1) % 1000, begins)
     firsts = {int(batches.batch(epoch, 0).inputs_BT[0, 0]) for epoch in range(1, 9)}
     assert len(firsts) == 8
 
 
-@given(
-    length=st.integers(40, 200),
-    batch_size=st.integers(1, 5),
-    context_len=st.integers(1, 6),
-    stride=st.integers(1, 7),
-)
+@given(st.integers(40, 200), st.integers(1, 5), st.integers(1, 6), st.integers(1, 7))
 def test_windows_are_read_once_each(
     length: int, batch_size: int, context_len: int, stride: int
 ) -> None:
-    batches = WindowBatches(
-        EncodedText(position_ids(length)),
-        batch_size=batch_size,
-        context_len=context_len,
-        stride=stride,
-        seed=0,
-    )
-    expected = Counter(
-        (at, at + 1)
-        for start in range(0, length - context_len, stride)
-        for at in range(start, start + context_len)
-    )
+    text = EncodedText(position_ids(length))
+    batches = WindowBatches(text, **sizes(batch_size, context_len), stride=stride)
+    starts = range(0, length - context_len, stride)
+    expected = Counter((at, at + 1) for start in starts for at in range(start, start + context_len))
     assert scored_pairs(batches, 1) == expected
 
 
 def test_windows_come_in_another_order_each_epoch_the_same_each_time() -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        batches = WindowBatches(
-            EncodedText(position_ids(300)), batch_size=4, context_len=5, stride=1, seed=seed
-        )
-        return [
-            int(at)
-            for step in range(batches.steps_per_epoch)
-            for at in batches.batch(epoch, step).inputs_BT[:, 0]
-        ]
+        text = EncodedText(position_ids(300))
+        return first_inputs(WindowBatches(text, **sizes(4, 5, seed), stride=1), epoch)
 
     assert order(0, 1) == order(0, 1)
     assert order(0, 1) != order(0, 2)
@@ -100,20 +81,9 @@ def test_windows_come_in_another_order_each_epoch_the_same_each_time() -> None:
 
 
 def test_windows_may_slide_along_the_text_instead() -> None:
-    batches = WindowBatches(
-        EncodedText(position_ids(300)),
-        batch_size=4,
-        context_len=5,
-        stride=2,
-        seed=0,
-        is_sliding=True,
-    )
-    starts = [
-        int(at)
-        for step in range(batches.steps_per_epoch)
-        for at in batches.batch(1, step).inputs_BT[:, 0]
-    ]
-    assert starts[:148] == list(range(0, 295, 2))
+    text = EncodedText(position_ids(300))
+    batches = WindowBatches(text, **sizes(4, 5), stride=2, is_sliding=True)
+    assert first_inputs(batches, 1)[:148] == list(range(0, 295, 2))
     assert batches.carries_state
     assert scored_pairs(batches, 2) == scored_pairs(batches, 1)
 
@@ -121,27 +91,19 @@ def test_windows_may_slide_along_the_text_instead() -> None:
 @pytest.mark.parametrize("kind", ["streams", "windows", "sliding_windows"])
 @pytest.mark.parametrize("world_size", [2, 3, 4])
 def test_processes_share_out_the_rows_of_one_global_batch(kind: str, world_size: int) -> None:
-    ids = position_ids(500)
-    whole, shares = (
-        make(kind, EncodedText(ids)),
-        [
-            make(kind, EncodedText(ids), rows=rows_of(rank, world_size, 10))
-            for rank in range(world_size)
-        ],
-    )
+    text = EncodedText(position_ids(500))
+    whole = make(kind, text)
+    shares = [make(kind, text, rows=rows_of(rank, world_size, 10)) for rank in range(world_size)]
     assert whole.steps_per_epoch > 3
     for step in range(whole.steps_per_epoch):
+        batch = whole.batch(2, step)
         parts = [share.batch(2, step) for share in shares]
-        assert torch.equal(
-            torch.cat([part.inputs_BT for part in parts]), whole.batch(2, step).inputs_BT
-        )
-        assert torch.equal(
-            torch.cat([part.targets_BT for part in parts]), whole.batch(2, step).targets_BT
-        )
+        assert torch.equal(torch.cat([part.inputs_BT for part in parts]), batch.inputs_BT)
+        assert torch.equal(torch.cat([part.targets_BT for part in parts]), batch.targets_BT)
 
 
-def make(kind: str, text: EncodedText, **more: Any) -> Batches:  # noqa: ANN401  # the keywords of both
-    common = {"batch_size": 10, "context_len": 7, "seed": 5, **more}
+def make(kind: str, text: EncodedText, **more: slice) -> Batches:
+    common = {**sizes(10, 7, seed=5), **more}
     if kind == "streams":
         return StreamBatches(text, **common)
     return WindowBatches(text, stride=3, is_sliding=kind == "sliding_windows", **common)
@@ -162,18 +124,14 @@ def test_batches_say_which_characters_begin_a_document(kind: str) -> None:
 
 
 def test_too_little_text_is_refused_with_what_would_fit() -> None:
-    with pytest.raises(
-        TrainingError, match="10 rows over all processes, but 11 processes were started"
-    ):
+    text = EncodedText(position_ids(100))
+    expected = "10 rows over all processes, but 11 processes were started"
+    with pytest.raises(TrainingError, match=expected):
         rows_of(0, 11, 10)
     with pytest.raises(TrainingError, match="a batch_size of 9 or a context_len of 3 would fit"):
-        StreamBatches(EncodedText(position_ids(100)), batch_size=32, context_len=10, seed=0)
-    StreamBatches(EncodedText(position_ids(100)), batch_size=9, context_len=10, seed=0)
-    StreamBatches(EncodedText(position_ids(100)), batch_size=32, context_len=3, seed=0)
-    with pytest.raises(
-        TrainingError,
-        match="90 windows of train.context_len 10, too few for a train.batch_size of 91",
-    ):
-        WindowBatches(
-            EncodedText(position_ids(100)), batch_size=91, context_len=10, stride=1, seed=0
-        )
+        StreamBatches(text, **sizes(32, 10))
+    StreamBatches(text, **sizes(9, 10))
+    StreamBatches(text, **sizes(32, 3))
+    expected = "90 windows of train.context_len 10, too few for a train.batch_size of 91"
+    with pytest.raises(TrainingError, match=expected):
+        WindowBatches(text, **sizes(91, 10), stride=1)

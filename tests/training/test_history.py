@@ -1,3 +1,5 @@
+"""Tables of a training, and the picture of its losses."""
+
 from pathlib import Path
 
 import pandas as pd
@@ -14,9 +16,8 @@ STEPS = [StepRow(step, 1 + step // 11, 3 / step, 0.1, 1.0) for step in range(1, 
 def test_tables_keep_every_digit_and_every_newline(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     write_csv(path, table(EPOCHS, EpochRow._fields))
-    assert [
-        EpochRow(*row) for row in read_csv(path, EpochRow._fields).itertuples(index=False)
-    ] == EPOCHS
+    rows = read_csv(path, EpochRow._fields).itertuples(index=False)
+    assert [EpochRow(*row) for row in rows] == EPOCHS
     texts = [("\n", 'a "quoted", text\n\nNA'), ("007", "1e5"), ("null", "x\ry")]
     write_csv(path, pd.DataFrame(texts, columns=["prompt", "text"]))
     assert list(read_csv(path, ("prompt", "text")).itertuples(index=False, name=None)) == texts
@@ -30,7 +31,8 @@ def test_damaged_tables(tmp_path: Path, content: str) -> None:
 
 
 def test_the_picture_is_the_same_bytes_each_time(tmp_path: Path) -> None:
-    steps, epochs = table(STEPS, StepRow._fields), table(EPOCHS, EpochRow._fields)
+    steps = table(STEPS, StepRow._fields)
+    epochs = table(EPOCHS, EpochRow._fields)
     for name in ("one.png", "two.png", "alone.png"):
         plot_losses(tmp_path / name, steps, epochs, compare_with_original=name != "alone.png")
     one, two, alone = (

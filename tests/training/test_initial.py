@@ -1,8 +1,8 @@
-"""Beginning from a trained model: whose weights they are, what they are worth, and which models are refused."""
+"""Trainings that begin from a model: their weights, their losses, and refused models."""
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,19 +15,23 @@ from charlstm.model.initial_model import load_initial
 from charlstm.model.initialization import initial_weights
 from charlstm.model.model_folder import load_model, save_model
 from charlstm.model.shape import ModelShape, gate_weight_names
-from charlstm.params import Params
 from charlstm.text.byte_vocabulary import ByteVocab
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.checkpoint_folder import CheckpointFolder
 from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes
+from tests.support.projects import tiny_params
 
 SHAPE = ModelShape(4, 6, 5, 2, 3)
 SIZES = {
-    "model.embedding_size": 16, "model.hidden_size": 64, "model.num_layers": 1, "model.feed_forward_size": 32,
-    "train.dropout.embedding": 0.1, "train.ema_decay": 0.0,
-}  # fmt: skip
+    "model.embedding_size": 16,
+    "model.hidden_size": 64,
+    "model.num_layers": 1,
+    "model.feed_forward_size": 32,
+    "train.dropout.embedding": 0.1,
+    "train.ema_decay": 0.0,
+}
 
 
 def fresh(shape: ModelShape, seed: int) -> dict[str, torch.Tensor]:
@@ -47,12 +51,13 @@ def test_a_model_of_another_alphabet_computes_the_same_of_the_characters_that_bo
 ) -> None:
     shape = SHAPE._replace(embedding_size=embedding_size)
     save(tmp_path / "model", shape, "abcd")
-    vocab = Vocab("dxbyz")  # a and c fall away; x, y and z are new
+    vocab = Vocab("dxbyz")  # a and c are removed; x, y and z are new
     larger = shape._replace(vocab_size=len(vocab))
     mine = fresh(larger, 2)
     begun = load_initial(tmp_path / "model", vocab, larger).over(mine, larger)
 
-    old, new = load_model(tmp_path / "model", "gates").model, CharLSTM(larger, "gates")
+    old = load_model(tmp_path / "model", "gates").model
+    new = CharLSTM(larger, "gates")
     new.load_state_dict(begun)
     state = LSTMState(*torch.randn(2, 2, 1, 5, generator=torch.Generator().manual_seed(3)))
     text = "dbbd"
@@ -61,26 +66,21 @@ def test_a_model_of_another_alphabet_computes_the_same_of_the_characters_that_bo
     torch.testing.assert_close(after[..., [0, 2]], before[..., [3, 1]])
 
     of_new = [1, 3, 4]
-    assert torch.equal(begun["head.weight"][of_new], mine["head.weight"][of_new])
-    assert torch.equal(begun["head.bias"][of_new], mine["head.bias"][of_new])
-    if embedding_size:
-        assert torch.equal(begun["embedding.weight"][of_new], mine["embedding.weight"][of_new])
-    else:
-        for name in gate_weight_names("from_input.weight"):
-            assert torch.equal(
-                begun[f"layers.0.{name}"][:, of_new], mine[f"layers.0.{name}"][:, of_new]
-            )
+    names = ["head.weight", "head.bias", *(["embedding.weight"] if embedding_size else [])]
+    for name in names:
+        assert torch.equal(begun[name][of_new], mine[name][of_new])
+    if not embedding_size:
+        for gate in gate_weight_names("from_input.weight"):
+            name = f"layers.0.{gate}"
+            assert torch.equal(begun[name][:, of_new], mine[name][:, of_new])
 
 
 def test_a_model_of_other_sizes_or_of_another_unit_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "model", SHAPE, "abcd")
-    with pytest.raises(
-        CharlstmError,
-        match=r"set model.num_layers 2 \(not 1\), model.feed_forward_size 3 \(not 0\)",
-    ):
-        load_initial(
-            tmp_path / "model", Vocab("abcd"), SHAPE._replace(num_layers=1, feed_forward_size=0)
-        )
+    other = SHAPE._replace(num_layers=1, feed_forward_size=0)
+    expected = r"set model.num_layers 2 \(not 1\), model.feed_forward_size 3 \(not 0\)"
+    with pytest.raises(CharlstmError, match=expected):
+        load_initial(tmp_path / "model", Vocab("abcd"), other)
     with pytest.raises(CharlstmError, match="set encode.unit to character"):
         load_initial(tmp_path / "model", ByteVocab(), SHAPE._replace(vocab_size=256))
 
@@ -89,12 +89,10 @@ Train = Callable[..., Result]
 
 
 @pytest.fixture
-def train(
-    tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str, learned: Path
-) -> Train:
+def train(tmp_path: Path, text: str, learned: Path) -> Train:
     def run(*, begins: bool, stop_after: int = 10**9, state: str = "state") -> Result:
         AcceleratorState._reset_state(reset_partial_state=True)
-        loaded = params(tmp_path, SIZES)
+        loaded = tiny_params(tmp_path, SIZES)
         vocab = Vocab.of(text[:3500])
         shape = ModelShape(len(vocab), 16, 64, 1, 32)
         initial = load_initial(learned, vocab, shape) if begins else None
@@ -102,16 +100,16 @@ def train(
             EncodedText(vocab.encode(part)) for part in (text[:3000], text[3000:3500])
         )
         data = Data(known, held_out, vocab, initial=initial)
-        questions = iter(range(10**9))
-        return fit(
-            data, loaded.model, loaded.train, Processes(loaded.train.precision), [],
-            CheckpointFolder(tmp_path / state, 1000), lambda: next(questions) > stop_after,
-        )  # fmt: skip
+        processes = Processes(loaded.train.precision)
+        checkpoints = CheckpointFolder(tmp_path / state, 1000)
+        questions = count()
+        is_over = lambda: next(questions) > stop_after  # noqa: E731
+        return fit(data, loaded.model, loaded.train, processes, [], checkpoints, is_over)
 
     return run
 
 
-def test_it_knows_from_the_first_step_what_the_model_has_learned(train: Train) -> None:
+def test_the_first_step_knows_what_the_model_has_learned(train: Train) -> None:
     first, other = (train(begins=begins, state=str(begins)) for begins in (True, False))
     assert first.steps[0].train_nats_per_char < other.steps[0].train_nats_per_char - 1
     assert first.best.val_nats_per_char < other.best.val_nats_per_char - 0.5

@@ -1,15 +1,12 @@
-"""A process that is lost or fails ends the others, for its reason. This is gloo: NCCL has not been tried.
+"""A lost or failed process ends the others. This is tested with gloo, and untested with NCCL.
 
-Processes are started by hand, so that no launcher ends the one that is left.
+No launcher starts the processes, so that no launcher ends the remaining process.
 """
 
 import os
-import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ import pytest
 from tests.support.projects import PYTHON, ROOT, write_params
 from tests.support.servers import free_port
 from tests.support.stages import SHORT
+from tests.support.stores import query
 
 FAULTY = str(ROOT / "tests/support/faulty.py")
 DIES_FIRST = """
@@ -48,54 +46,37 @@ else:
 """
 
 
-@pytest.mark.slow
-def test_processes_have_long_to_meet_and_then_a_short_time_to_answer() -> None:
-    """Here by gloo, whose time-out is set as NCCL's is."""
+def together(
+    commands: Sequence[Sequence[str]], folder: Path, **env: str
+) -> list["subprocess.Popen[str]"]:
+    """Start a process for each command. They form one training."""
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    first, second = (
+    shared |= {"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "2"}
+    return [
         subprocess.Popen(
-            [sys.executable, "-c", LATE],
-            env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2"},
+            command,
+            cwd=folder,
+            env={**os.environ, **shared, **env, "RANK": rank, "LOCAL_RANK": rank},
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in "01"
-    )
+        for rank, command in zip("01", commands, strict=True)
+    ]
+
+
+@pytest.mark.slow
+def test_processes_have_long_to_meet_and_then_a_short_time_to_answer() -> None:
+    """The timeout of gloo is set like that of NCCL."""
+    first, second = together([[sys.executable, "-c", LATE]] * 2, ROOT)
     assert first.communicate(timeout=90)[0] == "True\n"
     second.communicate(timeout=90)
-
-
-@pytest.fixture
-def project(encoded: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(encoded, tmp_path / "project")
 
 
 def train_together(
     project: Path, commands: Sequence[Sequence[str]], **env: str
 ) -> list[tuple[int, str]]:
-    shared = {
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "OMP_NUM_THREADS": "1",
-    }
-    processes = [
-        subprocess.Popen(
-            command,
-            cwd=project,
-            env={
-                **os.environ,
-                **shared,
-                **env,
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "LOCAL_WORLD_SIZE": "2",
-            },
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank, command in enumerate(commands)
-    ]
+    processes = together(commands, project, **env)
     said = [process.communicate(timeout=90)[1] for process in processes]
     return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
 
@@ -105,21 +86,18 @@ def test_a_process_that_is_lost_before_training_starts_is_an_interruption(projec
     (code, said), second = train_together(project, commands, CHARLSTM_TIMEOUT_SECONDS="20")
     assert (code, second[0]) == (75, 1), said
     (line,) = [line for line in said.splitlines() if line.startswith("ERROR: ")]
-    assert line.startswith(
-        "ERROR: interrupted: the same command resumes from the last checkpoint (lost contact with "
-    )
+    interrupted = "ERROR: interrupted: the same command resumes from the last checkpoint"
+    assert line.startswith(f"{interrupted} (cannot reach another ")
     assert "Traceback" not in said
 
 
 def test_a_process_that_fails_ends_both_and_the_run_has_its_reason(project: Path) -> None:
-    """It leaves while the other one is in a collective call."""
+    """The process fails while the other is in a collective call."""
     write_params(project, SHORT)
-    ended = train_together(
-        project, [[sys.executable, FAULTY, "1", "40"]] * 2, FAULT="in the middle of a step"
-    )
+    commands = [[sys.executable, FAULTY, "1", "40"]] * 2
+    ended = train_together(project, commands, FAULT="in the middle of a step")
     assert [code for code, _ in ended] == [2, 2], ended
     assert "in the middle of a step" in ended[0][1]
-    with closing(sqlite3.connect(project / "mlflow.db")) as store:
-        assert store.execute("select status from runs").fetchall() == [("FAILED",)]
-        ((why,),) = store.execute("select value from tags where key = 'ended'").fetchall()
+    assert query(project, "select status from runs") == [("FAILED",)]
+    ((why,),) = query(project, "select value from tags where key = 'ended'")
     assert why.endswith("process 1: CharlstmError: in the middle of a step")

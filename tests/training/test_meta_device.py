@@ -1,7 +1,7 @@
-"""What can be known of GPUs without one: a step runs on torch's *meta* device, where tensors have shapes and no values.
+"""Facts about GPUs without a GPU: a step on torch's *meta* device, whose tensors have no values.
 
-A tensor left on the CPU is an error there, and so is every question that a GPU could answer only after all work that
-was given to it before.
+On that device, a tensor left on the CPU is an error. So is each value that a GPU could give only
+after all its work.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from charlstm.params import Params
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
+from tests.support.projects import tiny_params
 
 META = torch.device("meta")
 COPIES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
@@ -32,7 +32,7 @@ DROPOUT = {
 
 
 class NothingWaits(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """An error at copies that wait for a GPU and at operators on both sides. Meta tensors themselves tell no value."""
+    """Guard against copies that wait for a GPU, and operators with tensors on both devices."""
 
     num_calls = 0
 
@@ -54,31 +54,23 @@ Make = Callable[[Mapping[str, Any]], Learner]
 
 
 @pytest.fixture
-def on_meta(tmp_path: Path, params: Callable[[Path, Mapping[str, Any]], Params], text: str) -> Make:
+def on_meta(tmp_path: Path, text: str) -> Make:
     def make(override: Mapping[str, Any]) -> Learner:
-        loaded, vocab = params(tmp_path, {"train.context_len": 6, **override}), Vocab.of(text)
+        loaded = tiny_params(tmp_path, {"train.context_len": 6, **override})
+        vocab = Vocab.of(text)
         processes = Processes(loaded.train.precision)
-        for state in (
-            PartialState(),
-            AcceleratorState(),
-        ):  # the second copies the first whenever it is asked for
+        # The second state copies the first whenever it is created.
+        for state in (PartialState(), AcceleratorState()):
             state.device = META
         assert processes.device == META
-        ids = vocab.encode(text[:3000])
         separator = vocab.encode(" ") if "split.document_separator" in override else None
-        return Learner(
-            EncodedText(ids, separator=separator), len(vocab), loaded.model, loaded.train, processes
-        )
+        train = EncodedText(vocab.encode(text[:3000]), separator=separator)
+        return Learner(train, len(vocab), loaded.model, loaded.train, processes)
 
     return make
 
 
-def take_steps(learner: Learner, num_steps: int = 2) -> None:
-    with NothingWaits() as watched:  # type: ignore[no-untyped-call]
-        for step in range(num_steps):
-            taken = learner.take_step(step, 1, step)
-            assert taken is not None and taken.nats.device == taken.gradient_norm.device == META
-    assert watched.num_calls > 100 * num_steps
+LAYERS = {"model.num_layers": 2, "train.dropout.style": "elementwise"}
 
 
 @pytest.mark.parametrize("implementation", ["gates", "fused"])
@@ -87,12 +79,7 @@ def take_steps(learner: Learner, num_steps: int = 2) -> None:
     [
         {},
         {"train.optimizer": "adamw", "model.embedding_size": 0, "train.ema_decay": 0.0},
-        DROPOUT
-        | {
-            "model.num_layers": 2,
-            "train.dropout.style": "elementwise",
-            "train.micro_batch_size": 3,
-        },
+        DROPOUT | LAYERS | {"train.micro_batch_size": 3},
         {"train.batching": "windows"},
         {"train.batching": "sliding_windows"},
         DROPOUT | {"split.document_separator": " ", "train.micro_batch_size": 2},
@@ -102,24 +89,9 @@ def take_steps(learner: Learner, num_steps: int = 2) -> None:
 def test_a_step_neither_waits_for_the_device_nor_leaves_it(
     on_meta: Make, override: dict[str, Any], implementation: str
 ) -> None:
-    take_steps(on_meta({**override, "model.implementation": implementation}))
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        lambda meta, cpu: meta.sum().item(),
-        lambda meta, cpu: meta[meta > 0],
-        lambda meta, cpu: cpu.to(META),
-        lambda meta, cpu: meta + cpu,
-    ],
-)
-def test_such_faults_are_seen(fault: Callable[[Tensor, Tensor], object]) -> None:
-    meta, cpu = torch.zeros((3, 3), device=META), torch.zeros((3, 3))
-    with (
-        pytest.raises(
-            (RuntimeError, NotImplementedError, AssertionError), match="meta|nonzero|copy"
-        ),
-        NothingWaits(),  # type: ignore[no-untyped-call]
-    ):
-        fault(meta, cpu)
+    learner = on_meta({**override, "model.implementation": implementation})
+    with NothingWaits() as watched:  # type: ignore[no-untyped-call]
+        for step in range(2):
+            taken = learner.take_step(step, 1, step)
+            assert taken is not None and taken.nats.device == taken.gradient_norm.device == META
+    assert watched.num_calls > 200

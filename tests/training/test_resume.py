@@ -1,6 +1,7 @@
-"""Training that stops and resumes ends in the bits of training that never stopped."""
+"""A training that stops and resumes ends in the bits of a training that never stopped."""
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,13 @@ import torch
 from accelerate.state import AcceleratorState
 
 from charlstm.errors import Interrupted
-from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, separator_ids
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.checkpoint_folder import CheckpointFolder
 from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes
 from tests.support.learning import needs_bf16
+from tests.support.projects import tiny_params
 
 Train = Callable[..., Result]
 OVERRIDE = {
@@ -33,23 +34,22 @@ STEPS_PER_EPOCH = 38
 
 
 @pytest.fixture
-def train(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str) -> Train:
+def train(tmp_path: Path, text: str) -> Train:
     def run(override: dict[str, Any], stop_after: int | None = None, name: str = "state") -> Result:
-        AcceleratorState._reset_state(reset_partial_state=True)  # a new start is a new process
-        loaded = params(tmp_path, OVERRIDE | override)
+        AcceleratorState._reset_state(reset_partial_state=True)  # as in a new process
+        loaded = tiny_params(tmp_path, OVERRIDE | override)
         vocab = Vocab.of(text)
         separator = separator_ids(loaded.split.document_separator, vocab)
-        data = Data(
-            EncodedText(vocab.encode(text[:3000]), separator=separator),
-            EncodedText(vocab.encode(text[3000:3500]), separator=separator),
-            vocab,
+        known, held_out = (
+            EncodedText(vocab.encode(part), separator=separator)
+            for part in (text[:3000], text[3000:3500])
         )
-        questions = iter(range(10**9))  # the first one comes before the first step
+        processes = Processes(loaded.train.precision)
         checkpoints = CheckpointFolder(tmp_path / name, 1000)
-        return fit(
-            data, loaded.model, loaded.train, Processes(loaded.train.precision), [],
-            checkpoints, lambda: stop_after is not None and next(questions) >= stop_after,
-        )  # fmt: skip
+        questions = count()  # the first question comes before the first step
+        is_over = lambda: stop_after is not None and next(questions) >= stop_after  # noqa: E731
+        data = Data(known, held_out, vocab)
+        return fit(data, loaded.model, loaded.train, processes, [], checkpoints, is_over)
 
     return run
 
@@ -102,7 +102,7 @@ def test_stopping_around_the_end_of_an_epoch(train: Train) -> None:
 
 def test_finished_training_is_not_done_again(train: Train) -> None:
     expected = train({})
-    assert_same(train({}, stop_after=0), expected)  # which would stop it at its first step
+    assert_same(train({}, stop_after=0), expected)  # else it would stop at its first step
 
 
 def test_micro_batches_are_no_result_knob(train: Train) -> None:

@@ -1,4 +1,4 @@
-"""Training on tiny real things: it learns, repeats itself, stops when told, and refuses what cannot work."""
+"""Trainings of tiny models: they learn, repeat, stop when told, and refuse what cannot work."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,13 +12,13 @@ from charlstm.history import EpochRow, StepRow
 from charlstm.model import loss
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.protocols import windowed
-from charlstm.params import Params
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes
 from charlstm.training.progress import Observer, Plan, Progress
 from tests.support.learning import needs_bf16
+from tests.support.projects import tiny_params
 
 Fit = Callable[..., Result]
 OFF = {
@@ -29,15 +29,15 @@ OFF = {
 
 
 @pytest.fixture
-def run(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str) -> Fit:
+def run(tmp_path: Path, text: str) -> Fit:
     def train(
-        override: dict[str, Any], observers: Sequence[Observer] = (), num_val_chars: int = 500
+        override: dict[str, Any],
+        observers: Sequence[Observer] = (),
+        parts: tuple[str, str] = (text[:3000], text[3000:3500]),
     ) -> Result:
-        loaded, vocab = params(tmp_path, override), Vocab.of(text)
-        known, held_out = (
-            EncodedText(vocab.encode(part))
-            for part in (text[:3000], text[3000 : 3000 + num_val_chars])
-        )
+        loaded = tiny_params(tmp_path, override)
+        vocab = Vocab.of(text)
+        known, held_out = (EncodedText(vocab.encode(part)) for part in parts)
         data = Data(known, held_out, vocab)
         return fit(data, loaded.model, loaded.train, Processes(loaded.train.precision), observers)
 
@@ -48,23 +48,17 @@ def losses(result: Result) -> list[float]:
     return [row.train_nats_per_char for row in result.steps]
 
 
-def test_memorizes_a_short_text(
-    tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str
-) -> None:
+def test_memorizes_a_short_text(run: Fit, text: str) -> None:
     override = OFF | {
-        "train.epochs": 100, "train.learning_rate": 0.02, "model.hidden_size": 64, "train.early_stopping_epochs": None,
-        "train.ema_decay": 0.9, "train.validation_context_len": 200, "train.weight_decay": 0.0,
-    }  # fmt: skip
-    loaded = params(tmp_path, override)
-    vocab = Vocab.of(text[:300])
-    ids = vocab.encode(text[:300])
-    result = fit(
-        Data(EncodedText(ids), EncodedText(ids), vocab),
-        loaded.model,
-        loaded.train,
-        Processes("fp32"),
-        [],
-    )
+        "train.epochs": 100,
+        "train.learning_rate": 0.02,
+        "model.hidden_size": 64,
+        "train.early_stopping_epochs": None,
+        "train.ema_decay": 0.9,
+        "train.validation_context_len": 200,
+        "train.weight_decay": 0.0,
+    }
+    result = run(override, parts=(text[:300], text[:300]))
     assert losses(result)[0] > 3
     assert result.best.val_nats_per_char < 0.05
 
@@ -73,7 +67,8 @@ def test_memorizes_a_short_text(
 @pytest.mark.parametrize("batching", ["streams", "windows", "sliding_windows"])
 def test_two_runs_are_bit_identical(run: Fit, batching: str) -> None:
     override = {"train.batching": batching, "train.window_stride": 20, "train.precision": "bf16"}
-    first, second = run(override), run(override)
+    first = run(override)
+    second = run(override)
     assert first.steps == second.steps and len(first.steps) > 20
     for name, weight in first.weights.items():
         assert torch.equal(weight, second.weights[name]), name
@@ -90,40 +85,40 @@ def test_gates_train_to_the_same_losses_as_fused(
         "train.precision": precision,
         "model.num_layers": 2,
         "train.dropout.between_layers": 0.2,
-    }
-    common |= {
         "model.feed_forward_size": 10,
         "train.dropout.output": 0.2,
         "train.dropout.output_samples": 3,
+        "train.epochs": 2,
     }
     fused, gates = (
-        losses(run(common | {"model.implementation": kind, "train.epochs": 2}))
-        for kind in ("fused", "gates")
+        losses(run(common | {"model.implementation": kind})) for kind in ("fused", "gates")
     )
     assert len(fused) >= num_steps
     assert gates[:num_steps] == pytest.approx(fused[:num_steps], rel=tolerance)
 
 
 @pytest.mark.parametrize("validation", ["windowed", "sliding"])
-def test_validation_may_read_a_beginning(run: Fit, validation: str) -> None:
-    def val_losses(num_val_chars: int, **override: int) -> list[float]:
-        named = {f"train.{name}": value for name, value in override.items()}
-        result = run({"train.validation": validation, **named}, num_val_chars=num_val_chars)
-        return [row.val_nats_per_char for row in result.epochs]
+def test_validation_may_read_a_beginning(run: Fit, validation: str, text: str) -> None:
+    def val_losses(num_val_chars: int, max_chars: int | None = None) -> list[float]:
+        override = {"train.validation": validation, "train.validation_chars": max_chars}
+        parts = (text[:3000], text[3000 : 3000 + num_val_chars])
+        return [row.val_nats_per_char for row in run(override, parts=parts).epochs]
 
     whole = val_losses(500)
-    assert val_losses(500, validation_chars=500) == whole
-    assert val_losses(500, validation_chars=123) == val_losses(123) != whole
+    assert val_losses(500, 500) == whole
+    assert val_losses(500, 123) == val_losses(123) != whole
 
 
 def test_a_large_alphabet_trains_to_the_same_losses(
     run: Fit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where its logits are too many for one piece. Micro-batches and copies of the output are in it, too."""
+    """Its logits are too many for one piece. It also has micro-batches and copies of the output."""
     override = {
-        "train.precision": "fp64", "train.micro_batch_size": 3,
-        "train.dropout.output": 0.2, "train.dropout.output_samples": 2,
-    }  # fmt: skip
+        "train.precision": "fp64",
+        "train.micro_batch_size": 3,
+        "train.dropout.output": 0.2,
+        "train.dropout.output_samples": 2,
+    }
     whole = losses(run(override))
     monkeypatch.setattr(loss, "MAX_LOGITS", 3000)
     monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 1000)
@@ -133,9 +128,8 @@ def test_a_large_alphabet_trains_to_the_same_losses(
 
 
 def test_the_best_epoch_is_kept_and_early_stopping_stops(run: Fit) -> None:
-    result = run(
-        OFF | {"train.epochs": 40, "train.learning_rate": 0.05, "train.early_stopping_epochs": 2}
-    )
+    stopping = {"train.learning_rate": 0.05, "train.early_stopping_epochs": 2}
+    result = run(OFF | stopping | {"train.epochs": 40})
     vals = [row.val_nats_per_char for row in result.epochs]
     assert len(vals) < 40
     assert result.best.val_nats_per_char == min(vals)
@@ -147,19 +141,21 @@ def test_the_kept_weights_have_the_reported_loss(run: Fit, text: str) -> None:
     model = CharLSTM(result.shape, "gates")
     model.load_state_dict(result.weights)
     val_ids = Vocab.of(text).encode(text[3000:3500])
-    assert windowed(model, EncodedText(val_ids), 20).nats_per_char == pytest.approx(
-        result.best.val_nats_per_char, rel=1e-6
-    )
+    found = windowed(model, EncodedText(val_ids), 20).nats_per_char
+    assert found == pytest.approx(result.best.val_nats_per_char, rel=1e-6)
 
 
 def test_log_intervals_average_their_steps(run: Fit) -> None:
-    every, fifth = run({}), run({"train.log_every_steps": 5})
+    every = run({})
+    fifth = run({"train.log_every_steps": 5})
     assert [row.step for row in fifth.steps] == [5, 10, 15, 20, 25, 30, 35, 40, 45, 47]
     assert fifth.steps[0].train_nats_per_char == pytest.approx(sum(losses(every)[:5]) / 5)
     assert fifth.epochs[0].train_nats_per_char == pytest.approx(every.epochs[0].train_nats_per_char)
 
 
 class Recorder(Observer):
+    """Observer that keeps its calls."""
+
     def __init__(self) -> None:
         self.calls: list[object] = []
 
@@ -180,23 +176,17 @@ def test_observers_see_everything_in_order(run: Fit) -> None:
     recorder = Recorder()
     result = run({"train.epochs": 2, "train.log_every_steps": 20}, [recorder])
     plan, *rest = recorder.calls
-    num_parameters, reason = (
-        sum(w.numel() for w in result.weights.values()),
-        "as train.precision says",
-    )
+    num_parameters = sum(weight.numel() for weight in result.weights.values())
+    reason = "as train.precision says"
     assert plan == Plan(2, 94, 2999, num_parameters, 1, "cpu", "fp32", reason, "character")
-    steps, epochs = result.steps, result.epochs
-    assert rest == [*steps[:3], epochs[0], *steps[3:], epochs[1]]
+    steps = result.steps
+    assert rest == [*steps[:3], result.epochs[0], *steps[3:], result.epochs[1]]
 
 
 def test_resets_and_dropout_change_training_and_zero_switches_them_off(run: Fit) -> None:
     plain = losses(run(OFF))
-    for name, value in (
-        ("state_reset_probability", 0.5),
-        ("dropout.embedding", 0.5),
-        ("dropout.output", 0.5),
-    ):
-        assert losses(run(OFF | {f"train.{name}": value}))[1:] != plain[1:], name
+    for name in ("state_reset_probability", "dropout.embedding", "dropout.output"):
+        assert losses(run(OFF | {f"train.{name}": 0.5}))[1:] != plain[1:], name
     elementwise = OFF | {"train.dropout.output": 0.5, "train.dropout.style": "elementwise"}
     assert losses(run(elementwise)) != losses(run(elementwise | {"train.dropout.style": "locked"}))
 

@@ -1,6 +1,5 @@
-"""Full disks, losses that are no numbers, two trainings at once: a clear line, and nothing is lost."""
+"""Full disks, losses that are not finite, two trainings at once: a clear line, no loss of data."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -9,11 +8,21 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.support.commands import only_error
 from tests.support.disks import BYTES, needs_root, small_disk
-from tests.support.projects import PYTHON, ROOT, kill, results, start, torchrun, write_params
-from tests.support.stages import SHORT, run_here, run_stage, run_stages
+from tests.support.projects import (
+    PYTHON,
+    ROOT,
+    captured,
+    kill,
+    results,
+    start,
+    torchrun,
+    write_params,
+)
+from tests.support.stages import SHORT, run_here, run_stage, run_stages, wait_for
 
-pytestmark = pytest.mark.slow  # run by `make torture`
+pytestmark = pytest.mark.slow  # `make torture` runs it
 FAULTY = str(ROOT / "tests/support/faulty.py")
 LONG = {"train.epochs": 10_000, "train.early_stopping_epochs": None}
 
@@ -25,54 +34,39 @@ def errors(output: str) -> list[str]:
 def run_faulty(
     project: Path, num_processes: int, *arguments: int
 ) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
-    environment["CHARLSTM_CHECKPOINT_SECONDS"] = "0.1"
+    environment = {"OMP_NUM_THREADS": "1", "CHARLSTM_CHECKPOINT_SECONDS": "0.1"}
     launcher = torchrun(num_processes) if num_processes > 1 else [sys.executable]
-    return subprocess.run(
-        [*launcher, FAULTY, *map(str, arguments)],
-        cwd=project, env=environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    command = [*launcher, FAULTY, *map(str, arguments)]
+    return captured(command, project, 300, PYTHONPATH=str(project), **environment)
 
 
-@pytest.fixture
-def project(encoded: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    shutil.copytree(encoded, folder)
-    return folder
-
-
-def test_a_loss_that_is_no_number_on_one_process_stops_all_and_loses_nothing(
+def test_a_loss_that_is_not_finite_on_one_process_stops_all_and_loses_nothing(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # At a low rate, what two processes round otherwise than one stays small.
-    write_params(
-        project,
-        {"train.epochs": 3, "train.early_stopping_epochs": None, "train.muon.learning_rate": 0.01},
-    )
+    # At a low rate, the rounding of two processes differs little from that of one.
+    write_params(project, {**SHORT, "train.epochs": 3, "train.muon.learning_rate": 0.01})
     undisturbed = shutil.copytree(project, tmp_path / "undisturbed")
     run_stages(undisturbed, "train")
-    done = run_faulty(
-        project, 2, 1, 160
-    )  # processes agree on a checkpoint after 100 steps at the latest
+    # Processes agree on a checkpoint after 100 steps at the latest.
+    done = run_faulty(project, 2, 1, 160)
     assert done.returncode != 0
-    line = errors(done.stderr)[0]  # process 1 repeats it if process 0 takes long to leave MLflow
+    line = errors(done.stderr)[0]  # process 1 repeats it if process 0 takes long to end
     assert "the loss of process 1 is not finite at step 160 (learning rate 0.00" in line
-    assert "gradient norm nan); the last checkpoint stands; lower train.learning_rate" in line
+    assert "gradient norm nan); the last checkpoint is unchanged; lower train.learning_rate" in line
     assert not (project / "artifacts/model").exists()
     assert list(project.glob(".charlstm/*/step-*"))
 
     run_stages(project, "train")
     assert "resuming from the checkpoint of step" in capsys.readouterr().err
-    steps, expected = (
+    found, expected = (
         pd.read_csv(folder / "artifacts/train/steps.csv") for folder in (project, undisturbed)
     )
-    assert steps["step"].equals(expected["step"])
-    assert (
-        steps["train_nats_per_char"] - expected["train_nats_per_char"]
-    ).abs().max() < 1e-4  # two processes, then one
+    assert found["step"].equals(expected["step"])
+    difference = found["train_nats_per_char"] - expected["train_nats_per_char"]
+    assert difference.abs().max() < 1e-4
 
 
-def test_it_can_be_skipped_but_not_for_ever(project: Path) -> None:
+def test_steps_can_be_skipped_but_not_forever(project: Path) -> None:
     write_params(project, {"train.on_nonfinite": "skip"})
     done = run_faulty(project, 2, 1, 60, 62)
     assert done.returncode == 0, done.stderr
@@ -90,13 +84,10 @@ def test_a_second_training_is_refused_and_a_dead_one_is_no_hindrance(
     log = tmp_path / "log"
     first = start(project, [*PYTHON, "pipeline.train"], log)
     try:
-        while "epoch 1/" not in log.read_text():
-            assert first.poll() is None, log.read_text()
+        wait_for(log, "epoch 1/", first)
         assert run_here(project, "train") == 2
-        (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-        assert (
-            f"a training in this checkout is under way already, in process {first.pid} on " in line
-        )
+        held = f"a training in this checkout is under way already, in process {first.pid} on "
+        assert held in only_error(caplog)
         assert first.poll() is None
     finally:
         kill(first)
@@ -109,7 +100,7 @@ def test_a_second_training_is_refused_and_a_dead_one_is_no_hindrance(
 def test_a_full_disk_costs_nothing_but_time(
     project: Path, trained: Path, tmp_path: Path, what: str
 ) -> None:
-    """A disk that is full when a checkpoint is written, or first when the outputs are."""
+    """The disk is full when a checkpoint is written, or only when the outputs are written."""
     with small_disk(tmp_path / "small") as small:
         full = small / "filler"
         place = project / (".charlstm" if what == "checkpoint" else "artifacts")
@@ -118,12 +109,9 @@ def test_a_full_disk_costs_nothing_but_time(
         kept = project / "Datasets/encoded/train.npy"
         before = kept.read_bytes()
         full.write_bytes(bytes(BYTES - 4 * 4096))
-        done = run_stage(
-            project,
-            "train",
-            CHARLSTM_CHECKPOINT_SECONDS="0.1",
-            MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/m",
-        )
+        environment = {"CHARLSTM_CHECKPOINT_SECONDS": "0.1"}
+        environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path}/m"
+        done = run_stage(project, "train", **environment)
         assert done.returncode == 2, done.stderr
         (line,) = errors(done.stderr)
         assert "No space left on device" in line
@@ -138,31 +126,31 @@ def test_a_full_disk_costs_nothing_but_time(
 def test_processes_that_would_train_different_things_are_refused(
     project: Path, tmp_path: Path
 ) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(project, other)
+    other = shutil.copytree(project, tmp_path / "other")
     write_params(other, {"train.learning_rate": 0.001})
-    each_in_its_own = f'cd "$([ "$RANK" = 0 ] && echo {project} || echo {other})"; exec "{sys.executable}" -m pipeline.train'
-    done = subprocess.run(
-        [*torchrun(2, "--no-python"), "sh", "-c", each_in_its_own],
-        cwd=project, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    each_in_its_own = (
+        f'cd "$([ "$RANK" = 0 ] && echo {project} || echo {other})"; '
+        f'exec "{sys.executable}" -m pipeline.train'
+    )
+    command = [*torchrun(2, "--no-python"), "sh", "-c", each_in_its_own]
+    done = captured(command, project, 120, OMP_NUM_THREADS="1")
     assert done.returncode != 0, done.stderr
-    assert "the processes see different parameters, data or code" in errors(done.stderr)[0]
+    assert "the processes have different parameters, data or code" in errors(done.stderr)[0]
     assert not (project / "artifacts/model").exists()
 
 
-def test_what_changes_meanwhile_is_not_taken_for_what_made_the_model(
+def test_inputs_that_change_during_a_training_are_not_recorded(
     project: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_params(project, SHORT)
-    first = start(project, [*PYTHON, "pipeline.train"], project / "log")
-    while "epoch 1/" not in (project / "log").read_text():
-        assert first.poll() is None, (project / "log").read_text()
+    log = project / "log"
+    first = start(project, [*PYTHON, "pipeline.train"], log)
+    wait_for(log, "epoch 1/", first)
     write_params(project, {})
     assert first.wait() == 2
-    (line,) = errors((project / "log").read_text())
+    (line,) = errors(log.read_text())
     assert "changed while stage train ran, so DVC records no outputs: restore what changed" in line
-    run_stages(project, "train")  # the new ones start anew
+    run_stages(project, "train")  # the new parameters start from the beginning
     assert results(project) == results(trained)
     assert "epoch 1/1" in capsys.readouterr().err
     write_params(project, SHORT)

@@ -1,4 +1,4 @@
-"""Numbers in the documents are those of the records, the committed metrics and the parameters."""
+"""Numbers in the documents equal the records, the committed metrics and the parameters."""
 
 import json
 import re
@@ -16,12 +16,12 @@ from tests.support.stages import PUBLISHED_DATA, committed_text
 
 
 def committed(path: str) -> dict[str, Any]:
-    """What git has: the working tree's results may be another text's, or gone for the length of a training."""
+    """Return a committed JSON file. The working tree may have other results, or none."""
     return dict(json.loads(committed_text(path)))
 
 
 def test_losses_are_the_committed_ones() -> None:
-    """Of the default recipe. Who has committed an experiment has other losses, and the same README."""
+    """A user's committed experiment has other losses and the same README, so it is skipped."""
     if parse_yaml(committed_text("params.yaml")) != parse_yaml(shipped_params()):
         pytest.skip("what is committed is not the default recipe")
     metrics = committed("artifacts/evaluate/metrics.json")
@@ -47,11 +47,9 @@ def test_the_recipes_are_what_their_records_say() -> None:
         assert size == f"{found['num_parameters'].iloc[0]:,}"
         assert seconds == f"{found['train_seconds'].median():,.0f}"
         for protocol, loss in zip(PROTOCOLS, losses, strict=True):
-            mean, deviation = found[protocol].mean(), found[protocol].std()
-            assert loss == (f"{mean:.4f} ± {deviation:.4f}" if len(found) > 1 else f"{mean:.4f}"), (
-                recipe,
-                protocol,
-            )
+            mean = f"{found[protocol].mean():.4f}"
+            expected = mean if len(found) == 1 else f"{mean} ± {found[protocol].std():.4f}"
+            assert loss == expected, (recipe, protocol)
 
 
 def test_the_epochs_of_the_recipe_original_are_what_their_record_says() -> None:

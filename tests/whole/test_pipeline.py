@@ -1,10 +1,8 @@
-"""Stages as DVC runs them: alone with what they declare, and all together."""
+"""Stages as DVC runs them: alone with their declared inputs, and all together."""
 
 import json
 import re
 import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,23 +12,24 @@ from charlstm.params import NOTHING
 from tests.support.layers import VIEWS, closure, file_of, is_in, module_names
 from tests.support.projects import PACKAGES, ROOT, write_params
 from tests.support.stages import dvc, dvc_done, run_stage, start_dvc
+from tests.support.stores import query
 
 DVC_YAML = (ROOT / "dvc.yaml").read_text()
 DVC = YAML(typ="safe", pure=True).load(DVC_YAML)
 VALUES = {f"paths.{name}": path for name, path in DVC["vars"][0]["paths"].items()}
 VALUES |= {"download.name": "shakespear", "download.watch": "text.txt", "train.initial": NOTHING}
-# Views, and the state of an unfinished training.
+# Views, and the state of an unfinished training, are not declared.
 UNDECLARED = {"mlflow.db", "mlflow.db.lock", "mlartifacts", ".charlstm", "__pycache__"}
 
 
 def resolve(entries: list[str | dict[str, object]]) -> list[str]:
-    """Declared paths with `${...}` filled in, whether an entry has options or not."""
+    """Return the declared paths with `${...}` filled in."""
     names = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
     return [re.sub(r"\$\{([\w.]+)\}", lambda match: VALUES[match[1]], name) for name in names]
 
 
 def outputs_of(name: str) -> list[str]:
-    """All that a stage declares to make."""
+    """Return all declared outputs of a stage."""
     stage = DVC["stages"][name]
     return resolve(
         [entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
@@ -50,23 +49,18 @@ def test_a_stage_alone_with_its_declared_inputs_makes_its_outputs(
     alone = tmp_path / "alone"
     alone.mkdir()
     shutil.copy(blank_store, alone)
-    inputs = ["dvc.yaml", "params.yaml", *resolve(stage["deps"])]
-    packages = [file for package in PACKAGES for file in (trained / package).rglob("__init__.py")]
+    inputs = ["dvc.yaml", "params.yaml", *resolve(stage["deps"]), "charlstm/generation/__pycache__"]
+    # A view may import anything.
     views = [module for module in module_names() if is_in(module, VIEWS)]
-    shown = {
-        str(file_of(name)) for view in views for name in closure(view)
-    }  # what shows results may import anything
-    inputs += [
-        *shown,
-        "charlstm/generation/__pycache__",
-        *(str(file.relative_to(trained)) for file in packages),
-    ]
+    inputs += {str(file_of(module)) for view in views for module in closure(view)}
+    for package in PACKAGES:
+        files = (trained / package).rglob("__init__.py")
+        inputs += [str(file.relative_to(trained)) for file in files]
     for path in inputs:
-        if (alone / path).exists():
-            continue
-        (alone / path).parent.mkdir(parents=True, exist_ok=True)
-        copy = shutil.copytree if (trained / path).is_dir() else shutil.copy
-        copy(trained / path, alone / path)
+        if not (alone / path).exists():
+            (alone / path).parent.mkdir(parents=True, exist_ok=True)
+            copy = shutil.copytree if (trained / path).is_dir() else shutil.copy
+            copy(trained / path, alone / path)
     before = files_below(alone)
 
     done = run_stage(alone, name)
@@ -75,17 +69,14 @@ def test_a_stage_alone_with_its_declared_inputs_makes_its_outputs(
     made = {path for path in files_below(alone) - before if UNDECLARED.isdisjoint(Path(path).parts)}
     outputs = outputs_of(name)
     assert made
-    assert {
-        path
-        for path in made
-        if not any(path == out or path.startswith(f"{out}/") for out in outputs)
-    } == set()
-    assert all((alone / out).exists() for out in outputs)
-    for path in made:  # and they are a pure function of those inputs
+    for path in made:
+        assert any(path == out or path.startswith(f"{out}/") for out in outputs), path
+        # The outputs are a pure function of the inputs.
         assert (alone / path).read_bytes() == (trained / path).read_bytes(), path
+    assert all((alone / out).exists() for out in outputs)
 
 
-# Which stages a change of code makes out of date.
+# The stages that a change of code makes out of date.
 DECIDED = {
     "charlstm/generation/kernels.py": {"sample"},
     "charlstm/corpus/fetch.py": {"download", "split", "encode"},
@@ -95,11 +86,10 @@ DECIDED = {
 
 
 def test_a_change_of_code_concerns_the_stages_that_it_decides(copy: Path) -> None:
-    (copy / "charlstm/model/__pycache__").mkdir(exist_ok=True)
-    for suffix in ("pyc", "nbi", "nbc"):  # of Python, and numba's
-        (copy / f"charlstm/model/__pycache__/gates.cpython-311.{suffix}").write_bytes(
-            b"other times"
-        )
+    cache = copy / "charlstm/model/__pycache__"
+    cache.mkdir(exist_ok=True)
+    for suffix in ("pyc", "nbi", "nbc"):  # the caches of Python and numba
+        (cache / f"gates.cpython-311.{suffix}").write_bytes(b"other times")
     assert json.loads(dvc(copy, "status", "--json")) == {}
     concerned = {}
     for file in DECIDED:
@@ -124,14 +114,12 @@ def stages_run(output: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_dvc_runs_what_is_out_of_date_and_nothing_else(encoded: Path, tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(encoded, project, ignore=shutil.ignore_patterns("Datasets"))
+def test_dvc_runs_what_is_out_of_date_and_nothing_else(project: Path, tmp_path: Path) -> None:
+    shutil.rmtree(project / "Datasets")
     start_dvc(project)
     shutil.copy(ROOT / ".dvc/config", project / ".dvc")
-    dvc(
-        project, "config", "hydra.enabled", "false"
-    )  # the shipped recipes would take the place of tiny parameters
+    # The shipped recipes would replace the tiny parameters.
+    dvc(project, "config", "hydra.enabled", "false")
     assert stages_run(dvc(project, "repro")) == list(DVC["stages"])
     dvc(project, "git", "add", "-A")
     dvc(project, "git", "commit", "-qm", "all")
@@ -141,18 +129,16 @@ def test_dvc_runs_what_is_out_of_date_and_nothing_else(encoded: Path, tmp_path: 
     assert "Data and pipelines are up to date" in dvc(project, "repro")
     done = dvc_done(project, "repro", "--force", "--no-run-cache")
     assert hashes(project) == first
-    assert (
-        "epoch 1/1 " in done.stderr and "resuming" not in done.stderr
-    )  # it trained: a replay has the same hashes
+    # A replay would have the same hashes.
+    assert "epoch 1/1 " in done.stderr and "resuming" not in done.stderr
 
     write_params(project, {"sample.temperatures": [0.5]})
     assert stages_run(dvc(project, "repro")) == ["check", "sample"]
     write_params(project, {"sample.temperatures": [0.5], "train.learning_rate": 0.003})
     assert stages_run(dvc(project, "repro")) == ["check", "train", "evaluate", "sample"]
     write_params(project, {"sample.temperatures": [0.5]})
-    done = dvc_done(
-        project, "repro", "--force", "--single-item", "train"
-    )  # `dvc.lock` names the other training
+    # `dvc.lock` records the other training.
+    done = dvc_done(project, "repro", "--force", "--single-item", "train")
     assert "epoch 1/1 " in done.stderr
     write_params(project, {"sample.temperatures": [0.5], "train.learning_rate": 0.003})
     dvc(project, "repro")
@@ -162,12 +148,9 @@ def test_dvc_runs_what_is_out_of_date_and_nothing_else(encoded: Path, tmp_path: 
     assert "artifacts/evaluate/metrics.json" in dvc(project, "metrics", "diff", "HEAD~1")
     dvc(project, "exp", "run", "--temp", "-S", "train.learning_rate=0.02", "-n", "faster", "train")
     assert "faster" in dvc(project, "exp", "show", "--csv")
-    with closing(
-        sqlite3.connect(project / "mlflow.db")
-    ) as store:  # the main tree's store, not the temporary one's
-        assert ("faster",) in store.execute(
-            "select value from tags where key = 'dvc_exp_name'"
-        ).fetchall()
+    # The store is that of the main tree, not of the temporary one.
+    names = query(project, "select value from tags where key = 'dvc_exp_name'")
+    assert ("faster",) in names
 
     dvc(project, "remote", "add", "-d", "backup", str(tmp_path / "remote"))
     dvc(project, "push")

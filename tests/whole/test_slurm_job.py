@@ -1,12 +1,11 @@
-"""When the Slurm job is queued again. Slurm's commands are stand-ins; `benchmarks/slurm.sh` has a real cluster."""
+"""Requeues of the Slurm job, with stand-ins for Slurm. `benchmarks/slurm.sh` has a cluster."""
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.projects import ROOT
+from tests.support.projects import ROOT, captured
 
 STAND_INS = {
     "dvc": '[ "$1" != status ]',  # the train stage is out of date
@@ -21,10 +20,10 @@ STAND_INS = {
     [
         (1, "step-000000020", True),
         (137, "step-000000020", True),  # the launcher was killed
-        (1, "step-000000010", False),  # it would do so again, forever
+        (1, "step-000000010", False),  # without progress, it would fail forever
     ],
 )
-def test_an_interrupted_job_is_queued_again_if_it_got_on(
+def test_an_interrupted_job_is_queued_again_if_it_made_progress(
     tmp_path: Path, code: int, newest: str, is_queued: bool
 ) -> None:
     (tmp_path / ".charlstm/x/step-000000010").mkdir(parents=True)
@@ -33,18 +32,9 @@ def test_an_interrupted_job_is_queued_again_if_it_got_on(
     for name, body in STAND_INS.items():
         (programs / name).write_text(f"#!/bin/sh\n{body}\n")
         (programs / name).chmod(0o755)
-    job = {
-        "SLURM_JOB_ID": "7",
-        "SLURM_NNODES": "2",
-        "CHARLSTM_HEAD": "one",
-        "SAYS": str(code),
-        "NEWEST": newest,
-    }
-    done = subprocess.run(
-        ["bash", ROOT / "cluster/charlstm.sbatch"],
-        cwd=tmp_path, env={**os.environ, **job, "PATH": f"{programs}:{os.environ['PATH']}"},
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    job = {"SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "CHARLSTM_HEAD": "one"}
+    job |= {"SAYS": str(code), "NEWEST": newest, "PATH": f"{programs}:{os.environ['PATH']}"}
+    done = captured(["bash", ROOT / "cluster/charlstm.sbatch"], tmp_path, 60, **job)
     assert done.returncode == code, done.stderr
     said = tmp_path / "said"
     assert said.read_text() == "requeue 7\n" if is_queued else not said.exists()

@@ -1,14 +1,12 @@
-"""Every start works: the first one, which compiles, and those after it, as this machine is and as older ones are."""
+"""Starts on several processors: the first start, which compiles, and later starts."""
 
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.projects import make_project, write_params
+from tests.support.projects import captured, make_project, write_params
 from tests.support.stages import dvc_done, start_dvc
 
 pytestmark = pytest.mark.slow
@@ -16,16 +14,12 @@ pytestmark = pytest.mark.slow
 PROCESSORS = {
     "this one": {},
     "AVX2, no VNNI": {
-        "ONEDNN_MAX_CPU_ISA": "AVX2",
-        "ATEN_CPU_CAPABILITY": "avx2",
-        "NUMBA_CPU_NAME": "haswell",
-        "NUMBA_CPU_FEATURES": "+avx2,+fma",
+        **{"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+        **{"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"},
     },
     "no AVX2": {
-        "ONEDNN_MAX_CPU_ISA": "SSE41",
-        "ATEN_CPU_CAPABILITY": "default",
-        "NUMBA_CPU_NAME": "nehalem",
-        "NUMBA_CPU_FEATURES": "+sse4.2",
+        **{"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"},
+        **{"NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "+sse4.2"},
     },
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
@@ -35,33 +29,26 @@ PROCESSORS = {
 def test_each_start_after_the_first_works(
     blank_store: Path, tmp_path: Path, processor: str
 ) -> None:
-    project, environment = (
-        tmp_path / "project",
-        {**PROCESSORS[processor], "NUMBA_CACHE_DIR": str(tmp_path / "cache")},
-    )
+    project = tmp_path / "project"
+    environment = {**PROCESSORS[processor], "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     make_project(project, {"train.precision": "auto"})
     shutil.copy(blank_store, project)
     start_dvc(project)
 
     def charlstm(*arguments: str) -> str:
         command = [sys.executable, "-m", "pipeline.cli", *arguments]
-        done = subprocess.run(
-            command, cwd=project, env={**os.environ, **environment}, capture_output=True, text=True
-        )
+        done = captured(command, project, **environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    first = dvc_done(project, "repro", **environment)
-    assert (
-        "epoch 1" in first.stdout + first.stderr
-        and "no texts were written" not in first.stdout + first.stderr
-    )
+    def train() -> None:
+        done = dvc_done(project, "repro", **environment)
+        said = done.stdout + done.stderr
+        assert "epoch 1" in said and "no texts were written" not in said
+
+    train()
     texts = [charlstm("generate", "d", "--num-chars", "300", "--seed", "1") for _ in range(2)]
     assert texts[0] == texts[1] and len(texts[0]) >= 300
     write_params(project, {"train.precision": "auto", "train.seed": 2})
-    again = dvc_done(project, "repro", "train", **environment)
-    assert (
-        "epoch 1" in again.stdout + again.stderr
-        and "no texts were written" not in again.stdout + again.stderr
-    )
+    train()
     assert "nats" in charlstm("score", "text.txt")

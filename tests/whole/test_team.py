@@ -1,8 +1,6 @@
 """docs/team.md, typed by two users with servers on this machine."""
 
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,29 +12,27 @@ import pytest
 
 from benchmarks.object_store import BUCKET, object_store
 from tests.support.documented import PAGES, blocks
-from tests.support.projects import make_project
+from tests.support.projects import PATH, captured, make_project
 from tests.support.servers import mlflow_server, postgres, postgres_programs
-from tests.support.stages import dvc, start_dvc
+from tests.support.stages import IDENTITY, dvc, start_dvc
 
 pytestmark = pytest.mark.slow
 GIT, SERVER, VARIABLES, FIRST, SECOND, NEXT = blocks(PAGES["docs/team.md"], "bash")
 
 
 class Team(NamedTuple):
-    """The servers, and the folder in which users have theirs."""
+    """Servers, and the folder that contains the users' folders."""
 
     folder: Path
     env: dict[str, str]
     words: dict[str, str]
 
     def types(self, block: str, where: Path) -> str:
-        """What a user sees who types a block of the page."""
+        """Return the output of a block of the page."""
         for word, meaning in self.words.items():
             block = block.replace(word, meaning)
         command = ["bash", "-e", "-o", "pipefail", "-c", block]
-        done = subprocess.run(
-            command, cwd=where, env=self.env, capture_output=True, text=True, timeout=600
-        )
+        done = captured(command, where, **self.env)
         said = done.stdout + done.stderr
         assert done.returncode == 0, said
         return said
@@ -62,22 +58,20 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
             mlflow_server(backend, folder / "mlflow.log", *options[2:], env=bucket)
         )
         words = {
-            "GIT_SERVER": str(folder / "git"), "S3_SERVER": bucket["AWS_ENDPOINT_URL"], "MLFLOW_SERVER": address,
-            "KATE:": "def ", "AWS_ACCESS_KEY_ID=USER": "AWS_ACCESS_KEY_ID=user", "=SECRET": "=not-a-secret",
-        }  # fmt: skip
-        names = {"name": "t", "email": "t@t"}
-        env = {
-            **os.environ, **{f"GIT_{who}_{what.upper()}": value for who in ("AUTHOR", "COMMITTER")
-                             for what, value in names.items()},
-            "PATH": f"{folder}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1",
-            "MLFLOW_DISABLE_TELEMETRY": "true", "DVC_NO_ANALYTICS": "true", "AWS_DEFAULT_REGION": "us-east-1",
-        }  # fmt: skip
-        yield Team(folder, env, words)
+            "GIT_SERVER": str(folder / "git"),
+            "S3_SERVER": bucket["AWS_ENDPOINT_URL"],
+            "MLFLOW_SERVER": address,
+            "KATE:": "def ",
+            "AWS_ACCESS_KEY_ID=USER": "AWS_ACCESS_KEY_ID=user",
+            "=SECRET": "=not-a-secret",
+        }
+        env = {**IDENTITY, "PATH": f"{folder}/bin:{PATH}", "OMP_NUM_THREADS": "1"}
+        yield Team(folder, env | {"AWS_DEFAULT_REGION": "us-east-1"}, words)
 
 
 @pytest.fixture(scope="module")
 def first(team: Team) -> Path:
-    """The first user's checkout, after the page."""
+    """Return the first user's checkout, after the page's commands."""
     project = team.folder / "first"
     make_project(project, {"train.epochs": 2, "sample.num_chars": 20})
     start_dvc(project)
@@ -95,12 +89,10 @@ def test_two_users_share_data_models_runs_and_a_champion(team: Team, first: Path
     assert "Data and pipelines are up to date." in said
     assert "identical: all 16 outputs" in said and "the mirror has" not in said
     project = there / "charlstm"
-    version = re.compile(r"charlstm-shakespear.*champion", re.IGNORECASE)
     said = team.types(VARIABLES + NEXT, project)
     assert re.search(r"is lower than .* nats per character", said)
-    assert version.search(
-        team.types(VARIABLES + "charlstm info models:/charlstm-shakespear@champion", project)
-    )
+    said = team.types(VARIABLES + "charlstm info models:/charlstm-shakespear@champion", project)
+    assert re.search(r"charlstm-shakespear.*champion", said, re.IGNORECASE)
     team.types("git pull --quiet team main", first)
     team.types(VARIABLES + "dvc pull && dvc repro", first)
     keys = {"aws_access_key_id": "any", "aws_secret_access_key": "any", "region_name": "us-east-1"}

@@ -1,16 +1,16 @@
-"""The tutorial, command by command, in a clone."""
+"""Commands of the tutorial, in a clone."""
 
 import os
 import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.documented import blocks
-from tests.support.projects import ROOT
+from tests.support.documented import PAGES, blocks
+from tests.support.projects import PATH, ROOT
+from tests.support.stages import IDENTITY
 
 KILL = "timeout --signal KILL"
 HASH = re.compile(r"^[0-9a-f]{64}  artifacts/model/model.safetensors$", re.MULTILINE)
@@ -18,28 +18,21 @@ HASH = re.compile(r"^[0-9a-f]{64}  artifacts/model/model.safetensors$", re.MULTI
 
 @pytest.mark.slow
 def test_the_tutorial_runs(tmp_path: Path) -> None:
-    project, storage = tmp_path / "project", str(tmp_path / "storage")
+    project = tmp_path / "project"
     subprocess.run(["git", "clone", "--quiet", ROOT, project], check=True)
-    who = {
-        f"GIT_{one}_{what}": "a@b" for one in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-    }
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     mirror = str(ROOT.parent / "shared/datasets")
-    environment = {
-        **os.environ,
-        **who,
-        "PATH": path,
-        "CHARLSTM_MIRROR": mirror,
-        "CHARLSTM_FALLBACK": "1",
-    }
+    environment = {**os.environ, **IDENTITY, "PATH": PATH, "CHARLSTM_MIRROR": mirror}
+    environment["CHARLSTM_FALLBACK"] = "1"
     environment.pop("OMP_NUM_THREADS", None)
-    (text,) = ((ROOT / "docs/tutorial.md").read_text(encoding="utf-8"),)
-    commands = [line for block in blocks(text, "sh") for line in block.splitlines()]
+    commands = [
+        line for block in blocks(PAGES["docs/tutorial.md"], "sh") for line in block.splitlines()
+    ]
     hashes = []
     for command in commands:
         if command.startswith("source "):
             continue
-        line = command.replace("make repro", "dvc repro").replace("/tmp/charlstm-storage", storage)  # noqa: S108
+        line = command.replace("make repro", "dvc repro")
+        line = line.replace("/tmp/charlstm-storage", str(tmp_path / "storage"))  # noqa: S108
         done = subprocess.run(
             line, shell=True, cwd=project, env=environment, capture_output=True, text=True
         )
@@ -47,7 +40,5 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
         assert done.returncode in expected, (command, done.stdout, done.stderr)
         hashes += HASH.findall(done.stdout)
         if KILL in command:
-            time.sleep(
-                5
-            )  # as somebody who types: the system takes a moment to forget a killed process
+            time.sleep(5)  # a user types as slowly; the system must forget the killed process
     assert len(commands) > 15 and len(hashes) == 2 and hashes[0] == hashes[1]
