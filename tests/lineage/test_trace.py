@@ -78,7 +78,7 @@ def test_a_trace_says_what_the_training_was_made_of(
     assert {"processor", "threads", "memory_gib"} <= set(found["hardware"])
     assert cli.main(["trace", "HEAD"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) <= 15 and "not as here    train.epochs 1" in lines
+    assert len(lines) <= 15 and "not as here       train.epochs 1" in lines
     stateful = f"stateful {found['losses']['stateful']}"
     for word in (code, found["model SHA-256"], found["hardware"]["processor"], stateful):
         assert word in "\n".join(lines)
