@@ -1,32 +1,24 @@
 """The result in the terminal, with which `make repro` and `charlstm new --run` end. Not a stage."""
 
-import logging
 import sys
 
 from rich.table import Table
 
-from charlstm.errors import TrackingError
 from charlstm.evaluation.baselines import BASELINES, Baselines, read_baselines
 from charlstm.evaluation.results import HEADLINE, TEST_PREFIX
 from charlstm.params import Params
-from charlstm.report.document import DOCUMENT, ReviewDocument, in_order, read_review
-from charlstm.tracking.reader import Reader
-from charlstm.tracking.registered_model import MODEL_TAG
+from charlstm.report.document import DOCUMENT, ReviewDocument, in_order, read_review, typical_sample
 from pipeline.new.proposal import remedy
 from pipeline.recipes import in_words
 from pipeline.run import stage
 from pipeline.run.dvc import Paths
-from pipeline.run.project import store
 from pipeline.run.terminal import plain_console, printable
 
-log = logging.getLogger("charlstm")
-
 EXCERPT_LINES = 8
-SHOWN_TEMPERATURE = 0.8
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Print the model's losses, published losses, size, speed, a sample, and where to look next."""
+    """Print the model's losses, published losses, size, a sample, and where to look next."""
     console = plain_console()
     review = read_review(paths.samples / DOCUMENT)
     baselines = read_baselines(paths.evaluate / BASELINES)
@@ -49,15 +41,11 @@ def run(params: Params, paths: Paths) -> None:
     stopped = f" ({planned} were planned)" if review.num_epochs < planned else ""
     epochs = f"best epoch {review.best_epoch} of {review.num_epochs}{stopped}"
     console.print(f"{review.num_parameters:,} parameters, {epochs}")
-    metrics = _metrics(review.model_sha256)
-    if "train/speed" in metrics:
-        speed = f"{metrics['train/speed']:,.0f} characters a second"
-        console.print(f"{speed}, {metrics['train/seconds']:.0f} s of training")
 
-    sample = min(reversed(review.samples), key=lambda one: abs(one.temperature - SHOWN_TEMPERATURE))
-    title = f"\nA sample, prompt {sample.prompt!r}, temperature {sample.temperature}:\n"
-    excerpt = "\n".join((sample.prompt + sample.text).split("\n")[:EXCERPT_LINES])
-    console.print(printable(title + excerpt, console.encoding), soft_wrap=True)
+    if sample := typical_sample(review.samples):
+        title = f"\nA sample, prompt {sample.prompt!r}, temperature {sample.temperature}:\n"
+        excerpt = "\n".join((sample.prompt + sample.text).split("\n")[:EXCERPT_LINES])
+        console.print(printable(title + excerpt, console.encoding), soft_wrap=True)
     page = f"\nRead first: {paths.samples}/review.html, in a browser   all runs: make ui"
     console.print(page, soft_wrap=True)
 
@@ -80,16 +68,6 @@ def _verdict(params: Params, review: ReviewDocument, baselines: Baselines) -> st
         )
         sentences.append(advice)
     return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences)
-
-
-def _metrics(model_sha256: str) -> dict[str, float]:
-    """Return the metrics of the model's newest run. Return none if the store does not answer."""
-    try:
-        runs = Reader(store()).by_tag(MODEL_TAG, model_sha256)
-    except TrackingError as error:
-        log.warning("%s; the files have all results", error)
-        return {}
-    return runs[0].metrics if runs else {}
 
 
 def _losses(review: ReviewDocument) -> Table:

@@ -16,7 +16,7 @@ from charlstm.history import read_tables, write_csv
 from charlstm.interpretation.analysis import CELLS, read_cells
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
-from charlstm.params import Params, SampleParams, Section
+from charlstm.params import Params, SampleParams
 from charlstm.prompts import resolve_prompts
 from charlstm.report.collect import SampleRow, review_of
 from charlstm.report.document import DOCUMENT, PAGE, read_losses
@@ -85,7 +85,7 @@ def _by_section(params: Params, prompts: Sequence[str]) -> dict[str, dict[str, A
 
     The source of the corpus is left out: the hash of the corpus identifies it.
     """
-    sections: dict[str, Section] = {
+    sections = {
         "split": params.split,
         "encode": params.encode,
         "model": params.model,
@@ -101,11 +101,10 @@ def _by_section(params: Params, prompts: Sequence[str]) -> dict[str, dict[str, A
 def _generate(
     section: SampleParams, prompts: Sequence[str], trained: TrainedModel
 ) -> list[SampleRow]:
-    common = Sampling(
-        section.num_chars, top_k=section.top_k, top_p=section.top_p, min_p=section.min_p
-    )
+    num_chars = section.num_chars
+    rule = (section.top_k, section.top_p, section.min_p)
     requests = [
-        Request(prompt, common._replace(temperature=temperature, seed=seed))
+        Request(prompt, Sampling(num_chars, temperature, *rule, seed))
         for prompt in prompts
         for temperature in section.temperatures
         for seed in section.seeds

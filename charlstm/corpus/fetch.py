@@ -32,8 +32,8 @@ def local_path(source: str) -> Path | None:
 
 def check_outside(path: Path, output: Path) -> None:
     """Raise CorpusError if a source is inside or around an output of the project, also by links."""
-    source = Path(os.path.realpath(path))
-    written = Path(os.path.realpath(output))
+    source = path.resolve()
+    written = output.resolve()
     if source.is_relative_to(written) or written.is_relative_to(source):
         expected = f"a text outside of {output}, which the project writes, and no folder around it"
         raise CorpusError(f"{path}: expected {expected}: move the text and name its new path")

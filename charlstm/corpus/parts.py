@@ -33,13 +33,12 @@ class Corpus:
             CorpusError: the file is empty or not UTF-8.
         """
         self._path = path
-        # Numbers of bytes and of characters before each piece.
+        # Numbers of bytes and of characters before each decoded piece.
         self._bytes = [0]
         self._chars = [0]
-        reader = TextReader()
-        for piece in read_characters(pieces, path, reader):
-            self._bytes.append(reader.num_bytes)
-            self._chars.append(self._chars[-1] + len(piece))
+        for characters in read_characters(pieces, path):
+            self._bytes.append(self._bytes[-1] + len(characters.encode()))
+            self._chars.append(self._chars[-1] + len(characters))
         self.num_chars = self._chars[-1]
 
     def parts(
@@ -108,7 +107,6 @@ class TextReader:
         self._encoding = encoding
         self._decoder = codecs.getincrementaldecoder(encoding)()
         self._num_read = 0
-        self.num_bytes = 0  # of the decoded characters, without a begun character
 
     def read(self, piece: bytes, *, is_end: bool = False) -> str:
         """Return the characters that are complete after `piece`. `is_end` marks the last piece.
@@ -119,39 +117,32 @@ class TextReader:
         """
         self._num_read += len(piece)
         try:
-            text = self._decoder.decode(piece, is_end)
+            return self._decoder.decode(piece, is_end)
         except UnicodeDecodeError as error:
             # `error.object` also holds the begun character that the decoder kept.
             offset = self._num_read - len(error.object) + error.start
             raise BadByteError(self._encoding, error.object[error.start], offset) from None
-        self.num_bytes = self._num_read - len(self._decoder.getstate()[0])
-        return text
 
 
-def read_characters(
-    pieces: Iterable[bytes], path: Path, reader: TextReader | None = None
-) -> Iterator[str]:
-    """Yield the text of the UTF-8 file `path`, given in pieces of bytes, as nonempty strings.
-
-    Args:
-        pieces: all bytes of the file.
-        path: the file, for error messages.
-        reader: decoder, from which the caller can read the number of decoded bytes.
+def read_characters(pieces: Iterable[bytes], path: Path) -> Iterator[str]:
+    """Yield the text of the UTF-8 file `path`, given as all of its bytes, in nonempty strings.
 
     Raises:
         CorpusError: the file is empty or not UTF-8. The message names the byte, offset and line.
     """
-    reader = reader or TextReader()
+    reader = TextReader()
+    is_empty = True
     try:
         for piece in pieces:
             if characters := reader.read(piece):
+                is_empty = False
                 yield characters
         reader.read(b"", is_end=True)
     except BadByteError as error:
         line = line_of(path, error.offset)
         advice = "`dvc repro --force download` re-creates it"
         raise CorpusError(f"{path}: {error} (line {line}); {advice}") from None
-    if not reader.num_bytes:
+    if is_empty:
         raise CorpusError(f"{path}: expected a text, found an empty file")
 
 

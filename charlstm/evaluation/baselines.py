@@ -76,7 +76,7 @@ class Baselines(Document):
 
     @property
     def is_of_repetitions(self) -> bool:
-        """Whether the text repeats long passages: a compressor needs half the bits of n-grams."""
+        """True if the text repeats long passages: a compressor needs half the bits of n-grams."""
         return min(self.compressors.values()) < min(self.ngrams.values()) / 2
 
     def is_beaten_by(self, bits_per_char: float) -> bool:

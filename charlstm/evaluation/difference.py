@@ -149,23 +149,23 @@ class Difference(NamedTuple):
     other: RecipeLosses
     nats_per_char: float
     by_text: float | None
-    """Half of the 95 % interval by blocks. None if blocks are missing or too few."""
+    """Half of the 95 % interval by blocks. None: blocks are missing or too few."""
     by_seeds: float
     """Largest difference that seeds explain."""
 
     @property
     def is_beyond_text(self) -> bool:
-        """Whether the interval by blocks excludes 0."""
+        """True if the interval by blocks excludes 0."""
         return self.by_text is not None and self.nats_per_char > self.by_text
 
     @property
     def is_beyond_seeds(self) -> bool:
-        """Whether the difference is larger than seeds explain."""
+        """True if the difference is larger than seeds explain."""
         return self.nats_per_char > self.by_seeds
 
     @property
     def is_real(self) -> bool:
-        """Whether neither the text nor the seeds explain the difference."""
+        """True if neither the text nor the seeds explain the difference."""
         return self.is_beyond_text and self.is_beyond_seeds
 
     def in_numbers(self) -> str:

@@ -51,12 +51,12 @@ class Span(NamedTuple):
 
     @property
     def is_copied(self) -> bool:
-        """Whether the span is long and rare enough to count as a copy of the training text."""
+        """True if the span is long and rare enough to count as a copy of the training text."""
         return self.length >= MIN_COPIED and self.num_times <= MAX_TIMES
 
     @property
     def is_phrase(self) -> bool:
-        """Whether the span is a phrase of the corpus, such as a speaker's name."""
+        """True if the span is a phrase of the corpus, such as a speaker's name."""
         return self.length >= MIN_PHRASE and self.num_times > MAX_TIMES
 
 

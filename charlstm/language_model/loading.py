@@ -26,10 +26,6 @@ def load(where: str | PathLike[str], *, tracking_uri: str | None = None) -> Mode
     """
     if not is_address(fspath(where)):
         return Model(load_model(Path(where), "fused"))
-    return load_from_store(fspath(where), Store(tracking_uri) if tracking_uri else None)
-
-
-def load_from_store(address: str, store: Store | None) -> Model:
-    """Load the model at an MLflow address. `load` lists the errors."""
+    store = Store(tracking_uri) if tracking_uri else None
     with tempfile.TemporaryDirectory() as folder:
-        return Model(load_model(download_model(address, Path(folder), store), "fused"))
+        return Model(load_model(download_model(fspath(where), Path(folder), store), "fused"))

@@ -4,7 +4,7 @@ It has no times, hosts, paths or run ids, so that the same model, texts and para
 same bytes. A change of its fields needs a new `schema_version`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DOCUMENT = "review.json"
 PAGE = "review.html"
+SHOWN_TEMPERATURE = 0.8
 Value = str | bool | int | Number | None
 Positive = Annotated[int, Field(gt=0)]
 
@@ -71,6 +72,18 @@ class Sample(Document):
     num_chars: Count
     nats_per_char: Number | None
     copies: list[Copy]
+
+
+def typical_sample(samples: Sequence[Sample]) -> Sample | None:
+    """Return a sample to show first: one with a visible prompt and a medium temperature.
+
+    Return None if there are no samples.
+    """
+    return min(
+        samples,
+        key=lambda one: (not one.prompt.strip(), abs(one.temperature - SHOWN_TEMPERATURE)),
+        default=None,
+    )
 
 
 class ReviewDocument(Document):

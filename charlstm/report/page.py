@@ -22,8 +22,8 @@ from charlstm.evaluation.results import HEADLINE
 from charlstm.evaluation.text_statistics import MAX_SEARCHED, MIN_COPIED, MIN_PHRASE
 from charlstm.interpretation.analysis import CellsDocument, Tracked
 from charlstm.parameter_names import SEED
-from charlstm.report.document import Copy, ReviewDocument, Sample, in_order
-from charlstm.report.playground import Playground, start_of
+from charlstm.report.document import Copy, ReviewDocument, Sample, in_order, typical_sample
+from charlstm.report.playground import Playground
 
 # Layout characters, and joiners inside emoji and words: shown although they are hidden categories.
 SHOWN = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
@@ -59,7 +59,7 @@ def page_of(
         recipe=recipe,
         picture=losses_svg([document.curves]),
         playground=playground,
-        start=start_of(document.samples),
+        start=typical_sample(document.samples),
         cells=cells,
         baselines=baselines,
     )

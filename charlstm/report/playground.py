@@ -6,18 +6,15 @@ The model is 8-bit integers in base64. `templates/playground.js` reads them. Wit
 
 import base64
 import json
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 
 from charlstm.generation.quantized import Matrix, QuantizedModel
-from charlstm.report.document import Sample
 from charlstm.text.vocabulary import Vocab
 
 MAX_BYTES = 8_000_000  # of a model in a page
-SHOWN_TEMPERATURE = 0.8
 
 
 class Playground(NamedTuple):
@@ -25,18 +22,6 @@ class Playground(NamedTuple):
 
     model: Markup | None
     reason: str = ""
-
-
-def start_of(samples: Sequence[Sample]) -> Sample | None:
-    """Return the sample whose options the form shows first, or None if there are no samples.
-
-    It has a visible prompt, if possible, and a medium temperature.
-    """
-    return min(
-        samples,
-        key=lambda one: (not one.prompt.strip(), abs(one.temperature - SHOWN_TEMPERATURE)),
-        default=None,
-    )
 
 
 def playground_of(model: QuantizedModel, vocab: Vocab) -> Playground:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from charlstm.errors import EncodedError, VocabularyError
 from charlstm.files.checksums import SUMS, verify
@@ -64,17 +63,14 @@ def load_ids(path: Path, vocab_size: int) -> Ids:
     """
     try:
         ids: Ids = np.load(path, mmap_mode="r", allow_pickle=False)
-        check_fit(ids, vocab_size)
+        if (largest := int(ids.max(initial=0))) >= vocab_size:
+            raise EncodedError(
+                f"id {largest} does not fit the vocabulary of {vocab_size} characters"
+            )
     except (OSError, ValueError, EOFError, EncodedError) as error:
         reason = getattr(error, "strerror", None) or error
         raise EncodedError(f"{path}: cannot read the encoded text: {reason}") from None
     return ids
-
-
-def check_fit(ids: NDArray[np.integer], vocab_size: int) -> None:
-    """Raise EncodedError if an id is not below `vocab_size`."""
-    if (largest := int(ids.max(initial=0))) >= vocab_size:
-        raise EncodedError(f"id {largest} does not fit the vocabulary of {vocab_size} characters")
 
 
 def write_ids(path: Path, pieces: Iterable[str], vocab: Vocab, num_ids: int) -> str:

@@ -22,7 +22,9 @@ def load_vocab(path: Path) -> Vocab:
             return ByteVocab()
         characters = document["characters"]
         is_list = isinstance(characters, list) and len(characters) > 0
-        if not is_list or len(set("".join(characters))) != len(characters):
+        if not is_list or len(set(characters)) < len(characters):
+            raise ValueError
+        if any(len(character) != 1 for character in characters):
             raise ValueError
         return Vocab("".join(characters))
     except OSError as error:

@@ -117,6 +117,8 @@ def _upload(client: "MlflowClient", run_id: str, snapshot: Snapshot) -> None:
     """Upload texts and files, except texts of epochs that the run has: they never change."""
     for path, text in snapshot.texts.items():
         client.log_text(run_id, encodable(text), path)
+    if not snapshot.files:
+        return
     known = {info.path for info in client.list_artifacts(run_id, EPOCH_TEXTS)}
     for path, file in snapshot.files.items():
         if path not in known:

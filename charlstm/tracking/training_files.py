@@ -10,6 +10,7 @@
 """
 
 import json
+import mmap
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -69,7 +70,7 @@ def read_training(folder: Path) -> Snapshot | None:
     elif holder_of(folder) is not None:
         ending = Ending(RUNNING, "", origin.start_ms)
     else:
-        rows = read_rows(folder / METRICS)
+        rows = read_rows(folder / METRICS, max_rows=1)
         ending = Ending(KILLED, DISAPPEARED, rows[-1].time_ms if rows else origin.start_ms)
 
     texts = sorted((folder / EPOCH_TEXTS).glob("epoch-*.txt"))
@@ -89,14 +90,25 @@ def read_training(folder: Path) -> Snapshot | None:
     )
 
 
-def read_rows(file: Path, after_step: int = -1) -> list[Row]:
-    """Return the rows after a step, in order. Ignore an incomplete last line."""
-    complete = file.read_bytes().rpartition(b"\n")[0] if file.exists() else b""
+def read_rows(file: Path, after_step: int = -1, max_rows: int | None = None) -> list[Row]:
+    """Return the last rows of a metrics file, in order: at most `max_rows`, after `after_step`.
+
+    An incomplete last line is ignored. The file is read from its end: a training is published every
+    few seconds, and that must not cost more after a week.
+    """
     rows: list[Row] = []
-    # From the end: only the new rows of a long training are parsed.
-    for line in reversed(complete.splitlines()):
-        row = Row(*json.loads(line))
-        if row.step <= after_step:
-            break
-        rows.append(row)
+    if not file.exists() or file.stat().st_size == 0:
+        return rows
+    with (
+        file.open("rb") as opened,
+        mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        end = content.rfind(b"\n")
+        while end > 0 and len(rows) != max_rows:
+            start = content.rfind(b"\n", 0, end) + 1
+            row = Row(*json.loads(content[start:end]))
+            if row.step <= after_step:
+                break
+            rows.append(row)
+            end = start - 1
     return rows[::-1]

@@ -31,7 +31,6 @@ from charlstm.optimization.schedule import learning_rate
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
 from charlstm.text.encoded import EncodedText
-from charlstm.text.encoded_files import check_fit
 from charlstm.training.batches import Batch, rows_of
 from charlstm.training.factories import batches_of, optimizers_of
 from charlstm.training.processes import Processes
@@ -98,11 +97,8 @@ class Learner:
 
         Raises:
             TrainingError: too many steps in a row were skipped.
-            EncodedError: an id of the batch is not in the vocabulary.
         """
         batch = self.batches.batch(epoch, index)
-        for ids_BT in (batch.inputs_BT, batch.targets_BT):
-            check_fit(ids_BT.numpy(), self.shape.vocab_size)
         rate = self._set_learning_rate(step)
         nats = self._add_gradients(step, batch)
         norm = self.processes.clip_gradients(self.model, self.params.gradient_clip_norm or math.inf)

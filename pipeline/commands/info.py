@@ -54,7 +54,8 @@ def info(
     """Show a model's card: sizes, text, commit and losses.
 
     Sizes and hash come from the model's files. The rest comes from the project around the folder,
-    if its records are about this very model.
+    if its records are about this very model. In a project, the commit is the first that records
+    the model. `charlstm trace` shows the commit of the code.
     """
     model = argument or model
     sizes = open_model(model).info

@@ -104,6 +104,7 @@ def test_a_full_disk_costs_nothing_but_time(
     with small_disk(tmp_path / "small") as small:
         full = small / "filler"
         place = project / (".charlstm" if what == "checkpoint" else "artifacts")
+        shutil.rmtree(place, ignore_errors=True)  # stage check has written into artifacts
         (small / place.name).mkdir()
         place.symlink_to(small / place.name)
         kept = project / "Datasets/encoded/train.npy"
@@ -116,7 +117,7 @@ def test_a_full_disk_costs_nothing_but_time(
         (line,) = errors(done.stderr)
         assert "No space left on device" in line
         assert str(place.name) in line
-        assert not list(project.glob("artifacts/*"))
+        assert not (project / "artifacts/model").exists()
         assert kept.read_bytes() == before
         full.unlink()
         run_stages(project, "train")

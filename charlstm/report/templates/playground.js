@@ -1,5 +1,5 @@
-// A character-level LSTM that reads and writes, in plain JavaScript. It computes what charlstm/generation/ computes
-// (quantized.py, stepper.py), to the bit; playground_draw.js draws from its logits.
+// A character-level LSTM in plain JavaScript. It computes exactly what charlstm/generation/ computes (quantized.py,
+// stepper.py). playground_draw.js draws characters from its logits.
 //
 //     input, forget and output gate    i, f, o = sigmoid(W x + U h + b), each with its own W, U and b
 //     candidate                        g = tanh(W x + U h + b)
@@ -7,8 +7,8 @@
 //     hidden state                     h <- o * tanh(c)
 //
 // x is the character, or the hidden state of the layer below. Weights and hidden states are whole numbers from -127 to
-// 127. Sums of whole numbers are exact. What follows a sum is rounded to float32 after each operation, by Math.fround
-// or by being put into a Float32Array. Functions are tables, rounded to 15 binary places.
+// 127. Sums of whole numbers are exact. After a sum, the result of each operation is rounded to float32, by Math.fround
+// or by a Float32Array. Functions are tables, rounded to 15 binary places.
 "use strict";
 
 const STEPS_PER_UNIT = 256; // of a table's argument
@@ -45,7 +45,7 @@ const GELU = tableOf((x) => 0.5 * x * (1 + erf(x / Math.SQRT2)));
 
 const bytesOf = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0)).buffer;
 
-// Rows of 8-bit weights, and of each row a scale.
+// Rows of 8-bit weights, with a scale per row.
 class Matrix {
   constructor({ weights, scale }) {
     this.weights = new Int8Array(bytesOf(weights));
@@ -65,14 +65,14 @@ class Matrix {
     return sums;
   }
 
-  // The product as numbers. `largest` is the vector's, see `eightBits`; that of a hidden state is 1.
+  // The product as float32. `largest` is the vector's largest magnitude (see `eightBits`), 1 for a hidden state.
   times(vector, largest = 1) {
     const number = (sum, row) => float32(sum) * float32(this.scale[row] * largest);
     return Float32Array.from(this.multiply(vector), number);
   }
 }
 
-// A vector in 8 bits, and its largest magnitude, of which they are 127ths.
+// A vector as whole numbers from -127 to 127, in units of 1/127 of its largest magnitude, and that magnitude.
 function eightBits(vector) {
   let largest = TINY;
   for (const x of vector) largest = Math.max(largest, Math.abs(x));
@@ -85,18 +85,18 @@ const rounded = (x) => Math.floor(float32(x + 0.5));
 class Layer {
   constructor({ matrix, base, unit }) {
     this.matrix = new Matrix(matrix);
-    this.base = new Int16Array(bytesOf(base)); // W x + b of each character; above the first layer, b
+    this.base = new Int16Array(bytesOf(base)); // W x + b of each character; b above the first layer
     this.unit = unit; // of `base`, in steps of a table
   }
 
-  // One time step. `vector` is all that the matrix sees: the hidden state of the step before, and above the first layer
-  // the one of the layer below. Hidden and cell state become those of this step.
+  // One time step, which updates `hidden` and `cell`. `vector` is the input of the matrix: the previous hidden state,
+  // above the first layer after the hidden state of the layer below.
   read(vector, id, hidden, cell) {
     const { base, unit, matrix } = this;
     const sums = matrix.multiply(vector);
     const size = hidden.length;
     const first = id * 4 * size;
-    // What goes into a gate, W x + U h + b, as an index of its table. Rows are in the order i, f, o, g.
+    // The input of a gate, W x + U h + b, as an index of its table. Rows are in the order i, f, o, g.
     const index = (row, middle) => {
       const fromHidden = float32(float32(sums[row]) * matrix.scale[row]);
       return float32(fromHidden + float32(base[first + row] * unit + middle));
@@ -124,12 +124,12 @@ class Model {
     this.bias = new Float32Array(bytesOf(bias));
   }
 
-  // The state before anything was read.
+  // The state before the first character.
   zeroState() {
     return this.layers.map(() => ({ hidden: new Int8Array(this.hiddenSize), cell: new Float32Array(this.hiddenSize) }));
   }
 
-  // Read a character; `state` becomes the next state.
+  // Read a character, which updates `state`.
   read(state, id) {
     for (let n = 0; n < this.layers.length; n++) {
       const { hidden, cell } = state[n];
@@ -144,8 +144,8 @@ class Model {
     }
   }
 
-  // A logit for each character that may come next, from the hidden state of the last layer: through the feed-forward
-  // block h + down(gelu(up(h))), where the model has one, and the head.
+  // The logits of the next character from the hidden state of the last layer: through the feed-forward block
+  // h + down(gelu(up(h))), if the model has one, and the head.
   logits(hidden) {
     const logits = this.up ? this.afterBlock(hidden) : this.head.times(hidden);
     return logits.map((logit, id) => logit + this.bias[id]);

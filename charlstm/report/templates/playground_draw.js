@@ -1,8 +1,8 @@
-// A character from logits, and the random numbers for it, in plain JavaScript: what charlstm/generation/ computes
-// (kernels.py), to the bit. So this page writes what the command writes.
+// Sampling of characters from logits, with its own random numbers. It computes exactly what charlstm/generation/
+// computes (kernels.py), so this page writes the same texts as `charlstm generate`.
 "use strict";
 
-// Powers of 2 from tables: of whole exponents, and of fractions in 1/4096, rounded to 30 binary places.
+// Tables of powers of 2: for whole exponents, and for fractions in 1/4096, rounded to 30 binary places.
 const FRACTION_BITS = 12;
 const LOWEST = -1000; // binary logarithm of the smallest probability, relative to the largest
 const PER_NAT = Math.LOG2E * 2 ** FRACTION_BITS;
@@ -13,9 +13,9 @@ const POWERS = Float64Array.from({ length: 1 - LOWEST }, (_, n) => 2 ** (n + LOW
 
 const likeliest = (logits) => logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
 
-// Probabilities relative to the largest, e^((logit - largest) / temperature), and 0 for what the rule excludes:
-// `minP` keeps what has this share of the largest probability, `topK` the k likeliest, `topP` the fewest likeliest that
-// have this share of what is left together.
+// Probabilities relative to the largest, e^((logit - largest) / temperature), and 0 for excluded characters. `minP`
+// keeps characters with at least this share of the largest probability, `topK` the k likeliest characters, `topP` the
+// fewest likeliest characters that together have this share of the remaining probability.
 function relativeProbabilities(logits, { temperature, topK, topP, minP }) {
   const largest = logits.reduce((a, b) => Math.max(a, b));
   const factor = Math.min(PER_NAT / temperature, MAX_FACTOR);
@@ -40,14 +40,14 @@ function relativeProbabilities(logits, { temperature, topK, topP, minP }) {
   return probable;
 }
 
-// The model's own distribution, to four digits: it is only shown.
+// The model's own distribution, exact to four digits, which is enough for display.
 function probabilitiesOf(logits) {
   const probable = relativeProbabilities(logits, { temperature: 1, topP: 1 });
   const total = probable.reduce((sum, p) => sum + p, 0);
   return probable.map((p) => p / total);
 }
 
-// The id that a number in [0, 1) chooses. At temperature 0 it is the likeliest.
+// The id that a number in [0, 1) selects, or the likeliest id at temperature 0.
 function draw(logits, rule, uniform) {
   if (rule.temperature === 0) return likeliest(logits);
   const probable = relativeProbabilities(logits, rule);
@@ -56,7 +56,7 @@ function draw(logits, rule, uniform) {
   return probable.findIndex((p) => (sum += p) > target);
 }
 
-// SplitMix64 (Steele, Lea & Flood 2014). A number is a function of the seed, the prompt and the position in the text.
+// SplitMix64 (Steele, Lea & Flood 2014). A random number is a function of seed, prompt and position in the text.
 const bits64 = (x) => BigInt.asUintN(64, x);
 const STEP = 0x9e3779b97f4a7c15n; // 2^64 divided by the golden ratio
 
@@ -66,13 +66,13 @@ function mixed(bits) {
   return bits ^ (bits >> 31n);
 }
 
-// 64 bits that begin the numbers of the first text of a prompt and seed.
+// The 64-bit key of the random numbers for the first text of a prompt and seed.
 function keyOf(seed, prompt) {
   const points = Array.from(prompt, (character) => character.codePointAt(0));
   return [0, ...points].reduce((key, value) => mixed(bits64((key ^ BigInt(value)) + STEP)), bits64(BigInt(seed)));
 }
 
-// The number in [0, 1) at a position, from 0: 53 bits.
+// The random number in [0, 1), of 53 bits, at a position from 0.
 function uniformAt(key, position) {
   return Number(mixed(bits64(key + BigInt(position + 1) * STEP)) >> 11n) * 2 ** -53;
 }

@@ -1,18 +1,18 @@
-// The playground: a form, a text that is written while one watches, and what the model expected at each character.
-// The model is in playground.js, its drawing in playground_draw.js. Texts only ever become text nodes.
+// The playground: a form, the text as it is written, and the characters that the model expected at each place. The
+// model is in playground.js, the sampling in playground_draw.js. Texts become nothing but text nodes.
 "use strict";
 
 const NUM_BARS = 10;
-const SURPRISE_LIMITS = [0.5, 0.2, 0.05, 0.01]; // probabilities between the classes of surprise, as in the legend
-const HIDDEN = /^(?![\n\t\u200c\u200d])[\p{C}\p{Zl}\p{Zp}]$/u; // what a browser would not show, as in page.py
+const SURPRISE_LIMITS = [0.5, 0.2, 0.05, 0.01]; // limits between the colors, as in the legend
+const HIDDEN = /^(?![\n\t\u200c\u200d])[\p{C}\p{Zl}\p{Zp}]$/u; // characters that a browser would hide, as in page.py
 const SYMBOLS = { "\n": "\u21b5", "\t": "\u21e5", " ": "\u2423" };
 const MOVES = { ArrowLeft: -1, ArrowRight: 1 };
-const SLICE = 20; // characters between two looks at the user's events
+const SLICE = 20; // characters written between two checks for user events
 
 const codePointOf = (character) => `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
 const percent = (share) => (share < 0.001 ? "< 0.1%" : `${(100 * share).toFixed(1)}%`);
 
-// A character alone: combining marks have nothing to combine with there.
+// The name of a single character. A combining mark has nothing to combine with, so it is named by its code point.
 const nameOf = (character) =>
   SYMBOLS[character] ?? (HIDDEN.test(character) || /\p{M}/u.test(character) ? codePointOf(character) : character);
 
@@ -30,12 +30,12 @@ function elementOf(tag, className = "", content = "") {
   const numberIn = (name, absent) => (field(name).value === "" ? absent : Number(field(name).value));
   const model = new Model(JSON.parse(document.getElementById("playground-model").textContent));
   const written = find(".written");
-  // Messages to itself: browsers delay timers in a frame.
+  // The page continues by messages to itself, because browsers delay timers in a frame.
   const { port1: slices, port2: nextSlice } = new MessageChannel();
-  let run = { entries: [], spans: [], wanted: 0 }; // the text as it is: of each character a record, and its element
+  let run = { entries: [], spans: [], wanted: 0 }; // the text so far: a record and an element per character
   let cursor = -1;
 
-  // What is wrong with the form beyond what the browser says by itself.
+  // Return whether the form is valid. Show the characters of the prompt that the model has never seen.
   function isFine() {
     const unknown = [...new Set(field("prompt").value)].filter((character) => !model.ids.has(character));
     const named = unknown.slice(0, 8).map((one) => `${nameOf(one)} (${codePointOf(one)})`).join(", ");
@@ -79,7 +79,8 @@ function elementOf(tag, className = "", content = "") {
   }
   slices.onmessage = writeSlice;
 
-  // The next character, of the prompt or drawn. The hidden state before it is kept: it tells what was expected.
+  // Add the next character, from the prompt or drawn. Its record has the previous hidden state, which gives the
+  // expected characters.
   function addCharacter() {
     const number = run.entries.length - run.promptIds.length;
     const hidden = run.entries.length > 0 ? run.state.at(-1).hidden.slice() : null;
@@ -92,7 +93,7 @@ function elementOf(tag, className = "", content = "") {
     model.read(run.state, id);
   }
 
-  // A line is an element of its own: a browser then lays out the last one only.
+  // Each line is an element, so that a browser lays out only the last line again.
   function show(character, probability, isPrompt) {
     const surprise = SURPRISE_LIMITS.filter((limit) => probability !== null && probability < limit).length;
     const isHidden = HIDDEN.test(character);
@@ -104,7 +105,7 @@ function elementOf(tag, className = "", content = "") {
     run.spans.push(span);
   }
 
-  // The likeliest characters at the cursor and the one that came, with their probabilities.
+  // Show the likeliest characters at the cursor and the actual character, with their probabilities.
   function point(number) {
     if (number < 0 || number >= run.spans.length) return;
     run.spans[cursor]?.classList.remove("cursor");
@@ -135,7 +136,7 @@ function elementOf(tag, className = "", content = "") {
     point(Math.max(0, Math.min(cursor + MOVES[event.key], run.spans.length - 1)));
     run.spans[cursor].scrollIntoView({ block: "nearest" });
   });
-  // In the sandbox of MLflow's page a form has no submit event.
+  // In the sandbox of MLflow's page, a form has no submit event.
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("keydown", ({ key, target }) => key === "Enter" && target.type === "number" && start());
   field("write").addEventListener("click", start);

@@ -1,4 +1,4 @@
-// Filters: hide the texts that do not match. Without scripts all texts are there, and the form stays hidden.
+// Filters hide the texts that do not match. Without scripts, all texts are visible, and the form stays hidden.
 "use strict";
 for (const form of document.querySelectorAll(".filters")) {
   const selects = [...form.querySelectorAll("select")];
