@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from charlstm.corpus.fallbacks import FALLBACKS, Fallback
 from pipeline import cli
 from tests.support.commands import only_error
 from tests.support.projects import write_params
@@ -156,3 +157,15 @@ def test_a_server_that_does_not_answer_is_a_warning(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:9")
     assert trace("HEAD")["run"] is None
     assert "MLflow at http://127.0.0.1:9" in caplog.text and "hunter2" not in caplog.text
+
+
+def test_a_text_that_stands_in_is_said_to_be_one(
+    copy: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha256 = trace("HEAD")["text SHA-256"]
+    Path("mlflow.db").unlink()
+    monkeypatch.setitem(FALLBACKS, sha256, Fallback("p==1", sha256, "*", 9, sha256))
+    write_params(copy, {"download.sha256": sha256})
+    dvc(copy, "commit", "--force")
+    dvc(copy, "git", "commit", "-qam", "with a fallback")
+    assert trace("HEAD")["text"] == "FALLBACK p==1"

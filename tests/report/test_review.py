@@ -4,6 +4,7 @@ import re
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.results import write_document
 from charlstm.evaluation.text_statistics import Span
-from charlstm.report.collect import copy_of
+from charlstm.report.collect import copy_of, thinned
 from charlstm.report.document import read_losses, read_review
 from charlstm.report.page import SHOWN, is_hidden, one_line, page_of, pieces_of, symbol, visible
 from tests.support.reviews import HOSTILE, Page, cells, copy, review, sample
@@ -112,3 +113,11 @@ def test_places_are_lines_and_columns(text: str) -> None:
         lines = text[:offset].split("\n")
         found = copy_of(Span(0, 1, offset, 1), text)
         assert (found.line, found.column) == (len(lines), len(lines[-1]) + 1)
+
+
+def test_curves_are_thinned_to_means() -> None:
+    points = [(float(x), float(x % 2)) for x in range(1001)]
+    found = thinned(points)
+    assert len(found) == 334 and found[0] == (1.0, 0.33333)
+    assert thinned(points[:500]) == points[:500]
+    assert thinned([(1.0, np.nan), (2.0, np.inf)]) == [] == thinned([])

@@ -174,3 +174,23 @@ def test_a_run_is_found_by_its_name_whatever_quotes_it_has(store: Store, name: s
     client, experiment_id = open_store(store)
     expected = client.create_run(experiment_id, run_name=name).info.run_id
     assert [run.run_id for run in Reader(store).by_name(name)] == [expected]
+
+
+def test_an_epoch_whose_last_steps_were_sent_before_it_is_sent(store: Store) -> None:
+    rows = training("epoch").rows_after(-1)
+    send(store, replace(training("epoch"), rows_after=lambda step: rows[:-1]))
+    assert len(history(store, send(store, training("epoch")), "loss/validation")) == 1
+
+
+def test_a_clock_that_is_set_back_ends_no_run_before_its_start(store: Store) -> None:
+    send(store, training("back"))
+    later = replace(
+        training("back", status="KILLED"), start_ms=COMMIT_MS - 9000, end_ms=COMMIT_MS - 5000
+    )
+    assert send(store, later).info.end_time == COMMIT_MS
+
+
+def test_async_logging_loses_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
+    run = send(store, training("async", status="FINISHED"))
+    assert len(history(store, run, "train/gradient_norm")) == 10 and len(run.data.params) == 4

@@ -12,6 +12,7 @@ import torch
 from charlstm.errors import CharlstmError
 from charlstm.files.checksums import SUMS
 from charlstm.training.checkpoint_folder import STATE, Checkpoint, CheckpointFolder
+from charlstm.training.step_boundary import MAX_STEPS_BETWEEN_AGREEMENTS, steps_until_next
 
 
 def state(step: int) -> Checkpoint:
@@ -85,3 +86,11 @@ def test_a_failed_write_is_reported_by_the_next_call(folder: CheckpointFolder) -
     with pytest.raises(OSError, match="training"):
         folder.wait()
     folder.wait()  # the error is reported once
+
+
+@pytest.mark.parametrize(
+    ("seconds_per_step", "num_steps"),
+    [(0.25, 4), (0.02, 50), (1e-6, MAX_STEPS_BETWEEN_AGREEMENTS), (0.0, 100), (30, 1)],
+)
+def test_about_one_agreement_a_second(seconds_per_step: float, num_steps: int) -> None:
+    assert steps_until_next(seconds_per_step) == num_steps

@@ -225,3 +225,16 @@ def test_torchrun_restarts_from_the_checkpoint(
     assert results(project) == results(trained_by_two)
     assert max(seconds) < 60
     sys.stdout.write(f"seconds from kill to the next step: {[round(one, 1) for one in seconds]}\n")
+
+
+@pytest.mark.slow
+def test_dvc_may_die_before_the_training_listens(project: Path, tmp_path: Path) -> None:
+    process = start(project, DVC, tmp_path / "log", **PATH)
+    while not training_processes(process):
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.02)
+    everyone = family(process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) != 0
+    _, alive = psutil.wait_procs(everyone, timeout=60)
+    assert not alive
