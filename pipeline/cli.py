@@ -5,8 +5,6 @@ given command is imported: MLflow, torch and pandas take seconds, and the list o
 none of them.
 """
 
-import contextlib
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -18,7 +16,7 @@ from typer.exceptions import TyperException
 
 from charlstm.errors import CharlstmError
 from pipeline.run.project import at_root, check_settings
-from pipeline.run.stage import guarded
+from pipeline.run.stage import end_process, guarded
 
 USE = "Use: a trained model"
 # Group -> command -> line in the list of commands. It repeats the first line of the command's help.
@@ -79,16 +77,8 @@ def app_with(given: str) -> typer.Typer:
 
 
 def run() -> None:
-    """Run a command, then end the process at once.
-
-    After `charlstm generate`, a regular exit would take 0.14 s more. It would also wait for threads
-    of MLflow.
-    """
-    code = main()
-    # Standard output may be closed (None), or its reader may have ended.
-    with contextlib.suppress(AttributeError, OSError):
-        sys.stdout.flush()
-    os._exit(code)
+    """Run a command as a program."""
+    end_process(main)
 
 
 def _not_imported() -> None:

@@ -6,7 +6,6 @@ Start it by `python -m`, `accelerate launch -m` or `torchrun -m`.
 import json
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -211,4 +210,4 @@ def _log_ending(result: Result, planned: TrainParams) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.run(run))
+    stage.end_process(lambda: stage.run(run))

@@ -10,9 +10,10 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from charlstm.errors import CharlstmError, Interrupted, ParamsError
 from pipeline.run.interruption import handled_signals, stop_with_parent
@@ -165,6 +166,24 @@ def guarded(work: Callable[[], int]) -> int:
             if (explanation := _explanation(error)) is None:
                 raise
             return _fail(*explanation)
+
+
+def end_process(work: Callable[[], int]) -> NoReturn:
+    """Run `work`, then end this process at once, with the exit code of `work`.
+
+    A regular exit would wait for threads of MLflow: 0.14 s after `charlstm generate`. If another
+    training process was lost, torch's destructors may abort a regular exit, or wait forever.
+    """
+    code = 1
+    try:
+        code = work()
+    except Exception:
+        traceback.print_exc()
+    for stream in (sys.stdout, sys.stderr):
+        # The stream may be closed (None), or its reader may have ended.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _explanation(error: BaseException) -> tuple[str, int] | None:

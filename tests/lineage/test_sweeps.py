@@ -201,6 +201,7 @@ def test_a_sweep_resumes_where_it_was(
     code, out, err = run("sweep", "train.learning_rate=1e30,0.004")
     assert code == 2 and "learning_rate=1e+30 failed: " in out and "is not finite" in out
     assert "│ learning_rate=0.004 │" in out
-    assert run("sweep", "--keep", "learning_rate=0.03,seed=2")[0] == 0
+    code, out, err = run("sweep", "--keep", "learning_rate=0.03,seed=2")
+    assert code == 0, out + err
     assert load_yaml(copy / "params.yaml")["train"]["learning_rate"] == 0.03
     write_params(copy, {})

@@ -32,4 +32,4 @@ if __name__ == "__main__":
     from pipeline import train
     from pipeline.run import stage
 
-    sys.exit(stage.run(train.run, []))
+    stage.end_process(lambda: stage.run(train.run, []))

@@ -52,7 +52,9 @@ def training_processes(*launched: subprocess.Popen[bytes]) -> list[psutil.Proces
         with suppress(psutil.Error):  # a short-lived process has ended
             if one.cmdline()[1:] in (["-u", "-m", "pipeline.train"], ["-m", "pipeline.train"]):
                 found[one] = int(one.environ().get("RANK", "0"))
-    return sorted(found, key=lambda one: found[one])
+    # A child of a training process writes the texts of an epoch.
+    trainings = [one for one in found if one.ppid() not in [other.pid for other in found]]
+    return sorted(trainings, key=lambda one: found[one])
 
 
 @pytest.fixture
