@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from charlstm.errors import Interrupted
@@ -37,6 +38,7 @@ from charlstm.training.progress import Observer, Plan, Progress
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class TrainingRecord(Observer):
     """Observer that writes the content of the training's MLflow run into the training's folder.
 
@@ -47,38 +49,35 @@ class TrainingRecord(Observer):
         tags: tags that are known before the start, including the run's name and description.
     """
 
-    def __init__(
-        self, folder: Path, training_id: str, params: Params, tags: Mapping[str, str]
-    ) -> None:
-        self._folder = folder
-        self._training_id = training_id
-        self._params = params
-        self._tags = tags
-        self._plan: Plan | None = None  # None before the start
+    folder: Path
+    training_id: str
+    params: Params
+    tags: Mapping[str, str]
+    plan: Plan | None = None  # known after the start
 
     def on_start(self, plan: Plan, progress: Progress) -> None:
         """Write the origin. Reset the metrics to the checkpoint from which training resumes."""
-        self._plan = plan
+        self.plan = plan
         hardware = {
             "device": plan.device,
             "precision": plan.precision,
             "hardware.processes": str(plan.num_processes),
         }
         measured = {"train/num_parameters": float(plan.num_parameters)}
-        with _full_disk_tolerated(self._folder):
+        with _full_disk_tolerated(self.folder):
             rows = self._rows_of(progress)
-            write_text(self._folder / METRICS, "".join(map(_line, rows)))
+            write_text(self.folder / METRICS, "".join(map(_line, rows)))
             start_ms = rows[0].time_ms if rows else now_ms()
-            tags = {**self._tags, **hardware}
-            origin = Origin(self._training_id, start_ms, self._params, tags, measured)
+            tags = {**self.tags, **hardware}
+            origin = Origin(self.training_id, start_ms, self.params, tags, measured)
             self._write(ORIGIN, origin._asdict())
             for file in (ENDING, PUBLISHED):
-                (self._folder / file).unlink(missing_ok=True)
+                (self.folder / file).unlink(missing_ok=True)
 
     def on_steps(self, row: StepRow, chars_per_second: float, ids_seen: int) -> None:
         """Append a row of steps."""
-        assert self._plan is not None
-        seen = "bytes_seen" if self._plan.unit == "byte" else "chars_seen"
+        assert self.plan is not None
+        seen = "bytes_seen" if self.plan.unit == "byte" else "chars_seen"
         speed = {"train/chars_per_second": chars_per_second, f"train/{seen}": float(ids_seen)}
         self._append(Row(row.step, now_ms(), step_metrics(row) | speed))
 
@@ -89,15 +88,15 @@ class TrainingRecord(Observer):
     def log_texts(self, epoch: int, texts: Sequence[tuple[str, str]]) -> None:
         """Write the texts generated after an epoch, given as (prompt, text) pairs."""
         content = "\n\n".join(f"=== prompt {prompt!r}\n{prompt}{text}" for prompt, text in texts)
-        with _full_disk_tolerated(self._folder):
-            write_text(self._folder / EPOCH_TEXTS / f"epoch-{epoch:03d}.txt", content + "\n")
+        with _full_disk_tolerated(self.folder):
+            write_text(self.folder / EPOCH_TEXTS / f"epoch-{epoch:03d}.txt", content + "\n")
 
     def finish(
         self, model: Path, num_epochs: int, train_seconds: float, tags: Mapping[str, str]
     ) -> None:
         """Record the trained model folder. `train_seconds` includes earlier starts."""
-        if self._plan is not None:
-            speed = self._plan.chars_per_epoch * num_epochs / train_seconds
+        if self.plan is not None:
+            speed = self.plan.chars_per_epoch * num_epochs / train_seconds
             measured = {"train/seconds": train_seconds, "train/speed": speed}
             tags = {**tags, MODEL_TAG: sha256(model / WEIGHTS)}
             self._end(Ending(FINISHED, "", now_ms(), tags, measured))
@@ -107,7 +106,7 @@ class TrainingRecord(Observer):
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Record why a training that has started ends without a model."""
-        if self._plan is None or error is None:
+        if self.plan is None or error is None:
             return
         if isinstance(error, KeyboardInterrupt | Interrupted):
             self._end(Ending(KILLED, str(error) or "interrupted", now_ms()))
@@ -115,12 +114,12 @@ class TrainingRecord(Observer):
             self._end(Ending(FAILED, f"{type(error).__name__}: {error}", now_ms()))
 
     def _end(self, ending: Ending) -> None:
-        with _full_disk_tolerated(self._folder):
+        with _full_disk_tolerated(self.folder):
             self._write(ENDING, ending._asdict())
 
     def _write(self, name: str, content: Mapping[str, object]) -> None:
         # ASCII, because surrogates of undecodable file names have no UTF-8.
-        write_text(self._folder / name, json.dumps(content))
+        write_text(self.folder / name, json.dumps(content))
 
     def _rows_of(self, progress: Progress) -> list[Row]:
         """Return the rows of a checkpoint.
@@ -128,20 +127,21 @@ class TrainingRecord(Observer):
         A row that this folder already has keeps its time. Other rows come from a checkpoint that
         another machine wrote, and get the present time.
         """
-        rows = [Row(row.step, now_ms(), step_metrics(row)) for row in progress.steps]
-        rows += [Row(row.step, now_ms(), epoch_metrics(row)) for row in progress.epochs]
-        known = {_identity(row): row for row in read_rows(self._folder / METRICS)}
-        # The sort is stable: an epoch stays behind the last row of its steps.
-        return sorted((known.get(_identity(row), row) for row in rows), key=lambda row: row.step)
+        # Keys sort the row of an epoch behind the last row of its steps.
+        rows = {(row.step, False): step_metrics(row) for row in progress.steps}
+        rows |= {(row.step, True): epoch_metrics(row) for row in progress.epochs}
+        known = {
+            (row.step, "loss/validation" in row.metrics): row
+            for row in read_rows(self.folder / METRICS)
+        }
+        return [
+            known.get(key) or Row(key[0], now_ms(), metrics)
+            for key, metrics in sorted(rows.items(), key=lambda item: item[0])
+        ]
 
     def _append(self, row: Row) -> None:
-        with _full_disk_tolerated(self._folder), (self._folder / METRICS).open("a") as file:
+        with _full_disk_tolerated(self.folder), (self.folder / METRICS).open("a") as file:
             file.write(_line(row))
-
-
-def _identity(row: Row) -> tuple[int, bool]:
-    """Return a key for a row: its step, and whether it is the row of an epoch."""
-    return row.step, "loss/validation" in row.metrics
 
 
 def _line(row: Row) -> str:

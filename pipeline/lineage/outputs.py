@@ -5,10 +5,7 @@ complete run.
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-
-import pandas as pd
 
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
@@ -20,7 +17,6 @@ from charlstm.interpretation.analysis import CELLS, CELLS_TABLE
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
-from charlstm.report.collect import SampleRow
 from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses
 from charlstm.text.encoded import text_sha256
 from charlstm.text.encoded_files import load_encoded
@@ -106,9 +102,8 @@ def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> S
     files = {f"evaluate/{name}": paths.evaluate / name for name in EVALUATE_FILES}
     files = {name: file for name, file in files.items() if file.exists()}
     if has_samples:
-        samples = _read_samples(paths.samples / SAMPLES)
         tags[TABLES_TAG] = json.dumps([{"path": SIDE_BY_SIDE, "type": "table"}])
-        texts = {"samples/all.txt": _text_of_all(samples), SIDE_BY_SIDE: _side_by_side(samples)}
+        texts = _sample_texts(paths.samples / SAMPLES)
         files |= {f"review/{name}": paths.samples / name for name in (PAGE, DOCUMENT)}
 
     # The time of the commit is the same on every machine.
@@ -160,32 +155,24 @@ def _read_rows(paths: Paths, time_ms: int) -> list[Row]:
     return sorted(rows, key=lambda row: row.step)
 
 
-def _read_samples(file: Path) -> list[SampleRow]:
-    frame = read_csv(file, ("prompt", "temperature", "top_p", "seed"))
-    frame["text"] = frame["text"].fillna("")
-    top_k = frame["top_k"].astype("Int64").astype(object)
-    frame["top_k"] = top_k.where(top_k.notna(), None)
-    return [SampleRow(*row) for row in frame[list(SampleRow._fields)].itertuples(index=False)]
-
-
-def _text_of_all(samples: Sequence[SampleRow]) -> str:
-    return "\n".join(f"=== {_title(sample)}\n{sample.prompt}{sample.text}\n" for sample in samples)
-
-
-def _side_by_side(samples: Sequence[SampleRow]) -> str:
-    """Return a table in JSON with a row for each text.
+def _sample_texts(file: Path) -> dict[str, str]:
+    """Return artifacts of the samples: all texts, and a table in JSON with a row for each text.
 
     MLflow's side-by-side view groups by the first column and compares the column `output`. Control
     characters are escaped, because they could change the direction of the text around them.
     """
-    rows = []
-    for sample in samples:
-        row = {"sample": printable(_title(sample)), **sample._asdict()}
-        row["prompt"] = printable(sample.prompt)
-        row["output"] = printable(row.pop("text"))
-        rows.append(row)
-    return str(pd.DataFrame(rows).to_json(orient="split", index=False))
-
-
-def _title(sample: SampleRow) -> str:
-    return f"{sample.prompt!r} · temperature {sample.temperature} · seed {sample.seed}"
+    samples = read_csv(file, ("prompt", "temperature", "top_p", "seed"))
+    samples = samples.fillna({"text": ""}).astype({"top_k": "Int64"})
+    titles = [
+        f"{row.prompt!r} · temperature {row.temperature} · seed {row.seed}"
+        for row in samples.itertuples()
+    ]
+    texts = zip(titles, samples["prompt"] + samples["text"], strict=True)
+    table = samples.drop(columns="text").assign(
+        prompt=samples["prompt"].map(printable), output=samples["text"].map(printable)
+    )
+    table.insert(0, "sample", [printable(title) for title in titles])
+    return {
+        "samples/all.txt": "\n".join(f"=== {title}\n{text}\n" for title, text in texts),
+        SIDE_BY_SIDE: str(table.to_json(orient="split", index=False)),
+    }

@@ -84,7 +84,7 @@ def inputs_of(stage: str, params: "Params") -> dict[str, object]:
     The MD5 of a missing file is None.
     """
     # `report` is not a stage of DVC and declares nothing.
-    declared = load_yaml(PIPELINE)["stages"].get(stage, {"deps": [], "params": []})
+    declared = load_yaml(PIPELINE)["stages"].get(stage, {"deps": []})
     document = {**params.model_dump(mode="json"), "paths": declared_paths()}
 
     def value(name: str) -> Any:  # noqa: ANN401  # a value of YAML
@@ -94,7 +94,7 @@ def inputs_of(stage: str, params: "Params") -> dict[str, object]:
         re.sub(r"\$\{([\w.]+)\}", lambda match: str(value(match[1])), dep)
         for dep in declared["deps"]
     ]
-    values = flatten({name: value(name) for name in declared["params"]})
+    values = flatten({name: value(name) for name in declared.get("params", [])})
     return {dep: md5(Path(dep)) if Path(dep).exists() else None for dep in deps} | values
 
 

@@ -4,7 +4,6 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -80,7 +79,7 @@ def run_all(trials: Sequence[Trial], seconds: float | None) -> list[str]:
         console.print(f"{len(trials)} trainings, {len(finished)} done{about}", soft_wrap=True)
 
         failures: list[str] = []
-        layout = "{percentage:3.0f} % {bar} {desc}"
+        layout = "{percentage:3.0f} % {bar} {desc}  {remaining} left"
         with tqdm(total=len(left), bar_format=layout, disable=None, leave=False) as bar:
             for number, trial in enumerate(left):
                 try:
@@ -124,11 +123,7 @@ def _run_one(trial: Trial, bar: "tqdm[Any]", num_before: int) -> str:
         found = STEP.findall(log.read_text(errors="replace"))
         step, num_steps, loss = found[-1] if found else (0, 1, "?")
         bar.n = num_before + int(step) / int(num_steps)
-        left = ""
-        if bar.n:
-            left_seconds = bar.format_dict["elapsed"] * (bar.total / bar.n - 1)
-            left = f"{tqdm.format_interval(left_seconds)} left"
-        bar.set_description_str(f"{trial.name}  training loss {loss}  {left}")
+        bar.set_description_str(f"{trial.name}  training loss {loss}")
 
     changes = []
     for name, value in trial.values.items():
@@ -139,12 +134,6 @@ def _run_one(trial: Trial, bar: "tqdm[Any]", num_before: int) -> str:
     if code == 0:
         log.unlink()
         return ""
-    return _reason_in(log, code)
-
-
-def _reason_in(log: Path, code: int) -> str:
-    """Return the first error in the log that names a cause."""
-    lines = log.read_text(errors="replace").splitlines()
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    causes = (error for error in errors if "failed to reproduce" not in error)
-    return f"{next(causes, f'dvc ends with {code}')} ({log})"
+    # The first error is the stage's. DVC adds that it failed to reproduce the stage.
+    error = re.search(r"^ERROR: (.*)", log.read_text(errors="replace"), re.MULTILINE)
+    return f"{error[1] if error else f'dvc ends with {code}'} ({log})"
