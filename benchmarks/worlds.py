@@ -106,7 +106,7 @@ def _stop_in_the_middle(project: Path, world: int, log: Path) -> None:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     process.wait()
-    if not list(project.glob(".charlstm/*/step-*")) or (project / "artifacts").exists():
+    if not list(project.glob(".charlstm/*/step-*")) or (project / "artifacts/model").exists():
         said = log.read_text()[-3000:]
         raise SystemExit(f"{world} processes were not stopped in the middle\n{said}")
 

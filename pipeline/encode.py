@@ -25,7 +25,8 @@ log = logging.getLogger("charlstm")
 def run(params: Params, paths: Paths) -> None:
     """Write all parts as ids of the training part's characters, or as ids of UTF-8 bytes."""
     sums = paths.split / SUMS
-    names = [name for name in PARTS if f"{name}.txt" in read_sums(sums)]
+    known = read_sums(sums)
+    names = [name for name in PARTS if name != "test" or f"{name}.txt" in known]
     parts = {name: paths.split / f"{name}.txt" for name in names}
     verify(sums, [path.name for path in parts.values()])
     vocab: Vocab = ByteVocab()

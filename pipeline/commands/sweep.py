@@ -79,14 +79,14 @@ def sweep(
 
 
 def _keep(name: str) -> int:
-    """Apply an experiment, say how to commit it, and return DVC's exit code."""
+    """Apply an experiment, and say how to commit it. Return the exit code."""
     names = [known for known, _ in experiments().values()]
     if name not in names:
         raise CharlstmError(f"{name}: no experiment of this name{did_you_mean(name, names)}")
-    code = run_dvc("exp", "apply", name)
-    if not code:
-        typer.echo(f"to commit it: git add params.yaml dvc.lock artifacts; git commit -m '{name}'")
-    return code
+    if run_dvc("exp", "apply", name):
+        return EXIT_BAD_INPUT
+    typer.echo(f"to commit it: git add params.yaml dvc.lock artifacts; git commit -m '{name}'")
+    return 0
 
 
 def _results(revision: str | None) -> list[Result]:

@@ -22,7 +22,7 @@ from pipeline.sweep.record import RECORD
 from pipeline.sweep.results import OWN, Result, results_of
 from tests.support.commands import Run
 from tests.support.projects import PYTHON, kill, start, write_params
-from tests.support.stages import dvc
+from tests.support.stages import IDENTITY, dvc
 
 LOSSES = {0.02: 1.52, 0.3: 1.49, 1e-4: 1.61}
 RATES = "train.learning_rate=0.003,0.03"
@@ -177,6 +177,8 @@ def test_a_sweep_resumes_where_it_was(
 ) -> None:
     """A sweep survives Ctrl-C, SIGKILL and a value that cannot be trained."""
     monkeypatch.setenv("COLUMNS", "150")
+    for name, value in IDENTITY.items():
+        monkeypatch.setenv(name, value)
     command = [*PYTHON, "pipeline.cli", "sweep", RATES, "--seeds", "2"]
     log = copy / "log"
     for number in (signal.SIGINT, signal.SIGKILL):

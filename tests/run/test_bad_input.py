@@ -61,6 +61,7 @@ def other_vocabulary(folder: Path) -> None:
 CASES = [
     ("split", as_downloaded(b"caf\xe9 au lait"), "byte 0xe9 at offset 3 (line 1)"),
     ("encode", params(**{"encode.min_count": 10**6}), "encode.min_count: every character"),
+    ("encode", write("Datasets/split/SHA256SUMS", b""), "train.txt: damaged, or of another run"),
     ("train", write("params.yaml", b"train:\n  epochs: [1\n"), "params.yaml: not valid YAML"),
     ("train", params(**{"train.context_len": 5000}), "a batch_size of 1 or a context_len of 1349 would fit"),
     ("train", cut(f"{ENCODED}/train.npy"), "train.npy: damaged, or of another run"),
