@@ -67,6 +67,7 @@ def test_a_stage_that_fails_names_the_command_that_goes_back(
     ("name", "value"),
     [
         ("train.epochs", -1),
+        ("train.initial", "conf/initial/unknown"),
         pytest.param("train.learningrate", 1, marks=pytest.mark.slow),
         pytest.param("sample.top_p", "1.0", marks=pytest.mark.slow),
     ],
