@@ -166,10 +166,11 @@ def make_encoded_project(
 ) -> None:
     """Create a project in which download, split and encode have run, and its initial model."""
     make_project(folder, override, content)
-    for stage in ("check", "download", "split", "encode"):
+    for stage in ("download", "split", "encode", "check"):
+        # Stage check expects the initial model, which needs the vocabulary.
+        if stage == "check" and "train.initial" in (override or {}):
+            write_initial(folder)
         subprocess.run([*PYTHON, f"pipeline.{stage}"], cwd=folder, check=True, capture_output=True)
-    if "train.initial" in (override or {}):
-        write_initial(folder)
 
 
 def write_initial(folder: Path) -> None:
