@@ -1,34 +1,49 @@
 #!/usr/bin/env bash
-# All that is to be seen of a GPU, for the documents: speed, kills, a process that fails, and warnings. In about 20 minutes.
+# Parts of a test on GPUs. Each part takes at most eight minutes.
 #
-# Usage: benchmarks/gpu_acceptance.sh [--device cuda|cpu]      cpu: the same, on the processor, to try it out
+# Usage: benchmarks/gpu_acceptance.sh PART... [--device cuda|cpu]
 #
-# Fails if a training that was killed does not end with the bytes of an undisturbed one (dropout on, one process and, where there
-# are two GPUs, two); or if one of two processes raises an error and they are not both gone, with its reason, after two minutes.
+#   speed     steps per second of all sizes and variants, beside bare calls of `nn.LSTM`
+#   kills     SIGKILL at random moments, with 320 units in precision auto: the same bytes afterwards
+#   faults    one of two processes fails in every way and phase: both end, with the reason
+#   worlds    1, 2 and more processes, and a resumed training: the same losses
+#   profile   a trace of 20 steps, and the ten longest gaps in it
+#
+# Without a part, all run. `--device cpu` runs a part on the processor, to try it out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-DEVICE=cuda
-[ "${1:-}" = --device ] && DEVICE=$2
-[ "$DEVICE" = cpu ] && export CUDA_VISIBLE_DEVICES=
 export PYTHONPATH=$PWD MLFLOW_DISABLE_TELEMETRY=true
-checkout=$PWD folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
 
-dvc repro --quiet encode
-python -m benchmarks.training --device "$DEVICE"
-python -m benchmarks.kills --count "${KILLS:-20}" --seed 0
-python -c "
-from pathlib import Path
-from tests.support.projects import make_encoded_project
-make_encoded_project(Path('$folder/project'), {'train.precision': 'bf16', 'train.epochs': 3})"
-cd "$folder/project"
-if [ "$DEVICE" = cpu ] || [ "$(python -c 'import torch; print(torch.cuda.device_count())')" -ge 2 ]; then
-    code=0 SECONDS=0
-    FAULT=defect timeout 120 torchrun --nproc_per_node 2 "$checkout/tests/support/faulty.py" 1 20 2> "$folder/log" || code=$?
-    echo "one of two processes raised: exit code $code after $SECONDS s, with the start"
-    grep -q "ValueError: in the middle of a step" "$folder/log" && [ "$code" != 0 ] && [ "$code" != 124 ] || { cat "$folder/log"; exit 1; }
+device=cuda
+parts=()
+while [ $# -gt 0 ]; do
+    if [ "$1" = --device ]; then
+        device=$2
+        shift
+    else
+        parts+=("$1")
+    fi
+    shift
+done
+if [ "$device" = cpu ]; then
+    export CUDA_VISIBLE_DEVICES=
 fi
-PYTHONWARNINGS=always python -m pipeline.train 2> "$folder/log"
-echo "lines of a training in bf16 that have a warning:"
-grep -i warning "$folder/log" || echo none
-python -m pipeline.cli doctor
+[ -f Datasets/encoded/train.npy ] || dvc repro --quiet encode
+
+for part in "${parts[@]:-speed kills faults worlds profile}"; do
+    for name in $part; do
+        echo "## $name"
+        case $name in
+        speed) python -m benchmarks.training --device "$device" ;;
+        kills) python -m benchmarks.kills --count "${KILLS:-15}" --units 320 ;;
+        faults) python -m benchmarks.faults ;;
+        worlds) python -m benchmarks.worlds ${WORLDS---short} ;;
+        profile) python -m benchmarks.profile_steps --device "$device" ;;
+        *)
+            echo "$name: expected speed, kills, faults, worlds or profile" >&2
+            exit 2
+            ;;
+        esac
+        echo "$name took $SECONDS s since the start"
+    done
+done

@@ -62,6 +62,8 @@ def main() -> int:
     parser = new_parser(__doc__)
     parser.add_argument("--count", type=int, default=100, help="number of kills")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
+    words = "hidden units; with a number, precision is auto"
+    parser.add_argument("--units", type=int, help=words)
     arguments = parser.parse_args()
     generator = random.Random(arguments.seed)
     moments = Counter[str]()
@@ -71,7 +73,7 @@ def main() -> int:
     num_trainings = num_wrong = 0
     with tempfile.TemporaryDirectory(prefix="charlstm-kills-") as name:
         folder = Path(name)
-        template, expected = train_undisturbed(folder)
+        template, expected = train_undisturbed(folder, arguments.units)
         while (num_left := arguments.count - moments.total() + moments[FINISHED]) > 0:
             world = worlds[num_trainings % len(worlds)]
             project = folder / f"training-{num_trainings}"
@@ -93,12 +95,15 @@ def main() -> int:
     return int(num_wrong > 0)
 
 
-def train_undisturbed(folder: Path) -> tuple[Path, dict[int, dict[str, str]]]:
+def train_undisturbed(
+    folder: Path, num_units: int | None = None
+) -> tuple[Path, dict[int, dict[str, str]]]:
     """Create a project to train, and undisturbed results by the number of processes."""
     template = folder / "template"
     log = folder / "log"
     expected = {}
-    make_encoded_project(template, OVERRIDE)
+    larger = {"model.hidden_size": num_units, "train.precision": "auto"} if num_units else {}
+    make_encoded_project(template, {**OVERRIDE, **larger})
     for arguments in ("init --no-scm", "commit --force check download split encode"):
         command = [*PYTHON, "dvc", *arguments.split()]
         assert run(template, command, log) == 0, log.read_text()

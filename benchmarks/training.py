@@ -1,10 +1,13 @@
-"""Speed of training steps, against a plain loop of `nn.LSTM`.
+"""Speed of training steps, against a plain training loop and against bare calls of `nn.LSTM`.
 
 Usage: python -m benchmarks.training [--device cuda|cpu]
 
 Needs the encoded corpus (`dvc repro encode`). All variants of a size take turns; figures are
 medians. Every variant has Adam or AdamW and a gradient clip, and keeps freed memory. This project's
-variants also have dropout and the moving average.
+variants also have dropout and the moving average. The last variants also have Muon and the
+feed-forward block, as the recipe quick. A bare call is one forward and backward pass of `nn.LSTM`.
+
+A GPU runs behind the processor, so it is timed over 200 steps in a row.
 """
 
 import os
@@ -21,7 +24,8 @@ from charlstm.training.precision import multiplies_bf16
 from pipeline.hardware import keep_freed_memory, set_num_threads
 from pipeline.run.stage import guarded
 
-NUM_ROUNDS = 9
+NUM_ROUNDS = {"cpu": 9, "cuda": 3}
+NUM_STEPS = {"cpu": 1, "cuda": 200}  # in a row
 # Threads of the previous step stop spinning before a timed step.
 PAUSE_SECONDS = 0.01
 
@@ -43,7 +47,10 @@ SIZES = {
         *(Size(2, 256, 64, 100), Size(1, 384, 32, 64)),
         *(Size(1, 512, 32, 64), Size(2, 512, 32, 100)),
     ],
-    "cuda": [Size(2, 256, 64, 100), Size(2, 256, 1024, 100), Size(1, 1024, 256, 100)],
+    "cuda": [
+        *(Size(1, 320, 32, 64), Size(1, 320, 256, 64), Size(1, 320, 1024, 64)),
+        *(Size(4, 1024, 64, 64), Size(4, 1024, 256, 128)),
+    ],
 }
 EMBEDDING_SIZE = 128
 
@@ -63,7 +70,7 @@ def main() -> int:
     if device == "cuda":
         name = torch.cuda.get_device_name()
     console.print(f"{name}, torch {torch.__version__}\n")
-    columns = ("size", "variant", "characters a second", "against the plain loop")
+    columns = ("size", "variant", "characters a second", "of the plain loop", "of bare calls")
     print_table(columns, (row for size in SIZES[device] for row in rows(size, device, formats)))
     return 0
 
@@ -82,11 +89,17 @@ def rows(size: Size, device: str, formats: Sequence[str]) -> list[tuple[object, 
         f"plain `nn.LSTM` loop, {precision}": plain_loop(size, device, precision)
         for precision in formats
     }
-    variants = [("gates", "fp32"), *(("fused", precision) for precision in formats)]
-    for implementation, precision in variants:
+    bare = {precision: f"bare calls of `nn.LSTM`, {precision}" for precision in formats}
+    steps |= {name: bare_calls(size, device, precision) for precision, name in bare.items()}
+    variants = [
+        ("gates", "fp32", "adamw"),
+        *(("fused", precision, "adamw") for precision in formats),
+    ]
+    variants += [("fused", precision, "muon") for precision in formats]
+    for implementation, precision, optimizer in variants:
         learner = make_learner(
-            "model.feed_forward_size=0",
-            "train.optimizer=adamw",
+            f"model.feed_forward_size={size.hidden_size if optimizer == 'muon' else 0}",
+            f"train.optimizer={optimizer}",
             "train.warmup_steps=0",
             "train.dropout.between_layers=0.1",
             "train.dropout.output=0.2",
@@ -97,16 +110,49 @@ def rows(size: Size, device: str, formats: Sequence[str]) -> list[tuple[object, 
             f"train.batch_size={size.batch_size}",
             f"train.context_len={size.context_len}",
         )
-        steps[f"`{implementation}`, {precision}"] = take_steps(learner)
-    for step in steps.values():  # warm up
-        step()
-    seconds = take_turns(steps, NUM_ROUNDS, PAUSE_SECONDS)
-    num_chars = size.batch_size * size.context_len
+        block = ", Muon and block" if optimizer == "muon" else ""
+        steps[f"`{implementation}`, {precision}{block}"] = take_steps(learner)
+
+    def in_a_row(step: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            for _ in range(NUM_STEPS[device]):
+                step()
+            if device == "cuda":
+                torch.cuda.synchronize()
+
+        return run
+
+    timed = {name: in_a_row(step) for name, step in steps.items()}
+    for action in timed.values():  # warm up
+        action()
+    seconds = take_turns(timed, NUM_ROUNDS[device], PAUSE_SECONDS)
+    num_chars = NUM_STEPS[device] * size.batch_size * size.context_len
     plain, *_ = seconds.values()
     return [
-        (size, name, f"{num_chars / value:,.0f}", f"{plain / value:.2f}×")
+        (
+            size,
+            name,
+            f"{num_chars / value:,.0f}",
+            f"{plain / value:.2f}×",
+            f"{seconds[bare['bf16' if 'bf16' in name else 'fp32']] / value:.0%}",
+        )
         for name, value in seconds.items()
     ]
+
+
+def bare_calls(size: Size, device: str, precision: str) -> Callable[[], None]:
+    """Return a forward and backward pass of `nn.LSTM` alone, the least that a step must compute."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    lstm = nn.LSTM(EMBEDDING_SIZE, size.hidden_size, size.num_layers, device=device, dtype=dtype)
+    shape = (size.context_len, size.batch_size, EMBEDDING_SIZE)
+    x_TBI = torch.randn(shape, device=device, dtype=dtype, requires_grad=True)
+
+    def step() -> None:
+        lstm.zero_grad()
+        output_TBH, _ = lstm(x_TBI)
+        torch.autograd.backward(output_TBH.sum())
+
+    return step
 
 
 def plain_loop(size: Size, device: str, precision: str) -> Callable[[], None]:
@@ -134,7 +180,6 @@ def plain_loop(size: Size, device: str, precision: str) -> Callable[[], None]:
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
-        loss.item()
 
     return step
 

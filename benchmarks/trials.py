@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from itertools import cycle
 
-import torch
 from accelerate.state import AcceleratorState
 
 from charlstm.params import Params
@@ -46,8 +45,5 @@ def take_steps(learner: Learner) -> Callable[[], None]:
     def step() -> None:
         number = next(numbers)
         learner.take_step(number, 1, number)
-        # A GPU may still work when the step returns.
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
 
     return step

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+import torch
 
 from benchmarks.harness import console, new_parser, print_table
 from tests.support.projects import make_encoded_project, start, text, training_command
@@ -57,6 +58,8 @@ def main() -> int:
     parser = new_parser(__doc__)
     parser.add_argument("--short", action="store_true", help="only the most complex case")
     cases = SHORT_CASES if parser.parse_args().short else CASES
+    if torch.cuda.is_available():  # NCCL has one process for each GPU
+        cases = [case for case in cases if max(case.worlds) <= torch.cuda.device_count()]
     wrong: list[tuple[Case, str]] = []
 
     def rows() -> Iterator[tuple[object, ...]]:

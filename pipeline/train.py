@@ -97,6 +97,9 @@ def run(params: Params, paths: Paths) -> None:
                     interruption.poll,
                 )  # fmt: skip
 
+            # Not after a failure: NCCL would wait for processes that are in a collective call.
+            processes.close()
+
             # Write the outputs at the very end, so that a failed training leaves none. Only then
             # mark the training as finished.
             if processes.is_main:
@@ -105,8 +108,6 @@ def run(params: Params, paths: Paths) -> None:
                 training.finish(paths.train / SUMS)
                 end_tags = _end_tags(summary, result, paths)
                 record.finish(paths.model, len(result.epochs), result.train_seconds, end_tags)
-        # Not after a failure: NCCL would wait for processes that are in a collective call.
-        processes.close()
 
 
 def _load(params: Params, paths: Paths) -> Data:

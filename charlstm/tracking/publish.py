@@ -137,13 +137,17 @@ def _new_tags(run: "Run", snapshot: Snapshot) -> list["RunTag"]:
 def _set_status(client: "MlflowClient", run: "Run", snapshot: Snapshot) -> None:
     """Set the status, except that FINISHED stays: another machine finished the training."""
     run_id = run.info.run_id
-    if run.info.status in (FINISHED, snapshot.status):
+    reason = run.data.tags.get("ended", "")
+    if run.info.status == FINISHED or (run.info.status, reason) == (
+        snapshot.status,
+        snapshot.reason[:MAX_TAG_LENGTH],
+    ):
         return
+    if reason or snapshot.reason:
+        client.set_tag(run_id, "ended", snapshot.reason, synchronous=True)
     if snapshot.status == RUNNING:
         client.update_run(run_id, status=RUNNING)
         return
 
-    if snapshot.reason:
-        client.set_tag(run_id, "ended", snapshot.reason, synchronous=True)
     # A clock that was set back would end the run before its start.
     client.set_terminated(run_id, snapshot.status, max(snapshot.end_ms, run.info.start_time))

@@ -12,6 +12,7 @@
 import json
 import mmap
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -93,7 +94,7 @@ def read_training(folder: Path) -> Snapshot | None:
 def read_rows(file: Path, after_step: int = -1, max_rows: int | None = None) -> list[Row]:
     """Return the last rows of a metrics file, in order: at most `max_rows`, after `after_step`.
 
-    An incomplete last line is ignored. The file is read from its end: a training is published every
+    Incomplete lines are ignored. The file is read from its end: a training is published every
     few seconds, and that must not cost more after a week.
     """
     rows: list[Row] = []
@@ -106,9 +107,11 @@ def read_rows(file: Path, after_step: int = -1, max_rows: int | None = None) -> 
         end = content.rfind(b"\n")
         while end > 0 and len(rows) != max_rows:
             start = content.rfind(b"\n", 0, end) + 1
-            row = Row(*json.loads(content[start:end]))
-            if row.step <= after_step:
-                break
-            rows.append(row)
+            line = content[start:end]
             end = start - 1
+            with suppress(ValueError):  # a full disk cut this line
+                row = Row(*json.loads(line))
+                if row.step <= after_step:
+                    break
+                rows.append(row)
     return rows[::-1]

@@ -71,8 +71,6 @@ class TrainingRecord(Observer):
             tags = {**self.tags, **hardware}
             origin = Origin(self.training_id, start_ms, self.params, tags, measured)
             self._write(ORIGIN, origin._asdict())
-            for file in (ENDING, PUBLISHED):
-                (self.folder / file).unlink(missing_ok=True)
 
     def on_steps(self, row: StepRow, chars_per_second: float, ids_seen: int) -> None:
         """Append a row of steps."""
@@ -102,11 +100,14 @@ class TrainingRecord(Observer):
             self._end(Ending(FINISHED, "", now_ms(), tags, measured))
 
     def __enter__(self) -> "TrainingRecord":
+        """Remove the ending of an earlier start, so that the run is RUNNING again."""
+        for file in (ENDING, PUBLISHED):
+            (self.folder / file).unlink(missing_ok=True)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Record why a training that has started ends without a model."""
-        if self.plan is None or error is None:
+        """Record why a training that has started, now or earlier, ends without a model."""
+        if error is None or not (self.folder / ORIGIN).exists():
             return
         if isinstance(error, KeyboardInterrupt | Interrupted):
             self._end(Ending(KILLED, str(error) or "interrupted", now_ms()))
@@ -116,6 +117,8 @@ class TrainingRecord(Observer):
     def _end(self, ending: Ending) -> None:
         with _full_disk_tolerated(self.folder):
             self._write(ENDING, ending._asdict())
+            # `charlstm sync` may just have published an earlier ending.
+            (self.folder / PUBLISHED).unlink(missing_ok=True)
 
     def _write(self, name: str, content: Mapping[str, object]) -> None:
         # ASCII, because surrogates of undecodable file names have no UTF-8.

@@ -193,7 +193,8 @@ class Processes:
     def on_main(self, work: Callable[[], T]) -> T:
         """Run `work` on process 0, however long it takes. Return its result on all processes.
 
-        The result is sent pickled. Collective: every process must call this.
+        The result is sent pickled. If `work` fails, all processes raise an error. Collective: every
+        process must call this.
         """
         if self.world_size == 1:
             return work()
@@ -202,8 +203,13 @@ class Processes:
             # A process that sends nothing for long counts as lost, so messages continue meanwhile.
             while self.all_reduce_max([working is not None and not working.done()])[0]:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
-            result = [None if working is None else working.result()]
-        return cast(T, broadcast_object_list(result)[0])
+        error = working.exception() if working else None
+        fault = f"process 0: {error}" if error else None
+        result = working.result() if working and not error else None
+        result, fault = broadcast_object_list([result, fault])
+        if fault:
+            raise error or TrainingError(fault)
+        return cast(T, result)
 
     @contextmanager
     def interrupted_by_lost_peers(self) -> Iterator[None]:

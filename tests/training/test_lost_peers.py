@@ -94,10 +94,10 @@ def test_a_process_that_is_lost_before_training_starts_is_an_interruption(projec
 def test_a_process_that_fails_ends_both_and_the_run_has_its_reason(project: Path) -> None:
     """The process fails while the other is in a collective call."""
     write_params(project, SHORT)
-    commands = [[sys.executable, FAULTY, "1", "40"]] * 2
-    ended = train_together(project, commands, FAULT="in the middle of a step")
+    commands = [[sys.executable, FAULTY, "1", "step", "raise"]] * 2
+    ended = train_together(project, commands)
     assert [code for code, _ in ended] == [2, 2], ended
-    assert "in the middle of a step" in ended[0][1]
+    assert "a defect on purpose" in ended[0][1]
     assert query(project, "select status from runs") == [("FAILED",)]
     ((why,),) = query(project, "select value from tags where key = 'ended'")
-    assert why.endswith("process 1: CharlstmError: in the middle of a step")
+    assert why.endswith("process 1: CharlstmError: a defect on purpose")
