@@ -27,7 +27,7 @@ from tests.support.projects import LAUNCH, ROOT, family, kill, make_encoded_proj
 
 FAULTY = str(ROOT / "tests/support/faulty.py")
 OVERRIDE = {"train.epochs": 3, "train.early_stopping_epochs": None, "train.log_every_steps": 7}
-BEFORE_THE_RUN = ("load", "meet")  # phases
+BEFORE_THE_RUN = ("load", "meet", "restore")  # phases
 WITH_REASON = ("raise", "memory")  # ways
 SECONDS_TO_END = 60
 MAX_SECONDS = 120  # of a start and a failure
