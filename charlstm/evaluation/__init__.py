@@ -1,1 +1,1 @@
-"""Evaluation of a model: statistics of its texts, baselines, comparisons, published losses."""
+"""Evaluation of a model: text statistics, baselines, comparisons and published losses."""

@@ -1,17 +1,17 @@
 """Significance of the difference between two losses.
 
-Two sources of chance are tested at the 5 % level. A difference is real if neither explains it (see
-docs/review.md):
+Two sources of chance are tested at the 5 % level. A difference is real if neither source explains
+it (see docs/review.md):
 
-- The text: on another text of the same kind, the difference would be another. All models are
-  measured on the same blocks of the text, so their difference has a confidence interval. It comes
-  from the circular block bootstrap (Politis & Romano 1992), which resamples runs of blocks, since
+- The text: on another text of the same kind, the difference would vary. All models are measured
+  on the same blocks of the text, so their difference has a confidence interval. The interval comes
+  from the circular block bootstrap (Politis & Romano 1992), which resamples runs of blocks, because
   neighboring blocks resemble each other. The standard error over all resamples has a closed form,
   so nothing is sampled.
-- The seed: with another seed, a training of the same recipe has another loss. Student's t-test
-  gives the largest difference of mean losses that seeds explain.
+- The seed: with another seed, a training of the same recipe has a different loss. Student's t-test
+  gives the largest difference between mean losses that seeds alone explain.
 
-A block has a fixed number of characters, also for a byte model. So all models that are measured on
+A block has a fixed number of characters, even for a byte model. So all models that are measured on
 one text have the same blocks.
 
 Shapes: N ids, K blocks.
@@ -32,36 +32,36 @@ from charlstm.errors import CharlstmError
 from charlstm.text.encoded import EncodedText, begins_character, num_chars_of
 
 BLOCKS = "blocks.csv"
-BLOCK_LEN = 500  # characters; docs/review.md gives the reason
-MAX_BLOCKS = 10_000  # of a longer text, the length of a block is doubled until this is enough
+BLOCK_LEN = 500  # characters per block (see docs/review.md)
+MAX_BLOCKS = 10_000  # blocks of a long text are made longer until this many suffice
 LEVEL = 0.05
-MIN_BLOCKS = 20  # with fewer, the interval would be too narrow
+MIN_BLOCKS = 20  # with fewer blocks, the confidence interval would be too narrow
 NO_INTERVAL = (
     "it has fewer than 10,000 characters, or `dvc repro evaluate` has to measure it by blocks"
 )
-# In nats per character: the largest deviation of the measured recipes and texts (docs/review.md).
+# Largest standard deviation over seeds that was measured, in nats per character (docs/review.md).
 SEED_DEVIATION = 0.02
 
 Model = TypeVar("Model")
 
 
 class Blocks(NamedTuple):
-    """The loss under `stateful` by blocks of a text (K,): the columns of `blocks.csv`."""
+    """The `stateful` loss of each block of a text (K,), as in the columns of `blocks.csv`."""
 
     start: NDArray[np.int64]
     """Index of the block's first character in the text, from 0."""
     num_chars: NDArray[np.int64]
-    """Number of scored characters: all characters of the text except the first."""
+    """Number of scored characters. Only the first character of the text is not scored."""
     nats: NDArray[np.float64]
-    """Sum of the nats of the scored characters."""
+    """Total loss of the scored characters in nats."""
 
     def align_with(self, other: "Blocks") -> bool:
-        """Return whether both losses are of the same blocks."""
+        """Return whether both losses were measured on the same blocks."""
         return np.array_equal(self[:2], other[:2])
 
 
 def blocks_of(nats_N: NDArray[np.float64], text: EncodedText) -> Blocks:
-    """Return the blocks of a text from the nats (N - 1,) of its ids except the first."""
+    """Split a text into blocks, given the nats (N - 1,) of all its ids except the first."""
     begins = np.flatnonzero(begins_character(np.asarray(text.ids), text.unit))
     length = BLOCK_LEN
     while len(begins) > length * MAX_BLOCKS:
@@ -77,10 +77,10 @@ def blocks_of(nats_N: NDArray[np.float64], text: EncodedText) -> Blocks:
 
 
 def parse_blocks(table: str, where: object) -> Blocks:
-    """Return the blocks in the text of a `blocks.csv`. `where` names the table in an error.
+    """Parse the content of a `blocks.csv`. Errors refer to the file as `where`.
 
     Raises:
-        CharlstmError: the table is damaged or another table.
+        CharlstmError: the content is damaged or is not a table of blocks.
     """
     try:
         head, *rows = table.splitlines()
@@ -88,7 +88,7 @@ def parse_blocks(table: str, where: object) -> Blocks:
         if head != ",".join(Blocks._fields) or not (np.isfinite(nats).all() and num_chars.all()):
             raise ValueError
     except ValueError:
-        expected = f"expected a table of {', '.join(Blocks._fields)}, found something else"
+        expected = f"expected the columns {', '.join(Blocks._fields)}, found invalid content"
         raise CharlstmError(
             f"{where}: {expected}; `dvc repro --force --single-item evaluate` rewrites it"
         ) from None
@@ -98,10 +98,10 @@ def parse_blocks(table: str, where: object) -> Blocks:
 def by_recipe(
     models: Iterable[Model], recipe: Callable[[Model], Hashable], seed: Callable[[Model], Hashable]
 ) -> list[list[Model]]:
-    """Return different models in groups that differ in nothing but the seed.
+    """Group models that differ only in their seed.
 
-    If two models of a group have the same seed, their code or machine differed. Then each model of
-    the group becomes a group.
+    If two models in a group have the same seed, they come from different code or machines. Then
+    each model of the group gets a group of its own.
     """
     together: dict[Hashable, list[Model]] = defaultdict(list)
     for model in models:
@@ -114,28 +114,28 @@ def by_recipe(
 
 
 def mean_and_deviation(losses: Sequence[float]) -> str:
-    """Return `mean ± standard deviation` of losses, or the loss alone if there is only one."""
+    """Format losses as `mean ± standard deviation`. A single loss has no deviation."""
     deviation = f" ± {statistics.stdev(losses):.4f}" if len(losses) > 1 else ""
     return f"{statistics.fmean(losses):.4f}{deviation}"
 
 
 class RecipeLosses(NamedTuple):
-    """The results of one recipe's trainings, which differ in the seed alone."""
+    """The losses of trainings that share a recipe and differ only in the seed."""
 
     name: str
     """Name of the recipe in messages."""
     losses: Sequence[float]
     """Loss of each training in nats per character."""
     blocks: Sequence[Blocks | None]
-    """Blocks of each training, None if they are unknown."""
+    """Blocks of each training, or None if they are unknown."""
 
     @property
     def loss(self) -> float:
-        """Mean loss over the seeds."""
+        """Mean loss over all seeds."""
         return statistics.fmean(self.losses)
 
     def mean_blocks(self) -> Blocks | None:
-        """Return the mean blocks over the seeds, or None unless all trainings have the same."""
+        """Return each block's mean loss over the seeds, or None if blocks are missing or differ."""
         known = [blocks for blocks in self.blocks if blocks is not None]
         if len(known) < len(self.blocks) or not all(map(known[0].align_with, known)):
             return None
@@ -143,33 +143,33 @@ class RecipeLosses(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """The difference by which the loss of `other` is higher than the loss of `best`."""
+    """The amount by which the loss of `other` exceeds the loss of `best`."""
 
     best: RecipeLosses
     other: RecipeLosses
     nats_per_char: float
     by_text: float | None
-    """Half of the 95 % interval by blocks. None: blocks are missing or too few."""
+    """Half of the 95 % confidence interval, or None if blocks are missing or too few."""
     by_seeds: float
-    """Largest difference that seeds explain."""
+    """Largest difference that seeds alone explain."""
 
     @property
     def is_beyond_text(self) -> bool:
-        """True if the interval by blocks excludes 0."""
+        """True if the confidence interval of the difference excludes 0."""
         return self.by_text is not None and self.nats_per_char > self.by_text
 
     @property
     def is_beyond_seeds(self) -> bool:
-        """True if the difference is larger than seeds explain."""
+        """True if the difference is too large for seeds alone to explain it."""
         return self.nats_per_char > self.by_seeds
 
     @property
     def is_real(self) -> bool:
-        """True if neither the text nor the seeds explain the difference."""
+        """True if neither the choice of the text nor the seeds can explain the difference."""
         return self.is_beyond_text and self.is_beyond_seeds
 
     def in_numbers(self) -> str:
-        """Return the difference, with ± half of its interval if that is known."""
+        """Format the difference, followed by ± half of its confidence interval if that is known."""
         half = "" if self.by_text is None else f" ± {self.by_text:.4f}"
         return f"{self.nats_per_char:.4f}{half}"
 
@@ -190,9 +190,9 @@ class Difference(NamedTuple):
 
         reasons = []
         if self.by_text is None:
-            reasons.append(f"how much this text decides is unknown ({NO_INTERVAL})")
+            reasons.append(f"the uncertainty due to this text is unknown ({NO_INTERVAL})")
         elif not self.is_beyond_text:
-            reasons.append("more of this text might say otherwise")
+            reasons.append("a longer text might reverse the result")
         if not self.is_beyond_seeds:
             more = f"the same sweep with --seeds {max(3, num_seeds + 1)} tells more"
             reasons.append(f"{seeds}; {more}")
@@ -200,7 +200,7 @@ class Difference(NamedTuple):
 
 
 def compare(groups: Sequence[RecipeLosses]) -> list[Difference]:
-    """Return the difference of every other recipe from the recipe with the lowest loss.
+    """Compare the recipe with the lowest loss with every other recipe.
 
     All recipes must be measured on the same text.
     """
@@ -209,17 +209,17 @@ def compare(groups: Sequence[RecipeLosses]) -> list[Difference]:
 
 
 def compare_neighbors(groups: Sequence[RecipeLosses]) -> list[Difference]:
-    """Return the difference of each recipe from the previous one. The lowest loss is first."""
+    """Compare each recipe with the previous one. The recipe with the lowest loss comes first."""
     return [difference(better, other, groups) for better, other in pairwise(groups)]
 
 
 def difference(
     best: RecipeLosses, other: RecipeLosses, groups: Sequence[RecipeLosses]
 ) -> Difference:
-    """Return the difference of two recipes of `groups`.
+    """Return the difference between the losses of two recipes in `groups`.
 
-    The deviation of the seeds is estimated from all groups. The level is divided by the number of
-    all pairs (Bonferroni), because the pair was chosen by its losses.
+    The deviation over seeds is estimated from all groups. The significance level is divided by the
+    number of all pairs (Bonferroni), because the pair was chosen by its losses.
     """
     first = best.mean_blocks()
     second = other.mean_blocks()
@@ -233,9 +233,9 @@ def difference(
 
 
 def half_interval(first: Blocks, second: Blocks) -> float | None:
-    """Return half of the 95 % interval of a difference in nats per character.
+    """Return half of the 95 % confidence interval of a loss difference, in nats per character.
 
-    Both losses must be of the same blocks. Return None if there are too few blocks.
+    Both losses must be measured on the same blocks. Return None if there are too few blocks.
     """
     num_blocks = len(first.nats)
     if num_blocks < MIN_BLOCKS:
@@ -244,7 +244,7 @@ def half_interval(first: Blocks, second: Blocks) -> float | None:
     num_chars = first.num_chars.sum()
     rest_K = nats_K - nats_K.sum() / num_chars * first.num_chars  # deviations from the mean
 
-    # The best length of a run, in blocks, grows as the cube root of their number (Künsch 1989).
+    # The best length of a run grows with the cube root of the number of blocks (Künsch 1989).
     length = math.ceil(num_blocks ** (1 / 3))
     sums = np.append(0, np.append(rest_K, rest_K[:length]).cumsum())
     runs_K = sums[length : length + num_blocks] - sums[:num_blocks]
@@ -256,11 +256,11 @@ def half_interval(first: Blocks, second: Blocks) -> float | None:
 def explained_by_seeds(
     sizes: tuple[int, int], groups: Sequence[Sequence[float]], level: float = LEVEL
 ) -> float:
-    """Return the largest difference of two mean losses that seeds explain at `level`.
+    """Return the largest difference between two mean losses that seeds alone explain at `level`.
 
-    It is that of Student's t-test, with the variance within all groups. A few seeds are a poor
-    estimate of the deviation. So if the estimate is at most `SEED_DEVIATION`, the result is at most
-    that of a known deviation of `SEED_DEVIATION`.
+    The difference comes from Student's t-test, with the variance pooled over all groups. A few
+    seeds estimate the deviation poorly. So if the estimate is at most `SEED_DEVIATION`, the result
+    is at most the difference that a known deviation of `SEED_DEVIATION` explains.
 
     Args:
         sizes: numbers of trainings in the two means.

@@ -18,20 +18,21 @@ from charlstm.evaluation.results import LossCurves
 from charlstm.files.atomic import atomic_file
 from charlstm.parameter_names import short_name
 
-# The model from which this project began (https://github.com/tusharip/NLP at 07de339,
-# LSTM/training_log.txt): 2 x 256 LSTM, stride-1 windows of 100, Adam 1e-3, 5 epochs. It was
-# validated after each epoch on the last 10 % of tiny Shakespeare's characters, by `sliding_100`
-# (`charlstm.model.loss.sliding`).
+# This project began with a model from https://github.com/tusharip/NLP (commit 07de339).
+# The original model is a 2 x 256 LSTM, trained on stride-1 windows of 100 with Adam at 1e-3.
+# The original's LSTM/training_log.txt contains the validation loss after each of 5 epochs.
+# The protocol of these losses is `sliding_100` (`charlstm.model.protocols.sliding`).
+# The original validation text is the last 10 % of tiny Shakespeare's characters.
 ORIGINAL_VAL_SHA256 = "c54f3753a4e6e3c3d1759212815a7caf826e68a33021b25312984400bed40a1f"  # as UTF-8
 ORIGINAL_VAL_NATS_PER_CHAR = (1.6052, 1.5432, 1.5285, 1.5252, 1.5290)
-# Ten colors that can be told apart on white and on black.
+# Ten colors that are easy to distinguish on white and on black.
 COLORS = (
     "#3b82c4", "#d9822b", "#3f9c6b", "#c2504c", "#8a6fc0",
     "#96704f", "#cf6aa8", "#7d8590", "#a8a030", "#2fa3ad",
 )  # fmt: skip
 MAX_PANELS = 9
 INK = "#010203"  # placeholder for the page's text color
-# Plots have the same bytes whatever style a user has configured.
+# The bytes of a plot do not depend on the style that the user has configured.
 default_style = matplotlib.style.context("default", after_reset=True)
 
 
@@ -39,9 +40,9 @@ default_style = matplotlib.style.context("default", after_reset=True)
 def plot_losses(
     path: Path, steps: pd.DataFrame, epochs: pd.DataFrame, *, compare_with_original: bool
 ) -> None:
-    """Write a PNG of the training loss by step and the validation loss by epoch.
+    """Plot the training loss by step and the validation loss by epoch in a PNG file.
 
-    With `compare_with_original`, it also has the validation losses of the original model.
+    With `compare_with_original`, the plot includes the original model's validation losses.
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
@@ -68,14 +69,14 @@ def plot_sweep(
     losses: Sequence[Sequence[float]],
     halves: Sequence[float | None],
 ) -> None:
-    """Write a PNG of each recipe's loss over each parameter, with at most `MAX_PANELS` panels.
+    """Plot each recipe's loss against each parameter in a PNG file of up to `MAX_PANELS` panels.
 
     Args:
         path: file to write.
         values: parameters of each recipe by name.
-        losses: losses of each recipe, one per seed. They are drawn as dots.
-        halves: half widths of the 95 % interval of each recipe's difference from the best one,
-            by the text. They are drawn as bars.
+        losses: losses of each recipe, one per seed, which are drawn as dots.
+        halves: half of the 95 % confidence interval of each recipe's difference from the best
+            recipe, which is drawn as a bar.
     """
     names = list(values[0])[:MAX_PANELS] or ["seeds"]
     num_columns = min(3, len(names))
@@ -104,7 +105,7 @@ def plot_sweep(
 
 def _write_png(path: Path, figure: Figure) -> None:
     with atomic_file(path) as temporary:
-        # Matplotlib's version would change the bytes.
+        # Omit Matplotlib's version, which would change the bytes of the file.
         figure.savefig(temporary, dpi=120, format="png", metadata={"Software": None})
 
 
@@ -112,10 +113,10 @@ def _write_png(path: Path, figure: Figure) -> None:
 def losses_svg(curves: Sequence[LossCurves]) -> Markup:
     """Return an `<svg>` element with the loss curves of at most ten models.
 
-    Each model has its color of `COLORS`, the training curve in a fainter shade. Text has the color
-    and font of the page: numbers and the names of the axes. There is no legend.
+    Each model has its own color from `COLORS`, with the training curve in a fainter shade. Numbers
+    and axis labels use the color and font of the page. There is no legend.
     """
-    # "none" keeps text as text, which takes the font of the page.
+    # The SVG font type "none" keeps labels as text, so that they use the font of the page.
     with matplotlib.rc_context({"svg.hashsalt": "charlstm", "svg.fonttype": "none"}):
         figure = Figure(figsize=(8, 3.6), layout="constrained")
         axes = figure.add_subplot()
@@ -134,7 +135,7 @@ def losses_svg(curves: Sequence[LossCurves]) -> Markup:
         metadata = {"Date": None, "Creator": None}
         figure.savefig(written, format="svg", transparent=True, metadata=metadata)
 
-    # Remove the prolog and the parts that would change the page around the element.
+    # Remove the XML prolog and all elements that would affect the rest of the page.
     svg = written.getvalue().partition("<svg")[2]
     foreign = r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->"
     svg = re.sub(foreign, "", svg, flags=re.DOTALL)
@@ -142,5 +143,5 @@ def losses_svg(curves: Sequence[LossCurves]) -> Markup:
 
 
 def _columns(points: Sequence[tuple[float, float]]) -> np.ndarray:
-    """Return the x and the y of points as two rows, which may be empty."""
+    """Return the x and y coordinates of points as two rows, which may be empty."""
     return np.reshape(points, (-1, 2)).T

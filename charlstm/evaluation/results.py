@@ -11,26 +11,26 @@ from charlstm.errors import CharlstmError
 from charlstm.files.atomic import write_text
 from charlstm.params import PublishedLoss
 
-HEADLINE = "stateful"  # the protocol whose loss names, orders and compares models
-TEST_PREFIX = "test_"  # losses on the test part, which must not influence a choice of models
+HEADLINE = "stateful"  # the protocol whose loss is used to name, sort and compare models
+TEST_PREFIX = "test_"  # prefix of losses on the test part, which must not influence any choice
 Kind = TypeVar("Kind")
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Nats = Annotated[float, Field(ge=0, le=1e6)]  # per character; training stops long before 1e6
+Nats = Annotated[float, Field(ge=0, le=1e6)]  # per character; no training reaches 1e6
 Point = tuple[Number, Nats]
 
 
 class Document(BaseModel):
-    """A JSON document, or a part of one. All fields are required, and other fields are refused."""
+    """A JSON document, or a part of one. Unknown fields are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class LossCurves(Document):
-    """Loss curves as points (epoch, nats/char).
+    """The training and validation loss curves as points (epoch, nats per character).
 
-    In a long training, a point of `training` is the mean of several rows.
+    After a long training, a point of `training` is the mean of several table rows.
     """
 
     training: list[Point]
@@ -38,10 +38,10 @@ class LossCurves(Document):
 
 
 class TextFigures(Document):
-    """Figures of several texts together. None: nothing was counted, or the value is infinite."""
+    """Statistics of several texts. None means that nothing was counted or the value is infinite."""
 
     temperature: Number | None
-    """Temperature at which all texts were drawn. None for held-out text."""
+    """Temperature at which all texts were generated. None for held-out text."""
     num_texts: Count
     num_chars: Count
     known_words: Share | None
@@ -49,11 +49,11 @@ class TextFigures(Document):
     distinct_bigrams: Share | None
     """Share of different pairs among all pairs of consecutive words (distinct-2, Li et al. 2016).
 
-    Pairs are counted within each text, because texts from one seed resemble each other whatever
-    their prompts. The share falls as texts become longer.
+    Pairs are counted within each text, because texts with the same seed resemble each other
+    even if their prompts differ. The share falls as texts become longer.
     """
     longest_copied: Count
-    """Characters of the longest span that occurs in the training text once or twice."""
+    """Length of the longest span that occurs in the training text once or twice, in characters."""
     copied: Share | None
     """Share of characters in spans of at least `text_statistics.MIN_COPIED` characters that occur
     in the training text once or twice."""
@@ -73,10 +73,10 @@ def write_document(path: Path, document: Document, *, indent: int | None = None)
 
 
 def read_document(path: Path, kind: type[Kind], what: str, stage: str) -> Kind:
-    """Return the document in `path`, which `stage` writes, as an instance of `kind`.
+    """Read the JSON file `path`, which the stage `stage` writes, as an instance of `kind`.
 
     Raises:
-        CharlstmError: the document is missing, damaged, or of another schema.
+        CharlstmError: the document is missing, is damaged, or has another schema.
     """
     try:
         return TypeAdapter(kind).validate_python(json.loads(path.read_bytes()))
@@ -91,14 +91,14 @@ def read_document(path: Path, kind: type[Kind], what: str, stage: str) -> Kind:
             found = f"{'.'.join(map(str, fault['loc']))[:100]}: {fault['msg']}"
         advice = f"`dvc repro --force --single-item {stage}` rewrites it"
         raise CharlstmError(
-            f"{path}: expected {what}, found something else ({found}); {advice}"
+            f"{path}: expected {what}, found invalid content ({found}); {advice}"
         ) from None
 
 
 def published_for(
     validation_sha256: str, reported: Mapping[str, Any] | None, unit: str
 ) -> tuple[PublishedLoss, ...]:
-    """Return the reported losses that are comparable with those of a model.
+    """Return the published losses that can be compared with a model's losses.
 
     The model must be measured on exactly the reported validation text. A byte model is compared by
     `stateful` alone, because windows of bytes are shorter than windows of characters.

@@ -1,6 +1,6 @@
 """Statistics of generated and held-out texts: words, repetition, copied spans, the model's loss.
 
-All counts are of characters, also for a byte model.
+All counts are in characters, even for a byte model.
 """
 
 import itertools
@@ -16,23 +16,24 @@ from charlstm.model.protocols import LossSum, char_losses
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 
-# Characters of the training text that are searched for copies and words. They take half a minute
-# on one core.
+# Number of training characters that are searched for copied spans and known words.
+# A search of that length takes half a minute on one core.
 MAX_SEARCHED = 100_000_000
-MIN_SPAN = 12  # characters; shorter spans occur everywhere
-# A span that occurs in the training text once or twice is a copy if it has 30 characters or more.
-# Less than 1 % of the last tenth of Shakespeare, War and Peace and Dickens is in such spans, and
-# none of it is copied. With 20 characters it would be up to 14 %: two phrases that happen to be
-# adjacent, such as a speaker's name and "I will". A model that had memorized its text had 79 to
-# 100 % in spans of 30, and little more in spans of 20.
+MIN_SPAN = 12  # characters; shorter spans are common in any text
+# A span of at least 30 characters is a copy if it occurs in the training text once or twice.
+# Spans of 30 cover under 1 % of the last tenth of Shakespeare, War and Peace or Dickens.
+# Spans of 20 would cover up to 14 % of these texts, although nothing in them is copied.
+# Many spans of 20 are two phrases that happen to be adjacent: a speaker's name and "I will".
+# In texts of a model that had memorized its training text, spans of 30 covered 79 to 100 %.
+# With spans of 20, the share in these texts was only a little higher.
 MIN_COPIED = 30
 MAX_TIMES = 2
-MIN_PHRASE = 20  # characters; a span that occurs more than MAX_TIMES is a phrase of the corpus
+MIN_PHRASE = 20  # characters; a span that occurs more than MAX_TIMES times is a phrase
 JOINERS = "\u200c\u200d"  # parts of words in Persian and Indian scripts
 
 
 class PromptedText(NamedTuple):
-    """A prompt of at least one character, and the text after it."""
+    """A prompt of at least one character, and the text that follows the prompt."""
 
     prompt: str
     text: str
@@ -56,12 +57,12 @@ class Span(NamedTuple):
 
     @property
     def is_phrase(self) -> bool:
-        """True if the span is a phrase of the corpus, such as a speaker's name."""
+        """True if the span is a frequent phrase of the corpus, such as a speaker's name."""
         return self.length >= MIN_PHRASE and self.num_times > MAX_TIMES
 
 
 class Measured(NamedTuple):
-    """The counts of one text."""
+    """The words, the copied spans and the loss of one text."""
 
     words: list[str]
     num_known: int
@@ -71,9 +72,9 @@ class Measured(NamedTuple):
 
 
 def held_out(val: str, like: Sequence[PromptedText]) -> list[PromptedText]:
-    """Return evenly spaced passages of `val`, one for each text of `like` and as long.
+    """Return evenly spaced passages of `val`, each as long as the corresponding text in `like`.
 
-    A passage is shorter if `val` is shorter than the text.
+    A passage is shorter only if all of `val` is shorter than the corresponding text.
     """
     passages = []
     for index, model_text in enumerate(like):
@@ -87,7 +88,7 @@ def held_out(val: str, like: Sequence[PromptedText]) -> list[PromptedText]:
 def measure(
     passages: Sequence[PromptedText], train: str, model: CharLSTM, vocab: Vocab
 ) -> list[Measured]:
-    """Return the counts of each passage's text.
+    """Measure each passage's text: its words, its copied spans and its loss.
 
     `train` is the beginning of the training text, at most `MAX_SEARCHED` characters.
     """
@@ -102,9 +103,9 @@ def measure(
 
 
 def figures(measured: Sequence[Measured], temperature: float | None) -> TextFigures:
-    """Return the figures of several texts together: sums of counts, divided once.
+    """Return the statistics of several texts together, computed from their total counts.
 
-    `temperature` is that of all texts, None for held-out text.
+    `temperature` is the same for all texts, and None for held-out text.
     """
     num_chars = sum(one.loss.num_chars for one in measured)
     num_words = sum(len(one.words) for one in measured)
@@ -128,18 +129,19 @@ def figures(measured: Sequence[Measured], temperature: float | None) -> TextFigu
 
 
 def loss_of(passage: PromptedText, model: CharLSTM, vocab: Vocab) -> LossSum:
-    """Return the loss of a passage's text.
+    """Return the model's loss on a passage's text, given the passage's prompt.
 
-    The model reads the prompt from a zero state, without a score, then the text.
+    The model reads the prompt from a zero state. The prompt itself is not scored.
     """
     nats_N, _ = char_losses(model, EncodedText(vocab.encode("".join(passage))), model.zero_state(1))
     return LossSum(math.fsum(nats_N[vocab.num_ids(passage.prompt) - 1 :]), len(passage.text))
 
 
 def words_of(prompt: str, text: str) -> list[str]:
-    """Return the case-folded words of `text` after `prompt`.
+    """Return the case-folded words of `text`, which follows `prompt`.
 
-    A word that begins in the prompt is skipped. So is a last word, which may be cut.
+    A word that begins in the prompt is skipped. A word at the very end is skipped, too, because it
+    may be cut.
     """
     whole = prompt + text
     return [
@@ -150,8 +152,8 @@ def words_of(prompt: str, text: str) -> list[str]:
 
 
 def _words_in(text: str) -> Iterator[re.Match[str]]:
-    """Yield runs of letters, digits and underscores of any script, with their combining marks."""
-    # Combining marks are no word characters for `re`.
+    """Yield runs of letters, digits and underscores in any script, with their combining marks."""
+    # The module `re` does not treat combining marks as word characters.
     marks = sorted(
         character
         for character in set(text)
@@ -161,11 +163,11 @@ def _words_in(text: str) -> Iterator[re.Match[str]]:
 
 
 def copied_spans(train: str, texts: Sequence[str], min_len: int = MIN_SPAN) -> list[list[Span]]:
-    """Return, for each text, its spans of at least `min_len` characters that `train` also has.
+    """Return each text's spans of at least `min_len` characters that also occur in `train`.
 
-    Spans are sorted by start. They may overlap, but none is part of another.
+    Spans are sorted by start. They may overlap, but no span lies within another span.
     """
-    # The positions in the training text of each window of the texts, from which spans grow.
+    # Training positions of each window of `min_len` characters, from which a span can grow.
     places: dict[str, list[int]] = {
         text[start : start + min_len]: []
         for text in texts
@@ -178,10 +180,10 @@ def copied_spans(train: str, texts: Sequence[str], min_len: int = MIN_SPAN) -> l
 
 
 def _spans_of(text: str, train: str, places: dict[str, list[int]], min_len: int) -> list[Span]:
-    """Return the spans of one text, from left to right.
+    """Return the spans of one text that also occur in `train`, from left to right.
 
-    Each span starts as the first window that ends after the previous span. It grows to the left,
-    then to the right, while any occurrence in the training text matches.
+    Each span starts as the first matching window that ends after the previous span. The span grows
+    to the left, then to the right, while any occurrence in the training text matches.
     """
     spans: list[Span] = []
     end = 0
@@ -204,7 +206,7 @@ def _spans_of(text: str, train: str, places: dict[str, list[int]], min_len: int)
 
 
 def _matching(character: str, train: str, places: list[int], offset: int) -> list[int]:
-    """Return the positions of `places` at whose `offset` the training text has `character`."""
+    """Return each place in `places` for which `train[place + offset]` is `character`."""
     return [
         place
         for place in places
@@ -218,5 +220,5 @@ def covered(spans: Iterable[Span]) -> int:
 
 
 def _share(part: float, whole: float) -> float | None:
-    """Return the quotient, rounded so that the order of a sum does not change it."""
+    """Return `part / whole` to four decimals, so that the order of summation does not matter."""
     return round(part / whole, 4) if whole and math.isfinite(part) else None

@@ -1,6 +1,6 @@
-"""Atomic writes of files and folders: written under a temporary name, synced to disk, renamed.
+"""Atomic writes: files and folders get a temporary name, are synced to disk, and are then renamed.
 
-A write removes temporary files of the same path that killed processes left a day ago or earlier.
+A write also removes temporary files for its path that killed processes left at least a day ago.
 """
 
 import glob
@@ -15,7 +15,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path next to `path`. Rename it to `path` on success, else remove it."""
+    """Yield a temporary path that is renamed to `path` on success and removed on failure."""
     with _removed(path) as temporary:
         yield temporary
         _sync(temporary)
@@ -25,14 +25,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder next to `path`. It replaces `path` on success, else is removed."""
+    """Yield a temporary folder that replaces `path` on success and is removed on failure."""
     with _removed(path) as temporary:
         temporary.mkdir()
         yield temporary
         for file in [*temporary.iterdir(), temporary]:
             _sync(file)
 
-        # A rename cannot replace a folder that has files. The old folder is moved aside first.
+        # A rename cannot replace a folder that has files, so the old folder is moved away first.
         old = _temporary_name(path)
         with suppress(FileNotFoundError):
             path.rename(old)
@@ -42,18 +42,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically."""
+    """Write `content` to the file `path` atomically."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text atomically as UTF-8, with its newlines unchanged."""
+    """Write `text` to a file atomically, as UTF-8 with unchanged newlines."""
     write_bytes(path, text.encode())
 
 
 def remove_leftovers(path: Path, seconds_kept: float = 0.0) -> None:
-    """Remove temporary files of `path` that killed processes left at least `seconds_kept` ago."""
+    """Remove temporary files of `path` that killed processes left, if they are old enough."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.tmp"):
         with suppress(OSError):
             if time.time() - leftover.lstat().st_mtime >= seconds_kept:
@@ -62,15 +62,15 @@ def remove_leftovers(path: Path, seconds_kept: float = 0.0) -> None:
 
 @contextmanager
 def _removed(path: Path) -> Iterator[Path]:
-    """Yield a temporary name next to `path`. At the end, remove the file or folder of that name."""
+    """Yield a temporary path next to `path`. At the end, remove any file or folder that has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A younger temporary file may belong to a living process.
+    # A temporary file less than a day old may belong to a running process.
     remove_leftovers(path, 24 * 3600)
     temporary = _temporary_name(path)
     try:
         yield temporary
     except OSError as error:
-        # The error of a full disk names no file.
+        # The error for a full disk does not name a file.
         error.filename = error.filename or str(path)
         raise
     finally:

@@ -1,4 +1,4 @@
-"""Checksum files in the format of `sha256sum`, by which a stage verifies its inputs."""
+"""Checksum files in the format of `sha256sum`, with which a stage verifies its inputs."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -7,8 +7,8 @@ from pathlib import Path
 from charlstm.errors import ChecksumError
 from charlstm.files.atomic import write_bytes
 
-SUMS = "SHA256SUMS"  # the checksum file of a folder
-# Permanent errors: there is no such file, so a retry cannot succeed.
+SUMS = "SHA256SUMS"  # name of a folder's checksum file
+# These errors are permanent: the file does not exist, so a retry cannot succeed.
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -19,27 +19,27 @@ def sha256(path: Path) -> str:
 
 
 def sums_of(file: Path) -> Path:
-    """Return the path of the checksum file of a single file."""
+    """Return the path of the checksum file that belongs to a single file."""
     return file.with_name(f"{file.name}.sha256")
 
 
 def write_sums(sums: Path, names: Iterable[str]) -> None:
-    """Write the checksum file `sums` for files next to it."""
+    """Write the checksum file `sums` for the files `names` in the same folder."""
     write_digests(sums, {name: sha256(sums.parent / name) for name in names})
 
 
 def write_digests(sums: Path, digests: Mapping[str, str]) -> None:
-    """Write the checksum file `sums` from known SHA-256 digests by file name."""
+    """Write known SHA-256 digests, keyed by file name, to the checksum file `sums`."""
     write_bytes(sums, digest_lines(digests))
 
 
 def digest_lines(digests: Mapping[str, str]) -> bytes:
-    """Return the content of a checksum file, from SHA-256 digests by file name."""
+    """Format SHA-256 digests, keyed by file name, as the content of a checksum file."""
     return "".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()
 
 
 def read_sums(sums: Path) -> dict[str, str]:
-    """Return the SHA-256 digests by file name of the checksum file `sums`.
+    """Read the checksum file `sums`. Return its SHA-256 digests, keyed by file name.
 
     Raises:
         ChecksumError: the checksum file is missing or damaged.
@@ -55,15 +55,15 @@ def read_sums(sums: Path) -> dict[str, str]:
 
 
 def verify(sums: Path, names: Iterable[str]) -> None:
-    """Raise ChecksumError if a file next to `sums` does not have its recorded checksum.
+    """Raise ChecksumError if one of the files `names` does not match its checksum in `sums`.
 
-    A missing file is skipped: the function that reads it reports it.
+    A missing file is skipped, because the function that reads the file reports the error.
     """
     expected = read_sums(sums)
     for name in names:
         file = sums.parent / name
         if file.is_file() and (found := sha256(file)) != expected.get(name):
             raise ChecksumError(
-                f"{file}: damaged, or of another run: {sums.name} expects SHA-256 "
+                f"{file} is damaged or comes from another run: {sums.name} expects SHA-256 "
                 f"{expected.get(name)}, found {found}; `dvc repro` rewrites it"
             )

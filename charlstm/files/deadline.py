@@ -8,14 +8,14 @@ from typing import TypeVar
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LOOKS = 0.1
-WORK_SECONDS = 0.2  # CPU time of this process after which the call counts as working
-MOST_EXTENSION = 4  # the longest total time of a working call, as a multiple of its deadline
+WORK_SECONDS = 0.2  # CPU time of this process that makes the call count as working
+MOST_EXTENSION = 4  # maximum total time of a working call, as a multiple of its deadline
 
 
 def answer_within(seconds: float, call: Callable[[], T]) -> T:
-    """Return the result of `call`, which runs in its own thread.
+    """Run `call` in its own thread, and return its result within a deadline of `seconds`.
 
-    The timeout of a request restarts with every byte, so a slow server could block forever. This
+    The timeout of a request restarts with every byte, so a slow server could block forever. The
     deadline is extended only while this process works, e.g. imports a library on a busy machine,
     and at most to four times `seconds`.
 

@@ -1,4 +1,4 @@
-"""YAML documents, validated as pydantic models with errors of one line."""
+"""YAML documents, validated as pydantic models, with one-line error messages."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -18,19 +18,19 @@ Kind = TypeVar("Kind", bound="BaseModel")
 
 
 def parse_yaml(text: str) -> Any:  # noqa: ANN401  # a document has any type; the caller checks it
-    """Return the YAML 1.2 document in `text`.
+    """Parse `text` as a YAML 1.2 document.
 
     Raises:
-        ValueError: `text` is not valid YAML. The message has one line and names the place.
+        ValueError: `text` is not valid YAML. The message has one line and names the position.
     """
     try:
         return YAML(typ="safe", pure=True).load(text)
-    except Exception as error:  # ruamel.yaml passes on Python's errors for impossible dates
+    except Exception as error:  # for impossible dates, ruamel.yaml raises Python's own errors
         raise ValueError(f"not valid YAML: {' '.join(str(error).split())[:300]}") from None
 
 
 def load_yaml(path: Path) -> Any:  # noqa: ANN401  # a document has any type; the caller checks it
-    """Return the YAML 1.2 document in the file `path`. Raise ParamsError if it cannot be read."""
+    """Load the YAML 1.2 file `path`. Raise ParamsError if the file is unreadable or invalid."""
     try:
         return parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -40,12 +40,12 @@ def load_yaml(path: Path) -> Any:  # noqa: ANN401  # a document has any type; th
 
 
 def validate(kind: type[Kind], document: object, path: Path) -> Kind:
-    """Return the document of the file `path` as an instance of `kind`.
+    """Validate the document from the file `path`. Return it as an instance of `kind`.
 
     Raises:
         ParamsError: values are wrong. The message names each value by its dotted name.
     """
-    from pydantic import ValidationError  # imported lazily: reading a model's sizes needs only JSON
+    from pydantic import ValidationError  # imported here: a model's sizes are read without pydantic
 
     try:
         return kind.model_validate(document)

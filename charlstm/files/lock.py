@@ -1,4 +1,4 @@
-"""A lock between processes, which the death of its holder releases."""
+"""A lock between processes, which is released if the process that holds it dies."""
 
 import os
 import socket
@@ -15,11 +15,11 @@ from charlstm.files.atomic import write_text
 
 @contextmanager
 def exclusive(path: Path, what: str, waits: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Hold the lock of `path` for the work `what`, while the context lasts.
+    """Lock `path` while the context lasts. Error messages describe the work as `what`.
 
     The lock is a file next to `path`, so `path` may be missing, created or removed. The context
-    may be entered in one thread and left in another. While `waits` returns True, another holder
-    is waited for.
+    may be entered in one thread and left in another. While `waits` returns True, wait for another
+    process to release the lock.
 
     Raises:
         LockedError: another process holds the lock. The message names its process id and machine.
@@ -28,13 +28,13 @@ def exclusive(path: Path, what: str, waits: Callable[[], bool] = lambda: False) 
     holder = Path(f"{path}.holder")
     lock = _lock(path)
     try:
-        # filelock takes an endless timeout for a deadlock if this thread holds the lock already.
+        # Without a timeout, filelock reports a deadlock if this thread already holds the lock.
         lock.acquire(
             timeout=threading.TIMEOUT_MAX, poll_interval=1, cancel_check=lambda: not waits()
         )
     except Timeout:
         raise LockedError(
-            f"{what} is under way already, {_read(holder)}: wait for it, or stop it"
+            f"{what} is already running {_read(holder)}: wait until it ends, or stop it"
         ) from None
     try:
         write_text(holder, f"in process {os.getpid()} on {socket.gethostname()}")
@@ -45,7 +45,7 @@ def exclusive(path: Path, what: str, waits: Callable[[], bool] = lambda: False) 
 
 
 def holder_of(path: Path) -> str | None:
-    """Return a description of the process that holds the lock of `path`, or None if it is free."""
+    """Describe the process that holds the lock of `path`. Return None if no process holds it."""
     holder = Path(f"{path}.holder")
     if holder.exists():
         try:
@@ -61,5 +61,5 @@ def _lock(path: Path) -> FileLock:
 
 
 def _read(holder: Path) -> str:
-    # A holder writes its file only after it has the lock.
+    # A process writes its holder file only after it has acquired the lock.
     return holder.read_text() if holder.exists() else "in another process"

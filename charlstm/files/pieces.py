@@ -1,4 +1,4 @@
-"""Files read and written in pieces, so that memory does not grow with their size."""
+"""Files are read and written in pieces, so that memory use does not grow with file size."""
 
 import hashlib
 import sys
@@ -15,7 +15,7 @@ Check = Callable[[str], object]  # called with the SHA-256 of a new file before 
 def read_pieces(
     path: Path, start: int = 0, end: int | None = None, advance: Advance | None = None
 ) -> Iterator[bytes]:
-    """Yield the bytes of a file from offset `start` to before `end`, cut at any place."""
+    """Yield the bytes of a file from offset `start` up to `end`, at most PIECE_BYTES at a time."""
     rest = sys.maxsize if end is None else max(0, end - start)
     with path.open("rb") as file:
         file.seek(start)
@@ -29,9 +29,9 @@ def read_pieces(
 def write_pieces(
     path: Path, pieces: Iterable[bytes | memoryview], check: Check | None = None
 ) -> str:
-    """Write a file atomically. Return its SHA-256.
+    """Write `pieces` to a file atomically. Return the SHA-256 of the file.
 
-    An error of `pieces` or `check` leaves `path` unchanged.
+    An error in `pieces` or `check` leaves `path` unchanged.
     """
     found = hashlib.sha256()
     with atomic_file(path) as temporary, temporary.open("wb") as file:
@@ -44,8 +44,8 @@ def write_pieces(
 
 
 def find(path: Path, sought: bytes, start: int = 0) -> int:
-    """Return the offset of the first `sought` in a file from `start` on, or -1 if it is missing."""
-    # The tail of the previous piece, one byte shorter than `sought`: a match may span the cut.
+    """Return the offset of the first `sought` in a file from `start` on, or -1 if there is none."""
+    # Prepend the end of the previous piece, because a match may span two pieces.
     tail = b""
     for piece in read_pieces(path, start):
         content = tail + piece

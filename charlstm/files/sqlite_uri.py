@@ -5,21 +5,20 @@ import re
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-# Characters that a URI holds unquoted: printable ASCII, except `?`, which begins a query, and `%`,
-# which SQLAlchemy decodes.
+# Characters that stay unquoted in a URI: printable ASCII except `?` and `%`.
+# A `?` would begin a query, and SQLAlchemy would decode a `%`.
 _PLAIN = "".join(chr(code) for code in range(32, 127) if chr(code) not in "%?")
 
 
 def sqlite_uri(file: Path) -> str:
-    """Return the URI of a database file, whose path may have any characters."""
+    """Return the URI of a database file. The path of the file may contain any characters."""
     path = quote(os.fsencode(file), safe=_PLAIN)
-    # For a URI that begins with `sqlite:///`, MLflow creates the folder, but does not decode its
-    # quoted name.
+    # If a URI begins with `sqlite:///`, MLflow creates the folder under its quoted name.
     return f"sqlite:///{path}" if path == str(file) else f"sqlite+pysqlite:///{path}"
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """Return the file of a database URI as SQLAlchemy decodes it. Return None if it has no file."""
+    """Return the SQLite file that a database URI names, or None if the URI names no such file."""
     match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
     if match is None or match[1].startswith((":memory:", "file:")):
         return None

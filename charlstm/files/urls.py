@@ -1,10 +1,10 @@
-"""Credentials in URLs: passwords, tokens and signatures, which no message or parameter may hold."""
+"""Credentials in URLs, such as passwords and tokens, which must not be logged or stored."""
 
 import logging
 import re
 
-# The user and password after `//`: text with a `:` or `@` before the path, up to the last `@`,
-# because an unencoded password may hold any character. So `//host:80/a@b` counts as a password.
+# User and password: text after `//` with a `:` or `@` before the path, up to the last `@`.
+# An unencoded password may contain any character, so `//host:80/a@b` counts as a password.
 _USERINFO = re.compile(r"(?<=//)(?=[^\s/?#]*[:@])\S*@")
 _SECRET_NAMES = (
     r"[^\s=&#;?]*(?:token|secret|passw|signature|credential|auth(?!or)|session|jwt|"
@@ -15,24 +15,24 @@ _SECRET_VALUE = re.compile(rf"([?&#;](?:{_SECRET_NAMES})=)[^\s&]+", re.IGNORECAS
 
 
 def fault_of_source(source: str) -> str | None:
-    """Return what is wrong with a path or URL as a shared parameter, or None if it is safe."""
+    """Return why a path or URL must not be shared as a parameter, or None if it is safe."""
     if "://" not in source:
         return None
-    advice = "which git, DVC and MLflow would keep: download the text and name the file"
+    advice = "which git, DVC and MLflow would store: download the text and enter the file's path"
     if secret := _SECRET_VALUE.search(source):
-        return f"should have no secret, as {secret[1][1:-1]} seems to be, {advice}"
+        return f"must not contain a secret such as {secret[1][1:-1]}, {advice}"
     if _USERINFO.match(source, source.index("://") + 3):
-        return f"should have no user and no password, {advice}, or write them into ~/.netrc"
+        return f"must not contain a user or a password, {advice}, or write them into ~/.netrc"
     return None
 
 
 def without_credentials(text: str) -> str:
-    """Return `text` without the user, password and secret parameters of the URLs in it."""
+    """Remove users, passwords and secret parameters from the URLs in `text`."""
     return _USERINFO.sub("", _SECRET_VALUE.sub(r"\1***", text))
 
 
 def hide_credentials(record: logging.LogRecord) -> bool:
-    """Remove credentials from a log record. Usable as a logging filter, which keeps all records."""
+    """Remove credentials from a log record. As a logging filter, it keeps all records."""
     record.msg = without_credentials(record.getMessage())
     record.args = ()
     return True

@@ -3,7 +3,7 @@
 The cell is chosen on one half of the text and confirmed on the other half, because among hundreds
 of cells some correlate with any label by chance. After Karpathy, Johnson & Li (2015), "Visualizing
 and Understanding Recurrent Networks". `cells.json` and `cells.csv` hold the findings, with numbers
-of four significant digits. A change of the fields requires a new `schema_version`.
+rounded to four significant digits. A change of the fields requires a new `schema_version`.
 
 Shapes: B rows, T time steps, L layers, H hidden units, U = L H cells, K labels, N characters.
 """
@@ -24,22 +24,22 @@ from charlstm.interpretation.labels import Label, labels_of
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.text.vocabulary import Ids, Vocab
 
-WARM_UP = 200  # characters before each row, so that its state is typical of the middle of a text
-ROW_LEN = 1_000  # characters; a half of the text is a multiple
+WARM_UP = 200  # characters read before each row, so that its first state is a typical one
+ROW_LEN = 1_000  # characters; each half of the text is a multiple of this length
 MIN_HALF = 2_000  # characters
 MAX_HALF = 50_000  # characters
 MIN_CHARS = WARM_UP + 2 * MIN_HALF
-MAX_CELL_STATES = 2**26  # of two bytes, in both halves together: bounds the memory
-MIN_FALLS = 5  # changes of a label from yes to no, or to a smaller number
-SIGNIFICANT = 0.05  # for all labels together
+MAX_CELL_STATES = 2**26  # states in both halves, to limit memory (two bytes per state)
+MIN_FALLS = 5  # minimum number of a label's changes from yes to no, or to a smaller number
+SIGNIFICANT = 0.05  # significance level for all labels together
 CELLS = "cells.json"
 CELLS_TABLE = "cells.csv"
-# Further digits depend on the machine.
+# Digits after the fourth depend on the machine.
 Rounded = Annotated[float, AfterValidator(lambda value: float(f"{value:.4g}"))]
 
 
 class Tracked(Document):
-    """Label, and the cell with the strongest relation to it."""
+    """A label, and the cell that is most strongly correlated with the label."""
 
     label: str
     meaning: str
@@ -53,7 +53,7 @@ class Tracked(Document):
     effect_again: Rounded
     """Effect on the second half."""
     p_value: Rounded
-    """Fraction of shifts of the label along the second half with at least this effect."""
+    """Fraction of shifts of the label along the second half that have at least this effect."""
     is_confirmed: bool
     excerpt: str
     """Excerpt of the second half, empty if the label is not confirmed."""
@@ -62,18 +62,20 @@ class Tracked(Document):
 
 
 class CellsDocument(Document):
-    """Findings on the cells of one model."""
+    """Findings about the cells of one model."""
 
     schema_version: Literal[2]
     reason: str | None
-    """Reason for missing findings. None if there are findings."""
+    """Reason why there are no findings. None if there are findings."""
     num_cells: Count
     num_chars: Count = 0
     """Number of characters in each half of the text."""
     tested: list[Tracked] = []
 
 
-read_cells = partial(read_document, kind=CellsDocument, what="what cells track", stage="evaluate")
+read_cells = partial(
+    read_document, kind=CellsDocument, what="the analysis of single cells", stage="evaluate"
+)
 
 
 def cells_table(document: CellsDocument) -> pd.DataFrame:
@@ -113,13 +115,13 @@ def analyse_cells(model: CharLSTM, vocab: Vocab, ids: Ids) -> CellsDocument:
 
 
 def varies(values_N: NDArray[np.generic]) -> bool:
-    """Return True if a label falls often enough to be tested."""
+    """Return whether a label changes often enough to be tested."""
     return int((np.diff(values_N.astype(np.int64)) < 0).sum()) >= MIN_FALLS
 
 
 @torch.no_grad()
 def cell_states(model: CharLSTM, ids: Ids) -> Cells:
-    """Return the states (U, N) of all cells, layer by layer, after each character from WARM_UP on.
+    """Return all cells' states (U, N), layer by layer, after each character from WARM_UP on.
 
     Rows of ROW_LEN characters are read in parallel, each after the WARM_UP characters before it.
     """
@@ -128,8 +130,8 @@ def cell_states(model: CharLSTM, ids: Ids) -> Cells:
     inputs_BT = torch.from_numpy(rows_BT).to(model.head.weight.device)
     state = model.zero_state(len(inputs_BT))
     cells_TLBH = torch.empty((ROW_LEN, *state.cell.shape), dtype=torch.float16)
-    # On a CPU, one thread is as fast for such small products, and the numbers do not depend on the
-    # number of cores.
+    # For such small products on a CPU, one thread is as fast as several threads.
+    # With one thread, the results do not depend on the number of cores.
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -143,9 +145,9 @@ def cell_states(model: CharLSTM, ids: Ids) -> Cells:
 
 
 def find(cells_UN: Cells, labels: list[Label], second_half: str, hidden_size: int) -> list[Tracked]:
-    """Return for each label the cell with the largest effect on the first half.
+    """Choose, for each label, the cell with the largest effect on the first half of the text.
 
-    The cell is tested on the second half. Confirmed labels come first.
+    Each chosen cell is tested on the second half. Confirmed labels come first.
     """
     half = len(second_half)
     weights_KN = np.stack([weights(one.values_N[:half]) for one in labels])

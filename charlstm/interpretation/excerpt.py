@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from charlstm.interpretation.correlation import Cells, ranks
 
 EXCERPT_LEN = 1_000  # characters
-FULL = 100  # level of an extreme state
+FULL = 100  # level of the most extreme states
 
 
 def excerpt_start(values_N: NDArray[np.generic], line_starts: list[int]) -> int:
-    """Return the start of the first line whose EXCERPT_LEN characters show a label well.
+    """Return the start of the first line at which an excerpt would show a label well.
 
-    The label varies there at least half as much as where it varies most. The choice does not depend
-    on any cell.
+    The label's variance in the excerpt is at least half of the largest variance in any excerpt. The
+    choice does not depend on any cell.
     """
     ranks_N = ranks(values_N)
     starts = [start for start in line_starts if start + EXCERPT_LEN <= len(ranks_N)]
@@ -25,7 +25,7 @@ def excerpt_start(values_N: NDArray[np.generic], line_starts: list[int]) -> int:
 
 
 def levels(cell_N: Cells, shown: slice) -> list[int]:
-    """Return the shown states as levels from -FULL to FULL.
+    """Convert the cell states in the slice `shown` to levels from -FULL to FULL.
 
     0 is the median of all states. FULL is the distance from the median to the 1st or the 99th
     percentile, whichever is farther.

@@ -1,4 +1,4 @@
-"""Labels of each character that follow from the text alone, e.g. "inside quotes".
+"""Labels of each character that are computed from the text alone, e.g. "inside quotes".
 
 A label describes the text up to and including its character. Only the two labels of speaker lines
 look ahead, to the end of the line, because a reader recognizes a speaker line by its first letters.
@@ -20,7 +20,7 @@ from charlstm.text.vocabulary import Ids, Vocab
 Flags = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Finder = Callable[[Callable[[str], bool]], Flags]  # marks the characters with a property
+Finder = Callable[[Callable[[str], bool]], Flags]  # marks the characters that have a property
 STOPS = (
     ".!?\N{HORIZONTAL ELLIPSIS}\N{IDEOGRAPHIC FULL STOP}\N{FULLWIDTH EXCLAMATION MARK}"
     "\N{FULLWIDTH QUESTION MARK}\N{DEVANAGARI DANDA}\N{ARABIC QUESTION MARK}\N{ARABIC FULL STOP}"
@@ -28,7 +28,7 @@ STOPS = (
 
 
 class Label(NamedTuple):
-    """Name, short description, and the value at each character (N): yes or no, or a number."""
+    """A label of a text: name, meaning, and one boolean or number per character (N)."""
 
     name: str
     meaning: str
@@ -41,7 +41,7 @@ class Label(NamedTuple):
 
 
 def labels_of(ids_N: Ids, vocab: Vocab) -> list[Label]:
-    """Return all labels of a text with LF line ends, including labels that never vary in it."""
+    """Return all labels of a text with LF line endings, even labels that never vary in the text."""
 
     def at(is_so: Callable[[str], bool]) -> Flags:
         return np.array([is_so(one) for one in vocab.characters], bool)[ids_N]
@@ -59,8 +59,7 @@ def labels_of(ids_N: Ids, vocab: Vocab) -> list[Label]:
     is_capitals = (word_length >= 2) & (_since(~is_upper) >= word_length)
     is_stop = at(lambda one: one in STOPS)
 
-    # A blank line ends all quotes, so that a missing quotation mark does not invert the rest of the
-    # text.
+    # A blank line ends all quotes, so that a missing quotation mark affects one paragraph only.
     is_in_straight = _count_since(at(lambda one: one == '"'), is_blank_line) % 2 == 1
     is_in_quotes = is_in_straight | _inside(at, "Pi", "Pf", is_blank_line)
     is_in_brackets = _inside(at, "Ps", "Pe", is_blank_line)
@@ -90,37 +89,37 @@ def labels_of(ids_N: Ids, vocab: Vocab) -> list[Label]:
 
 
 def _before(flags_N: Flags) -> Flags:
-    """Return the flag of the previous character, False for the first character."""
+    """Return the previous character's flag for each character, and False for the first one."""
     return np.concatenate(([False], flags_N[:-1]))
 
 
 def _since(starts_N: Flags) -> Numbers:
-    """Count characters since the last start, which has 0. Before the first start, count from 1."""
+    """Count characters from 0 at each start. Before the first start, count from 1."""
     return _reset(np.arange(1, len(starts_N) + 1), starts_N)
 
 
 def _count_since(counted_N: Flags, starts_N: Flags) -> Numbers:
-    """Count the true flags since the last start, without the start's own flag."""
+    """Count the true flags after the last start. The flag of the start itself is not counted."""
     return _reset(np.cumsum(counted_N), starts_N)
 
 
 def _reset(sums_N: Numbers, starts_N: Flags) -> Numbers:
-    """Return running sums that are reset to 0 at each start."""
+    """Reset the running sums to 0 at each start."""
     positions_N = np.arange(len(starts_N))
     last_N = np.maximum.accumulate(np.where(starts_N, positions_N, -1))
     return sums_N - np.where(last_N >= 0, sums_N[last_N], 0)
 
 
 def _inside(at: Finder, opening: str, closing: str, starts_N: Flags) -> Flags:
-    """Mark the characters inside brackets or quotes, by the Unicode categories of these marks.
+    """Mark the characters inside brackets or quotes, given the Unicode categories of these marks.
 
-    A start closes everything. A closing mark without an opening mark is ignored. Single quotes are
-    ignored, because the right single quote is usually an apostrophe.
+    A start closes all open marks. A closing mark without an opening mark is ignored. Single quotes
+    are ignored, because the right single quote is usually an apostrophe.
     """
     single = "\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}"
     opened = at(lambda one: unicodedata.category(one) == opening and one not in single)
     closed = at(lambda one: unicodedata.category(one) == closing and one not in single)
-    # Each part between two starts has its own ground, deeper than any depth of the part before.
+    # Each start lowers the base level below all earlier depths, to restart the running minimum.
     grounds_N = np.cumsum(starts_N) * -(len(starts_N) + 1)
     depths_N = _reset(np.cumsum(opened.astype(np.int64) - closed), starts_N) + grounds_N
     is_inside: Flags = depths_N > np.minimum.accumulate(np.minimum(depths_N, grounds_N))
@@ -128,7 +127,7 @@ def _inside(at: Finder, opening: str, closing: str, starts_N: Flags) -> Flags:
 
 
 def _on_lines_that_end_with(is_end: Flags, is_newline: Flags) -> Flags:
-    """Mark all characters of a line, except its newline, if its last character has the flag."""
+    """Mark each line, without its newline, if the line's last character has the flag."""
     line_N: Numbers = np.cumsum(is_newline) - is_newline
     ends_so = np.zeros(int(line_N[-1]) + 2, bool)
     ends_so[line_N[is_newline]] = _before(is_end)[is_newline]
@@ -136,7 +135,7 @@ def _on_lines_that_end_with(is_end: Flags, is_newline: Flags) -> Flags:
 
 
 def _indentation(at: Finder, is_newline: Flags) -> Numbers:
-    """Count the leading spaces and tabs of the line so far."""
+    """Count, at each character, the spaces and tabs that its line begins with so far."""
     is_blank = at(lambda one: one in " \t")
     is_leading = is_blank & (_count_since(~is_blank & ~is_newline, is_newline) == 0)
     return _count_since(is_leading, is_newline)

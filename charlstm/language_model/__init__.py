@@ -1,1 +1,1 @@
-"""Public interface to a trained model: texts, scores and states."""
+"""Public interface to a trained model: generated texts, scores and states."""

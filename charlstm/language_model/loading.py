@@ -11,7 +11,7 @@ from charlstm.tracking.download import download_model, is_address
 
 
 def load(where: str | PathLike[str], *, tracking_uri: str | None = None) -> Model:
-    """Load a trained model. It runs on the CPU, in fp32.
+    """Load a trained model, which runs on the CPU in fp32.
 
     Args:
         where: a model folder (`artifacts/model`) or an MLflow address: `models:/NAME@champion`,

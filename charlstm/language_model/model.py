@@ -1,4 +1,4 @@
-"""Trained model, which writes texts, scores texts, and continues from a saved state.
+"""A trained model, which generates texts, scores texts, and continues from a saved state.
 
 Shapes: N ids, L layers, H hidden units.
 """
@@ -24,12 +24,12 @@ from charlstm.text.encoded import EncodedText, begins_character, num_chars_of
 from charlstm.text.vocabulary import UNSEEN, Ids
 from charlstm.unknown_characters import check_stops, readable, replaced
 
-PROMPT = "\n"  # the text begins like a line
+PROMPT = "\n"  # a generated text begins like a new line
 Prompts = list[str] | tuple[str, ...]
 
 
 class Text(str):
-    """Generated text without its prompt, as a `str` with a `reason`.
+    """A generated text without its prompt: a `str` with the `reason` why the text ended.
 
     `reason` is `length` if the text has the requested length, or `stop` if it reached a stop text.
     """
@@ -38,14 +38,14 @@ class Text(str):
 
 
 class Options(SamplingOptions, total=False):
-    """Options of a text, with the same names as in the shell (`charlstm generate --help`)."""
+    """Options for generating a text, named as in `charlstm generate --help`."""
 
     unknown: Unknown
     state: State | None
 
 
 class Model:
-    """Trained language model. `charlstm.load` creates it.
+    """A trained language model, which `charlstm.load` returns.
 
     `vocab` is the model's vocabulary, which converts between text and ids.
     """
@@ -63,7 +63,7 @@ class Model:
 
     @property
     def state(self) -> State | None:
-        """State after the last `generate` of one text, `stream`, `score` or `read`, or None.
+        """State after the last single text that was generated, streamed, scored or read, or None.
 
         A stream sets the state when it ends. Until then, and if it is abandoned, the state is None.
         """
@@ -71,7 +71,7 @@ class Model:
 
     @property
     def info(self) -> dict[str, Any]:
-        """Sizes, number of parameters, vocabulary, and the SHA-256 of the weights.
+        """The model's sizes, number of parameters and vocabulary, and the SHA-256 of its weights.
 
         The SHA-256 identifies the model. `unit` is `character` or `byte`. A byte model knows all
         characters, so its `characters` is None.
@@ -111,10 +111,10 @@ class Model:
         num_texts: int | None = None,
         **options: Unpack[Options],
     ) -> Text | list[Text] | list[list[Text]]:
-        """Return the text that follows `prompt`, without the prompt.
+        """Generate and return the text that follows `prompt`, without the prompt.
 
-        The same arguments give the same text. A list of prompts gives a list of the results of the
-        single prompts, written together, which is much faster.
+        The same arguments give the same text. For a list of prompts, the result is a list of the
+        results of the single prompts. Generating them together is much faster.
 
         Args:
             prompt: a text, or a list of texts.
@@ -126,7 +126,7 @@ class Model:
                 and `min_p` exclude unlikely characters. `seed` (default 0) determines the choice
                 among the other characters. `unknown` is `error` or `replace`, for characters of
                 the prompt that the model never saw. `state` continues after the text that the
-                state has read; the prompt may be empty then.
+                state has read. With a state, the prompt may be empty.
 
         Raises:
             CharlstmError: an argument is wrong. The message names the argument and the expected
@@ -151,7 +151,7 @@ class Model:
         return groups if is_list else groups[0]
 
     def stream(self, prompt: str = PROMPT, **options: Unpack[Options]) -> Iterator[str]:
-        """Yield the characters of `generate`'s text as they are drawn.
+        """Yield the text that `generate` returns, one character at a time, during generation.
 
         Raises:
             CharlstmError: an argument is wrong. The error is raised by the call, before the first
@@ -162,7 +162,7 @@ class Model:
 
     @torch.no_grad()
     def score(self, text: str, *, unknown: Unknown = "error", state: State | None = None) -> Score:
-        """Return the loss of each character of `text`, read from its beginning or after `state`.
+        """Return the loss of each character of `text`. With `state`, continue from that state.
 
         Characters that the model never saw are read as U+FFFD, as in the evaluate stage, if the
         vocabulary has U+FFFD. Otherwise `unknown` decides.
@@ -175,7 +175,7 @@ class Model:
         before = self._lstm_state(state)
         if len(text) < 2 and before is None:
             raise TextRequestError(
-                "text: expected at least two characters: the first one cannot be scored"
+                "text: expected at least two characters, or a state to score the first character"
             )
         ids = self._ids(text)
         unit = self.vocab.unit
@@ -198,7 +198,7 @@ class Model:
         return Score(text, np.add.reduceat(nats_N, first_ids), total)
 
     def read(self, text: str, *, unknown: Unknown = "error", state: State | None = None) -> State:
-        """Return the state after `text`, read from its beginning or after `state`.
+        """Read `text` and return the resulting state. With `state`, continue from that state.
 
         Raises:
             CharlstmError: `text` is empty, the model never saw a character, or the state belongs
@@ -213,7 +213,7 @@ class Model:
         return Sampler(self._model, self.vocab)
 
     def _requests(self, prompts: Mapping[str, str], options: Options) -> list[Request]:
-        """Return a request for each prompt. The keys of `prompts` are names for messages."""
+        """Return one request per prompt. Messages refer to prompts by the keys of `prompts`."""
         unknown = options.pop("unknown", "error")
         state = self._lstm_state(options.pop("state", None))
         if wrong := sorted(options.keys() - set(Sampling._fields)):
@@ -236,7 +236,7 @@ class Model:
         self._keep((yield from self._sampler.stream(request)))
 
     def _scorable(self, text: str, unknown: Unknown) -> str:
-        """Return `text` if `_ids` can encode it. Unknown characters are replaced on request."""
+        """Check that `text` can be scored. Replace unknown characters on request."""
         has_unseen_sign = not self.vocab.unknown(UNSEEN)
         if not (has_unseen_sign and isinstance(text, str) and unknown == "error"):
             text = readable("text", text, self.vocab, unknown)
@@ -256,7 +256,7 @@ class Model:
 
     @torch.no_grad()
     def _read(self, ids: Ids, state: LSTMState) -> LSTMState:
-        """Return the state after all of `ids`."""
+        """Read `ids`, starting from `state`, and return the resulting state."""
         _, before_last = char_losses(self._model, EncodedText(ids), state)
         _, after = self._model(torch.tensor([[int(ids[-1])]]), before_last)
         return after  # type: ignore[no-any-return]  # a module's call has no type

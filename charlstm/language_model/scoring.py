@@ -1,4 +1,4 @@
-"""Score of a text: the model's loss of each character.
+"""Score of a text: the model's loss on each character.
 
 Shapes: N characters, U pieces of lines.
 """
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from charlstm.model.protocols import LossSum
 
-# A line of at most 100 characters with its newline; the end of the text; or a piece of a longer
-# line, cut after the last space if possible.
+# A line of at most 100 characters, with its newline, is one piece.
+# A longer line is cut into pieces of at most 100 characters, after a space if possible.
 PIECE = re.compile(r"[^\n]{0,99}\n|[^\n]{1,100}\Z|[^\n]{0,99} |[^\n]{100}")
 MIN_CHARS = 8  # the mean loss of shorter pieces is mostly noise
 
 
 class Passage(NamedTuple):
-    """Line or piece of a long line: `text[start:end]` of the scored text, without its newline."""
+    """A line of the scored text, or a piece of a long line: `text[start:end]` without newline."""
 
     line: int
     """Number of the line, starting at 1."""
@@ -30,11 +30,11 @@ class Passage(NamedTuple):
 
 
 class Score:
-    """Loss of a text in nats (natural logarithm): -ln p(character | all characters before it).
+    """Loss of a text in nats. A character's loss is -ln p(character | all characters before it).
 
     `text` is the text that was read, after the replacement of unknown characters. `char_nats` (N,)
-    has the loss of each character. If nothing was read before the first character, it was not
-    predicted: its loss is NaN, and the sums and means exclude it.
+    has the loss of each character. If nothing was read before the first character, the model did
+    not predict it: its loss is NaN, and the sums and means exclude it.
     """
 
     def __init__(self, text: str, char_nats: NDArray[np.float64], total: LossSum) -> None:
@@ -47,7 +47,7 @@ class Score:
         return f"<charlstm.Score of {self.num_chars:,} characters: {loss}>"
 
     def __iter__(self) -> Iterator[tuple[str, float]]:
-        """Yield each character with its nats."""
+        """Yield each character with its loss in nats."""
         return zip(self.text, self.char_nats.tolist(), strict=True)
 
     @property
@@ -62,7 +62,7 @@ class Score:
 
     @property
     def nats_per_char(self) -> float:
-        """Mean loss per character. For a validation text, this is the protocol `stateful`."""
+        """Mean loss in nats per character. On a validation text, it is the `stateful` loss."""
         return self._total.nats_per_char
 
     @property
@@ -72,11 +72,11 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """exp(nats/char): the size of a uniform alphabet that is equally hard to predict."""
+        """Size of a uniform alphabet that is equally hard to predict: exp(nats per character)."""
         return self._total.perplexity
 
     def most_surprising(self, num_passages: int = 5) -> list[Passage]:
-        """Return the lines with the highest mean loss, highest first.
+        """Return the lines with the highest mean loss, in descending order.
 
         Lines of over 100 characters are cut into pieces.
         """

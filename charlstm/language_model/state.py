@@ -12,13 +12,13 @@ from charlstm.errors import CharlstmError
 from charlstm.files.atomic import write_bytes
 from charlstm.model.gates import LSTMState
 
-MODEL = "model_sha256"  # the only key of the file's metadata
+MODEL = "model_sha256"  # the only key in the metadata of a state file
 # The checksum is a tensor, because safetensors writes several metadata keys in a random order.
 CHECKSUM = "sha256"
 
 
 class State:
-    """Hidden and cell state of a model after a text: all that the model knows about that text.
+    """Hidden and cell state of a model after a text: all that the model knows about the text.
 
     `model_sha256` identifies the model.
     """
@@ -42,20 +42,20 @@ class State:
         return f"<charlstm.State of {layers} x {hidden} units, model {self.model_sha256[:8]}>"
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the file atomically."""
+        """Write the state to a file atomically."""
         tensors = {name: tensor.contiguous() for name, tensor in self.lstm._asdict().items()}
         tensors[CHECKSUM] = torch.tensor(list(self._digest()), dtype=torch.uint8)
         write_bytes(Path(path), save(tensors, {MODEL: self.model_sha256}))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "State":
-        """Read a file that `save` wrote.
+        """Load a state from a file that `save` wrote.
 
         Raises:
             CharlstmError: the file is missing, damaged, or not a saved state.
         """
         try:
-            # safetensors has no clear message for a missing file or a folder.
+            # Open the file first, for a clear error message if it is missing or is a folder.
             Path(path).open("rb").close()
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -70,11 +70,11 @@ class State:
             if checksum == list(state._digest()):
                 return state
         raise CharlstmError(
-            f"{path}: expected a saved state, found a damaged file or another safetensors file"
+            f"{path}: expected a saved state, but the file is damaged or contains something else"
         )
 
     def of(self, model_sha256: str) -> LSTMState:
-        """Return the tensors for use with the model `model_sha256`.
+        """Return the state's tensors for the model with the SHA-256 `model_sha256`.
 
         Raises:
             CharlstmError: the state belongs to another model.
@@ -82,7 +82,8 @@ class State:
         if self.model_sha256 != model_sha256:
             raise CharlstmError(
                 f"state: expected a state of the model {model_sha256[:12]}, "
-                f"got a state of the model {self.model_sha256[:12]}; read the text with this model"
+                f"got a state of the model {self.model_sha256[:12]}; "
+                "read the text again with the expected model"
             )
         return self.lstm
 

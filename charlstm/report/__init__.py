@@ -1,1 +1,1 @@
-"""Pages of results: the review of one model, and the comparison of several."""
+"""Pages of results: the review of one model, and the comparison of several models."""

@@ -24,11 +24,11 @@ from charlstm.params import PublishedLoss
 from charlstm.report.document import Copy, Loss, ReviewDocument, Sample, Value
 from charlstm.text.encoded import EncodedText
 
-MAX_POINTS = 500  # of a curve
-# Limits of the samples in a document. Its figures are of all texts.
+MAX_POINTS = 500  # per curve
+# Limits for the samples in a review. The statistics in a review include all texts.
 MAX_SAMPLES = 200
 MAX_CHARS = 400_000
-MAX_VALUE_LEN = 1_000  # characters of a parameter
+MAX_VALUE_LEN = 1_000  # characters of a parameter's value
 
 
 class SampleRow(NamedTuple):
@@ -57,12 +57,12 @@ def review_of(
     corpus_sha256: str,
     validation_sha256: str,
 ) -> ReviewDocument:
-    """Measure the generated texts. Return the review of the model.
+    """Measure the generated texts, and return the review of the model.
 
     Args:
         generated: texts of the model, at least one.
         published: losses that others reported for the measured validation text.
-        parameters: values by name, by section of `params.yaml`.
+        parameters: for each section of `params.yaml`, its values by name.
         corpus: name of the corpus.
         validation_sha256: SHA-256 of the measured validation text.
     """
@@ -70,7 +70,7 @@ def review_of(
     train, val = (decode(text.first(MAX_SEARCHED).ids) for text in (train_text, val_text))
     texts = [PromptedText(row.prompt, row.text) for row in generated]
     temperatures = [row.temperature for row in generated]
-    # As much held-out text as was generated at one temperature.
+    # Measure as much held-out text as was generated at the first temperature.
     like = [
         text
         for text, row in zip(texts, generated, strict=True)
@@ -108,7 +108,7 @@ def review_of(
 def _figures(
     measured: Sequence[Measured], temperatures: Sequence[float | None]
 ) -> list[TextFigures]:
-    """Return the figures of each temperature's texts, in the order of the first texts."""
+    """Return the statistics for each temperature, in the order in which temperatures appear."""
     by_temperature: dict[float | None, list[Measured]] = defaultdict(list)
     for counts, temperature in zip(measured, temperatures, strict=True):
         by_temperature[temperature].append(counts)
@@ -116,7 +116,7 @@ def _figures(
 
 
 def thinned(points: Sequence[Point]) -> list[Point]:
-    """Return at most `MAX_POINTS` points: means of neighboring points, without infinite values."""
+    """Return at most `MAX_POINTS` finite points, each of which is a mean of neighboring points."""
     table = np.array(points, float).reshape(-1, 2)
     finite = table[np.isfinite(table).all(1)]
     size = max(1, -(-len(finite) // MAX_POINTS))
@@ -125,7 +125,7 @@ def thinned(points: Sequence[Point]) -> list[Point]:
 
 
 def _value(value: object) -> Value:
-    """Return a parameter as a review has it: a list as JSON, a long text cut."""
+    """Convert a parameter's value for the review. A list becomes JSON, and a long text is cut."""
     if value is None or isinstance(value, bool | int | float):
         return value
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -150,7 +150,7 @@ def _samples(
     samples = []
     for row, counts in zip(generated[:MAX_SAMPLES], measured, strict=False):
         fields = row._replace(text=row.text[:size])._asdict()
-        del fields["min_p"]  # the page takes it from the parameters
+        del fields["min_p"]  # the page shows `min_p` from the parameters
         spans = [one for one in counts.spans if one.is_copied and one.start + one.length <= size]
         samples.append(
             Sample(
@@ -164,7 +164,7 @@ def _samples(
 
 
 def copy_of(span: Span, train: str) -> Copy:
-    """Return a span with its place in the training text: line and column, both from 1.
+    """Return a copied span with its line and column in the training text, both counted from 1.
 
     A newline belongs to the line that it ends.
     """

@@ -11,18 +11,18 @@ from charlstm.parameter_names import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing,
 from charlstm.report.document import ReviewDocument, ReviewedModel, Sample, Value
 from charlstm.report.page import environment
 
-MAX_RUNS = 10  # more colors could not be told apart, nor more columns read
+MAX_RUNS = 10  # more colors would be hard to distinguish, more columns hard to read
 
 
 class TableRow(NamedTuple):
-    """A row of a table with a column per model."""
+    """A table row with a name and one cell per model."""
 
     name: str
     cells: list[Value]
 
 
 class Group(NamedTuple):
-    """The texts of all models with the same prompt, temperature and seed."""
+    """The texts that all models generated with the same prompt, temperature and seed."""
 
     prompt: str
     temperature: float
@@ -32,7 +32,7 @@ class Group(NamedTuple):
 
 
 def comparison_of(candidates: Sequence[ReviewedModel]) -> str:
-    """Return the page of at most `MAX_RUNS` models, each labeled by what differs."""
+    """Return an HTML page that compares up to `MAX_RUNS` models, labeled by their differences."""
     documents = [model.document for model in candidates]
     figures = [{row.temperature: row for row in document.figures} for document in documents]
     temperatures = {one for rows in figures for one in rows if one is not None}
@@ -53,7 +53,7 @@ def comparison_of(candidates: Sequence[ReviewedModel]) -> str:
 
 
 def verdicts(candidates: Sequence[ReviewedModel]) -> list[str]:
-    """Return a line per comparison of losses. Return no lines if losses cannot be compared."""
+    """Return one statement per comparison of losses, or none if losses cannot be compared."""
     documents = [model.document for model in candidates]
     are_measured = all(HEADLINE in document.losses for document in documents)
     if len(documents) < 2 or not _is_one_text(documents) or not are_measured:
@@ -67,7 +67,7 @@ def verdicts(candidates: Sequence[ReviewedModel]) -> list[str]:
     losses = groups[0].losses
     mean = f"{groups[0].loss:.4f} nats per character"
     spread = f"{mean}, standard deviation {statistics.stdev(losses):.4f}"
-    return [f"{len(losses)} seeds of one recipe: {spread}. They differ in nothing but the seed."]
+    return [f"{len(losses)} seeds of one recipe: {spread}. They differ only in the seed."]
 
 
 def _is_one_text(documents: Sequence[ReviewDocument]) -> bool:
@@ -75,9 +75,9 @@ def _is_one_text(documents: Sequence[ReviewDocument]) -> bool:
 
 
 def labels_of(candidates: Sequence[ReviewedModel]) -> list[str]:
-    """Return a different label for each model: what differs from the others.
+    """Return a unique label for each model, which describes how it differs from the others.
 
-    If that does not tell all models apart, the label begins with the user's name of the model.
+    If the descriptions are not unique, each label begins with the user's name for the model.
     """
     words = differences(
         [model.document for model in candidates], [model.recipe for model in candidates]
@@ -93,10 +93,10 @@ def labels_of(candidates: Sequence[ReviewedModel]) -> list[str]:
 
 
 def differences(documents: Sequence[ReviewDocument], recipes: Sequence[str | None]) -> list[str]:
-    """Return what differs between models, for each in a few words, such as `hidden_size 64`.
+    """Describe each model's differences from the others in a few words, such as `hidden_size 64`.
 
-    If more than `MAX_NAMED` parameters differ, use the names of the recipes, if all are known. A
-    string is empty if nothing is known to differ.
+    If more than `MAX_NAMED` parameters differ, use the recipes' names if all are known. A
+    description is empty if no difference is known.
     """
     names = [
         name
@@ -115,11 +115,11 @@ def differences(documents: Sequence[ReviewDocument], recipes: Sequence[str | Non
 
 
 def recipes_of(models: Sequence[ReviewedModel]) -> list[RecipeLosses]:
-    """Return the losses of different models by recipe, each recipe with a different name."""
+    """Group the models' losses by recipe, and give each recipe a unique name."""
     groups = by_recipe(
         models, lambda one: _recipe(one.document), lambda one: one.document.parameters.get(SEED)
     )
-    # A seed does not belong to the name of a recipe.
+    # The name of a recipe does not include the seed.
     without_seed = [
         first.document.model_copy(update={"parameters": {**first.document.parameters, SEED: None}})
         for first, *_ in groups
@@ -136,7 +136,7 @@ def recipes_of(models: Sequence[ReviewedModel]) -> list[RecipeLosses]:
 
 
 def _recipe(document: ReviewDocument) -> str:
-    """Return all that decides a model except the seed, as a key."""
+    """Return a key made of the corpus and all parameters that affect the model, except the seed."""
     decisive = [
         (name, value)
         for name, value in document.parameters.items()
@@ -146,13 +146,13 @@ def _recipe(document: ReviewDocument) -> str:
 
 
 def parameter_rows(documents: Sequence[ReviewDocument]) -> list[TableRow]:
-    """Return the parameters that differ. The cell of a missing parameter is empty."""
+    """Return a row for each parameter that differs. A missing parameter has an empty cell."""
     columns = [document.parameters for document in documents]
     return [TableRow(name, [one.get(name, "") for one in columns]) for name in differing(columns)]
 
 
 def loss_rows(documents: Sequence[ReviewDocument]) -> list[TableRow]:
-    """Return the losses in nats per character by protocol, the headline first."""
+    """Return a row of losses in nats per character for each protocol, with `HEADLINE` first."""
     columns = [
         {name: loss.nats_per_char for name, loss in document.losses.items()}
         for document in documents
@@ -162,7 +162,7 @@ def loss_rows(documents: Sequence[ReviewDocument]) -> list[TableRow]:
 
 
 def groups_of(documents: Sequence[ReviewDocument]) -> list[Group]:
-    """Return the texts by prompt, temperature and seed, in the order of the models' samples."""
+    """Group the texts by prompt, temperature and seed, in the order of the models' samples."""
     columns = [
         {(one.prompt, one.temperature, one.seed): one for one in document.samples}
         for document in documents

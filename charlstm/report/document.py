@@ -1,7 +1,7 @@
-"""`review.json`: the content of a model's review page, from which the page of several is also made.
+"""`review.json`: the content of a model's review page, from which comparison pages are also made.
 
-It has no times, hosts, paths or run ids, so that the same model, texts and parameters give the
-same bytes. A change of its fields needs a new `schema_version`.
+The file has no times, hosts, paths or run ids, so that the same model, texts and parameters give
+the same bytes. A change of its fields needs a new `schema_version`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,12 +42,12 @@ class Loss(Document):
 
 
 def in_order(losses: Mapping[str, Loss]) -> list[str]:
-    """Return the protocols of losses, the headline first."""
+    """Return the names of the protocols, with `HEADLINE` first."""
     return sorted(losses, key=lambda protocol: protocol != HEADLINE)
 
 
 class Copy(Document):
-    """A copied span of a text, and its first occurrence in the training text."""
+    """A copied span of a text, and the span's first occurrence in the training text."""
 
     start: Count
     """Index of the first character in the text, from 0."""
@@ -61,7 +61,7 @@ class Copy(Document):
 
 
 class Sample(Document):
-    """A generated text. `text` and `copies` may be cut, `num_chars` counts the whole text."""
+    """A generated text. `text` and `copies` may be cut, but `num_chars` counts the whole text."""
 
     prompt: str
     temperature: Number
@@ -75,7 +75,7 @@ class Sample(Document):
 
 
 def typical_sample(samples: Sequence[Sample]) -> Sample | None:
-    """Return a sample to show first: one with a visible prompt and a medium temperature.
+    """Choose the sample to show first, with a visible prompt and a medium temperature.
 
     Return None if there are no samples.
     """
@@ -111,7 +111,7 @@ class ReviewDocument(Document):
     published: list[PublishedLoss]
     curves: LossCurves
     figures: list[TextFigures]
-    """Figures of the generated texts, one per temperature, then those of held-out text."""
+    """Statistics of the generated texts for each temperature, then of the held-out text."""
     samples: list[Sample]
     """The first generated texts."""
     num_samples: Count
@@ -119,19 +119,19 @@ class ReviewDocument(Document):
 
 
 class ReviewedModel(NamedTuple):
-    """A model to compare with others."""
+    """A reviewed model that is compared with other models."""
 
     label: str
-    """Name by which the user called the model."""
+    """Name that the user entered for the model."""
     document: ReviewDocument
     blocks: "Blocks | None"
-    """Loss by blocks of the validation text. None: unknown."""
+    """Loss on each block of the validation text. None if it is unknown."""
     recipe: str | None = None
-    """Name of the recipe. None: unknown."""
+    """Name of the recipe. None if it is unknown."""
 
     @property
     def loss(self) -> float:
-        """Loss under the headline protocol, in nats per character."""
+        """Loss under the protocol `HEADLINE`, in nats per character."""
         return self.document.losses[HEADLINE].nats_per_char
 
 

@@ -1,4 +1,4 @@
-"""The HTML page of one model's review, on which no text can act as anything but text.
+"""The HTML page of one model's review, which shows every text safely as plain text.
 
 No text becomes a tag, acts as a control character, or changes the direction of writing. Control
 characters, direction marks and unassigned characters are shown as code points. Otherwise they
@@ -25,13 +25,13 @@ from charlstm.parameter_names import SEED
 from charlstm.report.document import Copy, ReviewDocument, Sample, in_order, typical_sample
 from charlstm.report.playground import Playground
 
-# Layout characters, and joiners inside emoji and words: shown although they are hidden categories.
+# Newlines, tabs and joiners are shown unchanged, although they belong to hidden categories.
 SHOWN = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 RETURN = "\N{RETURN SYMBOL}"
-MAX_PROMPT = 300  # characters of a prompt before its text
-DARKEST = 4  # steps of color on either side of no color
-STEP = 25  # levels per step
+MAX_PROMPT = 300  # characters of a prompt that are shown before its text
+DARKEST = 4  # number of color shades for low cell states, and as many for high ones
+STEP = 25  # levels per shade
 FORMATS = {"share": ".1%", "count": ",.0f", "nats": ".4f"}
 
 
@@ -66,7 +66,7 @@ def page_of(
 
 
 def title_of(document: ReviewDocument, recipe: str | None) -> str:
-    """Return the title of a model, such as `shakespear · quick · seed 1`."""
+    """Return the title of a model's page, such as `shakespear · quick · seed 1`."""
     seed = document.parameters.get(SEED)
     sizes = f"LSTM {document.num_layers} \N{MULTIPLICATION SIGN} {document.hidden_size}"
     parts = [document.corpus, recipe or sizes, None if seed is None else f"seed {seed}"]
@@ -75,7 +75,7 @@ def title_of(document: ReviewDocument, recipe: str | None) -> str:
 
 @cache
 def environment() -> Environment:
-    """Return the templates, which escape all values, with the functions that pages use."""
+    """Return the Jinja environment, which escapes all values and provides the pages' functions."""
     loader = PackageLoader("charlstm.report", "templates")
     made = Environment(
         loader=loader,
@@ -115,14 +115,14 @@ def environment() -> Environment:
 
 
 class Piece(NamedTuple):
-    """A piece of a text, which is part of `copy` or not copied (None)."""
+    """A piece of a sample's text. `copy` is the copied span that contains it, or None."""
 
     text: str
     copy: Copy | None
 
 
 def pieces_of(sample: Sample) -> list[Piece]:
-    """Return a sample in pieces. A copy that overlaps the previous copy begins at its end."""
+    """Split a sample at its copied spans. An overlap of two spans belongs to the first span."""
     pieces = []
     done = 0
     for copy in sample.copies:
@@ -136,7 +136,7 @@ def pieces_of(sample: Sample) -> list[Piece]:
 
 
 class Run(NamedTuple):
-    """Consecutive characters of one color."""
+    """Consecutive characters that have the same color."""
 
     text: str
     step: int
@@ -144,7 +144,7 @@ class Run(NamedTuple):
 
 
 def runs_of(tracked: Tracked) -> list[Run]:
-    """Return the excerpt of a confirmed label in runs."""
+    """Split a confirmed label's excerpt into runs of characters with the same color."""
     steps = [round(level / STEP) for level in tracked.levels]
     pairs = zip(tracked.excerpt, steps, strict=True)
     groups = itertools.groupby(pairs, key=lambda pair: pair[1])
@@ -162,27 +162,27 @@ def visible(text: str) -> Markup:
 
 
 def visible_prompt(text: str) -> Markup:
-    """Return a prompt as HTML in which line breaks are visible, since many prompts are only one."""
+    """Return a prompt as HTML with visible line breaks. Many prompts are only a line break."""
     return visible(text).replace("\n", Markup(f'<span class="control">{RETURN}</span>\n'))
 
 
 def one_line(text: str, most: int = 60) -> str:
-    """Return `text` as one line of plain text, cut to `most` characters. The caller escapes it."""
+    """Return `text` as one line of plain text, cut to `most` characters, but not escaped."""
     cut = text if len(text) <= most else text[:most] + "\N{HORIZONTAL ELLIPSIS}"
     plain = "".join(f"[{symbol(one)}]" if is_hidden(one) else one for one in cut)
     return plain.replace("\n", RETURN).replace("\t", "\N{RIGHTWARDS ARROW TO BAR}")
 
 
 def is_hidden(character: str) -> bool:
-    """Return whether a browser would hide a character, or reorder the text around it."""
+    """Return whether a browser would hide a character or reorder the text around the character."""
     return character not in SHOWN and unicodedata.category(character) in HIDDEN_CATEGORIES
 
 
 def symbol(character: str) -> str:
-    """Return a code point such as `U+202E`. Few fonts have symbols for control characters."""
+    """Return a character's code point, such as `U+202E`. Few fonts can show control characters."""
     return f"U+{ord(character):04X}"
 
 
 def shown_number(value: float | None, kind: str) -> str:
-    """Return a number in the format of its kind, a key of `FORMATS`. None becomes a dash."""
+    """Format a number according to its kind, a key of `FORMATS`. None becomes a dash."""
     return "\N{EN DASH}" if value is None else format(value, FORMATS[kind])

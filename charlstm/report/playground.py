@@ -1,6 +1,6 @@
-"""The playground of the review page: the model itself, with which a reader can write texts.
+"""The playground of the review page, in which a reader can generate texts with the model.
 
-The model is 8-bit integers in base64. `templates/playground.js` reads them. With
+The page contains the model as 8-bit integers in base64. `templates/playground.js` reads them. With
 `playground_draw.js`, it computes exactly what `charlstm/generation/` computes.
 """
 
@@ -14,20 +14,20 @@ from markupsafe import Markup
 from charlstm.generation.quantized import Matrix, QuantizedModel
 from charlstm.text.vocabulary import Vocab
 
-MAX_BYTES = 8_000_000  # of a model in a page
+MAX_BYTES = 8_000_000  # per model in a page
 
 
 class Playground(NamedTuple):
-    """A model as ASCII text that is safe in HTML, or the reason why it is left out."""
+    """A model as ASCII text that is safe in HTML, or the reason why the page has no model."""
 
     model: Markup | None
     reason: str = ""
 
 
 def playground_of(model: QuantizedModel, vocab: Vocab) -> Playground:
-    """Return the model with its vocabulary as JSON, unless it is a byte model or too large."""
+    """Return the model and vocabulary as JSON. Omit byte models and models that are too large."""
     if vocab.unit == "byte":
-        reason = "The playground is for models of characters, and this is one of bytes."
+        reason = "The playground needs a character model, but this is a byte model."
         return Playground(None, reason)
     fields = {
         "characters": [ord(character) for character in vocab.characters],
@@ -54,6 +54,6 @@ def _matrix(matrix: Matrix) -> dict[str, str]:
 
 
 def _base64(array: np.ndarray) -> str:
-    """Return an array in base64: little-endian, row by row."""
+    """Encode an array in base64, row by row, with little-endian numbers."""
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return base64.b64encode(little.tobytes()).decode("ascii")

@@ -94,7 +94,7 @@ def test_the_figures_are_means_over_the_characters_scored() -> None:
     assert found.ngrams["6-gram"] < found.ngrams["1-gram"]
     assert found.best_ngram == min(found.ngrams, key=lambda name: found.ngrams[name])
     best = min(found.bits_per_char.values())
-    verdicts = {best - 1: "the model predicts", best - 0.005: "a draw: ", best + 1: "a "}
+    verdicts = {best - 1: "the model predicts", best - 0.005: "a tie: ", best + 1: "a "}
     for bits, beginning in verdicts.items():
         assert found.verdict(bits).startswith(beginning), found.verdict(bits)
         assert found.is_beaten_by(bits) == (bits == best - 1)

@@ -70,6 +70,6 @@ def test_the_stage_writes_them_and_they_are_read_to_the_bit(trained: Path) -> No
 def test_a_damaged_table_is_refused(rows: str) -> None:
     with pytest.raises(
         CharlstmError,
-        match="x.csv: expected a table of start, num_chars, nats, found something else",
+        match="x.csv: expected the columns start, num_chars, nats, found invalid content",
     ):
         parse_blocks(f"start,num_chars,nats\n{rows}", "x.csv")

@@ -141,7 +141,7 @@ def test_without_blocks_nothing_is_real() -> None:
     (found,) = compare([best, other])
     assert found.by_text is None and found.is_beyond_seeds and not found.is_real
     assert "±" not in str(found)
-    unknown = "Not decided: how much this text decides is unknown (it has fewer than "
+    unknown = "Not decided: the uncertainty due to this text is unknown (it has fewer than "
     assert unknown in str(found)
     (other_text,) = compare([best._replace(blocks=[blocks([1.4] * 31)] * 2), other])
     assert other_text.by_text is None

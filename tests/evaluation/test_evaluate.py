@@ -96,7 +96,7 @@ def test_a_test_part_that_is_damaged_is_refused(
     (project / ENCODED / "test.npy").write_bytes(b"")
     with pytest.raises(AssertionError):
         run_stages(project, "evaluate")
-    assert "test.npy: damaged, or of another run" in caplog.text
+    assert "test.npy is damaged or comes from another run" in caplog.text
 
 
 def test_a_beginning_may_be_measured_and_the_counts_say_so(

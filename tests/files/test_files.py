@@ -96,6 +96,6 @@ def test_whole_files_pass_and_others_do_not(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("B.txt")
     verify(tmp_path / SUMS, ["a.txt"])
     for name in ("b.txt", "c.txt"):
-        expected = f"{name}: damaged, or of another run: SHA256SUMS expects SHA-256 "
+        expected = f"{name} is damaged or comes from another run: SHA256SUMS expects SHA-256 "
         with pytest.raises(ChecksumError, match=expected):
             verify(tmp_path / SUMS, ["a.txt", name])

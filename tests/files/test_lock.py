@@ -37,7 +37,7 @@ def hold(folder: Path) -> subprocess.Popen[str]:
 
 def test_a_second_holder_is_refused_with_the_first_ones_number(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
-    message = f"a training is under way already, in process {os.getpid()} on "
+    message = f"a training is already running in process {os.getpid()} on "
     for _ in range(2):
         with exclusive(folder, "a training"):
             # A holder may remove the folder.

@@ -165,7 +165,7 @@ def test_seeds_of_one_recipe_are_a_row(
 
 def test_a_second_sweep_and_other_parameters_of_one_name_are_refused(copy: Path, run: Run) -> None:
     with exclusive(copy / ".charlstm/sweep", "a sweep in this checkout"):
-        assert "ERROR: a sweep in this checkout is under way already" in run("sweep", RATES)[2]
+        assert "ERROR: a sweep in this checkout is already running" in run("sweep", RATES)[2]
     add_experiment(copy, "learning_rate=0.003", 1.4, learning_rate=0.003)
     expected = "learning_rate=0.003: there is an experiment of this name with other parameters"
     assert expected in run("sweep", RATES)[2]

@@ -28,7 +28,7 @@ def test_a_new_model_with_old_tables_is_refused(
     half_written: Path, stage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert run_here(half_written, stage) == 2
-    message = "model.safetensors: damaged, or of another run: SHA256SUMS expects SHA-256 "
+    message = "model.safetensors is damaged or comes from another run: SHA256SUMS expects SHA-256 "
     assert message in only_error(caplog)
 
 

@@ -65,7 +65,7 @@ def test_all_mistakes_are_told_at_once_by_name(tmp_path: Path) -> None:
     ):
         assert part in message
     assert "\n" not in message and "hunter2" not in message
-    assert "download.source should have no secret" in message
+    assert "download.source must not contain a secret" in message
 
 
 TOO_LARGE = {

@@ -86,7 +86,7 @@ def test_a_second_training_is_refused_and_a_dead_one_is_no_hindrance(
     try:
         wait_for(log, "epoch 1/", first)
         assert run_here(project, "train") == 2
-        held = f"a training in this checkout is under way already, in process {first.pid} on "
+        held = f"a training in this checkout is already running in process {first.pid} on "
         assert held in only_error(caplog)
         assert first.poll() is None
     finally:
