@@ -12,17 +12,19 @@ from pipeline.run.project import PARAMS
 
 
 def run(_: Params, paths: Paths) -> None:
-    """Write a file that never changes. The parameters were validated when they were loaded.
+    """Check that the initial model exists, then write a file that never changes.
+
+    The parameters were validated when they were loaded.
 
     Raises:
         ParamsError: the initial model does not exist.
     """
-    # After a clone, DVC may have only the model's `.dvc` file. `dvc pull` gets the model.
+    # After `git clone`, only the model's `.dvc` file exists, until `dvc pull` gets the model.
     initial = (paths.initial, Path(f"{paths.initial}.dvc"))
     if str(paths.initial) != NOTHING and not any(path.exists() for path in initial):
         raise ParamsError(
-            f"{PARAMS}: train.initial should be {NOTHING} or the folder of a model in this "
-            f"project, got {paths.initial}; `charlstm new TEXT --from MODEL` adds a model"
+            f"{PARAMS}: train.initial must be {NOTHING} or a model folder in this project, got "
+            f"{paths.initial}; add a model with `charlstm new TEXT --from MODEL`"
         )
     write_text(paths.checked, "params.yaml was valid when this stage ran.\n")
 

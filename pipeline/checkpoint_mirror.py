@@ -1,7 +1,7 @@
-"""The checkpoint mirror: copies of checkpoints, in case the machine of a training vanishes.
+"""The checkpoint mirror: copies of checkpoints, in case a training's machine is lost.
 
 The folder at the URL in CHARLSTM_CHECKPOINT_MIRROR has a folder for each training, with two files
-for each copy. The checksums are written last: without them, a copy does not count.
+for each copy. The checksums are written last. A copy without checksums does not count.
 
     step-000000123.<training id>.<SHA-256>.state.safetensors
     step-000000123.<training id>.<SHA-256>.SHA256SUMS
@@ -29,16 +29,16 @@ log = logging.getLogger("charlstm")
 
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_AFTER_FAILURE = 30.0
-PIECE = 5 * 2**20  # bytes in one request, each with its own timeout
+PIECE = 5 * 2**20  # bytes read in one request, which has its own timeout
 FILE = re.compile(r"step-\d{9}\.[0-9a-f]{32}\.[0-9a-f]{64}\.")
 T = TypeVar("T")
 
 
 class CheckpointMirror:
-    """A context in which new checkpoints of a training's `folder` are copied to a URL.
+    """A context manager that copies new checkpoints from a training's `folder` to a URL.
 
-    The newest copy is fetched at the start. All copies are removed instead if the training
-    `is_anew`: it finished before and is run again. Errors cost one warning.
+    At the start, it fetches the newest copy. If the training `is_anew` (it finished before and is
+    run again), it removes all copies instead. Errors cost one warning.
     """
 
     def __init__(self, url: str, folder: Path, *, is_anew: bool = False) -> None:
@@ -49,11 +49,11 @@ class CheckpointMirror:
         self._has_ended = Event()
         self._has_warned = False
         self._copied = ""  # name of the newest checkpoint in the mirror
-        # A daemon, because a store that does not answer must not delay the end of the process.
+        # A daemon thread, because a store that does not answer must not delay the process's end.
         self._thread = Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> None:
-        # Move damaged checkpoints aside, because only newer copies are fetched.
+        # Move damaged checkpoints aside: only copies newer than the local checkpoints are fetched.
         CheckpointFolder(self.folder, 0).newest()
         try:
             files = self._ask(self._files)
@@ -75,7 +75,7 @@ class CheckpointMirror:
             )
 
     def put(self, checkpoint: Path) -> None:
-        """Copy a checkpoint. Remove all copies except this one and the one before it."""
+        """Copy a checkpoint to the mirror. Remove all copies except this and the previous one."""
         fs, root = self._open()
         copies = self._files()
         training_id = (self.folder / TRAINING_ID).read_text().strip()
@@ -96,7 +96,7 @@ class CheckpointMirror:
                 try:
                     self.put(self.folder / newest)
                 except Exception as error:
-                    # Training removes old checkpoints, maybe during their copy. That is no error.
+                    # Training may remove an old checkpoint while it is copied, which is no error.
                     if (self.folder / newest).exists():
                         self._warn(error)
                         self._has_ended.wait(SECONDS_AFTER_FAILURE)
@@ -105,7 +105,7 @@ class CheckpointMirror:
         return max((path.name for path in self.folder.glob("step-*")), default="")
 
     def _fetch(self, copies: Sequence[str]) -> None:
-        """Fetch the newest whole checkpoint, if it is newer than the local ones.
+        """Fetch the mirror's newest complete checkpoint if it is newer than the local checkpoints.
 
         `copies` has the names of checksum files, newest first.
         """
@@ -138,7 +138,7 @@ class CheckpointMirror:
                 )
 
     def _open(self) -> tuple[Any, str]:
-        # No cache, because other machines write to the mirror, too.
+        # Do not cache the list of files, because other machines write to the mirror, too.
         fs, root = url_to_fs(self.url, use_listings_cache=False)
         return fs, f"{root.rstrip('/')}/{self.folder.name}"
 
@@ -151,10 +151,10 @@ class CheckpointMirror:
         return sorted(filter(FILE.match, (path.rpartition("/")[2] for path in paths)))
 
     def _remove(self, files: Sequence[str]) -> None:
-        """Remove `files`, which are sorted, so that checksums come before their checkpoint."""
+        """Remove `files` from the mirror. They are sorted: checksums precede their checkpoint."""
         fs, root = self._open()
         for file in files:
-            # Another machine may have removed the file meanwhile.
+            # Another machine may have removed the file in the meantime.
             with contextlib.suppress(FileNotFoundError, IsADirectoryError):
                 fs.rm_file(f"{root}/{file}")
 
@@ -164,7 +164,7 @@ class CheckpointMirror:
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:
             log.warning(
-                "the mirror of checkpoints fails: %s; training continues",
+                "the checkpoint mirror failed: %s; training continues",
                 shown_error(error, self.url),
             )
         self._has_warned = True

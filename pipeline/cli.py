@@ -1,8 +1,8 @@
-"""The command line `charlstm`.
+"""The `charlstm` command line.
 
-A new command is a module in `pipeline/commands/` and a line in `COMMANDS`. Only the module of the
-given command is imported: MLflow, torch and pandas take seconds, and the list of commands needs
-none of them.
+To add a command, add a module to `pipeline/commands/` and a line to `COMMANDS`. Only the requested
+command's module is imported. MLflow, torch and pandas take seconds to import, and the list of
+commands needs none of them.
 """
 
 import sys
@@ -19,7 +19,7 @@ from pipeline.run.project import at_root, check_settings
 from pipeline.run.stage import end_process, guarded
 
 USE = "Use: a trained model"
-# Group -> command -> line in the list of commands. It repeats the first line of the command's help.
+# Group -> command -> summary, which repeats the first line of the command's help.
 COMMANDS = {
     "Start: your own text": {
         "new": "Set up the project for your own text.",
@@ -30,18 +30,18 @@ COMMANDS = {
         "generate": "Generate text with a trained model.",
         "score": "Score a text and find its most surprising lines.",
         "info": "Show a model's card: sizes, text, commit and losses.",
-        "export": "Export a trained model to an ONNX file, or copy it with its card.",
+        "export": "Export a trained model to an ONNX file, or copy it with its model card.",
     },
     "Review: which model to keep, and why": {
-        "ui": "Print the addresses of all runs in MLflow's UI, and serve it.",
+        "ui": "Start MLflow's UI and print the address of each text's runs.",
         "review": "Compare models side by side on one page.",
-        "sweep": "Train with several values of parameters, compare the models, keep the best.",
+        "sweep": "Train with several parameter values, compare the models, and keep the best.",
     },
     "Lineage: which bytes came from which": {
         "trace": "List all trainings, or show the origin of a model.",
         "reproduce": "Train a model again and compare every output.",
     },
-    "Tracking: runs in MLflow": {"sync": "Send trainings and results that MLflow lacks."},
+    "Tracking: runs in MLflow": {"sync": "Send MLflow the trainings and results that it lacks."},
 }
 NEED_PROJECT = set().union(*COMMANDS.values()) - {*COMMANDS[USE], "review"}
 INTERRUPTED = 130  # typer's exit code for Ctrl-C
@@ -50,18 +50,18 @@ INTERRUPTED = 130  # typer's exit code for Ctrl-C
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    Report an error that a user can fix in one line, with exit code 2.
+    An error that the user can fix is reported in one line, with exit code 2.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     return guarded(lambda: _run(arguments or ["--help"]))
 
 
 def app_with(given: str) -> typer.Typer:
-    """Return the program. Import only the `given` command; other commands have just a summary."""
+    """Return the Typer app. Import the `given` command only, and add summaries of the others."""
     app = typer.Typer(
-        help="Start from a text; use, compare, trace and reproduce trained models. `dvc repro` "
-        "runs the stages. generate, score, info, export and review work anywhere. Run the other "
-        "commands in a project's folder or below.",
+        help="Set up a project for your text; use, compare, trace and reproduce trained models. "
+        "`dvc repro` runs the stages. generate, score, info, export and review work in any folder. "
+        "Run the other commands inside a project.",
         add_completion=False,
         rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
@@ -77,12 +77,12 @@ def app_with(given: str) -> typer.Typer:
 
 
 def run() -> None:
-    """Run a command as a program."""
+    """Run a command, and end this process with its exit code."""
     end_process(main)
 
 
 def _not_imported() -> None:
-    """Take the place of a command that was not given."""
+    """Stand in for a command that the user did not request."""
 
 
 def _show_version(is_asked: bool) -> None:
@@ -102,7 +102,7 @@ def _options(
 
 def _run(arguments: list[str]) -> int:
     if sys.stdout is None:
-        # The next file that is opened would get its number, and would receive what is printed.
+        # The next opened file would get file descriptor 1, and would receive all printed text.
         raise CharlstmError(
             "standard output is closed (`>&-`): leave it open, or redirect it, e.g. to /dev/null"
         )
@@ -119,7 +119,7 @@ def _run(arguments: list[str]) -> int:
         path = context.command_path if context else "charlstm"
         raise CharlstmError(f"{error.format_message()} (see `{path} --help`)") from None
 
-    # The exit code of an interrupt says "try again", but commands that use a model resume nothing.
+    # Exit code 75 means "try again", but a command that uses a model has nothing to resume.
     if code == INTERRUPTED and given not in COMMANDS[USE]:
         raise KeyboardInterrupt
     return int(code or 0)

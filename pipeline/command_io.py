@@ -1,4 +1,4 @@
-"""The model of a command: its options, its address, its folder.
+"""The model that a command uses: its options, its address and its folder.
 
 Importing torch takes a second, so torch is imported when a model is opened: mistakes are reported
 first.
@@ -34,22 +34,22 @@ UnknownOption = Annotated[
         "--unknown",
         metavar="RULE",
         help="What to do with characters that the model never saw: `error`, "
-        "or `replace` them by U+FFFD (leave them out if the model lacks U+FFFD).",
+        "or `replace` them with U+FFFD (leave them out if the model lacks U+FFFD).",
     ),
 ]
 JsonOption = Annotated[
     bool,
-    typer.Option("--json", metavar="", help="Print JSON with all details; an object per result."),
+    typer.Option("--json", metavar="", help="Print JSON with all details, one object per result."),
 ]
 
 
 def open_model(where: str) -> "Model":
-    """Load the model of a folder, or of an address in this project's MLflow store.
+    """Load the model in a folder, or at an address in this project's MLflow store.
 
     Raises:
         CharlstmError: the folder or the store has no such model.
     """
-    # The import creates a million permanent objects, which the collector would examine for 0.35 s.
+    # The import creates a million permanent objects. Garbage collection would scan them for 0.35 s.
     gc.disable()
     from charlstm.language_model.loading import load
 
@@ -72,7 +72,8 @@ def model_folder(where: str) -> Iterator[Path]:
         return
     if where == MODEL and PIPELINE.is_file() and not Path(where).exists():
         raise CharlstmError(
-            f"{where}: no model; `dvc repro` trains one, `dvc checkout` restores the last one"
+            f"{where}: there is no model here; train a model with `dvc repro`, or restore the "
+            "last model with `dvc checkout`"
         )
     yield Path(where)
 
@@ -83,7 +84,7 @@ def echo_json(document: object, indent: int | None = 2) -> None:
 
 
 def note_unseen(text: str, vocab: "Vocab") -> None:
-    """Write to standard error which characters of `text` the model never saw, and their fate."""
+    """Print a note on standard error about characters of `text` that the model never saw."""
     from charlstm.text.vocabulary import UNSEEN, describe
 
     if unseen := vocab.unknown(text):

@@ -19,7 +19,7 @@ from pipeline.run.project import (
     from_here,
 )
 
-# The project's own files and folders, besides those of stages, which `dvc.yaml` declares.
+# The project's own files and folders, except the stages' outputs, which `dvc.yaml` declares.
 OWN = (
     PIPELINE,
     PARAMS,
@@ -33,18 +33,18 @@ OWN = (
     "pipeline",
     "conf",
 )
-# Eager: typer parses --force before it calls the callback of --output, which needs the flag.
+# Eager, so that typer parses --force before it calls the callback of --output.
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Replace the file at --output.", is_eager=True)
+    bool, typer.Option("--force", help="Replace the output file if it exists.", is_eager=True)
 ]
 
 
 def output_from_here(
     context: typer.Context, option: typer.CallbackParam, path: Path | None
 ) -> Path | None:
-    """Return the path to write to, as the callback of a command's --output option.
+    """Return the checked output path. Commands use this function as the callback of --output.
 
-    The default path belongs to the command, which may replace it. Other files need `--force`.
+    A command may replace the file at its default path. Any other existing file needs `--force`.
     """
     if path is None:
         return None
@@ -53,7 +53,7 @@ def output_from_here(
 
 
 def checked_output(path: Path, *, may_replace: bool = True) -> Path:
-    """Return the path to write to. Follow a link, so that the link stays.
+    """Return the path to write to. For a symbolic link, return its target, so that the link stays.
 
     Raises:
         CharlstmError: the path belongs to the project; it is a folder or a device; or it is a file
@@ -66,9 +66,11 @@ def checked_output(path: Path, *, may_replace: bool = True) -> Path:
             own += declared_paths(root / PIPELINE).values()
         for name in own:
             if path.resolve().is_relative_to((root / name).resolve()):
-                raise CharlstmError(f"{path}: {name} belongs to the project: write elsewhere")
+                raise CharlstmError(
+                    f"{path}: {name} belongs to the project: choose another output path"
+                )
     if path.exists() and not (may_replace and path.is_file()):
         raise CharlstmError(
-            f"{path}: exists already: choose another name, or --force to replace a file"
+            f"{path} already exists: choose another name, or pass --force to replace a file"
         )
     return path

@@ -37,16 +37,17 @@ def run(params: Params, paths: Paths) -> None:
     before = inputs_of("download", params)
 
     def check_replaceable(new: str) -> None:
-        # At this time, nothing is written yet.
+        # This check runs before the stage writes anything.
         stage.check_unchanged("download", before)
         lines = digest_lines({corpus.name: new})
         contents = {corpus: new, sums_of(corpus): hashlib.sha256(lines).hexdigest()}
         for file, content in contents.items():
-            # A file that is not in DVC's cache may be the user's only copy.
+            # A file that DVC's cache lacks may be the user's only copy.
             if file.exists() and sha256(file) != content and cached(md5(file)) is None:
                 expected = "no file, or an output of this stage in DVC's cache"
                 raise CorpusError(
-                    f"{file}: expected {expected}, found another, which stays unchanged: move it"
+                    f"{file}: expected {expected}, found another file, which stays unchanged: move "
+                    "it to another folder"
                 )
 
     if kept := kept_text(section, corpus):
@@ -62,9 +63,10 @@ def run(params: Params, paths: Paths) -> None:
 
 
 def _sources(section: DownloadParams, corpus: Path) -> list[str]:
-    """Return the source, after the mirror if there is one and the source is a URL with a hash.
+    """Return the addresses to try: the mirror of texts, if it may be used, then the source.
 
-    The mirror is CHARLSTM_MIRROR. Default: the folder `shared/datasets` next to the checkout.
+    The mirror may be used if the source is a URL with a known hash. CHARLSTM_MIRROR sets it.
+    Default: the folder `shared/datasets` next to the checkout.
     """
     folder = project_root().parent / "shared/datasets"
     mirror = os.environ.get("CHARLSTM_MIRROR", str(folder) if folder.is_dir() else "")
@@ -73,26 +75,26 @@ def _sources(section: DownloadParams, corpus: Path) -> list[str]:
 
 
 def kept_text(section: DownloadParams, corpus: Path) -> Path | None:
-    """Return a local copy of the corpus, so that no source is needed, or None if there is none.
+    """Return the path of a local copy of the corpus, or None if its source must be read.
 
-    It is in the working tree or in DVC's cache. It has the expected SHA-256, or `dvc.lock` records
-    it for the current parameters.
+    The copy is in the working tree or in DVC's cache. It has the expected SHA-256, or `dvc.lock`
+    records it for the current parameters.
     """
     source = local_path(section.source)
-    # A source that may have changed is read again.
+    # Read a source that may have changed: a local path that exists, or a URL without a hash.
     if source.exists() if source else section.sha256 is None:
         return None
     recorded = recorded_outputs("download").get(corpus, "")
     candidates = chain([corpus], map(cached, chain([recorded], _committed(corpus))))
     files = (file for file in candidates if file and file.is_file())
-    # The hash is that of the source, which is the corpus only if nothing is converted.
+    # The expected SHA-256 is the source's, which is the corpus only if nothing is converted.
     if section.sha256 and (section.encoding, section.newlines) == ("utf-8", "keep"):
         return next((file for file in files if sha256(file) == section.sha256), None)
     return next((file for file in files if md5(file) == recorded), None) if _is_recorded() else None
 
 
 def _committed(corpus: Path) -> Iterator[str]:
-    """Yield the MD5 of the corpus in `dvc.lock` of all commits. Run git only when it is needed."""
+    """Yield the corpus's MD5 in each commit's `dvc.lock`. Run git only if a hash is requested."""
     commits = (git("rev-list", "--all", "--", str(LOCK)) or "").split()
     options = ("-h", "--fixed-strings", "-A2", f"path: {corpus}")
     found = git("grep", *options, *commits, "--", str(LOCK)) if commits else ""
@@ -100,10 +102,10 @@ def _committed(corpus: Path) -> Iterator[str]:
 
 
 def _is_recorded() -> bool:
-    """Return whether `dvc.lock` records the current parameters, except `watch`."""
+    """Return True if `dvc.lock` records the current download parameters, ignoring `watch`."""
     lock = read_lock()
     known = lock.params("download").get("download", {}) if lock else {}
-    # The watched file triggers the stage, but does not decide its output.
+    # The watched file triggers the stage, but does not affect the stage's output.
     return {**known, "watch": None} == {**load_yaml(PARAMS)["download"], "watch": None}
 
 

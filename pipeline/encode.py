@@ -23,7 +23,7 @@ log = logging.getLogger("charlstm")
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Write all parts as ids of the training part's characters, or as ids of UTF-8 bytes."""
+    """Encode all parts as ids of characters in the training part, or as ids of UTF-8 bytes."""
     sums = paths.split / SUMS
     known = read_sums(sums)
     names = [name for name in PARTS if name != "test" or f"{name}.txt" in known]
@@ -39,7 +39,7 @@ def run(params: Params, paths: Paths) -> None:
         target = paths.encoded / f"{name}.npy"
         with _characters_of(path, f"write {target.name}") as characters:
             digests[target.name] = write_ids(target, characters, vocab, num_ids[name])
-    # Without DVC, parts of a run with other parameters may be left.
+    # Without DVC, an earlier run with other parameters may have left extra part files.
     for name in PARTS.keys() - parts.keys():
         (paths.encoded / f"{name}.npy").unlink(missing_ok=True)
     vocab.save(paths.encoded / VOCAB)
@@ -66,7 +66,7 @@ def _characters(params: Params, parts: Mapping[str, Path]) -> tuple[Vocab, dict[
 
 @contextmanager
 def _characters_of(path: Path, what: str) -> Iterator[Iterator[str]]:
-    """Yield the text of a part in pieces, whose reading a progress bar shows."""
+    """Yield an iterator over the text of a part, in pieces. Show its progress in a bar."""
     with progress(what, path.stat().st_size) as advance:
         yield read_characters(read_pieces(path, advance=advance), path)
 

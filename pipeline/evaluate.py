@@ -38,7 +38,7 @@ FIGURES = ("nats_per_char", "bits_per_char", "perplexity", "num_chars")
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Measure the model, write the results, and add them to its MLflow run."""
+    """Evaluate the model, write the results, and add them to the model's MLflow run."""
     use_reproducible_kernels()
     trained = load_model(paths.model, params.model.implementation)
     tables = read_tables(paths.train, paths.model / WEIGHTS)
@@ -68,7 +68,7 @@ def run(params: Params, paths: Paths) -> None:
     content = json.dumps(metrics, indent=2, allow_nan=False)
     write_text(paths.evaluate / "metrics.json", content + "\n")
 
-    # The curve has losses on what training validated, which may be less than the whole part.
+    # The losses in the curve may cover less than the whole validation part.
     is_whole = len(val) <= (params.train.validation_chars or len(val))
     plot_losses(
         paths.evaluate / "loss_curve.png",
@@ -81,7 +81,7 @@ def run(params: Params, paths: Paths) -> None:
 
 
 def _beginning(text: EncodedText, max_chars: int | None, part: str) -> EncodedText:
-    """Return the beginning of a part that is measured. Log its length if it is not all."""
+    """Return the beginning of a part, up to `max_chars`. Log the limit if the part is longer."""
     if max_chars is not None and len(text) > max_chars:
         shown = (f"{max_chars:,}", f"{len(text):,}", text.unit, part)
         log.info("the first %s of %s %ss of the %s part are measured (evaluate.max_chars)", *shown)
@@ -95,7 +95,7 @@ def _measure(
     paths: Paths,
     prefix: str = "",
 ) -> tuple[dict[str, LossSum], NDArray[np.float64]]:
-    """Return the loss by protocol, whose name begins with `prefix`.
+    """Return the model's losses, keyed by protocol names that begin with `prefix`.
 
     Also return the nats (N - 1,) of each id except the first under `stateful`.
     """
@@ -123,7 +123,7 @@ def _measure(
 def _compare(
     paths: Paths, loss: LossSum, train: EncodedText, text: EncodedText, vocab: Vocab
 ) -> None:
-    """Write the baselines of the same text. Log a warning unless the model beats all of them."""
+    """Write the baselines' losses on this text. Log a warning unless the model beats them all."""
     known = vocab.decode(train.last(MAX_CHARS).ids)
     baselines = measure_baselines(known, vocab.decode(text.first(MAX_CHARS).ids))
     write_document(paths.evaluate / BASELINES, baselines, indent=2)

@@ -17,18 +17,18 @@ import psutil
 if TYPE_CHECKING:
     from charlstm.params import Params
 
-# Options of mallopt(3), from malloc.h.
+# Option numbers for mallopt(3), as defined in malloc.h.
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
-# With less work (rows × units² at a time step) for each thread, another thread costs more than it
-# saves (docs/distributed.md).
+# Least work per thread: rows × hidden units² at a time step (docs/distributed.md).
+# With less work, an additional thread costs more time than it saves.
 WORK_PER_THREAD = 2**18
 
 
 def set_num_threads(work: int | None = None) -> None:
-    """Share the cores among this machine's processes, as many cores as `work` can use.
+    """Set torch's number of threads: a fair share of the cores, at most as many as `work` can use.
 
-    A choice of the user in OMP_NUM_THREADS has priority. `accelerate launch` and `torchrun` set
+    The user's choice in OMP_NUM_THREADS has priority. `accelerate launch` and `torchrun` set
     this variable to 1 if it is unset, which would leave all other cores idle. So a 1 counts as a
     choice only if the launcher's own environment has it.
     """
@@ -47,15 +47,15 @@ def set_num_threads(work: int | None = None) -> None:
 
 
 def num_threads(work: int, cores: int) -> int:
-    """Return how many of `cores` a training uses.
+    """Return the number of threads to use for `work` on a machine with `cores` physical cores.
 
-    This follows from sizes alone, so the same machine always gives the same bits.
+    The number depends only on sizes, so the same machine always computes the same bits.
     """
     return max(1, min(cores, work // WORK_PER_THREAD))
 
 
 def work_of(params: "Params") -> int:
-    """Return the work that threads share at each time step: rows computed together × units².
+    """Return the work that threads share at each time step: rows computed together × hidden units².
 
     All processes get the same value, even if they hold different numbers of rows.
     """
@@ -80,7 +80,7 @@ def num_cores(root: Path = Path("/")) -> int:
         cores = min(len(cpus), psutil.cpu_count(logical=False) or len(cpus))
 
     for folder in _control_groups(root):
-        # The file is missing in the root group. It says "max" if there is no quota.
+        # The root group has no file `cpu.max`. Without a quota, the file says "max".
         with contextlib.suppress(OSError, ValueError):
             quota, period = map(int, (folder / "cpu.max").read_text().split())
             cores = min(cores, max(1, quota // period))
@@ -102,19 +102,19 @@ def _control_groups(root: Path) -> Iterator[Path]:
 
 
 def is_kept_on_cpu() -> bool:
-    """Return True if `accelerate launch --cpu` was given, although there may be a GPU.
+    """Return True if `accelerate launch --cpu` requests the CPU, even on a machine with a GPU.
 
-    Accelerate passes this option on in a variable of the environment.
+    Accelerate passes this option on in an environment variable.
     """
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "on", "t", "true", "y", "yes")
 
 
 def keep_freed_memory() -> None:
-    """Make the C library keep the memory that a training step frees, for the next step.
+    """Make the C library keep freed memory, so that the next training step can reuse it.
 
-    By default, glibc maps large blocks again each time, and each page then costs a fault. That
-    takes up to a quarter of a step (`python -m benchmarks.training`). In return, the process never
-    shrinks. Other C libraries are left unchanged.
+    By default, glibc maps large blocks again each time, and each page then costs a page fault. The
+    faults take up to a quarter of a step (`python -m benchmarks.training`). In return, the process
+    never shrinks. Other C libraries are left unchanged.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)
@@ -122,17 +122,17 @@ def keep_freed_memory() -> None:
 
 
 def use_reproducible_kernels() -> None:
-    """Use CUDA kernels that give the same bits each time, and full fp32 precision.
+    """Use CUDA kernels that compute the same bits every time, in full fp32 precision.
 
     Call this before the first CUDA kernel. CPU kernels are already reproducible.
     """
     import torch
 
     if torch.cuda.is_available():
-        # cuDNN's LSTM is reproducible only with a workspace of `:16:8` or `:4096:2`. Of these,
-        # torch accepts only the first.
+        # cuDNN's LSTM is reproducible only with the cuBLAS workspace `:16:8` or `:4096:2`.
+        # Of these two workspaces, torch accepts only `:16:8`.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":16:8")
-        # By default, cuDNN's LSTM uses TF32.
+        # By default, cuDNN's LSTM computes in TF32, which is less precise than fp32.
         torch.backends.cudnn.fp32_precision = "ieee"
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

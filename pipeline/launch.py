@@ -22,20 +22,21 @@ from pipeline.run.stage import EXIT_BAD_INPUT, guarded, load, with_removed_outpu
 
 TRAINING = "pipeline.train"
 DEFAULTS = {
-    # Without this, restarted processes connect to addresses of dead processes (torchrun 2.13).
+    # Without this setting, restarted processes connect to dead processes (torchrun 2.13).
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-    # Otherwise `accelerate launch` prints eight lines of warnings about its default values.
+    # Without this level, `accelerate launch` prints eight lines of warnings about its defaults.
     "ACCELERATE_LOG_LEVEL": "error",
-    # A crash then shows where Python was.
+    # This setting makes Python print a traceback when the interpreter crashes.
     "PYTHONFAULTHANDLER": "1",
 }
-# How long waiting threads spin. In an LSTM, threads wait at every time step, for less time than it
-# takes to wake them. With libgomp's longer default, a step on a busy machine is many times slower.
+# How many times a waiting OpenMP thread spins before it sleeps.
+# An LSTM's threads wait at every time step, for less time than it takes to wake them.
+# libgomp spins longer by default, which makes a step on a busy machine many times slower.
 SPIN_COUNT = "10000"
 
 
 def main(command: Sequence[str]) -> int:
-    """Replace this process with `command`. Return an exit code only if that fails."""
+    """Replace this process with `command`. Return an exit code only on failure."""
     if not command or not command[0]:
         sys.stderr.write("usage: python -m pipeline.launch accelerate launch ... | torchrun ...\n")
         return EXIT_BAD_INPUT
@@ -54,7 +55,7 @@ def _become(command: Sequence[str]) -> int:
 
 
 def _check_training() -> None:
-    """Check what the train stage would reject, if that takes no time.
+    """Run the quick input checks of the train stage.
 
     Raises:
         CharlstmError: parameters are wrong, the text is too short for them, or a prompt has unknown
@@ -66,7 +67,7 @@ def _check_training() -> None:
     vocab = load_vocab(paths.encoded / VOCAB)
     if params.sample.prompts != AUTO:
         check_prompts(vocab, params.sample.prompts, "sample.prompts")
-    # The stage itself reports damaged ids.
+    # The train stage itself reports a damaged file of ids.
     with suppress(OSError, ValueError, EOFError):
         num_ids = len(np.load(paths.encoded / "train.npy", mmap_mode="r"))
         num_steps = train.epochs * steps_per_epoch(num_ids, train, params.encode.unit)

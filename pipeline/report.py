@@ -1,4 +1,4 @@
-"""The result in the terminal, with which `make repro` and `charlstm new --run` end. Not a stage."""
+"""The result that `make repro` and `charlstm new --run` print at their end. Not a DVC stage."""
 
 import sys
 
@@ -18,7 +18,7 @@ EXCERPT_LINES = 8
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Print the model's losses, published losses, size, a sample, and where to look next."""
+    """Print the model's losses and size, published losses, a sample text and where to look next."""
     console = plain_console()
     review = read_review(paths.samples / DOCUMENT)
     baselines = read_baselines(paths.evaluate / BASELINES)
@@ -51,7 +51,7 @@ def run(params: Params, paths: Paths) -> None:
 
 
 def _verdict(params: Params, review: ReviewDocument, baselines: Baselines) -> str:
-    """Say how the model compares with the baselines, and what may help if it is not better."""
+    """Return sentences that compare the model with the baselines and say what may help."""
     bits = review.losses[HEADLINE].bits_per_char
     sentences = [baselines.verdict(bits)]
     if baselines.is_of_repetitions:
@@ -71,7 +71,7 @@ def _verdict(params: Params, review: ReviewDocument, baselines: Baselines) -> st
 
 
 def _losses(review: ReviewDocument) -> Table:
-    """Return a table of losses by protocol, the headline first, next to published losses."""
+    """Return a table of the model's losses and published losses, headline protocol first."""
     has_test = f"{TEST_PREFIX}{HEADLINE}" in review.losses
     part = "validation and test part" if has_test else "validation part"
     published = ("others", "who") if review.published else ()
@@ -83,7 +83,7 @@ def _losses(review: ReviewDocument) -> Table:
         row = [protocol, f"{loss.nats_per_char:.4f}", f"{loss.bits_per_char:.4f}"]
         row.append("\n".join(f"{one.nats_per_char:.4f}" for one in others))
         row.append("\n".join(one.system for one in others))
-        # The last two columns are missing if nothing was published.
+        # The table lacks its last two columns if there are no published losses.
         table.add_row(*row[: len(table.columns)])
     return table
 

@@ -33,7 +33,7 @@ from pipeline.sample_names import file_name
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Write the texts as files and as a table, with their review. Add them to the MLflow run."""
+    """Generate texts, write them with a review page, and add them to the model's MLflow run."""
     trained = load_model(paths.model, params.model.implementation)
     vocab = trained.vocab
     separator = params.split.document_separator
@@ -44,7 +44,7 @@ def run(params: Params, paths: Paths) -> None:
     prompts = resolve_prompts(params.sample.prompts, val.ids, vocab)
     check_prompts(vocab, prompts, "sample.prompts")
     parameters = _by_section(params, prompts)
-    # All files are read before texts are generated, so that a damaged file is reported at once.
+    # Read all files before generating texts, so that a damaged file is reported at once.
     losses = read_losses(paths.evaluate / "metrics.json")
     cells = read_cells(paths.evaluate / CELLS)
     baselines = read_baselines(paths.evaluate / BASELINES)
@@ -63,7 +63,7 @@ def run(params: Params, paths: Paths) -> None:
         rows,
         published=published,
         parameters=parameters,
-        # The name is not a parameter of this stage, but part of an input's path.
+        # This stage has no parameter for the corpus name, which is part of an input's path.
         corpus=f"{paths.corpus.stem}-fallback" if is_fallback else paths.corpus.stem,
         corpus_sha256=corpus_sha256,
         validation_sha256=validation_sha256,
@@ -81,9 +81,9 @@ def run(params: Params, paths: Paths) -> None:
 
 
 def _by_section(params: Params, prompts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the parameters for the review by section, with the resolved prompts.
+    """Return the parameters that the review shows, by section, with the resolved prompts.
 
-    The source of the corpus is left out: the hash of the corpus identifies it.
+    The source of the corpus is left out, because the hash of the corpus identifies the text.
     """
     sections = {
         "split": params.split,

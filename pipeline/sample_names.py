@@ -12,6 +12,6 @@ def file_name(index: int, row: SampleRow) -> str:
 
 
 def _words(prompt: str) -> str:
-    """Return a prompt as part of a file name: its ASCII letters and digits, without accents."""
+    """Return a prompt's first ASCII letters and digits, without accents, for use in a file name."""
     plain = unicodedata.normalize("NFKD", prompt.lower()).encode("ascii", "ignore").decode()
     return re.sub(r"\W+", "-", plain).strip("-")[:20] or ("newline" if prompt.isspace() else "text")

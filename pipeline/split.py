@@ -16,7 +16,7 @@ log = logging.getLogger("charlstm")
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Cut the corpus into parts by numbers of characters, without loss."""
+    """Split the corpus into contiguous parts that together contain all its characters."""
     section = params.split
     source = paths.corpus
     verify(sums_of(source), [source.name])
@@ -30,7 +30,7 @@ def run(params: Params, paths: Paths) -> None:
         problem = f"{separator[:50]!r} does not occur in the training part of {source}"
         raise CorpusError(
             f"split.document_separator: {problem}; "
-            "give the text with which each document begins, or null"
+            "set it to the text with which each document begins, or to null"
         )
 
     digests = {}
@@ -38,7 +38,7 @@ def run(params: Params, paths: Paths) -> None:
         for name, part in parts.items():
             pieces = read_pieces(source, part.start, part.end, advance)
             digests[f"{name}.txt"] = write_pieces(paths.split / f"{name}.txt", pieces)
-    # Without DVC, parts of a run with other parameters may be left.
+    # Without DVC, an earlier run with other parameters may have left extra part files.
     for name in PARTS.keys() - parts.keys():
         (paths.split / f"{name}.txt").unlink(missing_ok=True)
     write_digests(paths.split / SUMS, digests)

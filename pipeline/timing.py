@@ -10,7 +10,7 @@ NUM_STEPS = 20
 
 
 def step_seconds(params: Params, vocab_size: int) -> float:
-    """Return the median seconds of twenty training steps on a random text, in this process."""
+    """Return the median duration, in seconds, of twenty training steps on a random text."""
     import numpy as np
     import torch
 
@@ -24,7 +24,7 @@ def step_seconds(params: Params, vocab_size: int) -> float:
     hardware.set_num_threads(hardware.work_of(params))
 
     num_steps = NUM_WARM_UP_STEPS + NUM_STEPS
-    # The text is too short for a warm-up of the learning rate. Its last batch is incomplete.
+    # The random text is too short for a learning-rate warm-up. Its last batch is incomplete.
     train = params.train.model_copy(update={"warmup_steps": 0})
     length = (num_steps + 1) * train.batch_size * train.context_len + 1
     text = EncodedText(np.random.default_rng(0).integers(vocab_size, size=length, dtype=np.uint32))

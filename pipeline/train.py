@@ -49,12 +49,12 @@ OUT_OF_MEMORY = (
 
 def run(params: Params, paths: Paths) -> None:
     """Train on the launcher's processes and devices, from the start or the newest checkpoint."""
-    # Configure the hardware first: threads and kernels decide how results are rounded.
+    # Configure the hardware first, because threads and kernels affect how results are rounded.
     hardware.set_num_threads(hardware.work_of(params))
     hardware.keep_freed_memory()
     hardware.use_reproducible_kernels()
 
-    # Load all input now: a process that fails later leaves the other processes waiting.
+    # Load all inputs now: a process that fails later leaves the other processes waiting.
     data = _load(params, paths)
     prompts = epoch_prompts(params, data.val.ids, data.vocab)
     tags = {**provenance.tags(params, paths), **provenance.environment()}
@@ -62,12 +62,12 @@ def run(params: Params, paths: Paths) -> None:
     fingerprint = unfinished.fingerprint(params)
     folder = unfinished.folder_of(fingerprint)
     checkpoints = CheckpointFolder(folder, seconds("CHARLSTM_CHECKPOINT_SECONDS"))
-    # An earlier start may have left the reason for its failure.
+    # An earlier start of this training may have left a file with the reason for its failure.
     (folder / FAILURE).unlink(missing_ok=True)
 
     interruption = Interruption()
     with handled_signals(SIGNALS, interruption.on_signal), ExitStack() as opened:
-        # Meet the other processes. They must have the same inputs.
+        # Connect to the other processes, which must have the same inputs as this process.
         processes = Processes(
             params.train.precision,
             timeout_seconds=seconds("CHARLSTM_TIMEOUT_SECONDS"),
@@ -76,7 +76,7 @@ def run(params: Params, paths: Paths) -> None:
         with processes.interrupted_by_lost_peers():
             _check_same_training(processes, fingerprint)
 
-            # Open the training's folder, its tracking and the console, on process 0 alone.
+            # Open the training's folder, its tracking and the console on process 0 only.
             training = processes.on_main(lambda: _open(fingerprint, opened))
             observers: list[Observer] = []
             if processes.is_main:
@@ -90,18 +90,18 @@ def run(params: Params, paths: Paths) -> None:
                 texts = EpochTexts(prompts, data.vocab, params.train.seed, shows)
                 observers = [console, record, texts]
 
-            # Train, until the last epoch, early stopping or a request to stop.
+            # Train until the last epoch, an early stop or a request to stop.
             with _failure_shared(processes, folder / FAILURE):
                 result = fit(
                     data, params.model, params.train, processes, observers, checkpoints,
                     interruption.poll,
                 )  # fmt: skip
 
-            # Not after a failure: NCCL would wait for processes that are in a collective call.
+            # Do not close after a failure: NCCL would wait for processes in a collective call.
             processes.close()
 
-            # Write the outputs at the very end, so that a failed training leaves none. Only then
-            # mark the training as finished.
+            # Write the outputs at the very end, so that a failed training leaves no outputs.
+            # Mark the training as finished only after all outputs are written.
             if processes.is_main:
                 _write(paths, result, data.vocab)
                 _log_ending(result, params.train)
@@ -121,23 +121,24 @@ def _load(params: Params, paths: Paths) -> Data:
 
 
 def _check_same_training(processes: Processes, fingerprint: str) -> None:
-    """Raise CharlstmError if processes differ in inputs or precision.
+    """Raise CharlstmError if the processes have different inputs or different precision.
 
     Collective: every process must call this.
     """
     if not processes.all_equal(fingerprint):
         raise CharlstmError(
-            "the processes have different parameters, data or code: give all nodes the same commit "
-            "and run `dvc pull download split encode` on each"
+            "the processes have different parameters, data or code: check out the same commit on "
+            "all nodes and run `dvc pull download split encode` on each node"
         )
     if not processes.all_equal(str(processes.is_bf16)):
         raise CharlstmError(
-            "not every process's hardware multiplies bf16: set train.precision to fp32"
+            "only some of the processes have hardware that multiplies bf16: set train.precision to "
+            "fp32"
         )
 
 
 def _open(fingerprint: str, opened: ExitStack) -> unfinished.Unfinished:
-    """Lock the training's folder and start its checkpoint mirror, if any, until `opened` closes."""
+    """Lock the training's folder and start its checkpoint mirror, if any. `opened` ends both."""
     training = opened.enter_context(unfinished.start_or_resume(fingerprint))
     if url := os.environ.get(CHECKPOINT_MIRROR):
         opened.enter_context(CheckpointMirror(url, training.folder, is_anew=training.is_anew))
@@ -146,7 +147,7 @@ def _open(fingerprint: str, opened: ExitStack) -> unfinished.Unfinished:
 
 @contextmanager
 def _failure_shared(processes: Processes, file: Path) -> Iterator[None]:
-    """Write the reason to `file` if this process fails. If another is lost, raise its reason.
+    """Share the reason for a failure with the other processes through `file`.
 
     Raises:
         TrainingError: out of memory, or another process failed.
@@ -192,7 +193,7 @@ def _end_tags(summary: RunSummary, result: Result, paths: Paths) -> dict[str, st
 
 
 def _log_ending(result: Result, planned: TrainParams) -> None:
-    """Log an early stop, and warn if training did not improve the model that it started from."""
+    """Log an early stop. Log a warning if no epoch was better than the initial model."""
     best = result.best
     num_epochs = len(result.epochs)
     if num_epochs < planned.epochs:

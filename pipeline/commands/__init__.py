@@ -1,1 +1,1 @@
-"""Commands of `charlstm`, one per module. Each imports torch and MLflow only when it runs."""
+"""Commands of `charlstm`, one per module. A command imports torch and MLflow only when it runs."""

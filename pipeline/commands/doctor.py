@@ -42,14 +42,15 @@ def doctor(
     is_cleaned: Annotated[
         bool,
         typer.Option(
-            "--clean", help="First remove all unfinished trainings. They cannot be resumed then."
+            "--clean", help="First remove all unfinished trainings, which then cannot be resumed."
         ),
     ] = False,
 ) -> int:
     """Check package versions, `PATH`, git, DVC, disk space, GPU and MLflow.
 
-    Each problem is a line that says what to do. The first line of output names the text and the
-    recipe in `params.yaml`, with all changes. Stages check parameters, text and prompts themselves.
+    Each problem is reported in a line that says what to do. The first line of output names the text
+    and the recipe in `params.yaml`, with all changes. Stages check parameters, text and prompts
+    themselves.
 
     Exit code: 0, also with warnings; 2 if there is an error.
     """
@@ -75,7 +76,7 @@ def doctor(
         typer.echo(f"params.yaml: {in_words(params.values())}")
     except CharlstmError as error:
         found.append(f"ERROR: {error}")
-    with ThreadPoolExecutor() as threads:  # DVC and an MLflow server take seconds
+    with ThreadPoolExecutor() as threads:  # DVC and MLflow take seconds to answer
         for lines in threads.map(findings, checks):
             found += lines
 
@@ -87,7 +88,7 @@ def doctor(
 
 
 def findings(check: Callable[[], Iterable[str]]) -> list[str]:
-    """Return the lines of a check, or the error that the check raised as a line."""
+    """Return the lines that a check yields. An error that the check raises becomes a line."""
     try:
         return list(check())
     except (CharlstmError, OSError) as error:
@@ -95,7 +96,7 @@ def findings(check: Callable[[], Iterable[str]]) -> list[str]:
 
 
 def check_packages() -> Iterator[str]:
-    """Yield the packages that are missing, or whose version does not match `pyproject.toml`."""
+    """Yield a line for each package that is missing or whose version `pyproject.toml` excludes."""
     from packaging.requirements import Requirement
 
     if not PROJECT.is_file():
@@ -113,7 +114,7 @@ def check_packages() -> Iterator[str]:
 
 
 def check_python() -> Iterator[str]:
-    """Yield a line if `python`, which runs DVC's stages, is missing or of another environment."""
+    """Yield a line if the `python` that DVC's stages run is missing or in another environment."""
     python = shutil.which("python")
     advice = f"activate this environment, or put {Path(sys.executable).parent} first in PATH"
     if python is None:
@@ -126,7 +127,7 @@ def check_python() -> Iterator[str]:
 
 
 def check_git() -> Iterator[str]:
-    """Yield a line if git does not work here, or has no user: DVC's experiments are commits."""
+    """Yield a line if git does not work here, or lacks the user name or email that DVC needs."""
     if shutil.which("git") is None:
         yield "WARNING: git is not installed: DVC's experiments and a run's commit need git"
         return
@@ -140,12 +141,12 @@ def check_git() -> Iterator[str]:
 
 
 def check_dvc() -> Iterator[str]:
-    """Yield a line if DVC does not work here, and for each file in a stage's folder not of DVC."""
+    """Yield a line if DVC fails here, and for each file in an output folder that no stage wrote."""
     read_lock()  # raises a clearer error than DVC does
     watched = load_yaml(PARAMS)["download"]["watch"]
     if not Path(watched).exists():
         advice = f"set download.watch to {NOTHING} to continue with the existing text"
-        yield f"ERROR: {watched}: missing, and download.watch names it: {advice}"
+        yield f"ERROR: {watched}: the file that download.watch names is missing: {advice}"
 
     done = ask_dvc("data", "status", "--json", "--granular")
     if done.returncode:
@@ -168,7 +169,7 @@ def check_disk() -> Iterator[str]:
 
 
 def check_tracker() -> Iterator[str]:
-    """Yield a line if MLflow's store cannot be read. Training does not wait for the store."""
+    """Yield a line if MLflow's store cannot be read. Training continues without the store."""
     where = store()
     try:
         answer_within(SECONDS_TO_ANSWER, partial(Reader, where))
@@ -180,7 +181,7 @@ def check_tracker() -> Iterator[str]:
 
 
 def check_gpu(devices: Path = DEVICES) -> Iterator[str]:
-    """Yield a line if torch cannot use the GPU. Training would silently run on the CPU."""
+    """Yield a line if torch cannot use the GPU. Training would then silently run on the CPU."""
     is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     if is_hidden or not any(devices.glob("nvidia[0-9]*")):
         return
@@ -193,7 +194,7 @@ def check_gpu(devices: Path = DEVICES) -> Iterator[str]:
 
 
 def check_substitute(params: Params, paths: Paths) -> Iterator[str]:
-    """Yield a line if the text is the fallback, not the text that `params.yaml` names."""
+    """Yield a line if the text is the fallback text, not the text that `params.yaml` names."""
     fallback = params.download.fallback
     if fallback is not None and paths.corpus.is_file() and sha256(paths.corpus) == fallback.sha256:
         reason = f"a substitute, {fallback.requirement}, because no source answered"

@@ -13,7 +13,7 @@ from pipeline.command_output import ForceOption, checked_output, output_from_her
 from pipeline.commands.info import CARD, read_card
 from pipeline.run.project import from_here
 
-TOLERANCE = 1e-4  # of logits and states in fp32, between torch and onnxruntime
+TOLERANCE = 1e-4  # for differences of fp32 logits and states between torch and onnxruntime
 
 
 def export(
@@ -21,7 +21,7 @@ def export(
         Literal["onnx", "folder"],
         typer.Argument(
             metavar="FORMAT",
-            help="`onnx`, or `folder`: a copy with its card.",
+            help="`onnx` for an ONNX file, or `folder` for a copy with its model card.",
         ),
     ],
     model: ModelOption = MODEL,
@@ -36,14 +36,15 @@ def export(
     ] = None,
     is_forced: ForceOption = False,
 ) -> int:
-    """Export a trained model to an ONNX file, or copy it with its card.
+    """Export a trained model to an ONNX file, or copy it with its model card.
 
-    The card holds text, recipe, losses and commit, so that `charlstm info` can show them wherever
-    the copy is. The ONNX file is written only if its results are within 1e-4 of torch's results.
+    The card records the text, recipe, losses and commit, so that `charlstm info` can show them
+    wherever the copy is. The ONNX file is written only if its results are within 1e-4 of torch's
+    results.
     """
     output = output or checked_output(from_here(Path("model.onnx" if kind == "onnx" else "model")))
     if kind == "folder" and output.exists():
-        raise CharlstmError(f"{output}: exists already: choose another --output")
+        raise CharlstmError(f"{output} already exists: choose another path for --output")
     with model_folder(model) as folder:
         if kind == "folder":
             _copy(model, folder, output)
@@ -53,7 +54,7 @@ def export(
 
 
 def _copy(where: str, folder: Path, target: Path) -> None:
-    """Write a folder with the model and its card, whole or not at all."""
+    """Write a folder with the model and its card, either completely or not at all."""
     from charlstm.model.model_folder import load_model
     from charlstm.model.shape import CONFIG, WEIGHTS
     from charlstm.text.vocabulary_file import VOCAB
@@ -79,7 +80,9 @@ def _export(folder: Path, output: Path) -> None:
     file = onnx_bytes(trained)
     difference = largest_difference(trained, file)
     if not difference <= TOLERANCE:  # also if the difference is NaN
-        expected = f"expected results within {TOLERANCE} of torch's"
-        raise CharlstmError(f"{expected}, found a difference of {difference:.1e}")
+        expected = f"expected ONNX results within {TOLERANCE} of torch's"
+        raise CharlstmError(
+            f"{expected}, found a difference of {difference:.1e}, so no file was written"
+        )
     write_bytes(output, file)
     typer.echo(f"{output}: {len(file):,} bytes, results within {difference:.1e} of torch's")

@@ -28,16 +28,16 @@ from pipeline.streams import read_input
 if TYPE_CHECKING:
     from charlstm.language_model.model import Model
 
-SEED_BITS = 32  # short enough to be typed
+SEED_BITS = 32  # few enough for users to type a seed
 SEPARATOR = "---"  # a line between texts
 
-# Exceptions from the names that typer derives from the fields of `Sampling`.
+# Option names that differ from those that typer derives from the fields of `Sampling`.
 FLAGS = {"num_chars": ("--num-chars", "-n"), "keep_stop": ("--keep-stop",)}
 METAVARS = {"stop": "TEXT", "keep_stop": ""}
 
 
 def with_sampling_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add an option for each field of `Sampling` to the signature, from which typer reads them."""
+    """Add an option for each field of `Sampling` to the command's signature, which typer reads."""
     prompt, file, *others, _ = signature(command).parameters.values()
     options = map(_option, DEFAULTS)
     command.__signature__ = Signature([prompt, file, *options, *others])  # type: ignore[attr-defined]
@@ -113,15 +113,17 @@ def _beginning(model: "Model") -> str:
 
 
 def _prompt(prompt: str | None, file: Path | None) -> str | None:
-    """Return the prompt from the argument, the file or standard input. Return None without one."""
+    """Return the prompt from the argument, the file or standard input, or None without a prompt."""
     if prompt is not None and file is not None:
-        raise TextRequestError("expected either a PROMPT or --prompt-file FILE, got both")
+        raise TextRequestError(
+            "expected either a PROMPT or --prompt-file FILE, got both: omit one of them"
+        )
     if prompt is not None:
-        # Python represents an argument's bytes that are not UTF-8 by surrogates.
+        # Python represents bytes of an argument that are not valid UTF-8 as surrogates.
         if any("\ud800" <= character <= "\udfff" for character in prompt):
-            raise CorpusError(f"prompt: expected UTF-8, got {prompt!r}")
+            raise CorpusError(f"prompt: expected a text in valid UTF-8, got {prompt!r}")
         return prompt
-    # Drop the newline that ends the last line of a file. The shell's `$(cat FILE)` drops all.
+    # Drop one newline at the end of the file. The shell's `$(cat FILE)` would drop all of them.
     return re.sub(r"\r?\n\Z", "", read_input(file) or "") or None
 
 
@@ -136,7 +138,7 @@ def _write_json(model: "Model", prompt: str, num_texts: int, options: Sampling) 
 def _write_texts(
     model: "Model", prompt: str, num_texts: int, options: Sampling, *, is_seed_shown: bool
 ) -> None:
-    """Write a single text while it is generated, several texts when they are complete.
+    """Write a single text while it is generated, or several texts when they are complete.
 
     A terminal shows the prompt and the seed as well.
     """
@@ -164,7 +166,7 @@ def _write_texts(
 
 
 def _write(pieces: Iterable[str]) -> None:
-    """Write text: safe to show and without delay on a terminal, as raw UTF-8 elsewhere."""
+    """Write text to a terminal, escaped and without delay, or as raw UTF-8 to a file or pipe."""
     if not sys.stdout.isatty():
         for piece in pieces:
             sys.stdout.buffer.write(piece.encode())

@@ -1,12 +1,12 @@
 """`charlstm info`: the card of a trained model.
 
-The record of a project's model is `review.json`, if its SHA-256 is the model's, with the first
-commit whose `dvc.lock` records the folder. The record of another folder is its `card.json`, which
-`charlstm export folder` writes. The record of a model in MLflow is the newest run with a model of
-this SHA-256.
+The card of a project's model comes from `review.json`, if its SHA-256 is the model's, and from the
+first commit whose `dvc.lock` records the folder. The card of another folder is its `card.json`,
+which `charlstm export folder` writes. The card of a model in MLflow comes from the newest run with
+this model's SHA-256.
 
-A card names a commit, which depends on no input of DVC. So a card is never in `artifacts/model`,
-whose bytes DVC records: only copies have one.
+A card names a commit, which depends on no input of DVC. So `artifacts/model`, whose bytes DVC
+records, never has a card. Only copies have a card.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ from pipeline.run.project import declared_paths, find_root, from_here, store
 from pipeline.run.terminal import printable
 
 CARD = "card.json"
-MAX_SHOWN = 80  # characters of the vocabulary
+MAX_SHOWN = 80  # maximum number of vocabulary characters to show
 
 
 class Card(BaseModel):
-    """Origin and losses of a model. An unknown value is None.
+    """The origin and the losses of a model. Unknown values are None.
 
     `card.json` next to a copy has all fields except `recorded_in`.
     """
@@ -53,9 +53,9 @@ def info(
 ) -> int:
     """Show a model's card: sizes, text, commit and losses.
 
-    Sizes and hash come from the model's files. The rest comes from the project around the folder,
-    if its records are about this very model. In a project, the commit is the first that records
-    the model. `charlstm trace` shows the commit of the code.
+    Sizes and hash come from the model's files. All other facts come from the project that contains
+    the folder, if its records are about this very model. In a project, the commit is the first that
+    records the model. `charlstm trace` shows the commit of the code.
     """
     model = argument or model
     sizes = open_model(model).info
@@ -68,7 +68,7 @@ def info(
 
 
 def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of a card for a reader."""
+    """Yield the lines of a human-readable model card."""
     layers = f"{card['num_layers']} x {card['hidden_size']} LSTM units"
     embedding = f"embedding of {card['embedding_size'] or 'none'}"
     size = f"{card['num_parameters']:,} parameters: {layers}, {embedding}"
@@ -99,7 +99,7 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
 
 
 def read_card(where: str, sha256: str) -> Card:
-    """Return the card of the model at `where`. Use records of a model with this SHA-256 only."""
+    """Return the card of the model at `where`. Use only records of a model with this SHA-256."""
     folder = Path(where).resolve()
     card = None
     if is_address(where):
@@ -108,14 +108,14 @@ def read_card(where: str, sha256: str) -> Card:
         with contextlib.chdir(root), contextlib.suppress(CharlstmError):
             card = _card_of_project(folder)
     if card is None:
-        with contextlib.suppress(OSError, ValueError):  # no card, or a damaged one
+        with contextlib.suppress(OSError, ValueError):  # the card is missing or damaged
             card = Card.model_validate_json((folder / CARD).read_bytes())
             card.recorded_in = CARD
     return card if card and card.model_sha256 == sha256 else Card(model_sha256=sha256)
 
 
 def _card_of_run(sha256: str) -> Card | None:
-    """Return the card of a model from its newest run in MLflow. Return None if there is no run."""
+    """Return a model's card from its newest run in MLflow, or None if there is no run."""
     from charlstm.tracking.reader import Reader
     from pipeline.lineage.provenance import COMMIT, losses_of
 
@@ -133,7 +133,7 @@ def _card_of_run(sha256: str) -> Card | None:
 
 
 def _card_of_project(folder: Path) -> Card | None:
-    """Return the card of a project's model from its review and git.
+    """Return the card of a project's model from its review and its git history.
 
     Return None if `folder` is not the model folder of the project in the current folder.
     """
@@ -142,7 +142,8 @@ def _card_of_project(folder: Path) -> Card | None:
     from pipeline.lineage.provenance import flat, recipe_in
     from pipeline.run.dvc import md5
 
-    declared = declared_paths()  # without `params.yaml`, which may belong to the next model already
+    # Do not read `params.yaml`, which may already be edited for the next model.
+    declared = declared_paths()
     if Path(declared["model"]).resolve() != folder:
         return None
     file = Path(declared["samples"]) / DOCUMENT

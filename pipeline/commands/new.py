@@ -26,10 +26,10 @@ ENCODING = (
 )
 FROM = f"Start training from a trained model. {MODEL_HELP}"
 MINUTES = (
-    "Minutes of training. Propose the best model for that time on this machine, after timing it."
+    "Training time in minutes. Time this machine, and propose the best model for that many minutes."
 )
-DOCUMENTS = "Treat each file of a folder as a document: the model's state is reset at its start."
-FORCE = "Discard changes in `params.yaml`, and replace files of this name in `conf/`."
+DOCUMENTS = "Treat each file in a folder as a document, at whose start the model's state is reset."
+FORCE = "Discard changes in `params.yaml`, and replace files with this name in `conf/`."
 RUN = "Also run `dvc repro` (train, evaluate, write samples), and show the result."
 
 
@@ -59,14 +59,15 @@ def new(
         if any((name, encoding, initial, minutes, is_documents)):
             source = load(CORPORA, text).values["download.source"]
             raise ParamsError(
-                f"expected the name {text} alone: pass its source, {source}, to use options"
+                f"expected the name {text} without options: to use options, pass the text's "
+                f"source, {source}, instead of its name"
             )
         typer.echo(f"params.yaml: text {text}, recipe {switch(text, is_forced)}")
     else:
         if path := local_path(text):
             text = path_from_here(str(path))
         seconds = None if minutes is None else 60 * minutes
-        # As in stage train, for a realistic timing. torch reads the variable when it is loaded.
+        # Use stage train's setting for realistic timing. Set it now: torch reads it when imported.
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
         with model_folder(initial) if initial else nullcontext() as folder:
             model = InitialModel.load(initial, folder) if initial and folder else None

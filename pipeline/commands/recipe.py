@@ -28,7 +28,7 @@ def recipe(
     is_forced: Annotated[
         bool,
         typer.Option(
-            "--force", help="Discard changes that would be lost, or overwrite a saved recipe."
+            "--force", help="Discard unsaved changes in `params.yaml`, or overwrite a saved recipe."
         ),
     ] = False,
 ) -> int:
@@ -44,7 +44,7 @@ def recipe(
         case [name] if name != SAVE:
             _write(name, is_forced)
         case _:
-            raise typer.BadParameter(f"expected NAME, or save NAME, got {' '.join(words or [])}")
+            raise typer.BadParameter(f"expected NAME or save NAME, got {' '.join(words or [])}")
     return 0
 
 
@@ -67,7 +67,7 @@ def _write(name: str, is_forced: bool) -> None:
 
     changes = {key: value for key, value in preset.values.items() if before.get(key) != value}
     text, _ = recipes.params_with(changes)
-    write_text(PARAMS.resolve(), text)  # `params.yaml` may be a link, which stays
+    write_text(PARAMS.resolve(), text)  # if `params.yaml` is a link, write to its target
     for key, value in changes.items():
         typer.echo(f"  {key} {shown(before.get(key))} -> {shown(value)}")
     typer.echo(f"params.yaml: recipe {name}" + ("" if changes else ", unchanged"))
@@ -79,11 +79,13 @@ def _save(name: str, is_forced: bool) -> None:
     path = recipes.path_of(RECIPES, name)
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name) or name in (SAVE, RECIPES.root):
         raise ParamsError(
-            "expected a name of lowercase letters, digits, - and _, except save and quick, "
-            f"got {name!r}"
+            "expected a recipe name of lowercase letters, digits, - and _, other than save and "
+            f"quick, got {name!r}"
         )
     if os.path.lexists(path) and not is_forced:
-        raise ParamsError(f"{path}: exists already: choose another name, or --force to replace it")
+        raise ParamsError(
+            f"{path} already exists: choose another name, or pass --force to replace the file"
+        )
 
     near = recipes.nearest(RECIPES, values, without=name)
     about = f"the same as {near.name}"

@@ -19,14 +19,18 @@ from pipeline.lineage.search import find
 from pipeline.run.dvc import cache_folder, load_paths, parse_lock, run_dvc
 from pipeline.run.project import CHECKPOINT_MIRROR, LOCK, PIPELINE, from_here
 
-# Without hooks: DVC's hook would check out all outputs.
+# Run git without hooks, because DVC's hook would check out all outputs.
 ADD = ("git", "-c", "core.hooksPath=/dev/null", "worktree", "add", "--quiet", "--detach")
 
 
 def reproduce(
     name: Annotated[
         str,
-        typer.Argument(metavar="RUN|FILE|REV", help="As for `charlstm trace`.", callback=from_here),
+        typer.Argument(
+            metavar="RUN|FILE|REV",
+            help="A training, named as for `charlstm trace`.",
+            callback=from_here,
+        ),
     ],
 ) -> int:
     """Train a model again and compare every output.
@@ -40,10 +44,14 @@ def reproduce(
     commits = {commits[-1]: match.run for match in find(name)[1] if (commits := match.commits())}
     if not commits:
         raise CharlstmError(
-            f"{name}: no dvc.lock in git records its outputs: commit it, or train by `dvc exp run`"
+            f"{name}: no commit has a dvc.lock that records this training's outputs: commit "
+            "dvc.lock, or train with `dvc exp run`"
         )
     if len(commits) > 1:
-        raise CharlstmError(f"{name}: expected one model, found models of {', '.join(commits)}")
+        raise CharlstmError(
+            f"{name}: expected the name of one model, found models of several commits: "
+            f"{', '.join(commits)}; choose one of these commits"
+        )
     ((commit, run),) = commits.items()
     tags = run.tags if run else {}
     if tags.get("hardware.processes", "1") != "1":
@@ -54,7 +62,7 @@ def reproduce(
 
     with _worktree(commit) as folder:
         recorded = _outputs(folder)
-        # The last bits of sums depend on the number of threads.
+        # Use the recorded number of threads, because the last bits of sums depend on this number.
         threads = tags.get("hardware.threads")
         _repeat(folder, {"OMP_NUM_THREADS": threads} if threads else {})
         now = _outputs(folder)
@@ -85,7 +93,7 @@ def _worktree(commit: str) -> Iterator[Path]:
             done = subprocess.run([*ADD, root, commit], capture_output=True, text=True)
             if done.returncode:
                 reason = " ".join(done.stderr.split())
-                raise CharlstmError(f"git: expected a worktree of {commit}, got: {reason}")
+                raise CharlstmError(f"git could not create a worktree of commit {commit}: {reason}")
             yield Path(root, git("rev-parse", "--show-prefix") or "")
         finally:
             git("worktree", "remove", "--force", root)
@@ -97,7 +105,7 @@ def _outputs(folder: Path) -> dict[str, str]:
 
 
 def _repeat(folder: Path, environment: dict[str, str]) -> None:
-    """Get the data from the nearest place that has it, then train, evaluate and sample.
+    """Get the data from DVC's cache, its remote or the source. Then train, evaluate and sample.
 
     DVC's cache stays unchanged.
     """
@@ -114,17 +122,17 @@ def _repeat(folder: Path, environment: dict[str, str]) -> None:
     )
     again = ["repro", "--force", "--no-commit", "--downstream", "train"]
     if all(_dvc(folder, *way) for way in ways) or _dvc(folder, *again, **environment):
-        raise CharlstmError("the model cannot be reproduced: a stage failed, see above")
+        raise CharlstmError("the model cannot be reproduced: DVC failed, see its error above")
 
 
 def _dvc(folder: Path, *arguments: str, **environment: str) -> int:
     """Run DVC and return its exit code.
 
-    Hide MLflow and the checkpoint mirror: this training shall be neither tracked nor resumed from a
-    finished one.
+    Hide MLflow and the checkpoint mirror, so that this training is neither tracked nor resumed from
+    a finished training.
     """
     hidden = ("MLFLOW_", CHECKPOINT_MIRROR, "DVC_ROOT")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     env = {**kept, "DVC_NO_ANALYTICS": "true", **environment}
-    # Standard output is reserved for the comparison.
+    # DVC prints to standard error, because standard output is reserved for the comparison.
     return run_dvc(*arguments, environment=env, folder=folder, stdout=sys.__stderr__)

@@ -23,8 +23,8 @@ from pipeline.sweep.record import last_sweep
 
 ARTIFACT = f"review/{DOCUMENT}"
 BLOCKS_ARTIFACT = f"evaluate/{BLOCKS}"
-MAX_ID_CHARS = 8  # of an id or a hash in a label
-MAX_LINE_CHARS = 1000  # of a verdict on two models
+MAX_ID_CHARS = 8  # maximum length of an ID or a hash in a label
+MAX_LINE_CHARS = 1000  # maximum length of a printed verdict on two models
 
 
 def review(
@@ -32,7 +32,7 @@ def review(
         list[str] | None,
         typer.Argument(
             metavar="[MODEL...]",
-            help="One to ten models: all names that `charlstm trace` takes, project folders, "
+            help="One to ten models: any names that `charlstm trace` accepts, project folders, "
             "folders of samples, or `review.json` files. Default: the models of the last sweep.",
             callback=from_here,
         ),
@@ -51,13 +51,13 @@ def review(
     The verdict is also printed. Losses, curves, differing parameters and texts follow. The page
     opens in any browser, also offline.
     """
-    # Pages and pictures take seconds to import.
+    # Import here, because the modules for pages and pictures take seconds to import.
     from charlstm.report.comparison import MAX_RUNS, comparison_of, verdicts
     from charlstm.report.page import one_line, page_of
 
     models = models or _of_sweep()[:MAX_RUNS]
     if len(models) > MAX_RUNS:
-        raise CharlstmError(f"expected 1 to {MAX_RUNS} models to compare, found {len(models)}")
+        raise CharlstmError(f"expected 1 to {MAX_RUNS} models to compare, got {len(models)}")
     reviewed = [_find(name) for name in models]
     if len({model.document.validation_sha256 for model in reviewed}) > 1:
         typer.echo(
@@ -76,13 +76,14 @@ def review(
 
 
 def _of_sweep() -> list[str]:
-    """Return the last sweep's finished experiments, grouped by value, seeds in order."""
+    """Return the names of the last sweep's finished experiments, by value and then by seed."""
     last = last_sweep()
     finished = {name for name, _ in experiments().values()}
     names = [name for name in last.names if name in finished] if last else []
     if not names:
         raise CharlstmError(
-            "expected names of models: there is no sweep here; see `charlstm review --help`"
+            "expected the names of models, because this project has no finished sweep; see "
+            "`charlstm review --help`"
         )
     return names
 
@@ -95,8 +96,8 @@ def _find(model: str) -> ReviewedModel:
     file = path if path.is_file() else samples / DOCUMENT
     if not file.is_file():
         raise CharlstmError(
-            f"{path}: expected a project, a folder of samples or a {DOCUMENT}, found none; "
-            "`dvc repro sample` makes one"
+            f"{path}: expected a project, a folder of samples or a {DOCUMENT} file, found none of "
+            "them; create the samples with `dvc repro sample`"
         )
 
     folder = file.resolve().parent
@@ -114,9 +115,12 @@ def _find(model: str) -> ReviewedModel:
 
 
 def _of_run(model: str) -> ReviewedModel:
-    """Return the review of the newest run of that name, or of a commit or an experiment in git."""
+    """Return the review of the newest run, or else of the commit or experiment, with this name."""
     if not PIPELINE.is_file():
-        raise CharlstmError(f"{model}: no such file or folder; runs and revisions need a project")
+        raise CharlstmError(
+            f"{model}: there is no such file or folder; to name a run or a revision, change to a "
+            "project's folder"
+        )
     paths = load_paths()
     reader, trainings = find(model)
     for run, _ in trainings:
@@ -124,7 +128,7 @@ def _of_run(model: str) -> ReviewedModel:
             continue
         try:
             document = ReviewDocument.model_validate_json(text)
-        except ValueError:  # a review of another version
+        except ValueError:  # another version of charlstm wrote this review
             continue
         table = reader.text(run, BLOCKS_ARTIFACT)
         blocks = None if table is None else parse_blocks(table, f"{model}: {BLOCKS_ARTIFACT}")
@@ -136,12 +140,12 @@ def _of_run(model: str) -> ReviewedModel:
             return found
     raise CharlstmError(
         f"{model}: expected a run with {ARTIFACT}, or its samples in DVC's cache, found neither; "
-        "`dvc pull` downloads them, `dvc repro sample` makes them"
+        "download the samples with `dvc pull`, or create them with `dvc repro sample`"
     )
 
 
 def _of_commit(model: str, commit: str, paths: Paths) -> ReviewedModel | None:
-    """Return the model that a commit records. Return None if DVC's cache lacks its review."""
+    """Return the model that a commit records, or None if DVC's cache lacks the model's review."""
     lock = lock_at(commit)
     outs = lock.files("outs") if lock else {}
     file = cached(files_of(outs.get(str(paths.samples), "")).get(DOCUMENT, ""))
@@ -157,6 +161,6 @@ def _read_blocks(file: Path) -> Blocks:
 
 
 def _short(name: str) -> str:
-    """Return a model's label: the name, or the beginning of an id or a hash."""
+    """Return a label for a model: its name, cut to a few characters if it is an ID or a hash."""
     is_hash = re.fullmatch(rf"[0-9a-f]{{{MAX_ID_CHARS},64}}", name)
     return name[:MAX_ID_CHARS] if is_hash else name

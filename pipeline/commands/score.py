@@ -28,16 +28,16 @@ from pipeline.streams import read_input
 if TYPE_CHECKING:
     from charlstm.language_model.scoring import Passage, Score
 
-# Least nats of a character, style, entry of the legend. The probability of a character is 37 % at
-# 1 nat, 5 % at 3 nats, 1 in 400 at 6 nats.
+# Each step has the minimum nats of a character, the style, and the entry in the legend.
+# A character's probability is 37 % at 1 nat, 5 % at 3 nats, and 1 in 400 at 6 nats.
 STEPS = (
     (6.0, "bold white on red", " 6 or more "),
     (3.0, "red", " 3 or more "),
     (1.0, "yellow", " 1 or more "),
     (-math.inf, "", " less than 1 "),
 )
-MAX_COLORED = 5_000  # characters: a terminal shows no longer text in colors
-EXCERPT = 60  # characters of a line in a table
+MAX_COLORED = 5_000  # characters; only a text up to this length is shown in colors
+EXCERPT = 60  # characters to show of a line in the table
 
 
 def score(
@@ -64,10 +64,10 @@ def score(
     text = read_input(file)
     if text is None:
         raise TextRequestError(
-            "expected a FILE, or a text on standard input; see `charlstm score --help`"
+            "expected a FILE or a text on standard input, got neither; see `charlstm score --help`"
         )
     if not text:
-        raise CorpusError("expected a text to score, found an empty one")
+        raise CorpusError("expected a text to score, found an empty text")
     trained = open_model(model)
     from charlstm.text.vocabulary import UNSEEN  # imports numpy
 
@@ -116,5 +116,5 @@ def _show_colored(score: "Score") -> None:
 
 
 def _style_of(pair: tuple[str, float]) -> str:
-    """Return a character's style by its nats. The first character has NaN nats and no style."""
+    """Return the style for a character's nats. The first character has NaN nats and no style."""
     return next((style for least, style, _ in STEPS if pair[1] >= least), "")

@@ -1,4 +1,4 @@
-"""`charlstm sweep`: trainings with several values of parameters, compared in a table."""
+"""`charlstm sweep`: trainings with several parameter values, compared in a table."""
 
 from pathlib import Path
 from statistics import fmean
@@ -31,7 +31,7 @@ CAPTION = (
     "± of a loss: standard deviation over seeds; "
     "± of a difference: half of its 95 % interval over the text, without seeds"
 )
-MIN_GRID = 3  # values: the better of two values is always at the edge of the grid
+MIN_GRID = 3  # with only two values, the best is always at the edge of the grid
 
 
 def sweep(
@@ -39,7 +39,7 @@ def sweep(
         list[str] | None,
         typer.Argument(
             metavar="[NAME=VALUE,... | REV]",
-            help="Parameters with values to try, or a commit, to show its experiments. "
+            help="Parameters with values to try, or a commit whose experiments to show. "
             "Default: the last sweep.",
         ),
     ] = None,
@@ -56,10 +56,10 @@ def sweep(
     ] = Path("sweep.png"),
     is_forced: ForceOption = False,
 ) -> int:
-    """Train with several values of parameters, compare the models, keep the best.
+    """Train with several parameter values, compare the models, and keep the best.
 
     All values are checked first. Then each combination is trained as a DVC experiment, one after
-    the other. After an interruption, the same command continues. A row of the table is a recipe:
+    the other. After an interruption, the same command resumes. A row of the table is a recipe:
     trainings that differ only in the seed.
 
     `charlstm review` without names compares these models side by side.
@@ -79,10 +79,10 @@ def sweep(
 
 
 def _keep(name: str) -> int:
-    """Apply an experiment, and say how to commit it. Return the exit code."""
+    """Apply an experiment to the working tree, and print how to commit it."""
     names = [known for known, _ in experiments().values()]
     if name not in names:
-        raise CharlstmError(f"{name}: no experiment of this name{did_you_mean(name, names)}")
+        raise CharlstmError(f"{name}: no experiment has this name{did_you_mean(name, names)}")
     if run_dvc("exp", "apply", name):
         return EXIT_BAD_INPUT
     typer.echo(f"to commit it: git add params.yaml dvc.lock artifacts; git commit -m '{name}'")
@@ -94,16 +94,18 @@ def _results(revision: str | None) -> list[Result]:
         return results_of(*last)
     commit = find_commit(revision or "HEAD")
     if commit is None:
-        raise CharlstmError(f"{revision}: expected NAME=VALUE,... or a commit, found neither")
+        raise CharlstmError(f"{revision}: expected NAME=VALUE,... or a commit, got neither")
     if not (found := results_of(commit)):
         advice = "run `charlstm sweep NAME=VALUE,...` first"
-        raise CharlstmError(f"{revision or 'HEAD'}: no experiment started from it; {advice}")
+        raise CharlstmError(
+            f"{revision or 'HEAD'}: no experiment started from this commit; {advice}"
+        )
     return found
 
 
 def show(results: list[Result], output: Path) -> None:
-    """Show a table, a picture and verdicts on differences, for the text that most models share."""
-    from charlstm.evaluation.plots import plot_sweep  # pictures take seconds to import
+    """Print a table and verdicts, and plot the losses, for the models of the most common text."""
+    from charlstm.evaluation.plots import plot_sweep  # Matplotlib takes seconds to import
 
     texts = [result.text for result in results]
     text = max(texts, key=texts.count)

@@ -7,10 +7,10 @@ from pipeline.run.terminal import plain_console
 
 
 def sync() -> int:
-    """Send trainings and results that MLflow lacks.
+    """Send MLflow the trainings and results that it lacks.
 
     Ended trainings and the model of this checkout are sent. A running training sends its own data.
-    A run whose process has died is ended as KILLED.
+    A run whose process has died gets the status KILLED.
 
     After `git pull` and `dvc pull`, MLflow receives the run of the pulled model: parameters,
     curves, losses, texts and review. Nothing is computed.

@@ -71,7 +71,7 @@ def trace(
 def _all_trainings() -> list[dict[str, Any]]:
     runs = [run for run in Reader(store()).all() if run.params]
     if not runs:
-        raise TrackingError("no training is in MLflow yet; `dvc repro` makes the first")
+        raise TrackingError("MLflow has no trainings yet; start a training with `dvc repro`")
     return [
         {
             "id": run.run_id,
@@ -84,7 +84,7 @@ def _all_trainings() -> list[dict[str, Any]]:
 
 
 def trace_of(match: Match) -> dict[str, Any]:
-    """Return the origin of a training, in display order. An unrecorded value is None or empty."""
+    """Return a training's origin, in display order. Unrecorded values are None or empty."""
     run = match.run
     commits = match.commits()
     here = flat_in(PARAMS.read_text(encoding="utf-8"))
@@ -93,7 +93,7 @@ def trace_of(match: Match) -> dict[str, Any]:
     in_git = [git("log", "-1", "--format=%H%d %s", commit) for commit in commits]
     if not in_git and TRAIN_MD5 in tags and lock_at("HEAD"):
         reason = "this model is not committed yet, or another processor rounded differently"
-        in_git = [f"no commit records this model: dvc.lock at HEAD names another one ({reason})"]
+        in_git = [f"no commit records this model: dvc.lock at HEAD records another one ({reason})"]
     return {
         "run": f"{run.run_id}  {run.name}  {run.status}" if run else None,
         "made from": tags.get("made_from"),
@@ -126,10 +126,10 @@ def _section(prefix: str, tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _recorded_at(commit: str) -> tuple[dict[str, str], dict[str, str], dict[str, float]]:
-    """Return parameters, tags and metrics like those of a run, from git and DVC's cache."""
+    """Return the parameters, tags and metrics that git and DVC's cache record for a commit."""
     lock = lock_at(commit) or Lock({})
     paths = load_paths()
-    # `flat_in` finds nothing in the `params.yaml` of another version.
+    # `flat_in` returns nothing for the `params.yaml` of another version of charlstm.
     params = flat_in(git("show", f"{commit}:./{PARAMS}")) or flat(lock.params())
     tags = {"corpus": params.get("download.source", ""), RECIPE_TAG: recipe_at(commit)}
 

@@ -31,10 +31,10 @@ STOP_TIMEOUT_SECONDS = 2
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI.")] = 5000,
 ) -> int:
-    """Print the addresses of all runs in MLflow's UI, and serve it.
+    """Start MLflow's UI and print the address of each text's runs.
 
-    Each text has an address, this checkout's text first. Ctrl-C stops the server. If the runs are
-    on a server already, the addresses are that server's, and the command ends.
+    The address of this checkout's text comes first. Ctrl-C stops the server. If the runs are
+    already on a server, the command prints that server's addresses and ends.
     """
     runs = store()
     with suppress(KeyboardInterrupt):
@@ -55,13 +55,16 @@ def ui(
 
 
 def _find_runs(store: Store, corpus: str) -> list[tuple[str, str, bool]]:
-    """Return experiments with runs, the corpus's own first: name, id, whether our view is set."""
+    """Return each experiment that has runs: its name, its ID and whether it shows our view.
+
+    The experiment of `corpus` comes first.
+    """
     check_exists(store)
     ask(store, lambda: publish_all(store, state_root()))  # also ends runs whose process has died
     pages = ask(store, lambda: _share_views(store, store.experiment_of(corpus)))
     if not pages:
         raise TrackingError(
-            f"experiment {store.experiment} has no run yet; `make repro` makes the first"
+            f"experiment {store.experiment} has no runs yet; start the first run with `make repro`"
         )
     return pages
 
@@ -87,14 +90,14 @@ def _check_port(port: int) -> None:
             probe.bind((HOST, port))
         except OSError:  # taken, or reserved for the superuser
             raise TrackingError(
-                f"port {port} is taken: choose another, e.g. make ui PORT={port + 1}"
+                f"port {port} is not available: choose another port, e.g. `make ui PORT={port + 1}`"
             ) from None
 
 
 @contextmanager
 def _server(uri: str, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run MLflow's server on that store. Stop it and all processes that it started at the end."""
-    # Other users could read the password of a database on a command line.
+    """Run MLflow's server on the store at `uri`. At the end, stop all of the server's processes."""
+    # Pass the URI in a variable: other users could read its password on a command line.
     environment = {
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": uri,
@@ -113,7 +116,7 @@ def _server(uri: str, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen
     try:
         yield server
     finally:
-        with suppress(ProcessLookupError):  # all its processes have ended
+        with suppress(ProcessLookupError):  # all of the server's processes have ended
             os.killpg(server.pid, signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 server.wait(STOP_TIMEOUT_SECONDS)
@@ -122,9 +125,9 @@ def _server(uri: str, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen
 
 
 def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
-    """Wait until the server answers and return True. Return False if the server ends before."""
+    """Wait for the server. Return True when it answers, or False if it ends before answering."""
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    # A proxy cannot reach this machine's loopback address.
+    # Use no proxy, because a proxy cannot reach this machine's loopback address.
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < deadline:
         if server.poll() is not None:

@@ -12,15 +12,15 @@ SECONDS = 60  # enough for a large history on a slow disk
 
 
 def git(*arguments: str) -> str | None:
-    """Return the output of a git command. Return None if the command fails or git is missing."""
+    """Return the output of a git command, or None if the command fails or git is missing."""
     done = _run(*arguments)
     return done.stdout.decode(errors="replace").strip() if done and done.returncode == 0 else None
 
 
 def fault() -> str | None:
-    """Return why git fails in this repository. Return None if git works or there is no repository.
+    """Return the reason why git fails here, or None if git works or there is no repository.
 
-    An example is a repository that belongs to another user.
+    For example, git refuses to work in a repository that belongs to another user.
     """
     if not any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents)):
         return None
@@ -31,13 +31,13 @@ def fault() -> str | None:
 
 
 def check_git() -> None:
-    """Raise CharlstmError if git fails in this repository, so that a failure is not an answer."""
+    """Raise CharlstmError if git fails here, so that no failure is mistaken for an empty answer."""
     if reason := fault():
         raise CharlstmError(f"git does not work here: {reason}")
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[bytes] | None:
-    # Git would print a commit's signature before the requested text.
+    # The user's setting could make git print a commit's signature before the requested text.
     command = ["git", "-c", "log.showSignature=false", *arguments]
     try:
         return subprocess.run(command, capture_output=True, timeout=SECONDS)
@@ -46,7 +46,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[bytes] | None:
 
 
 def find_commit(name: str) -> str | None:
-    """Return the commit of a hash, branch, tag or DVC experiment. Return None if there is none.
+    """Return the commit of a hash, branch, tag or DVC experiment, or None if none has this name.
 
     Raises:
         CharlstmError: git does not work here.
@@ -61,7 +61,7 @@ def find_commit(name: str) -> str | None:
 
 
 def experiments() -> dict[str, tuple[str, str]]:
-    """Return the name and the baseline commit of each DVC experiment, by its own commit."""
+    """Return the name and baseline commit of each DVC experiment, keyed by its own commit."""
     refs = git("for-each-ref", "--format=%(objectname)/%(refname)", "refs/exps") or ""
     # Each reference is COMMIT/refs/exps/AB/CDEF.../NAME, where ABCDEF... is the baseline.
     parts = [ref.split("/") for ref in refs.splitlines()]
@@ -69,8 +69,8 @@ def experiments() -> dict[str, tuple[str, str]]:
 
 
 def lock_at(commit: str) -> Lock | None:
-    """Return the `dvc.lock` of a commit. Return None if it is missing or unreadable."""
-    # `./` is the current folder, which may be below the root of the repository.
+    """Return the `dvc.lock` of a commit, or None if the file is missing or unreadable."""
+    # `./` means the current folder, which may be below the root of the repository.
     return parse_lock(git("show", f"{commit}:./{LOCK}") or "")
 
 
@@ -89,7 +89,7 @@ def commits_with(md5: str) -> list[str]:
 
 
 def losses_at(commit: str, paths: Paths) -> dict[str, float]:
-    """Return the losses in the metrics file of a commit, by the names of MLflow's metrics."""
+    """Return the losses in a commit's metrics file, keyed by the names that MLflow uses."""
     try:
         metrics = json.loads(git("show", f"{commit}:./{paths.evaluate / 'metrics.json'}") or "{}")
         return {

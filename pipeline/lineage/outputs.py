@@ -1,6 +1,6 @@
 """The MLflow run of this checkout's model, read from the outputs of train, evaluate and sample.
 
-No run of the training is needed: after `git pull` and `dvc pull`, a colleague's MLflow gets a
+The training need not have run here: after `git pull` and `dvc pull`, a colleague's MLflow gets a
 complete run.
 """
 
@@ -38,19 +38,19 @@ SIDE_BY_SIDE = "samples/table.json"
 
 
 def publish_outputs(params: Params, paths: Paths, *, has_samples: bool) -> None:
-    """Publish the outputs at the end of a stage.
+    """Publish this checkout's outputs in MLflow at the end of a stage.
 
     Args:
         params: all parameters.
         paths: the paths of the outputs.
-        has_samples: stage sample has run for this model.
+        has_samples: True if stage sample has run for this model.
     """
     outputs = read_outputs(params, paths, has_samples=has_samples)
     publish_at_end(store(), state_root(), seconds("CHARLSTM_TRACKING_SECONDS"), outputs)
 
 
 def check_recorded() -> None:
-    """Check that the outputs, and the parameters that decide them, match `dvc.lock`.
+    """Check that the outputs and the parameters that affect them match `dvc.lock`.
 
     Raises:
         CharlstmError: an output or a section of parameters differs, or an output is missing.
@@ -58,12 +58,13 @@ def check_recorded() -> None:
     lock = read_lock()
     if lock is None:
         raise CharlstmError(
-            f"{LOCK}: expected DVC's record of the stages, found none; `dvc repro` writes it"
+            f"{LOCK}: expected DVC's record of the stages, found no file; `dvc repro` creates it"
         )
     for name, recorded in lock.files("outs").items():
         if not Path(name).exists() or recorded != md5(Path(name)):
             raise CharlstmError(
-                f"{name}: differs from the hash in {LOCK}; `dvc pull` or `dvc repro` restores it"
+                f"{name} is missing or differs from the hash in {LOCK}; restore it with `dvc pull` "
+                "or `dvc repro`"
             )
     here = load_yaml(PARAMS)
     for section in ("model", "train", "evaluate", "sample"):
@@ -75,7 +76,7 @@ def check_recorded() -> None:
 
 
 def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> Snapshot:
-    """Return the snapshot of this checkout's model.
+    """Return a snapshot of this checkout's model and its results, for MLflow.
 
     Raises:
         CharlstmError: a file is missing or damaged.
@@ -106,7 +107,7 @@ def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> S
         texts = _sample_texts(paths.samples / SAMPLES)
         files |= {f"review/{name}": paths.samples / name for name in (PAGE, DOCUMENT)}
 
-    # The time of the commit is the same on every machine.
+    # Use the time of the commit, which is the same on every machine.
     time_ms = 1000 * int(git("log", "-1", "--format=%ct") or 0)
     rows = _read_rows(paths, time_ms)
     return Snapshot(
@@ -127,7 +128,7 @@ def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> S
 def _logged_model(
     params: Params, paths: Paths, trained: TrainedModel, losses: dict[str, Loss]
 ) -> LoggedModel:
-    """Return the model for the registry, with the losses that decide the champion.
+    """Return the model for MLflow's registry, with the losses that decide the champion.
 
     Losses of the test part are left out. Windowed losses of a byte model are left out as well,
     because its windows hold fewer characters.
@@ -144,7 +145,7 @@ def _logged_model(
 
 
 def _read_rows(paths: Paths, time_ms: int) -> list[Row]:
-    """Return the rows of the training's tables, which record no times."""
+    """Return the rows of the training's tables, each with the given time."""
     tables = read_tables(paths.train, paths.model / WEIGHTS)
     steps = [StepRow(*row) for row in tables.steps[list(StepRow._fields)].itertuples(index=False)]
     epochs = [
@@ -156,7 +157,7 @@ def _read_rows(paths: Paths, time_ms: int) -> list[Row]:
 
 
 def _sample_texts(file: Path) -> dict[str, str]:
-    """Return artifacts of the samples: all texts, and a table in JSON with a row for each text.
+    """Return the samples as artifacts: a file with all texts, and a JSON table with a row each.
 
     MLflow's side-by-side view groups by the first column and compares the column `output`. Control
     characters are escaped, because they could change the direction of the text around them.

@@ -42,16 +42,17 @@ LIBRARIES = (
 GIB = 2**30
 COMMIT = "mlflow.source.git.commit"
 TRAIN_MD5 = "dvc_train_md5"
-DIRTY = "git_dirty"  # whether files differ from the commit
-CHANGED = "git_changed"  # the files that differ
+DIRTY = "git_dirty"  # tag that says whether files differ from the commit
+CHANGED = "git_changed"  # tag that lists the files that differ
 BASELINE = "dvc_exp_baseline"
-CODE = ("charlstm", "pipeline", "conf")  # folders in which an untracked file may be imported
-FALLBACK = "FALLBACK"  # begins the source of a substitute text
-WHILE_TRAINING = ("train/", "validation/")  # metrics of earlier versions, not of the final weights
+CODE = ("charlstm", "pipeline", "conf")  # folders whose untracked files may be imported
+FALLBACK = "FALLBACK"  # first word in the source of a substitute text
+# Prefixes of losses that earlier versions of charlstm measured while training.
+WHILE_TRAINING = ("train/", "validation/")
 
 
 def environment() -> dict[str, str]:
-    """Return the tags `versions.*` and `hardware.*` of this process."""
+    """Return the tags that describe this process: `versions.*` and `hardware.*`."""
     import torch
 
     from charlstm.training.processes import cuda_libraries
@@ -85,12 +86,12 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
     source = without_credentials(params.download.source)
     fallback = params.download.fallback
     if fallback and corpus_sha256 == fallback.sha256:
-        # The substitute is another text: it has its own experiment and registered model.
+        # A substitute is another text, so it has its own experiment and registered model.
         name = f"{name}-fallback"
         source = f"{FALLBACK} {fallback.requirement}"
     found = {CORPUS_TAG: name, "corpus": source, "corpus_sha256": corpus_sha256}
 
-    # Stages after training also run without the initial model.
+    # The stages after training can run without the files of the initial model.
     if (weights := paths.initial / WEIGHTS).is_file():
         found[INITIAL_TAG] = sha256(weights)
     found |= _code(paths)
@@ -105,7 +106,7 @@ def _code(paths: Paths) -> dict[str, str]:
     commit = git("rev-parse", "HEAD")
     if commit is None:
         return {DIRTY: "unknown"} if fault() else {}
-    # Outputs are excluded: DVC removes them before a stage runs, and writes its lock afterwards.
+    # Exclude outputs and `dvc.lock`, because DVC changes them when it runs a stage.
     outputs = {str(LOCK), *(str(path) for _, path in paths)} - {NOTHING}
     excluded = [f":(exclude){path}" for path in outputs]
     changed = git("diff", "--name-only", "HEAD", "--", ".", *excluded)
@@ -123,13 +124,13 @@ def _code(paths: Paths) -> dict[str, str]:
 
 
 def train_md5(paths: Paths) -> dict[str, str]:
-    """Return a tag with DVC's hash of the file that lists a training's weights and tables."""
+    """Return a tag with DVC's hash of the checksum file for a training's weights and tables."""
     sums = paths.train / SUMS
     return {TRAIN_MD5: md5(sums)} if sums.is_file() else {}
 
 
 def flat_in(text: str | None) -> dict[str, str]:
-    """Return the parameters in a `params.yaml` by dotted name, as recorded in MLflow.
+    """Return the parameters in the text of a `params.yaml`, keyed by dotted name as in MLflow.
 
     Return an empty dictionary if the text is missing or not valid.
     """
@@ -141,7 +142,7 @@ def flat_in(text: str | None) -> dict[str, str]:
 
 
 def flat(params: Mapping[str, Any]) -> dict[str, str]:
-    """Return nested parameters of any version by dotted name, sorted, as text."""
+    """Convert nested parameters of any charlstm version to texts, sorted by dotted name."""
     texts = {
         name: value
         if isinstance(value, str)
@@ -152,7 +153,7 @@ def flat(params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def recipe_in(params: Mapping[str, Any]) -> str:
-    """Return the name of the recipe in this checkout that matches nested parameters."""
+    """Return the name of this checkout's recipe that matches the nested parameters."""
     return recognized(RECIPES, flatten(params)).label
 
 
@@ -162,7 +163,7 @@ def recipe_at(commit: str) -> str:
 
 
 def losses_of(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return the losses among a run's metrics, in nats per character, by protocol."""
+    """Return a run's losses in nats per character, keyed by evaluation protocol."""
     return {
         name.removesuffix(LOSS_SUFFIX): value
         for name, value in metrics.items()

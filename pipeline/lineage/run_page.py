@@ -15,22 +15,22 @@ MAX_CHARS = 120
 
 
 class RunSummary(NamedTuple):
-    """The facts on a run's page. None means "not yet known": later stages know more."""
+    """The facts on a run's page in MLflow. A fact that only a later stage knows is None."""
 
     recipe: Recipe
     seed: int
     corpus: str  # its source
     corpus_sha256: str
-    experiment: str | None = None  # DVC's name of the experiment
+    experiment: str | None = None  # the name of the DVC experiment
     num_parameters: int | None = None
     model_sha256: str | None = None
-    val_nats_per_char: float | None = None  # measured by the training, at its best epoch
-    losses: Mapping[str, float] | None = None  # nats per character by protocol
-    baselines: str | None = None  # bits of n-grams and compressors, in words
+    val_nats_per_char: float | None = None  # measured during training, at the best epoch
+    losses: Mapping[str, float] | None = None  # nats per character, by protocol
+    baselines: str | None = None  # the bits/char of n-grams and compressors, in words
 
 
 def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
-    """Return the facts that every stage knows. `tags` come from `provenance.tags`."""
+    """Return the facts about a run that every stage knows. `provenance.tags` gives `tags`."""
     return RunSummary(
         recipe_of(params),
         params.train.seed,
@@ -67,7 +67,7 @@ def run_name(summary: RunSummary) -> str:
 
 
 def describe(summary: RunSummary) -> str:
-    """Return the description in Markdown. Losses come first: MLflow shows only the first lines."""
+    """Return a run's Markdown description. Losses come first: MLflow shows only the first lines."""
     losses = summary.losses or {}
     if not losses and summary.val_nats_per_char is not None:
         losses = {"validation, at the best epoch": summary.val_nats_per_char}
@@ -86,7 +86,7 @@ def describe(summary: RunSummary) -> str:
 
 
 def _code(text: str) -> str:
-    """Return `text` as inline code. Backticks become quotes: renderers disagree on escapes."""
+    """Return `text` as inline code. Backticks become quotes, which need no escape."""
     return f"`{_one_line(without_credentials(text)).replace('`', chr(39))}`"
 
 

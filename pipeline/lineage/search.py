@@ -21,7 +21,7 @@ log = logging.getLogger("charlstm")
 
 
 class Match(NamedTuple):
-    """A training: its run, the commit whose `dvc.lock` records its outputs, or both."""
+    """A training that was found by its run, by a commit whose `dvc.lock` records it, or both."""
 
     run: TrackedRun | None
     commit: str | None
@@ -35,13 +35,12 @@ class Match(NamedTuple):
 
 
 def find(name: str) -> tuple[Reader | None, list[Match]]:
-    """Return the trainings with this name, at least one, and the reader of their runs.
+    """Return the reader of MLflow's runs, and the trainings (at least one) with this name.
 
-    Without MLflow, only git and DVC are searched, and the reader is None.
+    Without MLflow, search only git and DVC, and return None as the reader.
 
     Args:
-        name: the name of a run, the path of an output, which is found by its content, or a
-            revision.
+        name: the name of a run, the path of an output (found by its content), or a revision.
 
     Raises:
         CharlstmError: no training has this name.
@@ -51,7 +50,7 @@ def find(name: str) -> tuple[Reader | None, list[Match]]:
     try:
         reader = Reader(store())
     except NoStoreError:
-        pass  # normal after `git pull` and `dvc pull`
+        pass  # a new clone has no store, even after `git pull` and `dvc pull`
     except TrackingError as error:
         log.warning("only git and DVC are searched: %s", error)
 
@@ -63,14 +62,15 @@ def find(name: str) -> tuple[Reader | None, list[Match]]:
     if commit and (matches := _of_commit(commit, reader)):
         return reader, matches
     raise CharlstmError(
-        f"{printable(name)}: expected a run, a file or a revision of a training, found none"
+        f"{printable(name)}: expected a training's run, output file or git revision, found none; "
+        "list all trainings with `charlstm trace`"
     )
 
 
 def _runs_named(name: str, reader: Reader) -> list[TrackedRun]:
     if re.fullmatch("[0-9a-f]{8,64}", name) and (runs := reader.by_hash(name, MODEL_TAG)):
         return runs
-    # MLflow cannot search for the name of a file that is not UTF-8.
+    # MLflow cannot search for a file name that is not valid UTF-8.
     if not name.isprintable():
         return []
     is_experiment = re.fullmatch(r"[\w.,=+-]+", name)
@@ -78,7 +78,7 @@ def _runs_named(name: str, reader: Reader) -> list[TrackedRun]:
 
 
 def _of_commit(commit: str, reader: Reader | None) -> list[Match]:
-    """Return the training in the commit's `dvc.lock`; without a lock, the commit's runs."""
+    """Return the training in the commit's `dvc.lock`, or the commit's runs if it has no lock."""
     lock = lock_at(commit)
     if lock is None:
         return [Match(run, None) for run in reader.by_tag(COMMIT, commit)] if reader else []

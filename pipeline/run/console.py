@@ -1,6 +1,6 @@
-"""The console of a training: a progress bar or plain lines, and texts that the model writes.
+"""The console of a training: a progress bar or plain lines, and texts that the model generates.
 
-No output of a stage depends on it.
+No output of a stage depends on the console.
 """
 
 import faulthandler
@@ -29,16 +29,16 @@ log = logging.getLogger("charlstm")
 
 SECONDS_BETWEEN_LINES = 20
 EXCERPT_LINES = 3
-NUM_PROMPTS = 2  # the first of `sample.prompts`
+NUM_PROMPTS = 2  # number of prompts to use, from the start of `sample.prompts`
 NUM_CHARS = 300
 TEMPERATURE = 0.8
-SECONDS = 30  # for the texts of an epoch, while training waits
+SECONDS = 30  # time limit for the texts of an epoch, while training waits
 WrittenText = tuple[str, str]  # a prompt, and the text that continues it
 Show = Callable[[int, Sequence[WrittenText]], None]
 
 
 class TrainingConsole(Observer):
-    """A view of the loss, the speed and the time left."""
+    """An observer that shows the loss, the speed and the remaining time in the terminal."""
 
     def __init__(self) -> None:
         self._console = plain_console(stderr=True)
@@ -53,7 +53,7 @@ class TrainingConsole(Observer):
         self._has_reader = True
 
     def on_start(self, plan: Plan, progress: Progress) -> None:
-        """Print what is about to run, and start the bar."""
+        """Print the size and the plan of the training, and start the progress bar."""
         self._plan = plan
         self._print(
             f"{plan.num_parameters:,} parameters, {plan.num_epochs} epoch(s) of "
@@ -77,10 +77,10 @@ class TrainingConsole(Observer):
         self._last_line = time.monotonic()
 
     def on_steps(self, row: StepRow, chars_per_second: float, ids_seen: int) -> None:
-        """Move the bar. Without a terminal, print a line every 20 seconds."""
+        """Update the progress bar. Without a terminal, print a line every 20 seconds."""
         plan = self._plan
         chars_left = (1 - row.step / plan.num_steps) * plan.num_epochs * plan.chars_per_epoch
-        # The speed may be 0 if steps were skipped.
+        # The speed may be 0 characters per second if steps were skipped.
         left = f"{timedelta(seconds=round(chars_left / max(1, chars_per_second)))} left"
         status = f"loss {row.train_nats_per_char:.3f}  {chars_per_second / 1000:.1f} k chars/s"
         self._show(
@@ -95,7 +95,7 @@ class TrainingConsole(Observer):
             self._print(f"epoch {row.epoch}  step {row.step}/{plan.num_steps}  {status}  {left}")
 
     def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
-        """Print the epoch's losses."""
+        """Print the training loss, the validation loss and the training time after an epoch."""
         self._last_line = time.monotonic()
         self._print(
             f"epoch {row.epoch}/{self._plan.num_epochs}  train {row.train_nats_per_char:.4f}  "
@@ -103,7 +103,7 @@ class TrainingConsole(Observer):
         )
 
     def show_texts(self, epoch: int, texts: Sequence[WrittenText]) -> None:
-        """Print the first lines of the last text that the model wrote after an epoch."""
+        """Print the first lines of the last text that the model generated after an epoch."""
         for prompt, text in texts[-1:]:
             for line in printable(prompt + text).split("\n")[:EXCERPT_LINES]:
                 self._print(f"    {line}")
@@ -112,14 +112,14 @@ class TrainingConsole(Observer):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Restore the terminal."""
+        """Stop the progress bar and restore the terminal."""
         self._show(self._bar.stop)
 
     def _print(self, line: str) -> None:
         self._show(lambda: self._console.print(line, soft_wrap=True))
 
     def _show(self, show: Callable[[], object]) -> None:
-        """Call `show`, until a terminal is lost or a pipe is closed. Training continues then."""
+        """Call `show`. If the terminal is lost or a pipe is closed, train on without output."""
         if self._has_reader:
             try:
                 show()
@@ -128,10 +128,10 @@ class TrainingConsole(Observer):
 
 
 def epoch_prompts(params: Params, val_ids: Ids, vocab: Vocab) -> tuple[str, ...]:
-    """Return the prompts of the texts that the model writes after each epoch.
+    """Return the prompts of the texts that the model generates after each epoch.
 
-    All of `sample.prompts` are checked, so that training stops at a prompt that stage sample would
-    reject.
+    Check all of `sample.prompts`, so that a prompt that stage sample would reject is reported
+    before training.
 
     Raises:
         VocabularyError: a prompt has characters that are not in the training part.
@@ -142,10 +142,10 @@ def epoch_prompts(params: Params, val_ids: Ids, vocab: Vocab) -> tuple[str, ...]
 
 
 class EpochTexts(Observer):
-    """An observer that lets the model write texts after each epoch and passes them to `shows`.
+    """An observer that generates texts after each epoch and passes them to the `shows` callbacks.
 
-    Another process writes the texts. So a crash or a hang costs the texts of one epoch, and never
-    the training.
+    A separate process generates the texts. A crash or a hang costs the texts of one epoch, but
+    never the training.
     """
 
     def __init__(
@@ -156,11 +156,11 @@ class EpochTexts(Observer):
         self._requests = [Request(prompt, sampling) for prompt in prompts]
         self._vocab = vocab
         self._shows = shows
-        # After a fork, an import could wait forever for another thread's import, such as MLflow's.
+        # Import now: in a forked process, an import could wait forever for another thread's import.
         import_compiler()
 
     def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
-        """Write a text for each prompt."""
+        """Generate a text for each prompt, and pass the texts to all callbacks."""
         try:
             texts = self._write(Sampler(model, self._vocab))
         except Exception as error:
@@ -181,7 +181,7 @@ class EpochTexts(Observer):
             except Exception as error:
                 send.send(f"{type(error).__name__}: {error}")
 
-        # A forked process has the model already, and imports nothing again.
+        # A forked process already has the model and all imported modules.
         context = multiprocessing.get_context("fork")
         receive, send = context.Pipe(duplex=False)
         child = context.Process(target=write, daemon=True)
@@ -189,11 +189,13 @@ class EpochTexts(Observer):
         send.close()
         try:
             if not receive.poll(SECONDS):
-                raise RuntimeError(f"not done after {SECONDS} seconds")
+                raise RuntimeError(f"the texts were not done after {SECONDS} seconds")
             answer: list[WrittenText] | str = receive.recv()
         except EOFError:
             child.join()
-            raise RuntimeError(f"its process ended with {child.exitcode}") from None
+            raise RuntimeError(
+                f"the process that generates texts ended with exit code {child.exitcode}"
+            ) from None
         finally:
             child.kill()
             child.join()

@@ -1,7 +1,7 @@
 """DVC: what `dvc.yaml` declares, what `dvc.lock` and the cache record, and DVC's own commands.
 
-Only `dvc.yaml` has the paths of stages' files. `params.yaml` has the corpus's name, and the model
-that training starts from.
+Only `dvc.yaml` has the paths of stages' files. `params.yaml` has the name of the corpus, and the
+model that training starts from.
 """
 
 import hashlib
@@ -27,17 +27,17 @@ from charlstm.parameter_names import flatten
 from pipeline.run.interruption import sigterm_requester
 from pipeline.run.project import LOCK, PARAMS, PIPELINE, declared_paths
 
-# Commands that need no parameters start without their schema.
+# Commands that need no parameters start faster without this import.
 if TYPE_CHECKING:
     from charlstm.params import Params
 
 DVC = (sys.executable, "-m", "dvc")
-FOLDER = ".dir"  # the end of a folder's hash
+FOLDER = ".dir"  # DVC appends this to a folder's hash
 EXTENSION = ".txt"
 
 
 class Paths(BaseModel):
-    """Files and folders, relative to the project's root."""
+    """Paths of the stages' files and folders, relative to the project's root."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,13 +65,14 @@ def load_paths(path: Path = PIPELINE) -> Paths:
         declared["initial"] = params["train"]["initial"]
     except (KeyError, TypeError):
         raise ParamsError(
-            f"{PARAMS}: download.name or train.initial is missing, or paths.corpora in {path}"
+            f"{PARAMS} must have download.name and train.initial, and {path} must have "
+            "paths.corpora: add the missing entry"
         ) from None
     return validate(Paths, declared, path)
 
 
 def corpus_name() -> str:
-    """Return the corpus's name in `params.yaml`. Return an empty string if it is missing."""
+    """Return the corpus name from `params.yaml`, or an empty string if the name is missing."""
     try:
         return load_paths().corpus.name.removesuffix(EXTENSION)
     except ParamsError:
@@ -79,11 +80,11 @@ def corpus_name() -> str:
 
 
 def inputs_of(stage: str, params: "Params") -> dict[str, object]:
-    """Return a stage's declared inputs: the MD5 of files and folders, and values of parameters.
+    """Return a stage's declared inputs: MD5 hashes of files and folders, and parameter values.
 
-    The MD5 of a missing file is None.
+    The hash of a missing file is None.
     """
-    # `report` is not a stage of DVC and declares nothing.
+    # `report` is not a DVC stage, so `dvc.yaml` declares no inputs for it.
     declared = load_yaml(PIPELINE)["stages"].get(stage, {"deps": []})
     document = {**params.model_dump(mode="json"), "paths": declared_paths()}
 
@@ -99,12 +100,12 @@ def inputs_of(stage: str, params: "Params") -> dict[str, object]:
 
 
 class Lock(NamedTuple):
-    """The records of a `dvc.lock`. Without a stage, methods return the records of all stages."""
+    """The records of a `dvc.lock`. Methods called without a stage return all stages' records."""
 
     stages: Mapping[str, Any]
 
     def files(self, kind: str, stage: str | None = None) -> dict[str, str]:
-        """Return the outputs ("outs") or inputs ("deps") as path -> MD5.
+        """Return recorded outputs (`kind` "outs") or inputs ("deps") as a mapping from path to MD5.
 
         The MD5 is empty if DVC records none, for example for a URL.
         """
@@ -115,7 +116,7 @@ class Lock(NamedTuple):
         }
 
     def params(self, stage: str | None = None) -> dict[str, Any]:
-        """Return the parameters by their names in `dvc.yaml`: sections, or single parameters."""
+        """Return recorded parameters, keyed by the section or parameter names in `dvc.yaml`."""
         return {
             name: value
             for record in self._records(stage)
@@ -136,10 +137,10 @@ class Lock(NamedTuple):
 
 @cache
 def parse_lock(text: str) -> Lock | None:
-    """Return the records in the text of a `dvc.lock`. Return None if the text is damaged."""
+    """Parse the text of a `dvc.lock`. Return None if the text is damaged."""
     try:
         lock = Lock(parse_yaml(text)["stages"])
-        # Reading everything once shows that all records have the right form.
+        # Read all records once, so that a malformed record is found here.
         lock.files("outs")
         lock.files("deps")
         lock.params()
@@ -149,7 +150,7 @@ def parse_lock(text: str) -> Lock | None:
 
 
 def read_lock() -> Lock | None:
-    """Return the `dvc.lock` of this working tree. Return None if there is none.
+    """Return the content of this working tree's `dvc.lock`, or None if there is no such file.
 
     Raises:
         CharlstmError: the file is damaged.
@@ -158,14 +159,14 @@ def read_lock() -> Lock | None:
         return None
     if (lock := parse_lock(LOCK.read_text(errors="replace"))) is None:
         raise CharlstmError(
-            f"{LOCK}: damaged, maybe by a merge: `git checkout HEAD {LOCK}` restores the last "
-            "committed version"
+            f"{LOCK} is damaged, maybe by a merge: restore the last committed version with "
+            f"`git checkout HEAD {LOCK}`"
         )
     return lock
 
 
 def recorded_outputs(stage: str) -> dict[Path, str]:
-    """Return a stage's outputs in `dvc.lock` as path -> MD5, or an empty dict without a record."""
+    """Return the MD5 hash of each output that `dvc.lock` records for a stage, keyed by path."""
     lock = read_lock()
     return {Path(path): md5 for path, md5 in lock.files("outs", stage).items()} if lock else {}
 
@@ -184,7 +185,7 @@ def md5(path: Path) -> str:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Yield the files that DVC sees in a folder: no bytecode, and no temporary files of ours."""
+    """Yield a folder's files, except those that DVC ignores: bytecode and temporary files."""
     for file in folder.rglob("*"):
         if file.is_file() and not file.name.startswith(".") and "__pycache__" not in file.parts:
             yield file
@@ -200,15 +201,15 @@ def cache_folder(project: Path) -> Path:
 
 
 def cached(digest: str) -> Path | None:
-    """Return the file with an MD5 in DVC's cache. Return None if the cache lacks the file."""
+    """Return the file in DVC's cache with this MD5 hash, or None if the cache lacks the file."""
     file = cache_folder(Path.cwd()) / "files/md5" / digest[:2] / digest[2:]
     return file if file.is_file() else None
 
 
 def files_of(folder_md5: str) -> dict[str, str]:
-    """Return the files of a folder in DVC's cache as relative path -> MD5.
+    """Return a cached folder's files as a mapping from relative path to MD5 hash.
 
-    Return an empty dict if the cache does not have the folder.
+    Return an empty dict if DVC's cache does not have the folder.
     """
     if (file := cached(folder_md5)) is None:
         return {}
@@ -216,7 +217,7 @@ def files_of(folder_md5: str) -> dict[str, str]:
 
 
 def ask_dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of DVC. Return what it printed."""
+    """Run a DVC command. Return its exit code and its captured output."""
     command = [*DVC, *arguments]
     return subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
@@ -231,9 +232,9 @@ def run_dvc(
     stderr: IO[str] | None = None,
     watch: Callable[[], None] = lambda: None,
 ) -> int:
-    """Run a command of DVC, and call `watch` each second. Return the exit code.
+    """Run a DVC command and call `watch` every second. Return the exit code of DVC.
 
-    Programs next to this interpreter come first in the PATH. DVC gets SIGTERM if this process dies.
+    Programs next to this interpreter come first in PATH. DVC gets SIGTERM if this process dies.
     """
     search_path = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
     with subprocess.Popen(
@@ -250,8 +251,8 @@ def run_dvc(
                     return process.wait(1)
                 watch()
         except KeyboardInterrupt:
-            # DVC forwards no signal, and a training must save its state. Ctrl-C has reached the
-            # children, too, so some may be dead already.
+            # DVC forwards no signals, so ask its child processes directly to save their state.
+            # Ctrl-C has also reached these processes, so some of them may have ended already.
             children = psutil.Process(process.pid).children(recursive=True)
             with suppress(psutil.NoSuchProcess):
                 for child in children:
@@ -264,7 +265,7 @@ def run_dvc(
 def reason_of(failed: subprocess.CompletedProcess[str]) -> str:
     """Return one line that says why a program failed.
 
-    This is its last error, else its last line of standard error, else its exit code.
+    This line is its last error, or else its last line on standard error, or else its exit code.
     """
     lines = (failed.stderr.strip() or f"exit code {failed.returncode}").splitlines()
     return next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])

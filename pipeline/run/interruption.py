@@ -14,16 +14,16 @@ from types import FrameType
 import psutil
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
-# Process number of the parent: DVC, `accelerate launch` or torchrun.
+# This variable has the process ID of the parent: DVC, `accelerate launch` or torchrun.
 LAUNCHER = "CHARLSTM_LAUNCHER"
-# Each kind of parent sets one of these variables.
+# Each kind of parent process sets one of these environment variables.
 STARTED_BY = ("DVC_STAGE", LAUNCHER, "TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")
 PR_SET_PDEATHSIG = 1  # prctl(2)
 Handler = Callable[[int, FrameType | None], None]
 
 
 class Interruption:
-    """A request to stop this process.
+    """A request to stop this process, made by a signal.
 
     Until the work polls for the first time, it has no step to finish. So an early request raises
     KeyboardInterrupt.
@@ -34,7 +34,7 @@ class Interruption:
         self._is_polled = False
 
     def poll(self) -> bool:
-        """Return True if a stop was requested. After the first call, a request raises nothing."""
+        """Return True if a stop was requested. After the first call, a signal raises no error."""
         self._is_polled = True
         return self.is_requested
 
@@ -48,7 +48,7 @@ class Interruption:
 
 @contextmanager
 def handled_signals(names: Iterable[str], handler: Handler) -> Iterator[None]:
-    """Call `handler` for signals, except ignored ones. Use this on the main thread."""
+    """Handle signals with `handler`, except ignored signals. Use this on the main thread only."""
     previous = {number: signal.signal(number, handler) for number in without_ignored(names)}
     try:
         yield
@@ -58,7 +58,7 @@ def handled_signals(names: Iterable[str], handler: Handler) -> Iterator[None]:
 
 
 def without_ignored(names: Iterable[str]) -> list[signal.Signals]:
-    """Return the signals with these names, except ignored ones.
+    """Return the signals with these names, except signals that this process ignores.
 
     Under `nohup`, SIGHUP is ignored, so that work survives its terminal. SIGINT is always returned,
     because a shell script ignores SIGINT in every command that it starts with `&`.
@@ -77,16 +77,16 @@ def sigterm_requester() -> Callable[[], object]:
     The request survives `exec`. The C library is loaded here, because a forked process must not
     load libraries before `exec` if its parent has threads.
     """
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)  # macOS has none
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)  # macOS has no prctl
     return lambda: prctl and prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def stop_with_parent() -> None:
-    """Stop this process when its parent (DVC or the launcher) dies. A dead parent stops it now."""
+    """Stop this process when its parent (DVC or the launcher) dies, or now if it has died."""
     if not any(name in os.environ for name in STARTED_BY):
         return
     sigterm_requester()()
-    # A process whose launcher has died belongs to another parent, usually process 1.
+    # When its launcher dies, a process gets another parent, usually process 1.
     launcher = os.environ.get(LAUNCHER)
     if launcher and int(launcher) not in [parent.pid for parent in psutil.Process().parents()]:
         signal.raise_signal(signal.SIGTERM)

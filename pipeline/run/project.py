@@ -1,8 +1,8 @@
-"""The project around the current folder: its root, its settings, and the places of its state.
+"""The project around the current folder: its root, its settings, and the paths of its state.
 
-Like git, commands find the project in a folder above and run in its root. Paths in arguments are
-relative to the user's folder (`from_here`). Settings are variables of the environment. They change
-results by no more than rounding.
+Like git, commands find the project in a parent folder and run in its root. Paths in arguments are
+relative to the user's folder (`from_here`). Settings are environment variables. They change results
+by no more than rounding.
 """
 
 import os
@@ -23,38 +23,38 @@ PIPELINE = Path("dvc.yaml")
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
 STATE_FOLDER = Path(".charlstm")
-CHECKOUT = STATE_FOLDER / "checkout"  # locked by the training in this checkout
+CHECKOUT = STATE_FOLDER / "checkout"  # the training that runs in this checkout locks this file
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"  # next to the database
 Value = TypeVar("Value", bound=Path | str | list[str] | None)
 
-# The user's folder, if it is not the project's root.
+# The folder in which the user called the command, if it is not the project's root.
 _called_in: ContextVar[Path | None] = ContextVar("_called_in", default=None)
 
 DEFAULT_SECONDS = {
-    # From one checkpoint to the next.
+    # Time from one checkpoint to the next.
     "CHARLSTM_CHECKPOINT_SECONDS": 30.0,
-    # Until a silent process counts as lost.
+    # Time until a process that does not answer counts as lost.
     "CHARLSTM_TIMEOUT_SECONDS": 60.0,
-    # Until the end of a stage gives up an MLflow server that does not answer.
+    # Time that the end of a stage waits for an MLflow server that does not answer.
     "CHARLSTM_TRACKING_SECONDS": 14.0,
-    # For each answer at the start of a training, and for everything at its end.
+    # Time limit for each answer of the mirror when training starts, and for all work at its end.
     "CHARLSTM_CHECKPOINT_MIRROR_SECONDS": 20.0,
 }
-# A larger value is a typo, and more than the clocks of gloo and of threads can count.
+# A larger value is probably a typo, and would overflow the timeouts of gloo and of threads.
 MIN_SECONDS = 0.0001
 MAX_SECONDS = 365 * 24 * 3600
-CHECKPOINT_MIRROR = "CHARLSTM_CHECKPOINT_MIRROR"  # a URL: see `pipeline.checkpoint_mirror`
-# Used if the user's environment does not set them: no usage statistics, and short timeouts.
+CHECKPOINT_MIRROR = "CHARLSTM_CHECKPOINT_MIRROR"  # holds a URL: see `pipeline.checkpoint_mirror`
+# Settings of MLflow, unless the user's environment sets them: no telemetry, short timeouts.
 MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # Our next call retries. A retry by MLflow itself could create a second run.
+    # Forbid retries by MLflow, which could create a second run. Our next call tries again.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-DATABASES = ("postgresql", "mysql", "mssql")  # supported by MLflow besides SQLite
+DATABASES = ("postgresql", "mysql", "mssql")  # databases that MLflow supports besides SQLite
 
 
 def find_root(folder: Path) -> Path | None:
@@ -64,7 +64,7 @@ def find_root(folder: Path) -> Path | None:
 
 @contextmanager
 def at_root(*, is_needed: bool) -> Iterator[None]:
-    """Work in the root of the current project, or outside a project in the current folder.
+    """Work in the root of the current project. Outside a project, stay in the current folder.
 
     Raises:
         ParamsError: there is no project, although one is needed.
@@ -73,7 +73,8 @@ def at_root(*, is_needed: bool) -> Iterator[None]:
     root = find_root(here)
     if root is None and is_needed:
         raise ParamsError(
-            f"{here}: expected a project, found no {PIPELINE} here or above; go to a checkout"
+            f"{here}: expected a folder in a project, found no {PIPELINE} here or in a parent "
+            "folder; change to a project's folder"
         )
     if root is None or root == here:
         yield
@@ -87,9 +88,10 @@ def at_root(*, is_needed: bool) -> Iterator[None]:
 
 
 def from_here(value: Value) -> Value:
-    """Return a path, or a name that may be a path, relative to the root. A callback for options.
+    """Convert an option's path from the user's folder, so that it is valid in the project's root.
 
-    A name counts as a path only if the user's folder has it. Other names may be runs or models.
+    A string counts as a path only if it exists in the user's folder. Other strings may be the names
+    of runs or models, and are returned unchanged. Options use this function as their callback.
     """
     called_in = _called_in.get()
     if called_in is None or value is None:
@@ -103,7 +105,7 @@ def from_here(value: Value) -> Value:
 
 
 def path_from_here(name: str) -> str:
-    """Return a path that the user typed, relative to the root. The path need not exist."""
+    """Return a path that the user typed, relative to the project's root. It need not exist."""
     called_in = _called_in.get()
     if called_in is None:
         return name
@@ -114,7 +116,7 @@ def path_from_here(name: str) -> str:
 
 
 def declared_paths(path: Path = PIPELINE) -> dict[str, Any]:
-    """Return the entry `paths` of `vars` in a `dvc.yaml`.
+    """Return the `paths` entry under `vars` in a `dvc.yaml`.
 
     Raises:
         ParamsError: there is no such entry.
@@ -123,21 +125,21 @@ def declared_paths(path: Path = PIPELINE) -> dict[str, Any]:
         return dict(next(entry["paths"] for entry in load_yaml(path)["vars"] if "paths" in entry))
     except (KeyError, TypeError, ValueError, StopIteration):
         raise ParamsError(
-            f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the "
-            "project's root"
+            f"{path}: expected the stages' paths under `vars: - paths:`, found none; run stages in "
+            "the project's root"
         ) from None
 
 
 def rank() -> int:
-    """Return this process's number within a training, as launchers set it."""
+    """Return this process's rank in a distributed training, as set by the launcher, or 0."""
     return int(os.environ.get("RANK") or 0)
 
 
 def seconds(name: str) -> float:
-    """Return the value of the variable `name`, or its default.
+    """Return the seconds that the environment variable `name` sets, or the default.
 
     Raises:
-        ParamsError: the value is not a number in the range.
+        ParamsError: the value is not a number in the allowed range.
     """
     value = os.environ.get(name, "")
     try:
@@ -153,17 +155,17 @@ def seconds(name: str) -> float:
 
 
 def check_settings() -> None:
-    """Check all settings. Every command calls this before its work.
+    """Check all settings in environment variables. Every command does this before its work.
 
     Raises:
-        ParamsError: a setting has a bad value. The error is about the first of them.
+        ParamsError: a setting has an invalid value. The error reports the first such setting.
     """
     for fault in setting_faults():
         raise fault
 
 
 def setting_faults() -> Iterator[ParamsError]:
-    """Yield an error for each setting that has a bad value."""
+    """Yield an error for each setting that has an invalid value."""
     url = os.environ.get(CHECKPOINT_MIRROR, "")
     if url and "://" not in url and not Path(url).is_absolute():
         yield ParamsError(
@@ -183,12 +185,12 @@ def project_root() -> Path:
 
 
 def state_root() -> Path:
-    """Return the folder of the project's state: a folder for each training, locks, unsent runs."""
+    """Return the folder of the project's state: unfinished trainings, locks and unsent runs."""
     return project_root() / STATE_FOLDER
 
 
 def store() -> Store:
-    """Return the MLflow store from MLflow's variables. Default: a database in the project's root.
+    """Return the MLflow store that the environment sets, or a database in the project's root.
 
     By default, each corpus has its own experiment.
 
@@ -200,7 +202,7 @@ def store() -> Store:
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     _check_address(uri)
     file = sqlite_file(uri) if uri else Path(DATABASE)
-    # In a temporary copy of the project, a database would soon be removed.
+    # A database in a temporary copy of the project would soon be removed.
     if file is not None and not file.is_absolute():
         file = project_root() / file
         uri = sqlite_uri(file)
@@ -209,13 +211,13 @@ def store() -> Store:
 
 
 def _check_address(uri: str) -> None:
-    """Raise TrackingError if `uri` can never be an address. A server may be down, though."""
+    """Raise TrackingError if `uri` is not a valid address. The server may be down, though."""
     try:
         address = urlsplit(uri)
         if address.scheme in ("http", "https") and (not address.hostname or address.port == 0):
             raise ValueError
     except ValueError:
-        # Without the original error, whose message may quote a part of a password.
+        # Hide the original error, whose message may quote a part of a password.
         raise TrackingError(
             "MLFLOW_TRACKING_URI: expected an address like http://127.0.0.1:5000 or "
             f"sqlite:///mlflow.db, got {without_credentials(uri)!r}"
@@ -223,10 +225,10 @@ def _check_address(uri: str) -> None:
 
 
 def _artifacts_of(uri: str, file: Path | None) -> str | None:
-    """Return the place of artifacts. Return None if the server or MLflow decides.
+    """Return the URI of the artifacts' folder, or None if the server or MLflow chooses it.
 
-    Artifacts go next to a SQLite file, or for other databases into the project. Without this,
-    MLflow would use the current folder of its first caller, which may be a temporary one of DVC.
+    Artifacts go next to a SQLite file. For other databases, they go into the project. By default,
+    MLflow would use the current folder of its first caller, which may be a temporary folder of DVC.
     """
     if file is not None:
         return (file.resolve().parent / ARTIFACTS).as_uri()

@@ -19,24 +19,24 @@ from charlstm.errors import CharlstmError, Interrupted, ParamsError
 from pipeline.run.interruption import handled_signals, stop_with_parent
 from pipeline.run.project import PARAMS, check_settings, rank, store
 
-# Commands that need no parameters start without pydantic and these schemas.
+# Commands that need no parameters start faster without these imports.
 if TYPE_CHECKING:
     from charlstm.params import Params
     from pipeline.run.dvc import Paths
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
-# Without `dvc.yaml`, `dvc checkout` would also remove texts of other recipes.
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL in sysexits.h: try again
+# Without the argument `dvc.yaml`, `dvc checkout` would also remove the other recipes' texts.
 GO_BACK = "git checkout HEAD . && dvc checkout dvc.yaml"
-MAX_NAMED = 3  # changed inputs in a message
+MAX_NAMED = 3  # number of changed inputs that an error message lists
 SECONDS_TO_LET_THE_FIRST_REPORT = 3
 
 UNWINDING = ("SIGTERM", "SIGHUP")
-# Linux is tested. macOS has all that is needed, but is untested.
+# Linux is tested. macOS has everything that this code needs, but is untested.
 SUPPORTED = ("linux", "darwin")
 PACKAGES = ("charlstm", "pipeline")
-# Errors of the operating system that only a defect of this program can cause. A user can fix the
-# others: files, permissions, space, limits, broken disks.
+# Errors of the operating system that only a defect in this program can cause.
+# Users can fix all other errors: files, permissions, disk space, limits and broken disks.
 DEFECTS = (errno.EBADF, errno.ECHILD, errno.EINVAL, errno.EPIPE, errno.ESRCH)
 
 log = logging.getLogger("charlstm")
@@ -87,8 +87,8 @@ def check_unchanged(stage: str, before: dict[str, object]) -> None:
         advice = "run `dvc repro` again"
         if stage == "train":
             advice = (
-                "restore what changed, and `dvc repro` finishes from the last checkpoint; "
-                "otherwise it trains from the start"
+                "restore the changed inputs, and `dvc repro` finishes from the last checkpoint; "
+                "otherwise `dvc repro` trains from the start"
             )
         raise ParamsError(
             f"{', '.join(changed[:MAX_NAMED])} changed while stage {stage} ran, so DVC records no "
@@ -97,12 +97,12 @@ def check_unchanged(stage: str, before: dict[str, object]) -> None:
 
 
 def run_work(work: Callable[[], None]) -> int:
-    """Run all the work of a stage. Return its exit code."""
+    """Run a stage's work, after the checks that all stages share. Return its exit code."""
 
     def checked_work() -> int:
         stop_with_parent()
         check_settings()
-        # A bad address of MLflow must end the stage before its work, not after it.
+        # An invalid MLflow address must end the stage before its work, not after its work.
         store()
         work()
         return 0
@@ -111,12 +111,12 @@ def run_work(work: Callable[[], None]) -> int:
 
 
 def with_removed_outputs_named(run: Callable[[], int]) -> int:
-    """Return the exit code of `run`. If it fails, say how to restore outputs that DVC removed."""
+    """Call `run` and return its exit code. On failure, log how to restore removed outputs."""
     code = 1
     try:
         code = run()
     finally:
-        # The lock may be damaged or missing, which must not hide the first error.
+        # A damaged or missing `dvc.lock` must not hide the first error.
         with contextlib.suppress(OSError, CharlstmError):
             if code != 0 and rank() == 0:
                 _name_removed_outputs()
@@ -126,11 +126,11 @@ def with_removed_outputs_named(run: Callable[[], int]) -> int:
 def _name_removed_outputs() -> None:
     from pipeline.run.dvc import cached, recorded_outputs
 
-    stage = os.environ.get("DVC_STAGE", "")  # `train`, or `sub/dvc.yaml:train`
+    stage = os.environ.get("DVC_STAGE", "")  # for example `train` or `sub/dvc.yaml:train`
     recorded = recorded_outputs(stage.rpartition(":")[2])
     if any(not path.exists() and cached(md5) for path, md5 in recorded.items()):
         log.warning(
-            "DVC removed the outputs of %s before it ran: `%s` goes back to the last commit, and "
+            "DVC removed the outputs of %s before it ran: `%s` goes back to the last commit and "
             "discards your changes",
             stage,
             GO_BACK,
@@ -138,11 +138,11 @@ def _name_removed_outputs() -> None:
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """Return the exit code of `work`. Turn an error that a user can fix into one line and a code.
+    """Call `work` and return its exit code. Turn a user-fixable error into a one-line message.
 
     Any other error is a defect of this program and keeps its traceback.
     """
-    # A notebook may set a backend that exists only in its own process.
+    # A notebook may set a Matplotlib backend that exists only in the notebook's own process.
     os.environ["MPLBACKEND"] = "agg"
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
@@ -155,10 +155,10 @@ def guarded(work: Callable[[], int]) -> int:
         )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # Show a character that the terminal's encoding lacks as in `\u2026`.
+            # Escape characters that the terminal's encoding lacks, for example as `\u2026`.
             stream.reconfigure(errors="backslashreplace")
-    # Like Ctrl-C, these signals unwind the stack, so that temporary files are removed and the
-    # tracked run ends.
+    # Let these signals unwind the stack, as Ctrl-C does.
+    # Unwinding removes temporary files and ends the tracked run.
     with handled_signals(UNWINDING, signal.default_int_handler):
         try:
             return work()
@@ -187,7 +187,7 @@ def end_process(work: Callable[[], int]) -> NoReturn:
 
 
 def _explanation(error: BaseException) -> tuple[str, int] | None:
-    """Return the line and the exit code for an error. Return None for a defect."""
+    """Return an error's one-line message and exit code, or None for a defect of this program."""
     match error:
         case CharlstmError():
             return str(error), EXIT_BAD_INPUT
@@ -197,7 +197,7 @@ def _explanation(error: BaseException) -> tuple[str, int] | None:
         case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] not in PACKAGES:
             return (
                 f"{name.partition('.')[0]} is not installed: `pip install --editable "
-                "'PATH/TO/THE/CHECKOUT[pipeline]'` installs what training needs",
+                "'PATH/TO/THE/CHECKOUT[pipeline]'` installs all packages that training needs",
                 EXIT_BAD_INPUT,
             )
         case Interrupted():
@@ -211,7 +211,7 @@ def _explanation(error: BaseException) -> tuple[str, int] | None:
 
 
 def _fail(message: str, code: int) -> int:
-    """Log what is wrong, once for all processes that a launcher started. Return `code`.
+    """Log an error message once for all processes that a launcher started. Return `code`.
 
     The first process reports at once. The others wait: if the first fails, too, the launcher ends
     them before they repeat its line. If only they have the problem, they report it.

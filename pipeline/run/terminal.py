@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 # Control characters except tab and line break, and marks that change the direction of text.
 UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 SECRET_VARIABLE = re.compile(r"SECRET|PASSW|TOKEN|CREDENTIAL|KEY", re.IGNORECASE)
-# Characters of a secret. Hiding shorter values would hide parts of ordinary words, too.
+# Minimum length of a secret. Hiding shorter values would also hide parts of ordinary words.
 MIN_SECRET = 6
-DELAY_SECONDS = 2  # until a progress bar appears
+DELAY_SECONDS = 2  # time until a progress bar appears
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:
@@ -33,10 +33,10 @@ def printable(text: str, encoding: str = "utf-8") -> str:
 
 
 def shown_error(error: Exception, url: str) -> str:
-    """Return the error of a store as one line, without passwords of its URL or the environment."""
+    """Return a store's error as one line, without secrets from its URL or the environment."""
     text = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()))
     secrets = {value for name, value in os.environ.items() if SECRET_VARIABLE.search(name)}
-    # Longest first, because a secret may contain another one.
+    # Replace the longest secret first, because it may contain a shorter secret.
     for value in sorted(secrets, key=len, reverse=True):
         if len(value) >= MIN_SECRET:
             text = text.replace(value, "***")
@@ -45,7 +45,7 @@ def shown_error(error: Exception, url: str) -> str:
 
 def plain_console(*, stderr: bool = False, soft_wrap: bool = False) -> "Console":
     """Return a rich console that prints text unchanged, without markup, emoji names or colors."""
-    # Imported here, because a broken installation can then still report its errors.
+    # Import rich here, so that a broken installation can still report its errors.
     from rich.console import Console
 
     return Console(highlight=False, markup=False, emoji=False, stderr=stderr, soft_wrap=soft_wrap)
@@ -53,8 +53,8 @@ def plain_console(*, stderr: bool = False, soft_wrap: bool = False) -> "Console"
 
 @contextmanager
 def progress(what: str, total: int, unit: str = "B") -> Iterator[Advance]:
-    """Show a progress bar. Yield a function that takes the number of units just finished."""
-    # Imported here, because most commands show no bar.
+    """Show a progress bar. Yield a function that advances the bar by a number of units."""
+    # Import tqdm here, because most commands show no progress bar.
     from tqdm import tqdm
 
     with tqdm(

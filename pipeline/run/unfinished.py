@@ -1,8 +1,8 @@
 """The state of an unfinished training, in `.charlstm/<fingerprint>` of the project's root.
 
 git and DVC ignore this folder. The fingerprint is a hash of everything that `dvc.yaml` declares for
-stage train, so changed inputs never meet an old state. The root is that of the main checkout, even
-in `dvc exp run --temp`.
+stage train, so a training with changed inputs never resumes from an old state. The root is that of
+the main checkout, even in `dvc exp run --temp`.
 
 A finished training may be started again for two reasons. If DVC's cache has its outputs, the user
 wants to train again (`dvc repro --force`). If not, DVC was killed before it stored them. Then the
@@ -28,7 +28,7 @@ from pipeline.run.dvc import cached, inputs_of, md5
 from pipeline.run.project import CHECKOUT, state_root
 
 TRAINING_ID = "training-id"
-# Holds the MD5 of the checksum file that covers all other outputs.
+# This file holds the MD5 hash of the checksum file that covers all other outputs.
 FINISHED = "finished"
 FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 
@@ -40,7 +40,7 @@ def fingerprint(params: Params) -> str:
 
 
 def folder_of(fingerprint: str) -> Path:
-    """Return the folder of a training."""
+    """Return the folder that holds the state of the training with this fingerprint."""
     return state_root() / fingerprint
 
 
@@ -48,21 +48,21 @@ class Unfinished(NamedTuple):
     """The state of a training until DVC has recorded its model."""
 
     folder: Path
-    is_anew: bool  # finished before, and run again by `dvc repro --force`
+    is_anew: bool  # True if it finished before and `dvc repro --force` runs it again
 
     @property
     def training_id(self) -> str:
-        """The identity of this training, unchanged at every start and shared with no other."""
+        """The unique ID of this training, which stays the same at every start."""
         return (self.folder / TRAINING_ID).read_text().strip()
 
     def finish(self, sums: Path) -> None:
-        """Mark the training as finished. `sums` has the checksums of weights and tables."""
+        """Mark the training as finished. `sums` is the checksum file of its weights and tables."""
         write_text(self.folder / FINISHED, f"{md5(sums)}\n")
 
 
 @contextmanager
 def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
-    """Lock the folder of a training, and create the folder if it is missing.
+    """Lock the folder of a training, creating it if it is missing. Yield the training's state.
 
     Raises:
         LockedError: this training, or another one in this checkout, is running.
@@ -80,9 +80,10 @@ def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
 
 
 def remove_others(root: Path, mine: Path | None = None, *, is_all: bool = False) -> list[Path]:
-    """Remove trainings that are not running and whose outputs DVC has. Return their folders.
+    """Remove folders of trainings that are not running and whose outputs DVC has. Return them.
 
-    A training whose run is not in MLflow yet stays. With `is_all`, remove all that are not running.
+    Keep a training whose run is not in MLflow yet. With `is_all`, remove all trainings that are not
+    running.
     """
     removed = []
     for other in root.iterdir() if root.exists() else ():

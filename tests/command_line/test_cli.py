@@ -47,7 +47,7 @@ def test_outside_of_a_project_it_says_what_to_do(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     advice = {
-        "trace": "expected a project",
+        "trace": "expected a folder in a project",
         "generate": "expected a model",
         "info": "expected a model",
     }

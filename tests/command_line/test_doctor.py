@@ -53,12 +53,12 @@ FAULTS: dict[str, tuple[Callable[[Path], object], int, list[str]]] = {
     "dvc.lock": (
         lambda project: (project / "dvc.lock").write_text(LOCK),
         2,
-        ["ERROR: dvc.lock: damaged, maybe by a merge: "],
+        ["ERROR: dvc.lock is damaged, maybe by a merge: "],
     ),
     "source": (
         lambda project: (project / "text.txt").unlink(),
         2,
-        ["ERROR: text.txt: missing, and download.watch names it"],
+        ["ERROR: text.txt: the file that download.watch names is missing"],
     ),
     "damaged store": (
         lambda project: (project / "mlflow.db").write_text("no database" * 1000),

@@ -129,7 +129,7 @@ def test_mistakes_are_told_in_a_line(
         (["Pride.txt", "--name", "quick", "--force"], "no name of the project's"),
         (["Pride.txt", "--documents"], "expected a folder of several files"),
         (["Pride.txt", "--minutes", "0"], "--minutes"),
-        (["tiny-shakespeare", "--minutes", "9"], "expected the name tiny-shakespeare alone"),
+        (["tiny-shakespeare", "--minutes", "9"], "expected the name tiny-shakespeare without"),
         (["tiny-shakspeare"], "did you mean tiny-shakespeare?"),
         (["link"], "expected a text outside of Datasets"),
         (["."], "expected a text outside of "),

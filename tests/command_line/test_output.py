@@ -15,7 +15,7 @@ def test_a_file_of_the_user_is_replaced_with_force_alone(run: Run, copy: Path) -
         code, _, err = run(*command, "-o", "notes.md")
         assert (
             code == 2
-            and "notes.md: exists already: choose another name, or --force to replace a file" in err
+            and "already exists: choose another name, or pass --force to replace a file" in err
         )
         assert (copy / "notes.md").read_text() == "mine"
     assert run("review", "--force", "HEAD", "-o", "notes.md")[0] == 0
@@ -26,7 +26,7 @@ def test_a_file_of_the_user_is_replaced_with_force_alone(run: Run, copy: Path) -
 def test_a_file_of_the_project_is_never_replaced(name: str, run: Run, copy: Path) -> None:
     before = (copy / name).read_bytes()
     code, _, err = run("review", "HEAD", "-o", name, "--force")
-    assert code == 2 and "belongs to the project: write elsewhere" in err
+    assert code == 2 and "belongs to the project: choose another output path" in err
     assert (copy / name).read_bytes() == before
 
 

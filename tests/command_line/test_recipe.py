@@ -126,7 +126,7 @@ def test_what_stands_there_is_kept_as_a_recipe(run: Run, project: Path) -> None:
     assert recipe_of(load_params(project / "params.yaml")) == Recipe("thin", {})
     edit(project, "epochs: 20", "epochs: 4")
     code, _, log = run("recipe", "save", "thin")
-    assert code == 2 and "conf/recipe/thin.yaml: exists already" in log
+    assert code == 2 and "conf/recipe/thin.yaml already exists" in log
     assert run("recipe", "save", "thin", "--force")[0] == 0
     assert recipe_of(load_params(project / "params.yaml")) == Recipe("thin", {})
 

@@ -47,8 +47,8 @@ def test_it_compares_and_writes_in_any_folder(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("onnx --model loud", "expected results within 0.0001 of torch's, found a difference of"),
-        ("folder --model model", "model: exists already: choose another name"),
+        ("onnx --model loud", "expected ONNX results within 0.0001 of torch's, found a difference"),
+        ("folder --model model", "model already exists: choose another name"),
     ],
 )
 def test_what_it_cannot_do_is_one_line(
@@ -84,5 +84,5 @@ def test_nothing_is_written_where_dvc_would_remove_it(
     copy: Path, caplog: pytest.LogCaptureFixture, command: list[str]
 ) -> None:
     assert cli.main([*command, "-o", "artifacts/samples/mine.html"]) == 2
-    assert "artifacts/samples belongs to the project: write elsewhere" in caplog.text
+    assert "artifacts/samples belongs to the project: choose another output path" in caplog.text
     assert not (copy / "artifacts/samples/mine.html").exists()

@@ -81,15 +81,14 @@ def test_what_cannot_be_made_again_is_one_line(
         (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
         return line
 
-    assert fail("nothing").startswith("nothing: expected a run, ")
+    assert fail("nothing").startswith("nothing: expected a training's run, ")
     client = MlflowClient(f"sqlite:///{copy.resolve()}/mlflow.db")
     killed = client.create_run("1", run_name="killed").info.run_id
-    assert "no dvc.lock in git records its outputs: commit it, or train by `dvc exp run`" in fail(
-        killed
-    )
+    advice = "outputs: commit dvc.lock, or train with `dvc exp run`"
+    assert f"no commit has a dvc.lock that records this training's {advice}" in fail(killed)
     write_params(copy, {"train.seed": 2})
     run_stages(copy, "train")  # not by DVC, and not committed
-    assert "no dvc.lock in git records its outputs" in fail("artifacts/model")
+    assert "a dvc.lock that records this training's outputs" in fail("artifacts/model")
 
 
 @pytest.mark.slow

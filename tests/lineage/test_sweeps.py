@@ -131,7 +131,7 @@ def test_the_last_sweep_is_shown_again_also_after_a_commit(project: Path, run: R
     rows = [row[0] for row in rows_of(run("sweep")[1])]
     assert rows[:2] == ["learning_rate 0.3", "learning_rate 0.0001"]
     assert len(rows_of(run("sweep", "HEAD~1")[1])) == 4
-    assert run("sweep", "HEAD")[2].startswith("ERROR: HEAD: no experiment started from it")
+    assert run("sweep", "HEAD")[2].startswith("ERROR: HEAD: no experiment started from this commit")
     assert run("sweep", "nothing")[2].startswith(
         "ERROR: nothing: expected NAME=VALUE,... or a commit"
     )

@@ -89,7 +89,7 @@ def test_a_model_that_no_commit_records_says_so(copy: Path, trace: Trace) -> Non
     run_id = str(trace("HEAD")["run"])[:32]
     MlflowClient(f"sqlite:///{copy}/mlflow.db").set_tag(run_id, "dvc_train_md5", "0" * 32)
     (line,) = trace("artifacts/model")["in git"]
-    assert line.startswith("no commit records this model: dvc.lock at HEAD names another one")
+    assert line.startswith("no commit records this model: dvc.lock at HEAD records another one")
 
 
 def test_without_mlflow_git_and_dvc_say_the_same(
@@ -124,7 +124,7 @@ def test_without_a_name_all_trainings_are_listed_the_newest_first(
     assert first.endswith("  FINISHED")
     for run in client.search_runs(["1"]):
         client.delete_run(run.info.run_id)
-    assert "no training is in MLflow yet" in fail(caplog, "trace")
+    assert "MLflow has no trainings yet" in fail(caplog, "trace")
 
 
 def test_without_git_mlflow_still_knows(copy: Path, trace: Trace) -> None:
@@ -148,7 +148,7 @@ def test_what_leads_nowhere_is_one_line(here: Path, caplog: pytest.LogCaptureFix
     bad_name = os.fsdecode(b"caf\xe9.txt")
     for name in ("nothing", "0" * 32, "a'b\"c", bad_name, "dvc.yaml", "pipeline"):
         error = fail(caplog, "trace", name)
-        assert "expected a run, a file or a revision of a training, found none" in error
+        assert "expected a training's run, output file or git revision, found none" in error
 
 
 def test_a_server_that_does_not_answer_is_a_warning(

@@ -129,7 +129,7 @@ def test_a_mirror_that_fails_costs_one_warning_and_is_tried_again(
         here.save(10)
         time.sleep(1)
         (record,) = caplog.records
-        assert record.getMessage().startswith("the mirror of checkpoints fails")
+        assert record.getMessage().startswith("the checkpoint mirror failed")
         in_its_place.unlink()
     assert len(caplog.records) == 1
     assert Machine(tmp_path, "there").start() == {10: 10}
@@ -150,7 +150,7 @@ def test_a_mirror_that_says_nothing_holds_up_neither_start_nor_end(
             time.sleep(2)
         assert time.monotonic() - started < 30
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
-        "the mirror of checkpoints fails",
+        "the checkpoint mirror failed",
         "the mirror has no copy of the last checkpoint, step-000000010",
     ]
 

@@ -56,4 +56,4 @@ def test_a_colleague_who_pulls_has_the_review_the_trace_and_the_run(
     assert not [name for name in made.tags if name.startswith(("hardware.", "versions."))]
     assert run("info", "models:/charlstm-shakespear@champion")[0] == 0
     Path("artifacts/evaluate/metrics.json").write_text("{}")
-    assert "artifacts/evaluate/metrics.json: differs from the hash in dvc.lock" in run("sync")[1]
+    assert "metrics.json is missing or differs from the hash in dvc.lock" in run("sync")[1]

@@ -47,7 +47,7 @@ def test_a_port_that_is_taken(project: Path, caplog: pytest.LogCaptureFixture) -
         other.listen()
         port = other.getsockname()[1]
         message = error_of(caplog, port)
-    assert message.startswith(f"port {port} is taken: ")
+    assert message.startswith(f"port {port} is not available: ")
 
 
 @pytest.mark.slow

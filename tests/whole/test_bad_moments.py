@@ -150,7 +150,7 @@ def test_inputs_that_change_during_a_training_are_not_recorded(
     write_params(project, {})
     assert first.wait() == 2
     (line,) = errors(log.read_text())
-    assert "changed while stage train ran, so DVC records no outputs: restore what changed" in line
+    assert "changed while stage train ran, so DVC records no outputs: restore the" in line
     run_stages(project, "train")  # the new parameters start from the beginning
     assert results(project) == results(trained)
     assert "epoch 1/1" in capsys.readouterr().err
