@@ -1,1 +1,1 @@
-"""The LSTM: gates, layers, character model, loss and model folder."""
+"""The LSTM language model: gates, layers, loss, evaluation protocols and model folder."""

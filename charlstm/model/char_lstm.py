@@ -1,8 +1,8 @@
 """The character model: embedding, stacked LSTM layers, optional feed-forward block, linear head.
 
-The model is independent of training and of hardware.
-Shapes: B rows, T time steps, V vocabulary, F features, L layers, H hidden units, S copies of the
-output.
+The code of the model does not depend on training or on the hardware.
+
+Shapes: B rows, T time steps, V vocabulary, F features, L layers, H hidden units, S output masks.
 """
 
 from typing import Literal
@@ -21,10 +21,10 @@ Implementation = Literal["gates", "fused"]
 
 
 class CharLSTM(nn.Module):
-    """Logits of p(next character | characters so far).
+    """A character-level LSTM, which computes logits of p(next character | characters so far).
 
     `implementation` selects how the layers are computed: `gates` is readable, `fused` is fast. Both
-    have the same weights, the same weight names and the same results.
+    have the same weights under the same names and compute the same results.
     """
 
     def __init__(self, shape: ModelShape, implementation: Implementation) -> None:
@@ -33,7 +33,7 @@ class CharLSTM(nn.Module):
 
         self.embedding = nn.Embedding(shape.vocab_size, shape.input_size)
         if shape.embedding_size == 0:
-            # One-hot characters: the embedding is the identity and is not trained.
+            # Characters are one-hot: the embedding is the identity matrix and is not trained.
             nn.init.eye_(self.embedding.weight).requires_grad_(False)
 
         layer = GatesLayer if implementation == "gates" else FusedLayer
@@ -47,10 +47,10 @@ class CharLSTM(nn.Module):
         self.head = nn.Linear(shape.hidden_size, shape.vocab_size)
 
     def forward(self, ids_BT: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
-        """Return logits (B, T, V) of every next character, and the final state (L, B, H).
+        """Return the next-character logits (B, T, V) and the final state (L, B, H).
 
         Args:
-            ids_BT: characters, int64.
+            ids_BT: int64 ids of the input characters.
             state: the state before the first character; None means the zero state.
         """
         features_1TBH, end = self.features(ids_BT, state)
@@ -63,18 +63,18 @@ class CharLSTM(nn.Module):
         masks: DropoutMasks | None = None,
         resets: Resets | None = None,
     ) -> tuple[Tensor, LSTMState]:
-        """Return the head's input features (S, T, B, H), and the final state (L, B, H).
+        """Return the features (S, T, B, H) that the head receives, and the final state (L, B, H).
 
         Args:
-            ids_BT: characters, int64.
+            ids_BT: int64 ids of the input characters.
             state: the state before the first character; None means the zero state.
-            masks: dropout masks; None means no dropout. Masks with S copies of the output set S,
-                else S = 1.
-            resets: places where a document begins, which reset the row's state to zero.
+            masks: dropout masks; None means no dropout. S is the number of output masks, or 1 if
+                there are none.
+            resets: time steps at which a document begins and a row's state is reset to zero.
         """
         state = state or self.zero_state(len(ids_BT))
         masks = masks or DropoutMasks(None, (None,) * self.shape.num_layers, None)
-        # Masks of the layers' inputs. With a feed-forward block, the last mask is the block's.
+        # One mask for the input of each layer. A feed-forward block counts as the last layer.
         input_masks = (masks.embedding, *masks.between_layers)
 
         x_TBF = self.embedding(ids_BT.t())
@@ -91,17 +91,17 @@ class CharLSTM(nn.Module):
         return features_STBH, LSTMState(*map(torch.stack, zip(*ends, strict=True)))
 
     def logits(self, features_STBH: Tensor) -> Tensor:
-        """Return logits (S B, T, V): all rows of the first copy, then all rows of the next copy."""
+        """Return the logits (S B, T, V). The S copies of the batch follow one another."""
         logits_STBV: Tensor = self.head(features_STBH)
         return logits_STBV.transpose(1, 2).flatten(0, 1)
 
     def logits_after(self, state: LSTMState) -> Tensor:
-        """Return logits (B, V) of the next character, given the state (L, B, H)."""
+        """Return the logits (B, V) of the next character, given the current state (L, B, H)."""
         logits_BV: Tensor = self.head(self.feed_forward(state.hidden[-1]))
         return logits_BV
 
     def zero_state(self, num_rows: int) -> LSTMState:
-        """Return the state (L, B, H) before any character, with the model's device and dtype."""
+        """Return the all-zero initial state (L, B, H), on the model's device and in its dtype."""
         zeros_LBH = self.head.weight.new_zeros(
             (self.shape.num_layers, num_rows, self.shape.hidden_size)
         )

@@ -1,10 +1,10 @@
-"""Dropout masks, drawn outside the model: randomness is an argument.
+"""Dropout masks, which are generated outside the model and passed to it as arguments.
 
-Masks are drawn for the global batch from an explicit generator and then cut to the rows of a
-process, so they do not depend on the number of processes. Values are 0 or 1/(1-rate) ("inverted
-dropout", Srivastava et al. 2014). A locked mask has T = 1 and serves every time step.
+Masks are generated for the global batch, and each process takes the masks of its rows. So the masks
+do not depend on the number of processes. Values are 0 or 1/(1-rate) ("inverted dropout", Srivastava
+et al. 2014). A locked mask has T = 1 and applies to every time step.
 
-Shapes: B rows, T time steps, F features, S copies of the output.
+Shapes: B rows, T time steps, F features, S output masks.
 """
 
 from typing import NamedTuple
@@ -16,9 +16,10 @@ from charlstm.model.shape import ModelShape
 
 
 class DropoutRates(NamedTuple):
-    """Probabilities of a zero: after the embedding, between layers, and before the head (`output`).
+    """Dropout probabilities after the embedding, between layers, and before the head (`output`).
 
-    A feed-forward block counts as a layer, so `between_layers` also applies between LSTM and block.
+    A feed-forward block counts as a layer, so `between_layers` also applies between the LSTM and
+    the block.
     """
 
     embedding: float
@@ -27,11 +28,11 @@ class DropoutRates(NamedTuple):
 
 
 class DropoutMasks(NamedTuple):
-    """Masks (1 or T, B, F) by place, (S, 1 or T, B, F) for `output`. None means no dropout there.
+    """Dropout masks of shape (1 or T, B, F), and S output masks of shape (S, 1 or T, B, F).
 
-    With S > 1 the head sees S differently dropped copies of the same features, and the loss is
-    their mean ("multi-sample dropout", Inoue 2019). The gradient has less noise, which permits
-    higher rates.
+    A mask of None means no dropout at that point. With S > 1, the head receives S copies of the
+    features, each with its own mask. The loss is the mean over the copies ("multi-sample dropout",
+    Inoue 2019). The gradient has less noise, which permits higher dropout rates.
     """
 
     embedding: Tensor | None
@@ -39,7 +40,7 @@ class DropoutMasks(NamedTuple):
     output: Tensor | None
 
     def rows(self, rows: slice) -> "DropoutMasks":
-        """Return the masks of the selected rows."""
+        """Return the masks for the selected rows of the batch."""
 
         def cut(mask: Tensor | None) -> Tensor | None:
             return None if mask is None else mask[..., rows, :]
@@ -61,11 +62,11 @@ def draw_masks(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> DropoutMasks:
-    """Return the masks of `rows` in a global batch of `batch_size` rows.
+    """Generate random dropout masks for `rows` of a global batch of `batch_size` rows.
 
-    `num_steps=1` is locked (variational) dropout: one mask for the whole sequence (Gal & Ghahramani
-    2016). `generator` is a CPU generator. Its state alone decides the global mask, however the rows
-    are divided.
+    `num_steps=1` gives locked (variational) dropout: one mask for the whole sequence (Gal &
+    Ghahramani 2016). `generator` is a CPU generator. Its state alone determines the masks of the
+    global batch, however its rows are divided among processes.
     """
 
     def draw(rate: float, *size: int) -> Tensor | None:

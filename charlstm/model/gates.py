@@ -3,7 +3,7 @@
     f_t = σ(W_xf x_t + W_hf h_{t-1} + b_f)        forget gate: share of the cell state that is kept
     i_t = σ(W_xi x_t + W_hi h_{t-1} + b_i)        input gate: share of the candidate that is added
     c̃_t = tanh(W_xc x_t + W_hc h_{t-1} + b_c)     candidate: values that may be added
-    o_t = σ(W_xo x_t + W_ho h_{t-1} + b_o)        output gate: share of the cell state that is shown
+    o_t = σ(W_xo x_t + W_ho h_{t-1} + b_o)        output gate: share of the cell state to output
     c_t = f_t ⊙ c_{t-1} + i_t ⊙ c̃_t               cell state: the memory
     h_t = o_t ⊙ tanh(c_t)                         hidden state: the output
 
@@ -23,16 +23,16 @@ class LSTMState(NamedTuple):
     cell: Tensor
 
     def detach(self) -> "LSTMState":
-        """Return the state without its graph, which truncates back-propagation here."""
+        """Return the state detached from the graph, so that back-propagation stops here."""
         return LSTMState(self.hidden.detach(), self.cell.detach())
 
     def rows(self, rows: slice) -> "LSTMState":
-        """Return the selected rows of a stack's state (L, B, H)."""
+        """Return the state of the selected batch rows, given the state (L, B, H) of all layers."""
         return LSTMState(self.hidden[:, rows], self.cell[:, rows])
 
 
 class LSTMCell(nn.Module):
-    """One time step of one layer: x_t, h_{t-1} and c_{t-1} become h_t and c_t."""
+    """One time step of one LSTM layer, which computes h_t and c_t from x_t, h_{t-1} and c_{t-1}."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class LSTMCell(nn.Module):
         self.output_gate = OutputGate(input_size, hidden_size)
 
     def forward(self, x_BI: Tensor, state: LSTMState) -> LSTMState:
-        """Return the state after reading `x_BI`. Its hidden state (B, H) is the step's output."""
+        """Return the state after the input `x_BI`. The hidden state (B, H) is the output."""
         forget_BH = self.forget_gate(x_BI, state.hidden)
         input_BH = self.input_gate(x_BI, state.hidden)
         candidate_BH = self.candidate(x_BI, state.hidden)
@@ -54,7 +54,7 @@ class LSTMCell(nn.Module):
 
 
 class Gate(nn.Module):
-    """The weighted sum that all four gates begin with. Each gate has its own weights."""
+    """Base class of the four gates: the weighted sum from which each gate is computed."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -68,32 +68,32 @@ class Gate(nn.Module):
 
 
 class ForgetGate(Gate):
-    """f_t = σ(W_xf x_t + W_hf h_{t-1} + b_f)."""
+    """The forget gate: f_t = σ(W_xf x_t + W_hf h_{t-1} + b_f)."""
 
     def forward(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
-        """Return the share of the cell state that is kept: (B, H), from 0 to 1."""
+        """Return the share (B, H) of the cell state that is kept, between 0 and 1."""
         return torch.sigmoid(self.weighted_sum(x_BI, hidden_BH))
 
 
 class InputGate(Gate):
-    """i_t = σ(W_xi x_t + W_hi h_{t-1} + b_i)."""
+    """The input gate: i_t = σ(W_xi x_t + W_hi h_{t-1} + b_i)."""
 
     def forward(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
-        """Return the share of the candidate that is added: (B, H), from 0 to 1."""
+        """Return the share (B, H) of the candidate values that is added, between 0 and 1."""
         return torch.sigmoid(self.weighted_sum(x_BI, hidden_BH))
 
 
 class Candidate(Gate):
-    """c̃_t = tanh(W_xc x_t + W_hc h_{t-1} + b_c)."""
+    """The candidate: c̃_t = tanh(W_xc x_t + W_hc h_{t-1} + b_c)."""
 
     def forward(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
-        """Return the values that may be added to the cell state: (B, H), from -1 to 1."""
+        """Return the values (B, H) that may be added to the cell state, between -1 and 1."""
         return torch.tanh(self.weighted_sum(x_BI, hidden_BH))
 
 
 class OutputGate(Gate):
-    """o_t = σ(W_xo x_t + W_ho h_{t-1} + b_o)."""
+    """The output gate: o_t = σ(W_xo x_t + W_ho h_{t-1} + b_o)."""
 
     def forward(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
-        """Return the share of the cell state that is shown: (B, H), from 0 to 1."""
+        """Return the share (B, H) of the cell state that is output, between 0 and 1."""
         return torch.sigmoid(self.weighted_sum(x_BI, hidden_BH))

@@ -2,7 +2,7 @@
 
 The weights of the layers and of the feed-forward block stay unchanged. A character in both
 vocabularies keeps its row of the embedding, its row of the head and its bias. A character that only
-the new text has gets fresh weights. A character that only the model has is dropped.
+the new text has gets random weights. A character that only the model has is dropped.
 """
 
 from collections.abc import Mapping
@@ -19,22 +19,22 @@ from charlstm.text.vocabulary import Vocab
 
 
 class InitialWeights(NamedTuple):
-    """The weights of a trained model, and the characters that the new vocabulary shares with it."""
+    """The weights of a trained model, and the ids of the characters in both vocabularies."""
 
     weights: Mapping[str, Tensor]
     new_ids: Tensor  # ids of the shared characters in the new vocabulary
     old_ids: Tensor  # ids of the shared characters in the model's vocabulary, in the same order
 
     def over(self, fresh: Mapping[str, Tensor], shape: ModelShape) -> dict[str, Tensor]:
-        """Return a `state_dict`: the trained weights, and `fresh` weights for new characters."""
+        """Return a `state_dict` of the trained weights, with `fresh` weights for new characters."""
         found = {**fresh, **self.weights}
         names_by_row = [HEAD, "head.bias"]
         names_by_column = []
         if shape.embedding_size > 0:
             names_by_row.append(EMBEDDING)
         else:
-            # One-hot: the embedding is the identity. The first layer has a column for each
-            # character.
+            # Characters are one-hot: the embedding is the identity matrix.
+            # The input weights of the first layer have one column per character.
             found[EMBEDDING] = fresh[EMBEDDING]
             names_by_column = [
                 f"layers.0.{name}" for name in gate_weight_names("from_input.weight")
@@ -48,10 +48,10 @@ class InitialWeights(NamedTuple):
 
 
 def load_initial(folder: Path, vocab: Vocab, shape: ModelShape) -> InitialWeights:
-    """Return the weights of the model in `folder`, for a new model of `shape` with `vocab`.
+    """Load a trained model's weights from `folder`, for a new model with `shape` and `vocab`.
 
     Raises:
-        CharlstmError: the model is missing or incomplete, has other sizes, or has another unit.
+        CharlstmError: the model is missing or damaged, or its sizes or unit do not match.
     """
     trained = load_model(folder, "gates")
     _check_fits(folder, trained, vocab, shape)
@@ -74,11 +74,11 @@ def _check_fits(folder: Path, trained: TrainedModel, vocab: Vocab, shape: ModelS
             f"set encode.unit to {unit}, or choose another model in train.initial"
         )
     wrong = [
-        f"model.{name} {size} (not {getattr(shape, name)})"
+        f"model.{name} to {size} (not {getattr(shape, name)})"
         for name, size in trained.model.shape._asdict().items()
         if name != "vocab_size" and size != getattr(shape, name)
     ]
     if wrong:
         raise CharlstmError(
-            f"{folder}: training from this model requires its sizes: set {', '.join(wrong)}"
+            f"{folder}: to train from this model, use the same sizes: set {', '.join(wrong)}"
         )

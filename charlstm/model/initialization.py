@@ -1,4 +1,4 @@
-"""The weights of a fresh model, equal for both implementations and on every device.
+"""Initial weights of a new model, identical for both implementations and on every device.
 
 Shapes: H hidden units.
 """
@@ -24,15 +24,15 @@ def initial_weights(
     forget_gate_bias: float,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
-    """Return a fresh `state_dict` in fp32.
+    """Return randomly initialized weights as a `state_dict` in fp32.
 
     `orthogonal`: every gate's recurrent matrix is orthogonal (Saxe et al. 2014), all other matrices
-    are uniform ±1/√H as in nn.LSTM, and biases are 0. `uniform`: matrices and biases are uniform
-    ±1/√(inputs), as in nn.Linear.
+    are uniform within ±1/√H as in nn.LSTM, and biases are 0. `uniform`: matrices and biases are
+    uniform within ±1/√(inputs), as in nn.Linear.
 
-    Both: embeddings are standard normal, as in nn.Embedding. `forget_gate_bias` is added to the
-    forget gate's bias, so that a fresh cell remembers (1 in Jozefowicz et al. 2015). The second
-    matrix of the feed-forward block is 0, so that a fresh block adds nothing.
+    In both cases, embeddings are standard normal, as in nn.Embedding. `forget_gate_bias` is added
+    to the forget gate's bias, so that a new cell remembers (Jozefowicz et al. 2015 add 1). The
+    second matrix of the feed-forward block is 0, so that a new block adds nothing.
     """
     is_orthogonal = initialization == "orthogonal"
 
@@ -46,7 +46,7 @@ def initial_weights(
         else:
             nn.init.uniform_(linear.bias, -bound, bound, generator=generator)
 
-    # The order of the draws decides the weights.
+    # Changing the order of these random numbers would change the weights.
     model = CharLSTM(shape, "gates")
     if shape.embedding_size > 0:
         nn.init.normal_(model.embedding.weight, generator=generator)

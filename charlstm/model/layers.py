@@ -1,6 +1,7 @@
-"""One LSTM layer along a sequence, computed gate by gate or by `nn.LSTM`.
+"""One LSTM layer applied to a sequence, computed gate by gate or by `nn.LSTM`.
 
-Both implementations save the same weights under the same names, so each loads a model of the other.
+Both implementations save the same weights under the same names, so each loads the other's models.
+
 Shapes: T time steps, B rows, I input features, H hidden units.
 """
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from charlstm.model.gates import LSTMCell, LSTMState
 from charlstm.model.shape import GATES, gate_weight_names
 
-# Parts of a gate's weights, and nn.LSTM's names for the parts of all gates stacked.
+# Name of a gate's weight -> name under which nn.LSTM stacks this weight of all gates.
 STACKED_NAMES = {
     "from_input.weight": "weight_ih_l0",
     "from_input.bias": "bias_ih_l0",
@@ -22,7 +23,7 @@ STACKED_NAMES = {
 
 
 class GatesLayer(nn.Module):
-    """The readable layer: it applies the cell of `gates.py` to one time step after another."""
+    """A readable LSTM layer, which applies the cell from `gates.py` to each time step in turn."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -38,10 +39,10 @@ class GatesLayer(nn.Module):
 
 
 class FusedLayer(nn.Module):
-    """The fast layer: one `nn.LSTM`, which computes the same function of the same weights.
+    """A fast LSTM layer, which uses `nn.LSTM` to compute the same function as `GatesLayer`.
 
-    `nn.LSTM` adds two biases where the equations have one. The second bias stays zero and
-    untrained. If both were trained, an optimizer with per-weight steps (Adam) would move their sum
+    `nn.LSTM` adds two biases where the equations have one. The second bias stays zero and is not
+    trained. If both were trained, an optimizer with per-weight steps (Adam) would move their sum
     twice as fast.
     """
 
@@ -57,7 +58,7 @@ class FusedLayer(nn.Module):
         start = (state.hidden[None], state.cell[None])
         device = x_TBI.device.type
 
-        # Some device types, such as "meta", have no autocast.
+        # Some device types, such as "meta", do not support autocast.
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             # Autocast would run cuDNN's LSTM in fp16 even if bf16 was requested.
             with torch.autocast(device, enabled=False):
@@ -70,10 +71,9 @@ class FusedLayer(nn.Module):
     def _forward_in(
         self, dtype: torch.dtype, x_TBI: Tensor, start: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Call torch's LSTM as `nn.LSTM` does, with inputs and weights cast to `dtype`."""
+        """Call `torch.lstm` as `nn.LSTM` does, with inputs and weights cast to `dtype`."""
         weights = list(self.lstm.parameters())
-        # cuDNN wants the weights contiguous and in this order. Otherwise it copies them at every
-        # call.
+        # If the weights are not contiguous and in this order, cuDNN copies them at every call.
         flat = torch.cat([weight.flatten() for weight in weights]).to(dtype)
         parts = torch.split(flat, [weight.numel() for weight in weights])
         return torch.lstm(
@@ -90,9 +90,10 @@ class FusedLayer(nn.Module):
 
 
 def stacked(weights: Mapping[str, Tensor], layer: int, part: str, gates: Sequence[str]) -> Tensor:
-    """Return one part of a layer's weights, stacked in the order of `gates`.
+    """Stack one weight of every gate in a layer, in the order of `gates`.
 
-    `weights` is the `state_dict` of a `CharLSTM`. A part is, for example, `from_input.weight`.
+    `weights` is the `state_dict` of a `CharLSTM`. `part` names the weight within its gate, for
+    example `from_input.weight`.
     """
     return torch.cat([weights[f"layers.{layer}.cell.{gate}.{part}"] for gate in gates])
 
@@ -100,7 +101,7 @@ def stacked(weights: Mapping[str, Tensor], layer: int, part: str, gates: Sequenc
 def _split_into_gates(
     layer: nn.Module, weights: dict[str, Tensor], prefix: str, _: Mapping[str, Any]
 ) -> None:
-    """Rename the stacked weights of nn.LSTM to the gates' weights, after `state_dict()`."""
+    """Split the stacked weights of nn.LSTM into one weight per gate, after `state_dict()`."""
     del weights[f"{prefix}lstm.bias_hh_l0"]
     for part, stacked_name in STACKED_NAMES.items():
         rows_of_gates = weights.pop(f"{prefix}lstm.{stacked_name}").chunk(len(GATES))

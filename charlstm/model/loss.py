@@ -1,4 +1,6 @@
-"""The training loss: a sum of nats. Sums add up over rows, steps and processes; means do not.
+"""The training loss in nats, summed over all targets.
+
+The loss is not a mean, because only sums can be added over rows, steps and processes.
 
 Shapes: B rows, T time steps, V vocabulary, N targets, H hidden units, S copies of the output.
 """
@@ -18,7 +20,10 @@ IGNORE = -100  # the value of a target that is not scored
 
 
 class SummedLoss(nn.Module):
-    """The model with its loss. DDP wraps this module, so that one forward call uses all weights."""
+    """The model together with its loss.
+
+    DDP wraps this module, so that one forward call uses all weights.
+    """
 
     def __init__(self, model: CharLSTM) -> None:
         super().__init__()
@@ -32,9 +37,9 @@ class SummedLoss(nn.Module):
         resets: Resets | None,
         targets_BT: Tensor,
     ) -> tuple[Tensor, LSTMState]:
-        """Return the summed nats of the targets, a scalar, and the final state (L, B, H).
+        """Return the loss in nats, summed over all targets, and the final state (L, B, H).
 
-        With masks for S copies of the output, the loss is the mean of the copies.
+        If `masks` has S output masks, the loss is the mean over S copies of the output.
         """
         features_STBH, end = self.model.features(ids_BT, state, masks, resets)
         num_copies = len(features_STBH)
@@ -45,7 +50,7 @@ class SummedLoss(nn.Module):
         return self._nats_in_pieces(features_STBH.flatten(0, 2), targets_N) / num_copies, end
 
     def _nats_in_pieces(self, features_NH: Tensor, targets_N: Tensor) -> Tensor:
-        """Return the summed nats, computing at most LOGITS_AT_ONCE logits at a time.
+        """Return the summed loss in nats, computing at most LOGITS_AT_ONCE logits at a time.
 
         The backward pass recomputes every piece (gradient checkpointing, Chen et al. 2016).
         """
@@ -63,10 +68,10 @@ class SummedLoss(nn.Module):
 
 
 def summed_nats(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
-    """Return the summed negative log-likelihood in nats, a scalar, of all targets except IGNORE.
+    """Return the negative log-likelihood in nats, summed over all targets except IGNORE.
 
-    Logits may be S copies (S B, T, V) of the targets' rows. The result is then the mean of the
-    copies.
+    The logits may contain S copies (S B, T, V) of the targets' rows. The result is then the mean
+    over the copies.
     """
     num_copies = len(logits_BTV) // len(targets_BT)
     targets_N = targets_BT.repeat(num_copies, 1).flatten()
@@ -74,7 +79,7 @@ def summed_nats(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
 
 
 def _cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
-    # Half precision is too coarse for a sum, so bf16 and fp16 are promoted.
+    # bf16 and fp16 are too coarse for a sum, so logits are converted to at least fp32.
     dtype = torch.promote_types(logits_NV.dtype, torch.float32)
     return functional.cross_entropy(
         logits_NV.to(dtype), targets_N, ignore_index=IGNORE, reduction="sum"

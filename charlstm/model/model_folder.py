@@ -1,8 +1,8 @@
-"""The model folder: `model.safetensors`, `config.json` and `vocab.json`.
+"""The folder of a saved model: `model.safetensors`, `config.json` and `vocab.json`.
 
-The folder is written whole or not at all. `config.json` holds the model's sizes and the SHA-256 of
-the two other files. So a damaged or mixed-up folder is detected before any weight is used. No file
-is a pickle.
+The folder is written atomically. `config.json` holds the model's sizes and the SHA-256 of the other
+two files. So a folder with damaged files, or with files of different models, is detected before any
+weight is used. No file is a pickle.
 """
 
 import json
@@ -22,20 +22,20 @@ from charlstm.model.shape import CONFIG, WEIGHTS, ModelShape
 from charlstm.text.vocabulary import Vocab
 from charlstm.text.vocabulary_file import VOCAB, load_vocab
 
-# Far above trained weights, and small enough that sums of products of two weights fit into fp32.
+# Far above any trained weight, but so small that sums of products of two weights fit into fp32.
 MAX_WEIGHT = 1e9
 
 
 class TrainedModel(NamedTuple):
-    """A model in evaluation mode, with its vocabulary and its identity."""
+    """A model in evaluation mode, with its vocabulary and the hash that identifies it."""
 
     model: CharLSTM
     vocab: Vocab
-    sha256: str  # of the weights file; identifies the model
+    sha256: str  # hash of the weights file, which identifies the model
 
 
 def save_model(folder: Path, weights: dict[str, Tensor], shape: ModelShape, vocab: Vocab) -> None:
-    """Write the model folder, with weights in fp32 under the gates' names (see `layers.py`)."""
+    """Write the model folder. Weights are saved in fp32, under per-gate names (see `layers.py`)."""
     on_disk = {
         name: weight.detach().to("cpu", torch.float32).contiguous()
         for name, weight in weights.items()
@@ -44,8 +44,7 @@ def save_model(folder: Path, weights: dict[str, Tensor], shape: ModelShape, voca
     defaults = ModelShape._field_defaults
     sizes = {name: n for name, n in shape._asdict().items() if n != defaults.get(name)}
     with atomic_folder(folder) as temporary:
-        # Not `save_file`: on a full disk, safetensors raises an error of its own instead of
-        # OSError.
+        # `save_file` is not used, because on a full disk it does not raise OSError.
         (temporary / WEIGHTS).write_bytes(save(on_disk))
         vocab.save(temporary / VOCAB)
         hashes = {name: sha256(temporary / name) for name in (WEIGHTS, VOCAB)}
@@ -54,11 +53,11 @@ def save_model(folder: Path, weights: dict[str, Tensor], shape: ModelShape, voca
 
 
 def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
-    """Return the model in `folder`, in fp32 on the CPU.
+    """Load the model in `folder`, in fp32 and on the CPU.
 
     Raises:
-        CharlstmError: a file is missing or damaged, files of different models are mixed, or weights
-            are not finite or do not have the names, shapes and dtypes that `config.json` requires.
+        CharlstmError: a file is missing or damaged, files belong to different models, weights are
+            too large or not finite, or their names, shapes or dtypes do not match `config.json`.
     """
     try:
         shape, hashes = _read_config(folder / CONFIG)
@@ -68,23 +67,24 @@ def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
     for name in (WEIGHTS, VOCAB):
         if found[name] != hashes[name]:
             raise CharlstmError(
-                f"{folder / name}: damaged, or from another model: expected SHA-256 "
-                f"{hashes[name]}, found {found[name]}; restore it with `dvc checkout` or "
-                f"`dvc repro train`"
+                f"{folder / name}: the file is damaged or belongs to another model: expected "
+                f"SHA-256 {hashes[name]}, found {found[name]}; restore the file with `dvc "
+                f"checkout` or `dvc repro train`"
             )
 
     vocab = load_vocab(folder / VOCAB)
     if len(vocab) != shape.vocab_size:
         raise CharlstmError(
-            f"{folder}: the vocabulary has {len(vocab)} characters, the model {shape.vocab_size}; "
-            f"{VOCAB} and {CONFIG} belong to different models"
+            f"{folder}: the vocabulary has {len(vocab)} entries, but the model expects "
+            f"{shape.vocab_size}; {VOCAB} and {CONFIG} belong to different models: "
+            "restore the folder with `dvc checkout`"
         )
     _check_header(folder / WEIGHTS, shape)
     weights = load_file(folder / WEIGHTS)
     _check_range(folder / WEIGHTS, weights)
 
-    # Not on the device "meta", for which torch imports its compiler (one second). The fork leaves
-    # the caller's random numbers unchanged.
+    # The device "meta" is not used, because torch would import its compiler, which takes a second.
+    # `fork_rng` leaves the caller's random state unchanged.
     with torch.random.fork_rng(devices=[]):
         model = CharLSTM(shape, implementation)
     model.load_state_dict(weights, assign=True)
@@ -94,11 +94,11 @@ def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
 def _describe_unreadable(folder: Path, error: OSError) -> str:
     if any((folder / name).exists() for name in (CONFIG, WEIGHTS, VOCAB)):
         return f"{error.filename or folder}: cannot read the model: {error.strerror}"
-    message = f"{folder}: expected a model, which is a folder with {CONFIG}, {WEIGHTS} and {VOCAB}"
+    message = f"{folder}: expected a model folder, which contains {CONFIG}, {WEIGHTS} and {VOCAB}"
     for near in (folder / "model", folder.parent):
         if (near / CONFIG).exists():
-            return f"{message}, found none; did you mean {near}?"
-    return f"{message}, found none"
+            return f"{message}, but found none; did you mean {near}?"
+    return f"{message}, but found none"
 
 
 def _read_config(path: Path) -> tuple[ModelShape, dict[str, str]]:
@@ -107,20 +107,20 @@ def _read_config(path: Path) -> tuple[ModelShape, dict[str, str]]:
         shape = ModelShape(**{name: config[name] for name in ModelShape._fields if name in config})
         hashes = {name: str(config["sha256"][name]) for name in (WEIGHTS, VOCAB)}
         is_count = all(type(size) is int and size >= 0 for size in shape)
-        # Only these two sizes may be 0.
+        # Only the embedding and the feed-forward block may have size 0.
         if not is_count or 0 in shape._replace(embedding_size=1, feed_forward_size=1):
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CharlstmError(
-            f"{path}: expected the sizes and hashes of a model; the file is damaged"
+            f"{path}: the file is damaged: expected a model's sizes and the hashes of its files"
         ) from None
     return shape, hashes
 
 
 def _check_header(path: Path, shape: ModelShape) -> None:
-    """Raise CharlstmError if names, shapes or dtypes of the weights do not fit the config.
+    """Raise CharlstmError if the weights' names, shapes or dtypes do not match the config.
 
-    Only the header is read, because wrong sizes could fill the memory.
+    Only the header is read, because weights of wrong sizes could fill the memory.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -130,11 +130,12 @@ def _check_header(path: Path, shape: ModelShape) -> None:
                 for name, weight in slices.items()
             }
     except (SafetensorError, OSError) as error:
-        raise CharlstmError(f"{path}: not a whole safetensors file ({error})") from None
-    # Checked first: the list of expected weights grows with the number of layers.
+        raise CharlstmError(f"{path}: expected a complete safetensors file ({error})") from None
+    # Check the number of layers first: a huge number would make the list of expected weights huge.
     if shape.num_layers > len(found):
         raise CharlstmError(
-            f"{path}: does not fit {CONFIG}: {shape.num_layers} layers in {len(found)} weights"
+            f"{path}: the weights do not match {CONFIG}: expected {shape.num_layers} layers, "
+            f"found only {len(found)} weights"
         )
 
     expected = {name: f"F32 {size}" for name, size in shape.weights.items()}
@@ -144,17 +145,17 @@ def _check_header(path: Path, shape: ModelShape) -> None:
         if found.get(name) != expected.get(name)
     ]
     if wrong:
-        raise CharlstmError(f"{path}: does not fit {CONFIG}: {'; '.join(wrong[:5])}")
+        raise CharlstmError(f"{path}: the weights do not match {CONFIG}: {'; '.join(wrong[:5])}")
 
 
 def _check_range(path: Path, weights: dict[str, Tensor]) -> None:
-    # Not `> MAX_WEIGHT`: NaN fails every comparison.
+    # `> MAX_WEIGHT` would miss NaN, because every comparison with NaN is false.
     wrong = sorted(
         name for name, weight in weights.items() if not (weight.abs() <= MAX_WEIGHT).all()
     )
     if wrong:
         raise CharlstmError(
-            f"{path}: expected weights from -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}, found larger "
+            f"{path}: expected weights from -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}, but found larger "
             f"values, NaN or infinity in {', '.join(wrong[:5])}; train again with a lower "
             f"train.learning_rate"
         )

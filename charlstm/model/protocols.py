@@ -1,17 +1,17 @@
-"""The evaluation protocols, exact: natural logarithms, fp32, summed in float64.
+"""The evaluation protocols. Losses are computed in fp32, in nats, and summed in float64.
 
 Two protocols score every character of a text exactly once, except the first character:
 
     windowed_C   consecutive windows of C inputs (the last may be shorter), each from the zero state
     stateful     one pass from the zero state; the state is carried to the end
 
-The third protocol only serves the comparison with the original, which reports it. It scores a
+The third protocol is only for comparison with the original project, which reports it. It scores a
 character up to C times:
 
-    sliding_C    overlapping windows of C inputs, from states that have read a part of the window
+    sliding_C    overlapping windows of C inputs, each from a state that has read part of the window
 
-In a byte model, C counts bytes, but a loss is still per character: the sum of the nats of all its
-bytes.
+In a byte model, C counts bytes. The loss is still per character: the summed nats of the bytes of
+the character.
 
 If the text has a separator (`EncodedText.separator`), the state is zero at the start of every
 document. The first character of a document is predicted from the end of the previous document.
@@ -34,15 +34,14 @@ from charlstm.model.gates import LSTMState
 from charlstm.model.resets import Resets, read_with_resets
 from charlstm.text.encoded import EncodedText, num_chars_of
 
-STATEFUL_CHUNK = 2_000  # ids per forward pass
-# Limits of a forward pass, to bound the memory. They do not influence the result, except by
-# rounding.
+STATEFUL_CHUNK = 2_000  # number of ids in one forward pass
+# Limits of one forward pass, which bound its memory. They change the result only by rounding.
 MAX_CHARS_PER_FORWARD = 32_768
 MAX_LOGITS_PER_FORWARD = 2**24
 
 
 class LossSum(NamedTuple):
-    """Summed negative log-likelihood (nats) of `num_chars` characters."""
+    """Negative log-likelihood in nats, summed over `num_chars` characters."""
 
     nats: float
     num_chars: int
@@ -53,17 +52,17 @@ class LossSum(NamedTuple):
 
     @property
     def nats_per_char(self) -> float:
-        """Mean negative log-likelihood in nats."""
+        """Mean negative log-likelihood per character, in nats."""
         return self.nats / self.num_chars
 
     @property
     def bits_per_char(self) -> float:
-        """Mean negative log-likelihood in bits."""
+        """Mean negative log-likelihood per character, in bits."""
         return self.nats_per_char / math.log(2)
 
     @property
     def perplexity(self) -> float:
-        """Size of an equally hard uniform alphabet: exp(nats per character), inf above 709 nats."""
+        """Perplexity, which is exp(nats per character), or infinity if this value overflows."""
         try:
             return math.exp(self.nats_per_char)
         except OverflowError:
@@ -74,7 +73,7 @@ class LossSum(NamedTuple):
 def windowed(
     model: CharLSTM, text: EncodedText, context_len: int, *, rank: int = 0, world_size: int = 1
 ) -> LossSum:
-    """Return the loss under `windowed_C` of this process's share of the windows.
+    """Return the `windowed_C` loss of this process's share of the windows.
 
     The losses of all processes add up to the loss of the text.
     """
@@ -103,12 +102,12 @@ def windowed(
 def sliding(
     model: CharLSTM, text: EncodedText, context_len: int, batch_size: int, rows: slice
 ) -> LossSum:
-    """Return the loss under `sliding_C` of this process's `rows`.
+    """Return the `sliding_C` loss of this process's `rows` of every batch.
 
     A window begins at every character. Windows are read in batches of `batch_size`. Each window
-    starts from the state in which the window `batch_size` characters before it ended, the first
-    windows from zero. With C = 100 and 64 rows, as in the original, that state has already read the
-    window's first 36 characters.
+    starts from the final state of the window that began `batch_size` characters earlier. The first
+    windows start from the zero state. With C = 100 and 64 rows, as in the original,
+    the final state has already read the first 36 characters of the window.
     """
     num_ids = len(text) - text.first_input
     context_len = min(context_len, num_ids - 1)
@@ -125,17 +124,17 @@ def sliding(
 
 
 def stateful(model: CharLSTM, text: EncodedText) -> LossSum:
-    """Return the loss under `stateful`: the text is read once from beginning to end."""
+    """Return the `stateful` loss of a text, which is read once from beginning to end."""
     return summed(stateful_nats(model, text), text)
 
 
 def stateful_nats(model: CharLSTM, text: EncodedText) -> NDArray[np.float64]:
-    """Return the nats (N - 1,) of every id except the first, under `stateful`."""
+    """Return the `stateful` loss in nats (N - 1,) of every id except the first."""
     return char_losses(model, text, model.zero_state(1))[0]
 
 
 def summed(nats_N: NDArray[np.float64], text: EncodedText) -> LossSum:
-    """Return the loss of a text from the nats (N - 1,) of every id except the first."""
+    """Return the total loss of a text, given the nats (N - 1,) of every id except the first."""
     first = text.first_input
     return LossSum(math.fsum(nats_N[first:]), num_chars_of(text.ids[first + 1 :], text.unit))
 
@@ -144,7 +143,7 @@ def summed(nats_N: NDArray[np.float64], text: EncodedText) -> LossSum:
 def char_losses(
     model: CharLSTM, text: EncodedText, state: LSTMState
 ) -> tuple[NDArray[np.float64], LSTMState]:
-    """Return the nats (N - 1,) of every id except the first, and the final state.
+    """Return the loss in nats (N - 1,) of every id except the first, and the final state.
 
     `state` (L, 1, H) is the state before the first id. The final state is the state before the last
     id, because the last id is only a target.
@@ -167,7 +166,7 @@ def _loss_of(
 def _read(
     model: CharLSTM, text: EncodedText, starts_B: np.ndarray, num_steps: int, state: LSTMState
 ) -> tuple[Tensor, NDArray[np.int64], LSTMState]:
-    """Read a window of `num_steps` ids from every start.
+    """Run the model on a window of `num_steps` ids from each start.
 
     Return the nats of all targets (N,) in float64 on the CPU, the targets (B, T), and the final
     state.
@@ -179,7 +178,7 @@ def _read(
     logits_BTV, end = read_with_resets(model, ids, state, resets, time_dim=1)
     targets_N = torch.from_numpy(targets_BT).flatten().to(device)
     nats_N = functional.cross_entropy(logits_BTV.flatten(0, 1), targets_N, reduction="none")
-    # Some devices have no float64.
+    # The conversion is done on the CPU, because some devices do not support float64.
     return nats_N.cpu().double(), targets_BT, end
 
 

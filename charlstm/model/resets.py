@@ -1,10 +1,10 @@
-"""Resets to the zero state where a row of a batch begins a document.
+"""Resets of the LSTM state to zero wherever a document begins in a row of the batch.
 
-A batch is cut along time wherever one of its rows begins a document, and the pieces are read one
+A batch is cut along time wherever a document begins in any of its rows, and the pieces are read one
 after another. So layers need no knowledge of documents, and no gradient crosses the beginning of a
 document.
 
-Shapes: B rows, T time steps, L layers, H hidden units, N times with a reset.
+Shapes: B rows, T time steps, L layers, H hidden units, N time steps with a reset.
 """
 
 from collections.abc import Callable
@@ -20,18 +20,19 @@ Read = Callable[[Tensor, LSTMState], tuple[Tensor, LSTMState]]
 
 
 class Resets(NamedTuple):
-    """Ascending time steps before which some rows are reset, and masks of these rows."""
+    """The time steps before which rows are reset, in ascending order, and masks of these rows."""
 
     times: tuple[int, ...]
     is_reset_NB1: Tensor
 
     @classmethod
     def of(cls, starts_BT: Tensor | None, device: torch.device) -> "Resets | None":
-        """Return the resets at characters that begin a document, or None if there are none.
+        """Return the resets for a batch, or None if no document begins in the batch.
 
         Args:
-            starts_BT: true where a character begins a document, bool on the CPU; None if unknown.
-            device: the device of the mask.
+            starts_BT: True where a character begins a document, on the CPU. None if the text has no
+                separator.
+            device: device on which to place the masks.
         """
         if starts_BT is None or not starts_BT.any():
             return None
@@ -43,9 +44,10 @@ class Resets(NamedTuple):
 def read_with_resets(
     read: Read, x: Tensor, state: LSTMState, resets: Resets | None, *, time_dim: int
 ) -> tuple[Tensor, LSTMState]:
-    """Return the outputs of `read` for all time steps of `x`, and the state after the last step.
+    """Run `read` over all time steps of `x`, with resets. Return its outputs and the final state.
 
-    `state` is (B, H) or (L, B, H), as `read` expects. Without resets, `read` is called once.
+    `state` has the shape (B, H) or (L, B, H), as `read` expects.
+    Without resets, `read` is called once.
     """
     if resets is None:
         return read(x, state)
@@ -56,7 +58,7 @@ def read_with_resets(
     for piece, is_reset_B1 in zip(pieces, (None, *resets.is_reset_NB1), strict=True):
         if is_reset_B1 is not None:
             state = LSTMState(*(part.masked_fill(is_reset_B1, 0) for part in state))
-        # The first piece is empty if a row begins with a document.
+        # The first piece is empty if a document begins at the first time step of a row.
         if piece.shape[time_dim] > 0:
             output, state = read(piece, state)
             outputs.append(output)

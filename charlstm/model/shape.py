@@ -1,36 +1,39 @@
-"""The sizes of a model, with the names of its weights and files. Importing it is fast: no torch."""
+"""The sizes of a model, and the names of its weights and files.
+
+This module does not import torch, so importing the module is fast.
+"""
 
 import math
 from typing import NamedTuple
 
-# A training step with more than MAX_LOGITS logits computes LOGITS_AT_ONCE of them at a time, and
-# again in the backward pass. The head takes a fifth to a third longer, but its memory grows neither
-# with the vocabulary nor with the batch.
+# A training step with more than MAX_LOGITS logits computes only LOGITS_AT_ONCE of them at a time.
+# The logits are computed again in the backward pass, so the head takes a fifth to a third longer.
+# In return, the head's memory grows neither with the vocabulary nor with the batch.
 MAX_LOGITS = 2**24
 LOGITS_AT_ONCE = 2**22
 
-# Files of a model folder, next to the vocabulary.
+# Names of the files in a model folder, besides the vocabulary file.
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
-# Names of weights.
+# Names of the model's weights.
 EMBEDDING = "embedding.weight"
 HEAD = "head.weight"
-# The order of nn.LSTM for stacked gates. `generation/quantized.py` and `onnx_export.py` have other
-# orders.
+# The order in which nn.LSTM stacks the gates.
+# `generation/quantized.py` and `onnx_export.py` stack the gates in other orders.
 GATES = ("input_gate", "forget_gate", "candidate", "output_gate")
 
 
 def gate_weight_names(part: str) -> list[str]:
-    """Return the names of one part (e.g. `from_input.weight`) of a layer's gates, as in GATES."""
+    """Return the full name of a weight, e.g. `from_input.weight`, for each gate in GATES."""
     return [f"cell.{gate}.{part}" for gate in GATES]
 
 
 class ModelShape(NamedTuple):
-    """The sizes that decide which weights a model has, independent of its implementation.
+    """The sizes of a model, which determine the names and shapes of its weights.
 
-    `embedding_size` 0 means no embedding: characters are one-hot. `feed_forward_size` is the number
-    of inner features of the feed-forward block; 0 means no block.
+    If `embedding_size` is 0, there is no embedding and characters are one-hot. `feed_forward_size`
+    is the number of inner features of the feed-forward block; 0 means no block.
     """
 
     vocab_size: int
@@ -41,12 +44,12 @@ class ModelShape(NamedTuple):
 
     @property
     def input_size(self) -> int:
-        """Number of features of a character, the input of the first layer."""
+        """Number of features per character that the first layer receives."""
         return self.embedding_size or self.vocab_size
 
     @property
     def weights(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the weights of a `CharLSTM` on disk."""
+        """Names and shapes of all weights in the model file."""
         hidden = self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (self.vocab_size, self.input_size)}
         for layer in range(self.num_layers):
@@ -62,12 +65,12 @@ class ModelShape(NamedTuple):
 
     @property
     def num_parameters(self) -> int:
-        """Number of trained weights. A one-hot embedding is not trained."""
+        """Number of trained weights, excluding a one-hot embedding, which is not trained."""
         num_fixed = 0 if self.embedding_size else self.vocab_size**2
         return sum(map(math.prod, self.weights.values())) - num_fixed
 
     @property
     def num_multiplied(self) -> int:
-        """Number of weights that multiply every character: all matrices but the embedding."""
+        """Number of multiplications per character: one per matrix weight, except embeddings."""
         matrices = [shape for name, shape in self.weights.items() if name != EMBEDDING]
         return sum(math.prod(shape) for shape in matrices if len(shape) == 2)

@@ -1,1 +1,1 @@
-"""Weight updates: optimizers, learning-rate schedule, moving average."""
+"""Weight updates: the optimizers, the learning-rate schedule and the moving average."""

@@ -1,4 +1,4 @@
-"""The moving average of the weights."""
+"""The exponential moving average of a model's weights."""
 
 import copy
 from collections.abc import Mapping
@@ -6,15 +6,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-NUM_UPDATES = "num_updates"  # key in the state, next to the names of weights
+NUM_UPDATES = "num_updates"  # key in the state dict, besides the names of the weights
 
 
 class MovingAverage:
     """An exponential moving average of a model's weights, held in `module`.
 
-    It must be updated after every step. After t updates the decay is min(decay, (1 + t) / (10 +
-    t)), as in TensorFlow's ExponentialMovingAverage. It begins small, so that the random initial
-    weights are soon forgotten.
+    `update` must be called after every step. After t updates, the decay is min(decay, (1 + t) /
+    (10 + t)), as in TensorFlow's ExponentialMovingAverage. The decay begins small, so that the
+    random initial weights are soon forgotten.
 
     A decay of 0 means no averaging: `module` shares the model's tensors, and there is no state.
     `module` is still a separate module, because Accelerate wraps the model's `forward` in autocast,
@@ -26,14 +26,14 @@ class MovingAverage:
         self.module = copy.deepcopy(model, memo=shared)
         for layer in self.module.modules():
             if isinstance(layer, nn.LSTM):
-                # cuDNN wants contiguous weights, but deepcopy separates them.
+                # cuDNN needs contiguous weights, but `deepcopy` copies each weight separately.
                 layer.flatten_parameters()
         self._decay = decay
         self._num_updates = 0
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Include the weights of `model` after another step."""
+        """Add the current weights of `model` to the average."""
         if self._decay == 0:
             return
         averages = [weight.detach() for weight in self.module.parameters()]
@@ -46,13 +46,13 @@ class MovingAverage:
         self._num_updates += 1
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the averages and the number of updates, or {} without averaging."""
+        """Return the averaged weights and the number of updates, or {} if averaging is off."""
         if self._decay == 0:
             return {}
         return {NUM_UPDATES: torch.tensor(self._num_updates), **self.module.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore the result of `state_dict`."""
+        """Restore the state that `state_dict` returned."""
         if self._decay != 0:
             averages = dict(state)
             self._num_updates = int(averages.pop(NUM_UPDATES))

@@ -1,9 +1,9 @@
 """Muon: an optimizer whose updates are orthogonal matrices (Jordan et al. 2024).
 
 A few directions dominate a gradient matrix. Muon brings all its singular values near 1, so that the
-weights move about equally far in every direction of the gradient. `torch.optim.Muon` does so for
-whole parameters. Here the matrix of every gate is orthogonal on its own, even if four gates are
-stacked in one parameter, so that `gates` and `fused` train identically.
+weights move about equally far in every direction of the gradient. `torch.optim.Muon` makes the
+update of a whole parameter orthogonal. This optimizer makes the update of every gate orthogonal,
+even if four gates are stacked in one parameter. So `gates` and `fused` train identically.
 
 Shapes: G gates, H hidden units, I input features.
 """
@@ -16,11 +16,12 @@ from torch import Tensor
 
 from charlstm.optimization.sharding import Peers, compute_sharded
 
-# Odd polynomials a x + b x^3 + c x^5, applied one after another to the singular values (Amsel et
-# al. 2025, Polar Express, algorithm 1). Three of them bring every singular value from SMALLEST to 1
-# within 0.515 of 1, the best possible with three. Smaller values grow a hundredfold. Each
-# polynomial tolerates inputs 2 % above the previous polynomial's range. Without this margin, bf16
-# rounding can push a value to where it diverges.
+# Coefficients of odd polynomials a x + b x^3 + c x^5, applied in turn to the singular values.
+# They were computed by algorithm 1 of Polar Express (Amsel et al. 2025).
+# The three polynomials bring every singular value between SMALLEST and 1 to within 0.515 of 1.
+# No other three such polynomials come closer. Values below SMALLEST grow a hundredfold.
+# Each polynomial tolerates inputs 2 % above the previous polynomial's range.
+# Without this margin, bf16 rounding can push a value to where the polynomial diverges.
 SMALLEST = 0.005
 QUINTICS = (
     (8.140029491872138, -23.036751298422676, 16.396678005632282),
@@ -30,17 +31,17 @@ QUINTICS = (
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, made orthogonal gate by gate.
+    """An optimizer that makes the Nesterov momentum of each gate's matrix orthogonal.
 
     Every process holds the momentum of all matrices, which is cheap. The matrix products are
-    shared: each process computes some of the updates and receives all of them.
+    divided among the processes: each computes some of the updates and receives all others.
 
     Args:
-        params: groups of matrices (G * H, I). A group's `num_rows` is H, the number of rows of one
-            gate.
-        lr: step length: a gate's update has singular values near `lr * sqrt(max(1, H / I))`.
-        momentum: decay of the gradient's running mean.
-        weight_decay: decoupled, times `lr`, as in AdamW.
+        params: parameter groups of matrices (G * H, I). A group's `num_rows` is H, the number of
+            rows of one gate.
+        lr: learning rate. A gate's update has singular values near `lr * sqrt(max(1, H / I))`.
+        momentum: decay rate of the gradient's running mean.
+        weight_decay: decoupled weight decay, multiplied by `lr` as in AdamW.
         dtype: dtype of the matrix products; bf16 is precise enough.
         peers: processes with the same weights and gradients. Either all or none of them call
             `step`.
@@ -83,7 +84,7 @@ class Muon(torch.optim.Optimizer):
             weight_HI.add_(update_HI, alpha=-group["lr"] * max(1, num_rows / num_columns) ** 0.5)
 
     def _matrices(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> "list[_Matrix]":
-        """Update the running mean of a parameter's gradient. Return the parameter's matrices."""
+        """Update the momentum of a parameter. Return its matrices, one for each gate."""
         state = self.state[weight]
         if "mean" not in state:
             state["mean"] = torch.zeros_like(gradient)
@@ -96,7 +97,7 @@ class Muon(torch.optim.Optimizer):
 
 
 class _Matrix(NamedTuple):
-    """The matrix of one gate, which is a part of a parameter, or a whole parameter."""
+    """A matrix to update: either the part of a parameter for one gate, or a whole parameter."""
 
     weight_HI: Tensor
     direction_HI: Tensor  # Nesterov momentum
@@ -104,9 +105,9 @@ class _Matrix(NamedTuple):
 
 
 def orthogonalize(matrix_HI: Tensor) -> Tensor:
-    """Return the matrix with the same singular vectors and with singular values near 1.
+    """Return a matrix with the singular vectors of `matrix_HI` and with singular values near 1.
 
-    It takes matrix products only. A zero matrix stays zero. Matrices are not batched: a batched
+    Only matrix products are computed. A zero matrix stays zero. Matrices are not batched: a batched
     product may differ in its last bits, and the size of a process's batch depends on the number of
     processes. Unbatched products are no slower on CPUs.
     """

@@ -1,4 +1,4 @@
-"""The choice of optimizer and peak learning rate for every weight."""
+"""The assignment of an optimizer and a peak learning rate to every weight."""
 
 import torch
 
@@ -19,14 +19,14 @@ def make_optimizers(
     muon_dtype: torch.dtype,
     peers: Peers,
 ) -> list[torch.optim.Optimizer]:
-    """Return AdamW (Loshchilov & Hutter 2019) for all weights, or AdamW and Muon.
+    """Create the optimizers: AdamW (Loshchilov & Hutter 2019), and also Muon if `has_muon`.
 
-    Muon gets the matrices between hidden features, which are in the LSTM layers and in the
-    feed-forward block; AdamW gets all other weights. `peers` share Muon's matrix products.
+    Muon trains the matrices of the LSTM layers and of the feed-forward block. AdamW trains all
+    other weights. `peers` share Muon's matrix products.
 
-    Every parameter group has its peak learning rate under `peak`, for the schedule.
+    Every parameter group stores its peak learning rate under `peak`, for the schedule.
     """
-    # A parameter of a layer has one gate or four; a matrix of the block is whole.
+    # A layer's parameter holds one or four gates. A feed-forward matrix is never divided.
     gates = [weight for weight in model.layers.parameters() if weight.dim() == 2]
     whole = list(model.feed_forward.parameters())
     for_muon = {id(weight) for weight in (*gates, *whole)} if has_muon else set()

@@ -4,10 +4,10 @@ import math
 
 
 def learning_rate(step: int, *, warmup_steps: int, num_steps: int, final_fraction: float) -> float:
-    """Return the learning rate of a step (0 to num_steps - 1) as a fraction of the peak.
+    """Return the learning rate at `step`, counted from 0, as a fraction of the peak rate.
 
-    The warm-up is linear. Then half a cosine (Loshchilov & Hutter 2017) falls to `final_fraction`
-    at the last step; `final_fraction=1` keeps the rate constant.
+    The warm-up is linear. Then the rate follows half a cosine (Loshchilov & Hutter 2017) down to
+    `final_fraction` at the last step. `final_fraction=1` keeps the rate constant.
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps

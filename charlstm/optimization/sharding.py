@@ -1,6 +1,7 @@
-"""Work sharded over processes: one process computes a piece, and all processes receive the result.
+"""Work divided among processes: each computes some pieces, and all receive every result.
 
-A piece depends neither on the number of processes nor on the process that computes it.
+A result depends neither on the number of processes nor on the process that computes it.
+
 Shapes: P numbers in a message.
 """
 
@@ -12,18 +13,18 @@ from torch import Tensor
 
 
 class Peers(Protocol):
-    """The processes that train together, as an optimizer needs to know them."""
+    """The interface through which an optimizer communicates with the other processes."""
 
     @property
     def rank(self) -> int:
-        """Number of this process, from 0."""
+        """Rank of this process, counted from 0."""
 
     @property
     def world_size(self) -> int:
-        """Number of processes."""
+        """Number of processes that train together."""
 
     def all_gather(self, own: Tensor, /) -> Tensor:
-        """Return the tensors of all processes, stacked by rank.
+        """Return the tensors of all processes, stacked in the order of ranks.
 
         Collective: every process must call this, with a tensor of the same shape and dtype.
         """
@@ -32,11 +33,11 @@ class Peers(Protocol):
 def compute_sharded(
     compute: Callable[[int], Tensor], like: Sequence[Tensor], dtype: torch.dtype, peers: Peers
 ) -> list[Tensor]:
-    """Return `compute(piece)` for all pieces, in order.
+    """Call `compute` for all pieces, divided among the processes. Return all results in order.
 
     The results are matrices in `dtype` with the shapes and the device of `like`. Every process
-    sends one message of the same length, so all processes have the same bits. A single process
-    sends nothing.
+    sends one message, and all messages have the same length. All processes receive identical bits.
+    A single process sends nothing.
     """
     if peers.world_size == 1:
         return [compute(piece) for piece in range(len(like))]
@@ -58,7 +59,7 @@ def compute_sharded(
 
 
 def shares(costs: Sequence[float], num_processes: int) -> list[list[int]]:
-    """Return the pieces of each process: by falling cost, always to the least loaded process.
+    """Assign pieces to processes: the costliest piece first, each to the least loaded process.
 
     The busiest process has at most a third more work than in the best assignment (Graham 1969).
     """
@@ -72,6 +73,6 @@ def shares(costs: Sequence[float], num_processes: int) -> list[list[int]]:
 
 
 def orthogonalization_cost(num_rows: int, num_columns: int) -> int:
-    """Return the relative cost of making one matrix orthogonal: the operations of its products."""
+    """Return the relative cost of making one matrix orthogonal, counted in multiplications."""
     small, large = sorted((num_rows, num_columns))
     return small * small * (2 * large + small)

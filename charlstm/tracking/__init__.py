@@ -1,1 +1,1 @@
-"""MLflow runs: a view of the training's files, which no result depends on."""
+"""Publication of trainings as MLflow runs. No result of a training depends on MLflow."""

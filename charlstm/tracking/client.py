@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-MAX_RESULTS = 10_000  # per search
+MAX_RESULTS = 10_000  # maximum number of results of one search
 SECONDS_FOR_AN_ANSWER = 60.0
 SECONDS_FOR_FILES = 600.0
 SECONDS_FOR_VERSION = 3.0
 MAX_VERSION_BYTES = 1_000_000
-EXPERIMENT = "charlstm"  # default name of the experiments
+EXPERIMENT = "charlstm"  # default name of an MLflow experiment
 CORPUS_TAG = "corpus_name"
 RECIPE_TAG = "recipe"
-EXPERIMENT_TAG = "dvc_exp_name"  # a DVC experiment, not an MLflow experiment
+EXPERIMENT_TAG = "dvc_exp_name"  # names a DVC experiment, not an MLflow experiment
 LOG_LEVELS = {
-    "alembic": "WARNING",  # announces every table of a new database, like mlflow
+    "alembic": "WARNING",  # logs every table of a new database, as mlflow does
     "mlflow": "WARNING",
     "mlflow.store.db.utils": "CRITICAL",  # logs the stack trace of errors that it also raises
     "mlflow.system_metrics": "ERROR",  # warns about libraries that are not installed
-    "urllib3.connectionpool": "ERROR",  # announces every retry
+    "urllib3.connectionpool": "ERROR",  # logs every retry
 }
-TIMEOUT_REASON = "it does not answer in time"
+TIMEOUT_REASON = "no answer came in time"
 COMMON_REASONS = {
-    "Connection refused": "it refuses the connection: is the server up?",
+    "Connection refused": "connection refused; is the server running?",
     "database is locked": "the database is locked by another process",
     "Read timed out": TIMEOUT_REASON,
     "ConnectTimeout": TIMEOUT_REASON,
@@ -46,10 +46,11 @@ COMMON_REASONS = {
 
 
 class Store(NamedTuple):
-    """An MLflow store: tracking URI, experiment, and artifact root unless the server decides it.
+    """An MLflow store: its tracking URI, its experiment name and its artifact root.
 
-    If `is_by_corpus`, each corpus has an experiment `NAME/CORPUS`, because losses of different
-    texts are not comparable.
+    If `artifact_root` is None, the server decides where artifacts are stored. If `is_by_corpus`,
+    each corpus has its own experiment `NAME/CORPUS`, because losses on different texts are not
+    comparable.
     """
 
     uri: str
@@ -58,12 +59,12 @@ class Store(NamedTuple):
     is_by_corpus: bool = False
 
     def experiment_of(self, corpus: str) -> str:
-        """Return the experiment name for models of a corpus. An empty `corpus` means unknown."""
+        """Return the experiment name for a corpus. An empty `corpus` means that it is unknown."""
         return f"{self.experiment}/{corpus}" if self.is_by_corpus and corpus else self.experiment
 
 
 def connect(store: Store) -> "MlflowClient":
-    """Return a client that logs little and no password. Create a missing SQLite database."""
+    """Return a client that logs only warnings. Create the SQLite database if it is missing."""
     from mlflow import MlflowClient
 
     for name, level in LOG_LEVELS.items():
@@ -72,8 +73,8 @@ def connect(store: Store) -> "MlflowClient":
         handler.addFilter(hide_credentials)
 
     if (database := sqlite_file(store.uri)) and not database.exists():
-        # MLflow creates its tables in many steps and cannot continue after a kill in between.
-        with exclusive(database, "making a database", lambda: True):
+        # Create the database atomically, because MLflow cannot complete a half-created one.
+        with exclusive(database, "creating the database", lambda: True):
             if not database.exists():
                 with atomic_file(database) as temporary:
                     MlflowClient(sqlite_uri(temporary)).search_experiments(max_results=1)
@@ -84,27 +85,28 @@ def connect(store: Store) -> "MlflowClient":
 
 
 def _check_server(uri: str) -> None:
-    """Raise TrackingError if the server's answer is endless: MLflow would read it into memory."""
+    """Raise TrackingError if the server sends an endless answer, which would fill the memory."""
     import requests
 
     address = f"{uri.rstrip('/')}/version"
-    # MLflow repeats a failed request with all TLS settings and reports the error.
+    # Ignore failed requests, because MLflow repeats them with all TLS settings and reports errors.
     with (
         suppress(requests.RequestException),
         requests.get(address, stream=True, timeout=SECONDS_FOR_VERSION) as answer,
     ):
         if len(next(answer.iter_content(MAX_VERSION_BYTES), b"")) == MAX_VERSION_BYTES:
             raise TrackingError(
-                f"{without_credentials(uri)}: expected an MLflow server, got an endless answer"
+                f"{without_credentials(uri)}: expected an MLflow server, but this server "
+                "sends an endless answer; check the address"
             )
 
 
 def describe(error: Exception, store: Store) -> str:
-    """Return a one-line message for an error of MLflow, without the passwords of URLs."""
+    """Return a one-line message for an MLflow error, with passwords removed from URLs."""
     text = f"{type(error).__name__}: {error}"
     reasons = (reason for words, reason in COMMON_REASONS.items() if words in text)
     reason = next(reasons, without_credentials(text))
-    # The answer of a broken server may be binary.
+    # A broken server may send binary data, so replace characters that cannot be printed.
     reason = "".join(character if character.isprintable() else " " for character in reason)
     return textwrap.shorten(
         f"MLflow at {without_credentials(store.uri)}: {reason}", 300, placeholder=" ..."
@@ -112,7 +114,7 @@ def describe(error: Exception, store: Store) -> str:
 
 
 def ask(store: Store, call: Callable[[], Value], seconds: float = SECONDS_FOR_AN_ANSWER) -> Value:
-    """Return the result of `call`, which sends requests to the store.
+    """Return the result of `call`, which sends requests to the store, within a time limit.
 
     Raises:
         TrackingError: `call` raised an exception, or did not return within `seconds`.
@@ -126,34 +128,35 @@ def ask(store: Store, call: Callable[[], Value], seconds: float = SECONDS_FOR_AN
 
 
 def check_exists(store: Store) -> None:
-    """Raise NoStoreError if the store is a missing SQLite file, which MLflow would create."""
+    """Raise NoStoreError if the store's SQLite file is missing, because MLflow would create it."""
     if (database := sqlite_file(store.uri)) and not database.is_file():
         raise NoStoreError(
-            f"{database}: no run was made here yet; if yours are elsewhere, set MLFLOW_TRACKING_URI"
+            f"{database}: this MLflow database does not exist yet; "
+            "if your runs are in another store, set MLFLOW_TRACKING_URI"
         )
 
 
 def start_monitor(store: Store, run_id: str) -> Thread:
-    """Start MLflow's measurement of this machine's load. Return its thread.
+    """Start the thread in which MLflow measures this machine's load. Return the thread.
 
-    The thread ends if the run is no longer RUNNING, or after its first failed request.
+    The thread ends when the run is no longer RUNNING or a request fails.
     """
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=store.uri)
-    # `monitor.start()` would hide the thread, so that nobody could see when it ends.
+    # `monitor.start()` would not return the thread, but the caller must know when it ends.
     thread = Thread(target=monitor.monitor, daemon=True)
     thread.start()
     return thread
 
 
 def shown(values: Mapping[str, str | int | float]) -> dict[str, str]:
-    """Return the values as texts for MLflow, without the passwords of URLs."""
+    """Return the values as strings for MLflow, with passwords removed from URLs."""
     return {name: encodable(without_credentials(str(value))) for name, value in values.items()}
 
 
 def encodable(text: str) -> str:
-    """Return the text with `?` for unpaired surrogates, which MLflow refuses.
+    """Replace every unpaired surrogate with `?`, because MLflow rejects surrogates.
 
     Python puts surrogates into file names that are not UTF-8.
     """

@@ -1,4 +1,4 @@
-"""Models at an address of MLflow, such as `models:/NAME@ALIAS`."""
+"""The download of a model from an MLflow address, such as `models:/NAME@ALIAS`."""
 
 from functools import partial
 from pathlib import Path
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def is_address(where: str) -> bool:
-    """Return whether `where` is an MLflow address: `models:/NAME@ALIAS`, `runs:/RUN` and so on."""
+    """Return whether `where` is an MLflow address, such as `models:/NAME@ALIAS` or `runs:/ID`."""
     return where.startswith(("models:/", "runs:/"))
 
 
 def download_model(address: str, target: Path, store: Store | None) -> Path:
-    """Download a model from an MLflow address. Return its folder, which is below `target`.
+    """Download a model from an MLflow address. Return the model folder, which is in `target`.
 
     Args:
-        store: default: the store of MLflow's environment variables.
+        store: the MLflow store. Default: the store that MLflow's environment variables select.
 
     Raises:
         TrackingError: MLflow is not installed, or has no charlstm model at the address.
@@ -46,20 +46,20 @@ def download_model(address: str, target: Path, store: Store | None) -> Path:
     folders = [file.parent for file in target.rglob(WEIGHTS)]
     if len(folders) != 1:
         raise TrackingError(
-            f"{address}: expected a model of charlstm, found {len(folders)} files {WEIGHTS} in it"
+            f"{address}: expected one charlstm model, found {len(folders)} files named {WEIGHTS}"
         )
     return folders[0]
 
 
 def _location(client: "MlflowClient", address: str) -> str:
-    """Return where the files of a logged model are.
+    """Return the location of the files of a logged model.
 
-    MLflow can resolve `models:/...` too, but only in its global store.
+    MLflow itself resolves `models:/...` only in its global store.
     """
     name = address.partition(":/")[2]
     if address.startswith("runs:/"):
         if not (models := outputs_of(client.get_run(name.strip("/")))):
-            raise TrackingError("the run has logged no model: was the model evaluated?")
+            raise TrackingError("the run has logged no model; evaluate the run's model first")
         name = models[-1]
     if name.startswith("m-"):
         return str(client.get_logged_model(name).artifact_location)
@@ -67,11 +67,13 @@ def _location(client: "MlflowClient", address: str) -> str:
     model, at, version = name.partition("@" if "@" in name else "/")
     if at != "@" and not version.isdecimal():
         raise TrackingError(
-            "expected models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID or runs:/ID"
+            "the address must be models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID or runs:/ID"
         )
     known = [registered.name for registered in client.search_registered_models()]
     if model not in known:
-        raise TrackingError(f"there is no registered model {model}{did_you_mean(model, known)}")
+        raise TrackingError(
+            f"there is no registered model named {model}{did_you_mean(model, known)}"
+        )
     if at == "@":
         return str(client.get_model_version_by_alias(model, version).source)
     return str(client.get_model_version(model, version).source)

@@ -1,8 +1,8 @@
-"""Updates of an MLflow run to match a snapshot.
+"""The update of an MLflow run to match a snapshot.
 
 `publish` compares the run with the snapshot and sends the difference, so any process may call it at
-any time. MLflow stores two points with the same name, step, time and value once. Therefore each
-point carries the time of its measurement, not of the call.
+any time. If two metric points have the same name, step, time and value, MLflow stores them once.
+Therefore each point carries the time of its measurement, not the time of the call.
 """
 
 from typing import TYPE_CHECKING
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param, Run, RunTag
 
-MAX_TAG_LENGTH = 8_000  # MLflow's limit
-TABLES_TAG = "mlflow.loggedArtifacts"  # JSON: tables that MLflow's page shows side by side
+MAX_TAG_LENGTH = 8_000  # MLflow's limit, in characters
+TABLES_TAG = "mlflow.loggedArtifacts"  # lists, as JSON, the tables that MLflow's page compares
 
 
 def publish(client: "MlflowClient", store: Store, snapshot: Snapshot) -> str:
-    """Create or update the run to match a snapshot. Return its id."""
+    """Create or update the MLflow run to match a snapshot. Return the run's id."""
     corpus = snapshot.new_tags.get(CORPUS_TAG, "")
     run = find_run(client, snapshot.tag, snapshot.value)
     if run is None:
@@ -30,19 +30,19 @@ def publish(client: "MlflowClient", store: Store, snapshot: Snapshot) -> str:
     run_id = str(run.info.run_id)
 
     params = _new_params(run, snapshot)
-    # Without `synchronous`, MLFLOW_ENABLE_ASYNC_LOGGING would hide errors.
+    # Without `synchronous`, errors would be lost if MLFLOW_ENABLE_ASYNC_LOGGING is set.
     client.log_batch(run_id, _new_metrics(run, snapshot), params, synchronous=True)
     _upload(client, run_id, snapshot)
     if snapshot.model is not None:
         register(client, run_id, log_model(client, run_id, snapshot.model), corpus, snapshot.model)
-    # Later stages find the run by the tag with the model's hash, so tags come after the content.
+    # Later stages find the run by its model-hash tag, so tags are written after the content.
     client.log_batch(run_id, tags=_new_tags(run, snapshot), synchronous=True)
     _set_status(client, run, snapshot)
     return run_id
 
 
 def find_run(client: "MlflowClient", tag: str, value: str) -> "Run | None":
-    """Return the newest run with that tag, in any experiment. Return None if no run has it."""
+    """Return the newest run whose tag has this value, in any experiment, or None."""
     experiments = client.search_experiments(max_results=MAX_RESULTS)
     experiment_ids = [experiment.experiment_id for experiment in experiments]
     condition = f"tags.{tag} = '{value}'"
@@ -53,7 +53,7 @@ def find_run(client: "MlflowClient", tag: str, value: str) -> "Run | None":
 
 
 def find_or_create_experiment(client: "MlflowClient", store: Store, corpus: str) -> str:
-    """Return the id of the experiment for models of that corpus.
+    """Return the id of the corpus's experiment. Create the experiment if it is missing.
 
     Raises:
         TrackingError: the experiment was deleted.
@@ -63,7 +63,7 @@ def find_or_create_experiment(client: "MlflowClient", store: Store, corpus: str)
         if known.lifecycle_stage == "deleted":
             restore = f"mlflow experiments restore --experiment-id {known.experiment_id}"
             raise TrackingError(
-                f"the experiment {name} was deleted in MLflow; restore it: `{restore}`"
+                f"the experiment {name} was deleted in MLflow; restore it with `{restore}`"
             )
         return str(known.experiment_id)
     # This tag makes MLflow's page show loss curves instead of traces of language models.
@@ -76,12 +76,14 @@ def _create_run(client: "MlflowClient", store: Store, corpus: str, snapshot: Sna
     tags = shown({**snapshot.new_tags, snapshot.tag: snapshot.value})
     run = client.create_run(experiment_id, start_time=snapshot.start_ms, tags=tags)
     if not run.info.run_id:
-        raise TrackingError("expected an MLflow server; its answer has no id of the new run")
+        raise TrackingError(
+            "expected an MLflow server, but the answer contains no run id; check the address"
+        )
     return run
 
 
 def _new_params(run: "Run", snapshot: Snapshot) -> list["Param"]:
-    """Return the parameters that the run lacks: MLflow refuses to change a parameter."""
+    """Return the parameters that the run lacks. MLflow does not allow changing a parameter."""
     from mlflow.entities import Param
 
     known = run.data.params
@@ -89,17 +91,17 @@ def _new_params(run: "Run", snapshot: Snapshot) -> list["Param"]:
 
 
 def _new_metrics(run: "Run", snapshot: Snapshot) -> list["Metric"]:
-    """Return the points after each metric's last step, and changed metrics without steps.
+    """Return the metric points that the run lacks, and the changed metrics without steps.
 
-    MLflow has all points up to the last step: a resumed training repeats some steps with the same
-    values.
+    MLflow already has all points up to a metric's last step, because a resumed training repeats
+    steps with the same values.
     """
     from mlflow.entities import Metric
 
-    # `run.data.metrics` has no steps: only the protobuf message has them.
+    # Only the protobuf message contains the steps, which `run.data.metrics` lacks.
     points = run.to_proto().data.metrics
     last_steps = {str(point.key): int(point.step) for point in points}
-    # An epoch has the same step as the row before it, which may have been sent alone.
+    # An epoch's row has the same step as the row before it, which may already have been sent.
     rows = snapshot.rows_after(last_steps.get("loss/training", 0) - 1)
     return [
         Metric(name, value, row.time_ms, row.step)
@@ -114,7 +116,7 @@ def _new_metrics(run: "Run", snapshot: Snapshot) -> list["Metric"]:
 
 
 def _upload(client: "MlflowClient", run_id: str, snapshot: Snapshot) -> None:
-    """Upload texts and files, except texts of epochs that the run has: they never change."""
+    """Upload texts and files. Skip epoch texts that the run already has, as they never change."""
     for path, text in snapshot.texts.items():
         client.log_text(run_id, encodable(text), path)
     if not snapshot.files:
@@ -126,16 +128,16 @@ def _upload(client: "MlflowClient", run_id: str, snapshot: Snapshot) -> None:
 
 
 def _new_tags(run: "Run", snapshot: Snapshot) -> list["RunTag"]:
-    """Return the tags that differ. The tag `mlflow.runName` renames the run."""
+    """Return the tags that differ from the run's tags. A new `mlflow.runName` renames the run."""
     from mlflow.entities import RunTag
 
-    # MLflow truncates tags too, but then a long tag would differ at every call.
+    # Tags are truncated here, because a tag that MLflow truncates would differ at every call.
     tags = {name: value[:MAX_TAG_LENGTH] for name, value in shown(snapshot.tags).items()}
     return [RunTag(*item) for item in tags.items() if item not in run.data.tags.items()]
 
 
 def _set_status(client: "MlflowClient", run: "Run", snapshot: Snapshot) -> None:
-    """Set the status, except that FINISHED stays: another machine finished the training."""
+    """Set the run's status, unless another machine has already finished the training."""
     run_id = run.info.run_id
     reason = run.data.tags.get("ended", "")
     if run.info.status == FINISHED or (run.info.status, reason) == (
@@ -149,5 +151,5 @@ def _set_status(client: "MlflowClient", run: "Run", snapshot: Snapshot) -> None:
         client.update_run(run_id, status=RUNNING)
         return
 
-    # A clock that was set back would end the run before its start.
+    # Without `max`, the run would end before its start if the clock was set back.
     client.set_terminated(run_id, snapshot.status, max(snapshot.end_ms, run.info.start_time))

@@ -1,4 +1,4 @@
-"""The runs of an MLflow store, for commands that only read."""
+"""Read-only access to the runs of an MLflow store."""
 
 import tempfile
 from pathlib import Path
@@ -13,14 +13,14 @@ class TrackedRun(NamedTuple):
     run_id: str
     name: str
     status: str
-    start_ms: int  # since 1970
+    start_ms: int  # milliseconds since 1970
     tags: dict[str, str]
     params: dict[str, str]
     metrics: dict[str, float]
 
 
 class Reader:
-    """Search over the runs of all experiments of a store. Each search returns the newest run first.
+    """A reader of the runs in all experiments of a store. Searches return the newest run first.
 
     Raises:
         TrackingError: from every method, if the store is missing or does not answer.
@@ -34,7 +34,7 @@ class Reader:
         self._experiments = [experiment.experiment_id for experiment in found]
 
     def by_hash(self, prefix: str, tag: str) -> list[TrackedRun]:
-        """Return the runs whose id, or else whose tag, starts with hexadecimal digits."""
+        """Return the runs whose id starts with `prefix`. If there are none, compare the tag."""
         by_id = self._search(f"attributes.run_id LIKE '{prefix}%'")
         return by_id or self._search(f"tags.`{tag}` LIKE '{prefix}%'")
 
@@ -47,11 +47,11 @@ class Reader:
         return self._search(f"tags.`{tag}` = '{value}'")
 
     def all(self) -> list[TrackedRun]:
-        """Return all runs."""
+        """Return all runs of the store."""
         return self._search("")
 
     def text(self, run: TrackedRun, path: str) -> str | None:
-        """Return the text of the run's artifact `path`. Return None if the artifact is missing."""
+        """Return the text of the run's artifact at `path`, or None if the artifact is missing."""
 
         def download() -> str | None:
             siblings = self._client.list_artifacts(run.run_id, path.rpartition("/")[0])

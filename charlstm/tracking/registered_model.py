@@ -1,8 +1,8 @@
-"""Trained models in MLflow's registry, made from this package and model folders, without pickles.
+"""Trained models in MLflow's registry, which contain this package and a model folder, no pickles.
 
-Each corpus has a registered model. Each trained model is a version of it, and the alias `champion`
-marks the version with the lowest loss. All functions may be called again, also after a crash in
-between. None of them imports torch.
+Each corpus has one registered model, and each trained model is a version of it. The alias
+`champion` marks the version with the lowest loss. All functions can safely be repeated, even after
+a crash. None of them imports torch.
 """
 
 import tempfile
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-NAME = "charlstm"  # name of logged models, and prefix of registered models
+NAME = "charlstm"  # name of logged models, and prefix of the names of registered models
 MODEL_TAG = "model_sha256"
 INITIAL_TAG = "initial_model_sha256"  # the model from which the training started
 PACKAGE = Path(__file__).resolve().parents[1]
-# Packages that loading a model and predicting import.
+# Packages that are imported to load a model and to generate texts.
 REQUIREMENTS = (
     "mlflow",
     "numba",
@@ -31,13 +31,13 @@ REQUIREMENTS = (
     "safetensors",
     "torch",
 )
-CHAMPION = "champion"  # an alias; also a tag: a version whose tag is "no" never becomes champion
+CHAMPION = "champion"  # an alias; as a tag with the value "no", it excludes a version
 VALIDATION_TAG = "validation_sha256"
-LOSS_SUFFIX = "/nats_per_char"  # of metrics and tags such as `stateful/nats_per_char`
+LOSS_SUFFIX = "/nats_per_char"  # ends names of metrics and tags, e.g. `stateful/nats_per_char`
 
 
 class LoggedModel(NamedTuple):
-    """A model folder to log, with its losses in nats/char by protocol on one validation text."""
+    """A model folder to log, with its validation loss in nats/char under each protocol."""
 
     folder: Path
     sha256: str
@@ -46,7 +46,7 @@ class LoggedModel(NamedTuple):
 
 
 def log_model(client: "MlflowClient", run_id: str, model: LoggedModel) -> str:
-    """Log the model folder as an output of the run, unless it is logged. Return the model's id."""
+    """Log the model folder as an output of the run, at most once. Return the logged model's id."""
     from mlflow.entities import LoggedModelOutput
 
     run = client.get_run(run_id)
@@ -58,27 +58,27 @@ def log_model(client: "MlflowClient", run_id: str, model: LoggedModel) -> str:
     model_id = str(logged.model_id)
 
     is_ready = logged.status == "READY"
-    # Files are also missing if a user deleted them.
+    # Upload the files again if a user has deleted them.
     if not is_ready or not client.list_logged_model_artifacts(model_id, "artifacts/model"):
         with tempfile.TemporaryDirectory() as temporary:
             target = Path(temporary) / "model"
             save_pyfunc(target, model.folder, model_id, run_id)
             client.log_model_artifacts(model_id, str(target))
         client.finalize_logged_model(model_id, "READY")
-    # MLflow would store a repeated output twice.
+    # MLflow would store the same output twice.
     if model_id not in outputs_of(run):
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     return model_id
 
 
 def outputs_of(run: "Run") -> list[str]:
-    """Return the ids of the models that the run has logged."""
+    """Return the ids of the models that the run has logged as outputs."""
     return [str(output.model_id) for output in (run.outputs.model_outputs if run.outputs else [])]
 
 
 def save_pyfunc(target: Path, folder: Path, model_id: str, run_id: str) -> None:
-    """Write the model as an MLflow folder: weights, `served_model.py`, package, requirements."""
-    with warnings.catch_warnings():  # MLflow's import warns about its own type hints
+    """Save the model in MLflow's format, with its weights, its code and its requirements."""
+    with warnings.catch_warnings():  # importing MLflow raises warnings about its own type hints
         warnings.simplefilter("ignore")
         from mlflow import pyfunc
         from mlflow.models import Model as MlflowModel
@@ -94,9 +94,9 @@ def save_pyfunc(target: Path, folder: Path, model_id: str, run_id: str) -> None:
 
 
 def requirements() -> list[str]:
-    """Return the required packages with the exact versions installed here.
+    """Return the required packages, with the exact versions that are installed here.
 
-    The build of torch (`+cpu`) is left out, because it depends on this machine only.
+    The build of torch (e.g. `+cpu`) is omitted, because it depends only on this machine.
     """
     return [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
 
@@ -104,15 +104,15 @@ def requirements() -> list[str]:
 def register(
     client: "MlflowClient", run_id: str, model_id: str, corpus: str, model: LoggedModel
 ) -> str:
-    """Register a logged model once, and make it champion if it is better. Return its version."""
+    """Register a model, and make it champion if it beats the current one. Return its version."""
     tags = {MODEL_TAG: model.sha256, VALIDATION_TAG: model.validation_sha256}
     for protocol, loss in model.losses.items():
         tags[f"{protocol}{LOSS_SUFFIX}"] = repr(float(loss))
-    name = f"{NAME}-{corpus}" if corpus else NAME  # MLflow allows no slash in it
+    name = f"{NAME}-{corpus}" if corpus else NAME  # MLflow allows no slash in this name
     if not client.search_registered_models(f"name = '{name}'"):
         description = (
-            f"Character-level LSTMs of the corpus {corpus}. models:/{name}@{CHAMPION} has the "
-            "lowest loss of all that were measured on the same text."
+            f"Character-level LSTMs trained on the corpus {corpus}. models:/{name}@{CHAMPION} has "
+            "the lowest loss of all models that were measured on the same text."
         )
         client.create_registered_model(name, description=description)
 
@@ -120,14 +120,14 @@ def register(
     if versions := client.search_model_versions(condition):
         version = versions[0]
     else:
-        # Not `models:/ID`, which MLflow would look up in its global store.
+        # The source is not `models:/ID`, because MLflow would look for it in its global store.
         source = client.get_logged_model(model_id).artifact_location
         version = client.create_model_version(name, source, run_id, tags, model_id=model_id)
     number = str(version.version)
     for tag, value in tags.items():
         client.set_model_version_tag(name, number, tag, value)
     losses = [f"{loss:.4f} ({protocol})" for protocol, loss in sorted(model.losses.items())]
-    about = f"{', '.join(losses)} nats per character of the validation part"
+    about = f"{', '.join(losses)} nats per character on the validation part"
     client.update_model_version(name, number, about)
 
     if version.tags.get(CHAMPION) != "no" and _is_better(tags, _champion_tags(client, name)):
@@ -141,11 +141,11 @@ def _champion_tags(client: "MlflowClient", name: str) -> Mapping[str, str] | Non
 
 
 def _is_better(challenger: Mapping[str, str], champion: Mapping[str, str] | None) -> bool:
-    """Return whether the challenger's headline loss is lower on the same text.
+    """Return whether the challenger has a lower headline loss than the champion on the same text.
 
-    Any version is better than no champion, and than a champion that a user has excluded.
+    The challenger is also better if there is no champion or a user has excluded the champion.
     """
-    # This import loads pydantic, which loading a model folder does not need.
+    # Imported here because it imports pydantic, which is not needed to load a model folder.
     from charlstm.evaluation.results import HEADLINE
 
     if champion is None or champion.get(CHAMPION) == "no":

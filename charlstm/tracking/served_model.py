@@ -1,7 +1,8 @@
-"""The model as MLflow loads and serves it.
+"""The model class that MLflow loads and serves.
 
 MLflow copies this file next to the weights and runs it, so nothing is pickled. MLflow also runs it
-in the process that logs a model and has no use for torch. So torch is imported with the weights.
+in the process that logs a model, which does not need torch. So torch is imported only when the
+weights are loaded.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,14 +21,14 @@ from charlstm.text.vocabulary import Vocab
 from charlstm.unknown_characters import check_stops, readable
 
 MAX_ROWS = 100
-MAX_CHARS = 100_000  # all rows together, including prompts: at most about 20 s on a CPU
+MAX_CHARS = 100_000  # of all rows together, including prompts; takes up to 20 s on a CPU
 _OPTIONS = {"unknown": str, **TYPES}
 _FIELDS: Any = {
     name: (SkipValidation[kind | None], None)  # type: ignore[valid-type,misc]  # made at run time
     for name, kind in _OPTIONS.items()
 }
-# This type only gives MLflow a signature. `parse_requests` checks rows, because MLflow would drop
-# unknown keys and convert types silently.
+# This type only gives MLflow a signature. The rows are checked by `parse_requests`,
+# because MLflow would silently drop unknown keys and convert types.
 SampledRow = create_model(
     "SampledRow",
     __config__=ConfigDict(extra="allow"),
@@ -36,11 +37,11 @@ SampledRow = create_model(
 )
 
 
-class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no annotations
-    """A model that continues the prompts of rows."""
+class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no type annotations
+    """An MLflow model that generates a text for each row, which continues the row's prompt."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the model folder."""
+        """Load the weights and the vocabulary from the model folder."""
         from charlstm.generation.sampler import Sampler
         from charlstm.model.model_folder import load_model
 
@@ -48,7 +49,7 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no annotatio
         self.sampler = Sampler(model, self.vocab)
 
     def predict(self, model_input: list[SampledRow]) -> list[dict[str, str]]:  # type: ignore[valid-type]
-        """Return each row's `text`, without the prompt, and `reason`: `length` or `stop`."""
+        """Return each row's text without the prompt, and why it ended: `length` or `stop`."""
         from charlstm.generation.sampler import Request
 
         rows: list[Any] = model_input
@@ -63,12 +64,13 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no annotatio
 def parse_requests(
     rows: Sequence[Mapping[str, object]], vocab: Vocab
 ) -> list[tuple[str, Sampling]]:
-    """Check rows. Return their prompts and sampling options.
+    """Check the rows of a request. Return each row's prompt and sampling options.
 
     A value of None, such as an empty cell of a table, means the default.
 
     Raises:
-        TextRequestError: the first mistake: its row, what was expected and what was found.
+        TextRequestError: a row is wrong. The message says which row, what was expected and what
+            was found.
     """
     if not rows or len(rows) > MAX_ROWS:
         raise TextRequestError(f"expected 1 to {MAX_ROWS} rows, got {len(rows)}")
@@ -90,7 +92,7 @@ def _parse(row: Mapping[str, object], vocab: Vocab) -> tuple[str, Sampling]:
     keys = SampledRow.model_fields
     for key in row:
         if key not in keys:
-            raise TextRequestError(f"unknown key {short(key)}; known are {', '.join(keys)}")
+            raise TextRequestError(f"unknown key {short(key)}; expected one of {', '.join(keys)}")
     given = {key: value for key, value in row.items() if value is not None}
     prompt = readable("prompt", given.pop("prompt", ""), vocab, given.pop("unknown", "error"))
     if not prompt:

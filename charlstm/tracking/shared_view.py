@@ -1,8 +1,8 @@
-"""A view of an experiment's runs, which MLflow's page opens by address: columns, x axis, charts.
+"""A shared view of an experiment's runs on MLflow's page: its columns, x axis and charts.
 
-MLflow stores a shared view as JSON in a tag of the experiment. The format is undocumented: it was
-read from the page of MLflow 3.17. If another version cannot read the view, the page opens with
-MLflow's own columns.
+MLflow stores a shared view as JSON in a tag of the experiment. The format is undocumented and was
+taken from the page of MLflow 3.17. If another version cannot read the view, the page opens with
+MLflow's default columns.
 """
 
 import json
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 NAME = "charlstm"
 TAG = f"mlflow.sharedViewState.{NAME}"
-NUM_RUNS = 50  # the newest runs decide the columns
+NUM_RUNS = 50  # number of newest runs that decide which columns are shown
 MAX_PARAMETERS = 8
 COST = ("params.`train.epochs`", "metrics.`train/num_parameters`", "metrics.`train/seconds`")
-NOT_VARIED = ("download.", *NOT_OF_A_MODEL)  # each corpus has its own experiment
-OPENED = ("loss", "train")  # chart sections
+# Parameters that get no column. All runs of an experiment have the same corpus.
+NOT_VARIED = ("download.", *NOT_OF_A_MODEL)
+OPENED = ("loss", "train")  # chart sections that are open at first
 RUN_NAME = "attributes.`Run Name`"
-# Pixels: name, recipe, losses and cost fit on a screen of 1,600.
+# Column widths in pixels. Name, recipe, losses and cost fit on a screen 1,600 pixels wide.
 NAME_WIDTH = 280
 RECIPE_WIDTH = 220
 LOSS_WIDTH = 130
@@ -34,7 +35,7 @@ WIDTH = 100
 
 
 def share_view(client: "MlflowClient", experiment_id: str) -> bool | None:
-    """Fit the shared view to the experiment's runs. Return whether this user may do so.
+    """Save a view that fits the experiment's runs. Return whether the view could be saved.
 
     Return None if the experiment has no runs.
     """
@@ -44,13 +45,13 @@ def share_view(client: "MlflowClient", experiment_id: str) -> bool | None:
     state = view_state([run.data.metrics for run in runs], [run.data.params for run in runs])
     try:
         client.set_experiment_tag(experiment_id, TAG, json.dumps(state))
-    except Exception:  # a read-only user or database; the page opens without the view
+    except Exception:  # the user or database is read-only; the page opens without the view
         return False
     return True
 
 
 def page(server: str, experiment_id: str, *, is_shared: bool) -> str:
-    """Return the address of the experiment's runs, with our view if `is_shared`."""
+    """Return the URL of the experiment's runs, with the shared view if `is_shared`."""
     # Without `workflowType`, MLflow opens its page for language models.
     query = {"workflowType": "machine_learning"}
     if is_shared:
@@ -61,7 +62,7 @@ def page(server: str, experiment_id: str, *, is_shared: bool) -> str:
 def view_state(
     metrics: Sequence[Mapping[str, float]], params: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
-    """Return the view: columns for losses by protocol, recipe, cost and parameters that differ.
+    """Return a view with columns for losses, recipe, training cost and differing parameters.
 
     Rows are sorted by the headline loss, the lowest first.
 
@@ -92,7 +93,7 @@ def view_state(
         },
         "compareRunCharts": [],
         "compareRunSections": _sections(names),
-        "isAccordionReordered": True,  # else MLflow sorts the sections by name
+        "isAccordionReordered": True,  # otherwise MLflow sorts the sections by name
     }
     if losses:
         state |= {"orderByKey": losses[0], "orderByAsc": True}
@@ -106,12 +107,12 @@ def view_state(
 
 
 def _sections(names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the chart sections: first the losses, last the machine.
+    """Return the chart sections, with the losses first and the system metrics last.
 
     MLflow adds a chart for each metric whose name starts with the section's name.
     """
     others = sorted({name.rpartition("/")[0] for name in names} - {*OPENED, "", "system"})
-    # The last two names are MLflow's own.
+    # The last two sections are MLflow's own.
     sections = (*OPENED, *others, "Model metrics", "System metrics")
     return [
         {

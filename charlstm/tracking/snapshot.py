@@ -1,6 +1,6 @@
-"""The content of one MLflow run, read from files: the input of `publish`.
+"""The content that an MLflow run should have, read from files and passed to `publish`.
 
-A tag with the SHA-256 of the model's weights ties the run to the model.
+A tag with the SHA-256 of the model's weights links the run to the model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,32 +12,32 @@ from charlstm.history import EpochRow, StepRow
 from charlstm.tracking.registered_model import LoggedModel
 
 TRAINING_TAG = "training_id"
-# Statuses of MLflow.
+# Run statuses in MLflow.
 FINISHED = "FINISHED"
 RUNNING = "RUNNING"
 KILLED = "KILLED"
 FAILED = "FAILED"
 EPOCH_TEXTS = "texts"  # artifact folder whose files never change
 
-Params = Mapping[str, str | bool | int | float]  # by dotted name
+Params = Mapping[str, str | bool | int | float]  # dotted name -> value
 
 
 class Row(NamedTuple):
-    """The metrics of one moment of a training."""
+    """Metrics that were measured at one moment of a training."""
 
     step: int
-    time_ms: int  # since 1970
+    time_ms: int  # milliseconds since 1970
     metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The content of the newest run whose tag `tag` has the value `value`, or of a new run."""
+    """The desired content of the newest run whose tag `tag` has this `value`, or of a new run."""
 
     tag: str
     value: str
     start_ms: int
-    rows_after: Callable[[int], Sequence[Row]]  # step -> rows of the curves after this step
+    rows_after: Callable[[int], Sequence[Row]]  # step -> metric rows after this step
     params: Params = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     new_tags: Mapping[str, str] = field(default_factory=dict)  # set only when the run is created
@@ -47,13 +47,13 @@ class Snapshot:
     model: LoggedModel | None = None
     status: str = FINISHED
     reason: str = ""  # why the run ended
-    end_ms: int = 0  # default: the start
+    end_ms: int = 0  # if 0, the run ends at its start time
 
 
 def step_metrics(row: StepRow) -> dict[str, float]:
-    """Return the metrics of a row of steps.
+    """Return the MLflow metrics for a row of training steps.
 
-    MLflow's page groups metrics by the part before the slash.
+    MLflow's page groups metrics by the part of the name before the slash.
     """
     return {
         "loss/training": row.train_nats_per_char,
@@ -63,7 +63,7 @@ def step_metrics(row: StepRow) -> dict[str, float]:
 
 
 def epoch_metrics(row: EpochRow) -> dict[str, float]:
-    """Return the metrics of an epoch."""
+    """Return the MLflow metrics for an epoch: its training and validation losses."""
     return {
         "loss/validation": row.val_nats_per_char,
         "loss/training_epoch": row.train_nats_per_char,

@@ -1,4 +1,4 @@
-"""Publication of the trainings and outputs that MLflow lacks."""
+"""The publication of trainings and stage outputs that are not in MLflow yet."""
 
 import logging
 from collections.abc import Iterator
@@ -20,17 +20,17 @@ SECONDS_BETWEEN_CALLS = 5.0
 
 
 def publish_all(store: Store, root: Path, outputs: Snapshot | None = None) -> list[str]:
-    """Publish the unpublished trainings in `root` that have ended, then `outputs`.
+    """Publish all ended trainings in `root` that are not published yet, and then `outputs`.
 
     A running training publishes its own run. If a training cannot be published, `outputs` are not
     published either, because they may belong to the run of that training.
 
     Returns:
-        For each run, an error message, or an empty string for success.
+        One string for each run: an error message, or an empty string after success.
     """
     errors = []
-    # Two senders at the same time could create two runs of one model.
-    with exclusive(root / "sending", "sending to MLflow", lambda: True):
+    # Two processes that publish at the same time could create two runs for one model.
+    with exclusive(root / "sending", "the publication in MLflow", lambda: True):
         for folder in sorted(file.parent for file in root.glob(f"*/{ORIGIN}")):
             if (folder / PUBLISHED).exists():
                 continue
@@ -38,7 +38,8 @@ def publish_all(store: Store, root: Path, outputs: Snapshot | None = None) -> li
                 snapshot = read_training(folder)
             except (ValueError, TypeError):
                 log.warning(
-                    "%s: a file of its run is damaged: delete the folder; `evaluate` makes a run",
+                    "%s: the record of this training is damaged; delete the folder: "
+                    "the stage `evaluate` will create the MLflow run",
                     folder,
                 )
                 continue
@@ -62,8 +63,8 @@ def publish_at_end(
 
     Args:
         seconds: time limit.
-        thread: a thread that may still be publishing. It is joined first, because two senders at
-            the same time could create two runs.
+        thread: a thread that may still be publishing. It is joined first, because two threads that
+            publish at the same time could create two runs.
     """
 
     def publish_rest() -> None:
@@ -75,20 +76,22 @@ def publish_at_end(
     try:
         ask(store, publish_rest, seconds)
     except TrackingError as error:
-        log.warning("%s; nothing is lost: the next stage sends the rest, or `charlstm sync`", error)
+        log.warning(
+            "%s; nothing is lost: the next stage or `charlstm sync` will send the rest", error
+        )
 
 
 def _error_of(store: Store, snapshot: Snapshot) -> str:
     try:
         publish(connect(store), store, snapshot)
-    except Exception as error:  # any exception of a server, a database driver or a disk
+    except Exception as error:  # from a server, a database driver or a disk
         return describe(error, store)
     return ""
 
 
 @contextmanager
 def published_while_training(store: Store, folder: Path, seconds: float) -> Iterator[None]:
-    """Publish the training in `folder` from a thread while in the context, then the rest.
+    """Publish the training in `folder` from a thread while it runs, and the rest at its end.
 
     Training never waits for the thread. If MLflow fails, the thread logs one warning and retries.
     """
@@ -114,12 +117,12 @@ def _publish_repeatedly(store: Store, folder: Path, has_ended: Event) -> None:
             pause = SECONDS_BETWEEN_CALLS
             client = client or connect(store)
             run_id = publish(client, store, snapshot)
-            # The monitor ends after one failed request, so it is replaced.
+            # The monitor ends after a failed request, so a new monitor is started.
             if monitor is None or not monitor.is_alive():
                 monitor = start_monitor(store, run_id)
-        except Exception as error:  # any exception of a server, a database driver or a disk
+        except Exception as error:  # from a server, a database driver or a disk
             if not has_warned:
                 has_warned = True
                 log.warning(
-                    "%s; training continues, and the rest is sent later", describe(error, store)
+                    "%s; training continues, and MLflow is updated later", describe(error, store)
                 )

@@ -1,8 +1,8 @@
-"""Files in a training's folder from which its MLflow run is made.
+"""The files in a training's folder from which its MLflow run is created.
 
-    origin.json      parameters, tags and start of the run
-    metrics.jsonl    the curves, a row per line: [step, time, metrics]
-    texts/           generated texts, a file per epoch
+    origin.json      parameters, tags and start time of the run
+    metrics.jsonl    the metrics, one row per line: [step, time, metrics]
+    texts/           generated texts, one file per epoch
     ending.json      how the training ended; missing while it runs, or if its process was killed
     published        exists if MLflow has the complete run
 
@@ -32,7 +32,9 @@ ORIGIN = "origin.json"
 METRICS = "metrics.jsonl"
 ENDING = "ending.json"
 PUBLISHED = "published"
-DISAPPEARED = "the process disappeared: killed, aborted, out of memory, or the machine went down"
+DISAPPEARED = (
+    "the process disappeared: it was killed or aborted, ran out of memory, or the machine went down"
+)
 
 
 class Origin(NamedTuple):
@@ -56,9 +58,10 @@ class Ending(NamedTuple):
 
 
 def read_training(folder: Path) -> Snapshot | None:
-    """Return the snapshot of the training in `folder`. Return None if the training has not started.
+    """Return the snapshot of the training in `folder`, or None if the training has not started.
 
-    A training without an ending is RUNNING while a process holds the folder, else KILLED.
+    A training without `ending.json` is RUNNING while a process holds the lock of the folder.
+    Otherwise the training was KILLED.
 
     Raises:
         ValueError, TypeError: a file is damaged.
@@ -92,10 +95,10 @@ def read_training(folder: Path) -> Snapshot | None:
 
 
 def read_rows(file: Path, after_step: int = -1, max_rows: int | None = None) -> list[Row]:
-    """Return the last rows of a metrics file, in order: at most `max_rows`, after `after_step`.
+    """Return the rows of a metrics file after `after_step`, but only the last `max_rows` of them.
 
-    Incomplete lines are ignored. The file is read from its end: a training is published every
-    few seconds, and that must not cost more after a week.
+    Incomplete lines are ignored. The file is read from its end, because a training is published
+    every few seconds, which must not take longer after a week.
     """
     rows: list[Row] = []
     if not file.exists() or file.stat().st_size == 0:

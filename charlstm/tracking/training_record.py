@@ -1,4 +1,4 @@
-"""The record from which the MLflow run of a training is made, written during the training."""
+"""The record of a training, from which its MLflow run is created."""
 
 import json
 import logging
@@ -40,12 +40,12 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class TrainingRecord(Observer):
-    """Observer that writes the content of the training's MLflow run into the training's folder.
+    """An observer that writes the content of the training's MLflow run into the training's folder.
 
-    A full disk costs a warning, because no output of the training depends on these files.
+    A full disk causes only a warning, because no output of the training depends on these files.
 
     Args:
-        training_id: identifies this training across restarts, and no other training.
+        training_id: unique to this training, and the same after a restart.
         tags: tags that are known before the start, including the run's name and description.
     """
 
@@ -53,10 +53,10 @@ class TrainingRecord(Observer):
     training_id: str
     params: Params
     tags: Mapping[str, str]
-    plan: Plan | None = None  # known after the start
+    plan: Plan | None = None  # known once training has started
 
     def on_start(self, plan: Plan, progress: Progress) -> None:
-        """Write the origin. Reset the metrics to the checkpoint from which training resumes."""
+        """Write `origin.json`. Reset the metrics to the checkpoint from which training resumes."""
         self.plan = plan
         hardware = {
             "device": plan.device,
@@ -73,14 +73,14 @@ class TrainingRecord(Observer):
             self._write(ORIGIN, origin._asdict())
 
     def on_steps(self, row: StepRow, chars_per_second: float, ids_seen: int) -> None:
-        """Append a row of steps."""
+        """Append the metrics of the last training steps."""
         assert self.plan is not None
         seen = "bytes_seen" if self.plan.unit == "byte" else "chars_seen"
         speed = {"train/chars_per_second": chars_per_second, f"train/{seen}": float(ids_seen)}
         self._append(Row(row.step, now_ms(), step_metrics(row) | speed))
 
     def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
-        """Append the row of an epoch."""
+        """Append the losses of an epoch."""
         self._append(Row(row.step, now_ms(), epoch_metrics(row)))
 
     def log_texts(self, epoch: int, texts: Sequence[tuple[str, str]]) -> None:
@@ -92,7 +92,7 @@ class TrainingRecord(Observer):
     def finish(
         self, model: Path, num_epochs: int, train_seconds: float, tags: Mapping[str, str]
     ) -> None:
-        """Record the trained model folder. `train_seconds` includes earlier starts."""
+        """Record that training has finished. `train_seconds` includes interrupted starts."""
         if self.plan is not None:
             speed = self.plan.chars_per_epoch * num_epochs / train_seconds
             measured = {"train/seconds": train_seconds, "train/speed": speed}
@@ -106,7 +106,7 @@ class TrainingRecord(Observer):
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Record why a training that has started, now or earlier, ends without a model."""
+        """Record why the training ended without a model, if this or an earlier start began it."""
         if error is None or not (self.folder / ORIGIN).exists():
             return
         if isinstance(error, KeyboardInterrupt | Interrupted):
@@ -121,16 +121,16 @@ class TrainingRecord(Observer):
             (self.folder / PUBLISHED).unlink(missing_ok=True)
 
     def _write(self, name: str, content: Mapping[str, object]) -> None:
-        # ASCII, because surrogates of undecodable file names have no UTF-8.
+        # The JSON is ASCII, because surrogates in undecodable file names have no UTF-8 form.
         write_text(self.folder / name, json.dumps(content))
 
     def _rows_of(self, progress: Progress) -> list[Row]:
-        """Return the rows of a checkpoint.
+        """Return the metric rows of the checkpoint from which training resumes.
 
         A row that this folder already has keeps its time. Other rows come from a checkpoint that
-        another machine wrote, and get the present time.
+        another machine wrote, and get the current time.
         """
-        # Keys sort the row of an epoch behind the last row of its steps.
+        # These keys sort the row of an epoch behind the last row of its steps.
         rows = {(row.step, False): step_metrics(row) for row in progress.steps}
         rows |= {(row.step, True): epoch_metrics(row) for row in progress.epochs}
         known = {
@@ -156,4 +156,6 @@ def _full_disk_tolerated(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        log.warning("tracking: %s: %s; `evaluate` makes a run of the files", folder, error.strerror)
+        log.warning(
+            "tracking: %s: %s; `evaluate` will create the MLflow run", folder, error.strerror
+        )

@@ -1,1 +1,1 @@
-"""The training loop, with its batches, processes, checkpoints and records."""
+"""Training: the loop, the batches, the processes, the checkpoints and the progress."""

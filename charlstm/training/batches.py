@@ -1,4 +1,4 @@
-"""Batches of ids, as pure functions of (seed, epoch, step) for any number of processes.
+"""Training batches, which depend only on (seed, epoch, step), for any number of processes.
 
 `StreamBatches` reads the text as `batch_size` contiguous streams, left to right. The model's state
 is carried from step to step. `WindowBatches` reads overlapping windows, either in random order from
@@ -26,9 +26,9 @@ from charlstm.training.sizes import num_windows, stream_steps
 
 
 class Batch(NamedTuple):
-    """Input ids and target ids, both (B, T) int64. A target may be IGNORE.
+    """Input ids and target ids, both int64 (B, T). A target that is not scored is IGNORE.
 
-    `starts_BT`, bool, marks the inputs that begin a document. It is None if the text has no
+    The boolean `starts_BT` marks the inputs that begin a document. It is None if the text has no
     separator.
     """
 
@@ -47,14 +47,14 @@ def rows_of(rank: int, world_size: int, batch_size: int) -> slice:
     """
     if world_size > batch_size:
         raise TrainingError(
-            f"train.batch_size is {batch_size} rows over all processes, but {world_size} "
-            f"processes were started; start at most {batch_size} or raise train.batch_size"
+            f"train.batch_size is {batch_size}, but {world_size} processes were started, and each "
+            f"needs a row: start at most {batch_size} processes or raise train.batch_size"
         )
     return slice(batch_size * rank // world_size, batch_size * (rank + 1) // world_size)
 
 
 class StreamBatches:
-    """`batch_size` contiguous streams. Each epoch scores each (id, next id) pair exactly once.
+    """Batches from contiguous streams. Each epoch scores every (id, next id) pair exactly once.
 
     The pairs form a ring. Each epoch rotates the ring by a random offset and cuts it into
     `batch_size` streams, whose lengths differ by at most one pair. The last step of an epoch may be
@@ -84,9 +84,10 @@ class StreamBatches:
         self._lengths = np.diff(bounds)
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Return columns [step * T, (step + 1) * T) of this process's streams.
+        """Return this process's rows of the batch at `step` of an epoch.
 
-        `step` counts from 0 in each epoch.
+        The batch has columns [step * T, (step + 1) * T) of the streams. `step` counts from 0 in
+        each epoch.
         """
         is_scored = self._columns(step) < self._lengths[self.rows, None]
         return _read_batch(self.text, self._positions(epoch, step, self.rows), is_scored)
@@ -104,14 +105,14 @@ class StreamBatches:
 
     @property
     def chars_per_epoch(self) -> int:
-        """The number of characters except the first, which nothing predicts.
+        """Number of scored characters in an epoch: all except the first, which is never predicted.
 
         If ids are bytes, this reads the whole text to count its characters.
         """
         return num_chars_of(self.text.ids[1:], self.text.unit)
 
     def _positions(self, epoch: int, step: int, rows: slice) -> NDArray[np.int64]:
-        """Return the positions (B, T) in the text of the inputs of `rows`."""
+        """Return the positions (B, T) in the text from which the inputs of `rows` are read."""
         offset = numpy_generator(self._seed, "stream offset", epoch).integers(self.ids_per_epoch)
         unwrapped = offset + self._starts[rows, None] + self._columns(step)
         return np.asarray(unwrapped % self.ids_per_epoch)
@@ -122,10 +123,10 @@ class StreamBatches:
 
 
 class WindowBatches:
-    """Windows of `context_len` at every `stride` characters. Each epoch reads each window once.
+    """Batches of windows that start at every `stride` ids. Each epoch reads every window once.
 
-    By default, windows come in random order from zero states. If `is_sliding`, as in the original,
-    windows come in text order. Each row then continues from its state in the previous batch,
+    By default, windows are read in random order from zero states. If `is_sliding`, windows are read
+    in text order, as in the original. Each row then continues from its state in the previous batch,
     although this state belongs to another place in the text. Rows that are not scored fill up the
     last global batch of an epoch.
     """
@@ -153,7 +154,7 @@ class WindowBatches:
         self.steps_per_epoch = -(-self._num_windows // batch_size)
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Return this process's rows of the `step`-th `batch_size` windows in the epoch's order."""
+        """Return this process's rows of the batch at `step` of an epoch."""
         scored_starts = self._starts(epoch, step)
         starts = np.zeros(self._batch_size, np.int64)
         starts[: len(scored_starts)] = scored_starts
@@ -164,14 +165,14 @@ class WindowBatches:
     def num_chars(self, epoch: int, step: int) -> int:
         """Return the number of scored characters in the global batch at `step`."""
         starts = self._starts(epoch, step)
-        # `chars_per_epoch` calls this for every step, and overlapping windows are many ids to read.
+        # Ids are not read here, because `chars_per_epoch` calls this function for every step.
         if self.text.unit == "character":
             return len(starts) * self._context_len
         return self.text.num_chars_at(starts[:, None] + np.arange(1, self._context_len + 1))
 
     @property
     def chars_per_epoch(self) -> int:
-        """The number of scored characters in all windows, the same in each epoch."""
+        """Number of scored characters in an epoch, which is the same for every epoch."""
         return sum(self.num_chars(1, step) for step in range(self.steps_per_epoch))
 
     def _starts(self, epoch: int, step: int) -> NDArray[np.int64]:
@@ -184,14 +185,14 @@ class WindowBatches:
 
 @lru_cache(maxsize=1)
 def _window_order(num_windows: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return a random order (num_windows,) of an epoch's windows, which takes 8 bytes a window."""
+    """Return the random order (num_windows,) of an epoch's windows. It takes 8 bytes per window."""
     return numpy_generator(seed, "window order", epoch).permutation(num_windows)
 
 
 def _read_batch(
     text: EncodedText, positions_BT: NDArray[np.int64], is_scored_BT: NDArray[np.bool_]
 ) -> Batch:
-    """Return the ids at `positions_BT`, with the ids after them as targets where `is_scored_BT`."""
+    """Read the batch of the ids at `positions_BT`. Targets that are not scored become IGNORE."""
     inputs, targets, starts = text.windows(positions_BT)
     targets = np.where(is_scored_BT, targets, IGNORE)
     return Batch(

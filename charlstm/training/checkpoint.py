@@ -1,6 +1,6 @@
 """The full state of a training between two steps, saved and restored by any number of processes.
 
-Shapes: L layers, B rows of a process, H hidden units.
+Shapes: L layers, B rows of one process, H hidden units.
 """
 
 import logging
@@ -27,7 +27,7 @@ PROGRESS = TypeAdapter(Progress)
 def to_checkpoint(
     learner: Learner, progress: Progress, best_weights: Mapping[str, Tensor]
 ) -> Checkpoint:
-    """Return the full training state, as copies on the CPU.
+    """Return the full training state as a checkpoint, with all tensors copied to the CPU.
 
     Collective: every process must call this.
     """
@@ -37,15 +37,15 @@ def to_checkpoint(
         for index, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
     }
-    # A row for each logged step. In the JSON header, millions of rows would exceed safetensors'
-    # limit of 100 MB.
+    # The history is saved as a tensor with one row for each logged step.
+    # As JSON in the header, millions of rows would exceed the 100 MB limit of safetensors.
     steps = torch.tensor(progress.steps, dtype=torch.float64).reshape(-1, len(StepRow._fields))
     sections = {
         "model": learner.model.state_dict(),
         "average": learner.average.state_dict(),
         "optimizers": moments,
         "state": {
-            # Each process has some rows of the global batch. Ranks have them in order.
+            # Each process has some rows of the global batch, in the order of ranks.
             name: torch.cat(learner.processes.gather_objects(part_LBH.cpu()), dim=1)
             for name, part_LBH in learner.state._asdict().items()
         },
@@ -68,14 +68,13 @@ def to_checkpoint(
 def restore_newest(
     learner: Learner, folder: CheckpointFolder | None
 ) -> tuple[Progress, dict[str, Tensor]] | None:
-    """Load the newest checkpoint of process 0 into a fresh learner.
+    """Load the newest checkpoint of process 0 into a new learner.
 
-    Return the progress and the best weights. Return None if there is no checkpoint. The number of
-    processes may differ from the one that wrote the checkpoint. Collective: every process must call
-    this.
+    Return the progress and the best weights, or None if there is no checkpoint. The checkpoint may
+    come from a different number of processes. Collective: every process must call this.
 
     Raises:
-        CharlstmError: the checkpoint is whole, but does not fit, for example because another
+        CharlstmError: the checkpoint is intact, but cannot be loaded, for example because another
             version of torch wrote it.
     """
     if folder is None:
@@ -90,9 +89,9 @@ def restore_newest(
             raise
         reason = " ".join(str(error).split())[:200]
         raise CharlstmError(
-            f"cannot restore the checkpoint in {folder.folder} ({reason}): go back to the versions "
-            "that wrote it, or start over by moving this folder and its copy in the checkpoint "
-            "mirror away"
+            f"cannot restore the checkpoint in {folder.folder} ({reason}): install the versions of "
+            "charlstm and torch that wrote it, or move this folder and its copy in the checkpoint "
+            "mirror away to start training from the beginning"
         ) from error
 
 
@@ -132,7 +131,7 @@ def _section(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def _environment_of(learner: Learner) -> list[str]:
-    """Return what decides the rounding of results. Another machine may differ in it."""
+    """Return the properties of the environment that affect the rounding of results."""
     processes = learner.processes
     return [
         f"torch {torch.__version__}",
@@ -148,7 +147,8 @@ def _warn_if_environment_changed(learner: Learner, before: list[str]) -> None:
         return
     log.warning(
         "the checkpoint was written with %s, but training resumes with %s: the result will differ "
-        "from that of an uninterrupted training, by rounding only unless train.precision is auto",
+        "from the result of an uninterrupted training: by rounding, or by more if train.precision "
+        "is auto",
         ", ".join(before),
         ", ".join(now),
     )

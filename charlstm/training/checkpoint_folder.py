@@ -1,9 +1,9 @@
 """A folder of checkpoints, from which an unfinished training resumes as if it had never stopped.
 
-A checkpoint is a folder `step-N` with `state.safetensors` and its SHA-256. The file has tensors,
-and all other values as JSON in its header. The folder is written under a temporary name, synced and
-renamed. A damaged checkpoint is reported and moved aside, and the checkpoint before it is used.
-No file is pickled.
+A checkpoint is a folder `step-N` with `state.safetensors` and its SHA-256. The file contains the
+tensors, and all other values as JSON in its header. The folder is written under a temporary name,
+synced and renamed. A damaged checkpoint is reported and moved aside, and the previous checkpoint is
+used. No file is a pickle.
 """
 
 import json
@@ -24,32 +24,32 @@ from charlstm.files.checksums import ABSENT, SUMS, read_sums, sha256, write_sums
 
 log = logging.getLogger(__name__)
 STATE = "state.safetensors"
-NUM_KEPT = 2  # checkpoints: the newest, and the one before it in case the newest is damaged
+NUM_KEPT = 2  # the newest checkpoint, and the previous one in case the newest is damaged
 
 
 class Checkpoint(NamedTuple):
-    """The state after a whole number of steps: tensors on the CPU, and all other values as JSON."""
+    """The training state between two steps: tensors on the CPU, and all other values as JSON."""
 
     tensors: Mapping[str, Tensor]
     metadata: Mapping[str, Any]
 
     def to_bytes(self) -> bytes:
-        """Return the checkpoint as a safetensors file."""
+        """Return the checkpoint as the content of a safetensors file."""
         contiguous = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
         return bytes(safetensors.torch.save(contiguous, {"metadata": json.dumps(self.metadata)}))
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Return the checkpoint in `folder`.
+    """Read the checkpoint in `folder` and verify its checksum.
 
     Raises:
         ChecksumError: the checkpoint is damaged or incomplete.
-        OSError: the checkpoint cannot be read now, but may be whole.
+        OSError: the checkpoint cannot be read now, but may be intact.
     """
     file = folder / STATE
     try:
         if read_sums(folder / SUMS) != {STATE: sha256(file)}:
-            raise ChecksumError(f"{STATE} does not match {SUMS}")
+            raise ChecksumError(f"the checksum of {STATE} does not match {SUMS}")
         # Tensors are copied to memory, because the file may be removed while they are in use.
         tensors = safetensors.torch.load(file.read_bytes())
         with safe_open(file, "pt") as header:
@@ -61,12 +61,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 class CheckpointFolder:
     """The checkpoints of one training. Only process 0 writes and reads them.
 
-    One training at a time may use a folder.
+    Only one training at a time may use a folder.
 
     Args:
-        folder: must be named by everything that decides the result, so that changed inputs never
-            meet an old state.
-        seconds_between: time from one checkpoint to the next.
+        folder: its name must depend on everything that affects the result, so that training with
+            changed inputs never resumes from an old checkpoint.
+        seconds_between: time between two checkpoints.
     """
 
     def __init__(self, folder: Path, seconds_between: float) -> None:
@@ -76,13 +76,13 @@ class CheckpointFolder:
         self._pending: Future[None] | None = None
 
     def newest(self) -> Checkpoint | None:
-        """Return the newest whole checkpoint. Return None if there is none.
+        """Return the newest intact checkpoint, or None if there is no intact checkpoint.
 
         Move damaged checkpoints aside with a warning. Remove checkpoints that a killed process left
         incomplete.
 
         Raises:
-            CharlstmError: a checkpoint cannot be read now, but may be whole. It stays in place, so
+            CharlstmError: a checkpoint cannot be read now, but may be intact. It stays in place, so
                 that a later start finds it.
         """
         for leftover in self.folder.glob(".step-*"):
@@ -95,26 +95,26 @@ class CheckpointFolder:
                 reason = " ".join(str(error).split())[:300]
             except OSError as error:
                 raise CharlstmError(
-                    f"the checkpoint {path} cannot be read ({error.strerror}), but may be whole: "
+                    f"the checkpoint {path} cannot be read ({error.strerror}), but may be intact: "
                     "run the same command again when the disk can be read, or move the checkpoint "
-                    "away to resume from the one before it"
+                    "away to resume from the previous checkpoint"
                 ) from None
             log.warning(
                 "the checkpoint %s is damaged (%s); "
-                "training resumes from the one before it, if there is one",
+                "training resumes from the previous checkpoint, if there is one",
                 path,
                 reason,
             )
-            # Kept for inspection, under a name that does not block a new checkpoint of this step.
+            # Keep the damaged checkpoint for inspection, but free its name for a new checkpoint.
             aside = path.with_name(f"damaged-{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
         if found:
-            log.warning("no whole checkpoint is left in %s", self.folder)
+            log.warning("no intact checkpoint is left in %s", self.folder)
         return None
 
     def save(self, step: int, checkpoint: Checkpoint) -> None:
-        """Start to write in the background, after the previous write is complete.
+        """Start writing a checkpoint in the background, after the previous write is complete.
 
         Raises:
             OSError: the previous write failed. Older checkpoints are unchanged.
@@ -124,18 +124,18 @@ class CheckpointFolder:
 
     @property
     def is_writing(self) -> bool:
-        """True while the last checkpoint is not on disk yet."""
+        """True while the last checkpoint is still being written to disk."""
         return self._pending is not None and not self._pending.done()
 
     def wait(self) -> None:
         """Wait until the last checkpoint is on disk.
 
         Raises:
-            OSError: it could not be written. Older checkpoints are unchanged.
+            OSError: the checkpoint could not be written. Older checkpoints are unchanged.
         """
         if self._pending is not None:
             pending = self._pending
-            self._pending = None  # so that a failure is reported once
+            self._pending = None  # so that a failure is reported only once
             pending.result()
 
     def _write(self, step: int, checkpoint: Checkpoint) -> None:

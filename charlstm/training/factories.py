@@ -1,4 +1,4 @@
-"""Factories of a learner's parts, from the parameters."""
+"""Functions that create the parts of a learner from the parameters."""
 
 import torch
 
@@ -11,7 +11,7 @@ from charlstm.training.processes import Processes
 
 
 def batches_of(text: EncodedText, params: TrainParams, rows: slice) -> Batches:
-    """Return the batch source that `params.batching` selects, for the process that holds `rows`.
+    """Create the batch source that `params.batching` selects, for this process's `rows`.
 
     Raises:
         TrainingError: the text is too short.
@@ -32,7 +32,7 @@ def batches_of(text: EncodedText, params: TrainParams, rows: slice) -> Batches:
 def optimizers_of(
     model: CharLSTM, params: TrainParams, processes: Processes
 ) -> list[torch.optim.Optimizer]:
-    """Return an optimizer for each group of weights. The processes share the work of Muon."""
+    """Create the optimizers that `params` selects. The processes share the work of Muon."""
     return make_optimizers(
         model,
         has_muon=params.optimizer == "muon",

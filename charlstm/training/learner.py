@@ -1,10 +1,10 @@
-"""The learner: weights, their average, optimizers and carried state, changed one step at a time.
+"""The learner: weights, their average, optimizers and LSTM state, updated one step at a time.
 
-A step depends on (seed, epoch, step) alone. The global batch, the dropout masks and the learning
+The batch and the random numbers of a step depend only on (seed, epoch, step). They and the learning
 rate do not depend on the number of processes. Each process takes its rows of the batch and masks.
 
 A gradient is a sum over ids, divided by the number of ids in a full batch. So each character has
-the same weight (in a byte model, each byte). This holds in the shorter last step of an epoch, too,
+the same weight (in a byte model, each byte). This is also true in the shorter last step of an epoch
 and if processes hold different numbers of rows.
 
 Shapes: B rows of this process, T time steps, N processes.
@@ -39,11 +39,11 @@ from charlstm.training.sizes import check_warmup, shape_of
 
 log = logging.getLogger(__name__)
 
-MAX_SKIPPED_STEPS = 10  # in a row
+MAX_SKIPPED_STEPS = 10  # maximum number of skipped steps in a row
 
 
 class Learner:
-    """One process's part of the training."""
+    """The part of a training that one process holds: weights, optimizers and LSTM state."""
 
     def __init__(
         self,
@@ -87,11 +87,11 @@ class Learner:
         return cast(CharLSTM, self.average.module)
 
     def start_epoch(self) -> None:
-        """Reset the carried state to zero."""
+        """Reset the LSTM state to zero at the start of an epoch."""
         self.state = self.model.zero_state(self.num_rows)
 
     def take_step(self, step: int, epoch: int, index: int) -> Step | None:
-        """Make optimizer update number `step`, from 0, on batch `index` of the epoch.
+        """Make optimizer update number `step`, counted from 0, on batch `index` of the epoch.
 
         Return None if the step was skipped. Collective: every process must call this.
 
@@ -117,7 +117,7 @@ class Learner:
         return None if is_skipped else taken
 
     def _set_learning_rate(self, step: int) -> float:
-        """Set the scheduled rate in all optimizers. Return AdamW's rate, which is recorded."""
+        """Set the scheduled learning rate in all optimizers. Return the learning rate of AdamW."""
         fraction = learning_rate(
             step,
             warmup_steps=self.params.warmup_steps,
@@ -136,7 +136,7 @@ class Learner:
         targets_BT = batch.targets_BT.to(device, non_blocking=True)
         start = self._start_state(step)
         masks = self._masks(step, inputs_BT.shape[1])
-        # DDP averages over processes, but the loss is their sum, divided once.
+        # DDP averages gradients over processes. The factor `world_size` turns the mean into a sum.
         scale = self.processes.world_size / (self.params.batch_size * self.params.context_len)
 
         micro_batch_size = self.params.micro_batch_size or self.num_rows
@@ -174,7 +174,7 @@ class Learner:
         return LSTMState(self.state.hidden * keep_B, self.state.cell * keep_B)
 
     def _masks(self, step: int, num_time_steps: int) -> DropoutMasks:
-        """Return this process's rows of the step's dropout masks."""
+        """Return the dropout masks of a step, for this process's rows."""
         dropout = self.params.dropout
         return draw_masks(
             self._generator("dropout", step),
@@ -192,7 +192,7 @@ class Learner:
         return torch_generator(self.params.seed, purpose, step)
 
     def _skip_step(self, taken: Step) -> None:
-        """Leave the weights unchanged, with a warning.
+        """Log a warning about a skipped step, and remove non-finite values from the LSTM state.
 
         The gradient is global, so every process skips the same step.
         """
@@ -209,11 +209,11 @@ class Learner:
         self.state = LSTMState(*(part.nan_to_num(0.0, 0.0, 0.0) for part in self.state))
 
     def _fix_order_of_gradients(self) -> None:
-        """Run a backward pass that changes nothing, so that DDP fixes its order of gradients.
+        """Run a backward pass that changes no weights, so that DDP fixes its order of gradients.
 
         DDP sorts gradients after its first backward pass. With three or more processes, this order
-        decides which numbers are added first. A resumed training must add in the same order as an
-        uninterrupted one.
+        decides which numbers are added first. A resumed training must add gradients in the same
+        order as an uninterrupted training.
         """
         if self.processes.world_size > 1:
             ids_BT = torch.zeros(

@@ -1,6 +1,6 @@
-"""The training loop: steps, validation after each epoch, and the best weights at the end.
+"""The training loop: it trains, validates after each epoch, and returns the best weights.
 
-One or more processes run it together. Training can stop after any step and resume from a
+One or more processes run the loop together. Training can stop after any step and resume from a
 checkpoint, with a bit-identical result. With another number of processes, results differ only by
 rounding.
 """
@@ -32,7 +32,7 @@ from charlstm.training.step_boundary import StepBoundary
 class Data(NamedTuple):
     """The encoded training and validation parts, and the vocabulary that decodes them.
 
-    `initial` has the weights of a trained model, if training starts from such a model.
+    `initial` has the weights of a trained model if training starts from a trained model.
     """
 
     train: EncodedText
@@ -42,7 +42,7 @@ class Data(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The best weights, and the whole history."""
+    """The result of a training: the best weights and the whole history."""
 
     weights: dict[str, Tensor]
     shape: ModelShape
@@ -50,7 +50,7 @@ class Result(NamedTuple):
     steps: list[StepRow]
     best: EpochRow
     train_seconds: float
-    # Validation loss of the trained model that training started from, if there was such a model.
+    # Validation loss of the trained model from which training started. None if there was none.
     initial_nats_per_char: float | None
 
 
@@ -65,17 +65,18 @@ def fit(
 ) -> Result:
     """Train for `params.epochs` or until early stopping. Return the same result on every process.
 
-    Training resumes from the newest of `checkpoints`. If any process is asked to stop, all stop
+    Training resumes from the newest checkpoint. If any process is asked to stop, all processes stop
     after the same step, with a checkpoint on disk. Collective: every process must call this.
 
     Args:
-        observers: this process's own. Only process 0 needs observers that show something.
-        checkpoints: given on every process or on none.
-        should_stop: returns True once this process was asked to stop.
+        observers: observers in this process. Only process 0 needs observers that show something.
+        checkpoints: must be given on every process or on none.
+        should_stop: returns True after this process was asked to stop.
 
     Raises:
-        TrainingError: the settings cannot train on this text, or the loss is not finite.
-        Interrupted: a process was asked to stop, or a process is lost.
+        TrainingError: training with these settings is impossible on this text, or the loss is not
+            finite.
+        Interrupted: a process was asked to stop, or a process was lost.
         OSError: a checkpoint cannot be written. Older checkpoints are unchanged.
     """
     with processes.interrupted_by_lost_peers():
@@ -118,7 +119,7 @@ class _Training:
             while not self.is_done():
                 self.run_epoch()
                 self.end_epoch()
-            # If writing the outputs fails, the next start need not train again.
+            # With this checkpoint, the next start need not train again if writing outputs fails.
             self.boundary.save(now.step, self.checkpoint)
 
         assert now.best is not None  # params.epochs > 0
@@ -146,7 +147,7 @@ class _Training:
         )
 
     def is_done(self) -> bool:
-        """Return True after the last epoch, or if early stopping applies."""
+        """Return whether all epochs are complete or early stopping applies."""
         num_epochs = len(self.progress.epochs)
         best = self.progress.best
         patience = self.params.early_stopping_epochs
@@ -155,7 +156,7 @@ class _Training:
         return num_epochs >= self.params.epochs
 
     def run_epoch(self) -> None:
-        """Take the remaining steps of the current epoch."""
+        """Train for the remaining steps of the current epoch."""
         now = self.progress
         batches = self.learner.batches
         if now.step_in_epoch == 0:
@@ -175,11 +176,11 @@ class _Training:
             now.epoch_seconds = time.perf_counter() - started
             if self.boundary.check(now.step, self.checkpoint):
                 raise Interrupted(
-                    f"stopped as asked, after step {now.step} of {self.learner.num_steps}"
+                    f"stopped on request after step {now.step} of {self.learner.num_steps}"
                 )
 
     def read_meter(self) -> None:
-        """Record the mean of the last steps."""
+        """Record the mean loss and gradient norm of the steps since the last reading."""
         now = self.progress
         batches = self.learner.batches
         row, loss = self.meter.read(now.step, now.epoch, self.processes.gather)
@@ -187,7 +188,7 @@ class _Training:
         if row is not None:
             now.steps.append(row)
             speed = self.meter.chars_per_second()
-            # The last step of an epoch may be shorter than the others.
+            # The last step of an epoch may read fewer ids than the others.
             full_batches = now.step_in_epoch * self.params.batch_size * self.params.context_len
             seen_in_epoch = min(full_batches, batches.ids_per_epoch)
             ids_seen = (now.epoch - 1) * batches.ids_per_epoch + seen_in_epoch
@@ -197,16 +198,16 @@ class _Training:
         self.meter = StepMeter(now.totals)
 
     def end_epoch(self) -> None:
-        """Validate the averaged weights. Keep them if they are the best so far."""
+        """Validate the averaged weights, and keep a copy if they are the best so far."""
         now = self.progress
         if now.loss.num_chars == 0:
             raise TrainingError(f"every step of epoch {now.epoch} was skipped; {ADVICE}")
         validation = self.validate()
-        # A model without a finite perplexity could not be evaluated.
+        # A model whose perplexity is not finite could not be evaluated.
         if not math.isfinite(validation.perplexity):
             raise TrainingError(
                 f"the validation loss is {validation.nats_per_char:.4g} nats/char after epoch "
-                f"{now.epoch}, its perplexity is not finite; lower train.learning_rate"
+                f"{now.epoch}, so its perplexity is not finite; lower train.learning_rate"
             )
         row = EpochRow(now.epoch, now.step, now.loss.nats_per_char, validation.nats_per_char)
         if now.best is None or row.val_nats_per_char < now.best.val_nats_per_char:
@@ -222,7 +223,7 @@ class _Training:
         now.epoch_seconds = 0.0
 
     def validate(self) -> LossSum:
-        """Return the validation loss of the averaged weights, under `windowed_C` or `sliding_C`.
+        """Return the `windowed_C` or `sliding_C` validation loss of the averaged weights.
 
         All processes share the work. Collective: every process must call this.
         """

@@ -1,4 +1,4 @@
-"""The number format in which matrices are multiplied, with the reason for its choice."""
+"""The choice of the number format in which matrices are multiplied."""
 
 from functools import cache
 from typing import NamedTuple
@@ -16,29 +16,30 @@ class Precision(NamedTuple):
 
 
 def choose_precision(asked: str, device_type: str) -> Precision:
-    """Return the precision for `train.precision` on a kind of device.
+    """Return the precision that `train.precision` selects on this type of device.
 
-    `auto` becomes bf16 if the hardware multiplies bf16, else fp32.
+    `auto` selects bf16 if the hardware can multiply bf16 numbers, and fp32 otherwise.
 
     Raises:
         TrainingError: this processor cannot compute an LSTM in that precision.
     """
     if asked == "bf16" and device_type == "cpu" and not has_bf16_lstm():
         raise TrainingError(
-            "train.precision is bf16, and this processor computes no LSTM in it: set auto or fp32"
+            "train.precision is bf16, but this processor cannot compute an LSTM in bf16; set it to "
+            "auto or fp32"
         )
     if asked != "auto":
-        return Precision(asked, "as train.precision says")
+        return Precision(asked, "set by train.precision")
     hardware = "processor" if device_type == "cpu" else "GPU"
     if multiplies_bf16(device_type):
-        return Precision("bf16", f"this {hardware} multiplies bf16")
-    return Precision("fp32", f"this {hardware} multiplies no bf16")
+        return Precision("bf16", f"this {hardware} can multiply bf16")
+    return Precision("fp32", f"this {hardware} cannot multiply bf16")
 
 
 def multiplies_bf16(device_type: str) -> bool:
-    """Return True if bf16 is faster than fp32 on this kind of device.
+    """Return whether bf16 is faster than fp32 on this type of device.
 
-    That is so on CUDA devices from sm80 on, and on CPUs with AMX or AVX512-BF16.
+    It is faster on CUDA devices from sm80 on, and on CPUs with AMX or AVX512-BF16.
     """
     if device_type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -51,9 +52,9 @@ def multiplies_bf16(device_type: str) -> bool:
 
 @cache
 def has_bf16_lstm() -> bool:
-    """Return True if oneDNN computes an LSTM in bf16 on this processor.
+    """Return whether oneDNN can compute an LSTM in bf16 on this processor.
 
-    Without oneDNN, torch takes a hundred times longer.
+    Without oneDNN, torch takes a hundred times as long.
     """
     one = torch.zeros(1, 1, 1)
     weights = [torch.zeros(4, 1), torch.zeros(4, 1), torch.zeros(4), torch.zeros(4)]
@@ -66,6 +67,6 @@ def has_bf16_lstm() -> bool:
 
 
 def kind_of_device() -> str:
-    """Return the kind of device that training will run on."""
+    """Return the type of device on which training will run, such as `cpu` or `cuda`."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return "cpu" if accelerator is None else accelerator.type

@@ -1,7 +1,7 @@
 """The processes that train together, and the collective calls between them.
 
-No other module knows Accelerate. A single process sends nothing: each call returns the process's
-own values. Collective methods must be called by every process, in the same order.
+No other module uses Accelerate. A single process sends nothing, and each call returns the
+process's own values. Collective methods must be called by every process, in the same order.
 """
 
 import time
@@ -27,20 +27,20 @@ from charlstm.training.precision import choose_precision, kind_of_device
 T = TypeVar("T")
 
 SECONDS_BETWEEN_LOOKS = 0.1
-# Timeout of the first message, in which NCCL creates its communicator. On many machines, this may
-# take minutes.
+# Timeout of the first message. NCCL creates its communicator when the first message is sent.
+# With many machines, creating the communicator may take minutes.
 SECONDS_TO_MEET = {"cuda": 600.0}
-# Size of a message of gradients. A model of 6.5 M weights fits into one message.
+# Size of a message with gradients. The gradients of 6.5 M weights fit into one message.
 BUCKET_MIB = 25
 
 
 class Processes:
-    """The processes and the device that the launcher chose.
+    """The processes that train together, and the device on which this process computes.
 
     Args:
-        precision: `train.precision`.
+        precision: the value of `train.precision`.
         timeout_seconds: time after which a silent process counts as lost.
-        on_cpu: leave a GPU unused, as the user told the launcher.
+        on_cpu: use the CPU even if there is a GPU, as the user told the launcher.
 
     Raises:
         Interrupted: the other processes could not be reached in time.
@@ -57,9 +57,9 @@ class Processes:
         with self.interrupted_by_lost_peers():
             self._accelerator = Accelerator(
                 mixed_precision="bf16" if self.is_bf16 else "no",
-                # Accelerate joins torchrun's CPU processes only if told to use no other device.
+                # Accelerate connects the CPU processes of torchrun only if `cpu` is True.
                 cpu=device_type == "cpu",
-                # A machine's Accelerate configuration must not change what training computes.
+                # The Accelerate configuration of a machine must not change the result of training.
                 dynamo_backend="no",
                 gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
                 kwargs_handlers=[
@@ -72,24 +72,24 @@ class Processes:
         kind = self._accelerator.distributed_type
         if kind != DistributedType.NO and not kind.value.startswith("MULTI_"):
             raise TrainingError(
-                f"Accelerate is configured for {kind.value}, which shards weights, but each "
-                "process of charlstm holds all weights: answer no to it in `accelerate config`"
+                f"Accelerate is configured for {kind.value}, which shards the weights, but "
+                "each process of charlstm must hold all weights: disable it in `accelerate config`"
             )
 
         group = torch.distributed.group.WORLD
         if group is not None and seconds_to_meet > timeout_seconds:
-            # The first message: all processes have met after it.
+            # After this first message, all processes are connected and the shorter timeout applies.
             self.gather(torch.zeros(1))
             group.set_timeout(timedelta(seconds=timeout_seconds))
 
     @property
     def rank(self) -> int:
-        """This process's number, from 0."""
+        """Rank of this process, counted from 0."""
         return int(self._accelerator.process_index)
 
     @property
     def world_size(self) -> int:
-        """The number of processes."""
+        """Number of processes that train together."""
         return int(self._accelerator.num_processes)
 
     @property
@@ -108,7 +108,7 @@ class Processes:
         return self.precision.name == "bf16"
 
     def describe_device(self) -> str:
-        """Return the kind of device and its libraries, as far as they decide rounding."""
+        """Return a description of the device and of the libraries that affect rounding."""
         if self.device.type == "cuda":
             libraries = (f"{name} {version}" for name, version in cuda_libraries().items())
             return ", ".join([torch.cuda.get_device_name(self.device), *libraries])
@@ -120,7 +120,7 @@ class Processes:
     def distribute(
         self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
     ) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
-        """Return a model that computes in this precision, and its optimizers.
+        """Wrap a model and its optimizers for training in this precision on all processes.
 
         `backward` then averages gradients over processes.
         """
@@ -128,7 +128,7 @@ class Processes:
         return trained, prepared
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of `loss`. Collective, except within `no_sync`."""
+        """Add the gradients of `loss` to the weights' gradients. Collective except in `no_sync`."""
         self._accelerator.backward(loss)
 
     def no_sync(self, model: nn.Module) -> AbstractContextManager[None]:
@@ -140,18 +140,18 @@ class Processes:
         return cast(Tensor, self._accelerator.clip_grad_norm_(model.parameters(), limit))
 
     def gather(self, mine: Tensor) -> Tensor:
-        """Return all processes' tensors on the CPU, stacked by rank.
+        """Return the tensors of all processes on the CPU, stacked in the order of ranks.
 
-        All must have the same shape and dtype. Collective: every process must call this.
+        All tensors must have the same shape and dtype. Collective: every process must call this.
         """
-        # A single process copies nothing to its device, which may lack float64.
+        # A single process copies nothing to its device, which may not support float64.
         sent = mine if self.world_size == 1 else mine.to(self.device)
         return self.all_gather(sent).cpu()
 
     def all_gather(self, mine: Tensor, /) -> Tensor:
-        """Return all processes' tensors on their device, stacked by rank.
+        """Return the tensors of all processes on the device, stacked in the order of ranks.
 
-        All must have the same shape and dtype. Collective: every process must call this.
+        All tensors must have the same shape and dtype. Collective: every process must call this.
         """
         if self.world_size == 1:
             return mine[None]
@@ -161,22 +161,22 @@ class Processes:
         return stacked
 
     def gather_objects(self, mine: T) -> list[T]:
-        """Return all processes' values, in the order of ranks. Values are sent pickled.
+        """Return the values of all processes, in the order of ranks.
 
-        Collective: every process must call this.
+        Values are sent as pickles. Collective: every process must call this.
         """
         return cast(list[T], gather_object([mine]))
 
     def all_reduce_sum(self, mine: Tensor) -> Tensor:
-        """Return the sum of all processes' tensors on the CPU.
+        """Return the sum of the tensors of all processes, on the CPU.
 
-        Ranks are added in order, for the same bits at every call. Collective: every process must
-        call this.
+        Tensors are added in the order of ranks, so that every call rounds identically. Collective:
+        every process must call this.
         """
         return cast(Tensor, sum(self.gather(mine)))
 
     def all_reduce_max(self, mine: Sequence[float]) -> list[float]:
-        """Return the elementwise maximum of all processes' values.
+        """Return the elementwise maximum over the values of all processes.
 
         Collective: every process must call this.
         """
@@ -193,14 +193,14 @@ class Processes:
     def on_main(self, work: Callable[[], T]) -> T:
         """Run `work` on process 0, however long it takes. Return its result on all processes.
 
-        The result is sent pickled. If `work` fails, all processes raise an error. Collective: every
-        process must call this.
+        The result is sent as a pickle. If `work` fails, all processes raise an error. Collective:
+        every process must call this.
         """
         if self.world_size == 1:
             return work()
         with ThreadPoolExecutor(max_workers=1) as executor:
             working = executor.submit(work) if self.is_main else None
-            # A process that sends nothing for long counts as lost, so messages continue meanwhile.
+            # A process that is silent for too long counts as lost, so it sends messages meanwhile.
             while self.all_reduce_max([working is not None and not working.done()])[0]:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
         error = working.exception() if working else None
@@ -213,27 +213,27 @@ class Processes:
 
     @contextmanager
     def interrupted_by_lost_peers(self) -> Iterator[None]:
-        """Raise `Interrupted` instead of the error for a lost process or connection.
+        """Raise `Interrupted` if another process or the connection to it is lost.
 
         This was tested with gloo, which raises an error. NCCL is untested: according to torch's
-        documentation, its watchdog ends this process instead.
+        documentation, its watchdog ends this process without an exception.
         """
         try:
             yield
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
-            # gloo raises plain RuntimeErrors that contain its source file.
+            # gloo raises a plain RuntimeError whose message contains the path of a gloo file.
             if isinstance(error, torch.distributed.DistError) or "gloo" in reason.lower():
                 raise Interrupted(f"cannot reach another process ({reason[:200]})") from None
             raise
 
     def close(self) -> None:
-        """Leave the group."""
+        """Leave the process group at the end of training."""
         self._accelerator.end_training()
 
 
 def cuda_libraries() -> dict[str, str]:
-    """Return the versions of the libraries that decide rounding on GPUs.
+    """Return the versions of the libraries that affect rounding on GPUs.
 
     Return an empty dict if torch was built without CUDA.
     """
@@ -244,9 +244,12 @@ def cuda_libraries() -> dict[str, str]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return True if memory was short. Many functions of torch raise a plain RuntimeError then."""
+    """Return whether `error` means that memory ran out.
+
+    Many functions of torch raise a plain RuntimeError if memory runs out.
+    """
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # CUDA's libraries report STATUS_ALLOC_FAILED.
+    # CUDA's libraries report STATUS_ALLOC_FAILED if memory runs out.
     words = ("out of memory", "allocate memory", "bad_alloc", "STATUS_ALLOC_FAILED")
     return any(word in str(error) for word in words)

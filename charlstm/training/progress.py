@@ -1,4 +1,4 @@
-"""The progress of a training: its records, their observers, and losses not read from the device.
+"""The progress of a training: its state, its observers, and a meter for losses and speed.
 
 Reading a loss waits for the device, so losses are read once every `log_every_steps` steps.
 Shapes: N processes, K steps.
@@ -20,13 +20,13 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.protocols import LossSum
 from charlstm.text.vocabulary import Unit
 
-# Takes this process's values (K,) and returns all processes' values (N, K) on the CPU.
+# A function from this process's values (K,) to the values (N, K) of all processes, on the CPU.
 Gather = Callable[[Tensor], Tensor]
 
 
 @dataclass
 class StepTotals:
-    """Totals of the steps since the last row, the same on every process."""
+    """Totals of the steps since the last logged row, identical on every process."""
 
     nats: list[float] = field(default_factory=list)
     gradient_norms: list[float] = field(default_factory=list)
@@ -40,26 +40,26 @@ class Progress:
 
     step: int = 0
     step_in_epoch: int = 0
-    # The training loss of the current epoch.
+    # The summed training loss of the current epoch so far.
     loss: LossSum = field(default_factory=lambda: LossSum(0.0, 0))
     epoch_seconds: float = 0.0
-    # Time in the steps of all finished epochs.
+    # Time spent in the steps of all finished epochs.
     train_seconds: float = 0.0
     steps: list[StepRow] = field(default_factory=list)
     epochs: list[EpochRow] = field(default_factory=list)
     best: EpochRow | None = None
-    # Validation loss of the trained model that training starts from, if there is such a model.
+    # Validation loss of the trained model from which training starts. None if there is none.
     initial_nats_per_char: float | None = None
     totals: StepTotals = field(default_factory=StepTotals)
 
     @property
     def epoch(self) -> int:
-        """The current epoch, from 1."""
+        """Number of the current epoch, counted from 1."""
         return len(self.epochs) + 1
 
 
 class Plan(NamedTuple):
-    """The training that is about to run."""
+    """A description of the training that is about to start."""
 
     num_epochs: int
     num_steps: int
@@ -69,37 +69,37 @@ class Plan(NamedTuple):
     device: str
     precision: str
     precision_reason: str
-    unit: Unit  # a character or a byte for each id
+    unit: Unit  # whether an id is a character or a byte
 
 
 class Step(NamedTuple):
-    """The results of an optimizer update. Tensors are scalars that may still be on the device."""
+    """The results of one optimizer update. Tensors are scalars that may still be on the device."""
 
-    number: int  # of updates, with this one
+    number: int  # number of updates so far, including this one
     rate: float
-    nats: Tensor  # summed over this process's rows
-    gradient_norm: Tensor  # of the global gradient, before clipping
+    nats: Tensor  # loss summed over this process's rows
+    gradient_norm: Tensor  # norm of the global gradient before clipping
 
 
 class Observer:
     """An observer of training, such as a console or a tracker. It cannot change the result.
 
-    A subclass may leave methods out.
+    A subclass overrides only the methods that it needs.
     """
 
     def on_start(self, plan: Plan, progress: Progress) -> None:
-        """React to the start. `progress` has the results of earlier starts of this training."""
+        """React to the start of training. After a restart, `progress` has the results so far."""
 
     def on_steps(self, row: StepRow, chars_per_second: float, ids_seen: int) -> None:
-        """React to `log_every_steps` steps, with their mean in `row`.
+        """React to a new row of the training history, which summarizes the last steps.
 
-        `ids_seen` counts the ids that training has read, including repeated ones.
+        `ids_seen` is the number of ids that training has read, including repetitions.
         """
 
     def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
-        """React to an epoch. `model` has the averaged weights that were validated.
+        """React to the end of an epoch. `model` has the averaged weights that were validated.
 
-        `train_seconds` is the time in the epoch's steps.
+        `train_seconds` is the time spent in the steps of the epoch.
         """
 
 
@@ -112,7 +112,7 @@ class StepMeter:
         self.start_clock()
 
     def start_clock(self) -> None:
-        """Measure speed from now on, so that validation and restarts do not count."""
+        """Start measuring speed now, so that validation and restarts do not count."""
         self._num_timed_chars = 0
         self._started = time.perf_counter()
 
@@ -123,7 +123,7 @@ class StepMeter:
         self._num_timed_chars += num_chars
 
     def flush(self, gather: Gather) -> None:
-        """Wait for the losses of all added steps and sum the losses over processes.
+        """Read the losses of all added steps from the device, and sum them over processes.
 
         Collective: every process must call this.
 
@@ -145,11 +145,11 @@ class StepMeter:
         self._pending.clear()
 
     def read(self, step: int, epoch: int, gather: Gather) -> tuple[StepRow | None, LossSum]:
-        """Return the mean of the added steps, which end with `step`, and their summed loss.
+        """Return a row that summarizes the steps since the last row, and their summed loss.
 
-        All processes get the same values. The mean is None if there are no scored characters:
-        every step was skipped, or the predicted bytes only continue a character. Collective: every
-        process must call this.
+        All processes get the same values. The row is None if no character was scored, because
+        every step was skipped or all predicted bytes only continue a character.
+        Collective: every process must call this.
 
         Raises:
             TrainingError: a loss or a gradient is not finite.
@@ -163,18 +163,18 @@ class StepMeter:
         return StepRow(step, epoch, loss.nats_per_char, totals.rate, norm), loss
 
     def chars_per_second(self) -> float:
-        """Return the speed since the clock was started."""
+        """Return the training speed since the last call of `start_clock`."""
         return self._num_timed_chars / (time.perf_counter() - self._started)
 
 
 ADVICE = (
-    "lower train.learning_rate, or set train.gradient_clip_norm, a longer train.warmup_steps, or "
-    "train.on_nonfinite: skip"
+    "lower train.learning_rate, raise train.warmup_steps, set train.gradient_clip_norm, or set "
+    "train.on_nonfinite to skip"
 )
 
 
 def describe_nonfinite(step: int, rate: float, nats_N: list[float], gradient_norm: float) -> str:
-    """Return a message that says what is not finite at a step, and on which processes."""
+    """Return a message that says which value of a step is not finite, and on which processes."""
     ranks = [str(rank) for rank, nats in enumerate(nats_N) if not math.isfinite(nats)]
     where = f"the loss of process {', '.join(ranks)}" if ranks else "the gradient"
     settings = f"learning rate {rate:g}, gradient norm {gradient_norm:g}"
@@ -182,5 +182,5 @@ def describe_nonfinite(step: int, rate: float, nats_N: list[float], gradient_nor
 
 
 def _float64(values: tuple[Tensor, ...]) -> Tensor:
-    # First to the CPU, because not every device has float64.
+    # Move the values to the CPU first, because not every device supports float64.
     return torch.stack(values).cpu().double()

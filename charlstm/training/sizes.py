@@ -1,4 +1,4 @@
-"""Numbers of steps in an epoch and sizes of a model, checked against the length of the text."""
+"""The sizes of a model and the number of steps in an epoch, checked against the text's length."""
 
 from charlstm.errors import TrainingError
 from charlstm.model.shape import ModelShape
@@ -7,7 +7,7 @@ from charlstm.text.vocabulary import Unit
 
 
 def shape_of(model: ModelParams, vocab_size: int) -> ModelShape:
-    """Return the sizes of a model with these parameters."""
+    """Return the sizes of a model with these parameters and this vocabulary size."""
     return ModelShape(
         vocab_size,
         model.embedding_size,
@@ -31,7 +31,7 @@ def steps_per_epoch(num_ids: int, train: TrainParams, unit: Unit) -> int:
 
 
 def stream_steps(num_ids: int, batch_size: int, context_len: int, unit: Unit) -> int:
-    """Return the number of steps that the longest of `batch_size` streams takes.
+    """Return the number of steps in an epoch over `batch_size` streams.
 
     Raises:
         TrainingError: the text is too short for a single step.
@@ -39,8 +39,9 @@ def stream_steps(num_ids: int, batch_size: int, context_len: int, unit: Unit) ->
     num_pairs = num_ids - 1
     if num_pairs < batch_size * context_len:
         raise TrainingError(
-            f"the training part has {num_ids} {unit}s, too few for one step of train.batch_size "
-            f"{batch_size} x train.context_len {context_len} = {batch_size * context_len}; "
+            f"the training part has {num_ids} {unit}s, but one step needs more than "
+            f"{batch_size * context_len} (train.batch_size {batch_size} x train.context_len "
+            f"{context_len}); "
             f"{_fitting_sizes(num_pairs, batch_size, context_len)}"
         )
     longest_stream = -(-num_pairs // batch_size)
@@ -48,9 +49,9 @@ def stream_steps(num_ids: int, batch_size: int, context_len: int, unit: Unit) ->
 
 
 def num_windows(num_ids: int, batch_size: int, context_len: int, stride: int, unit: Unit) -> int:
-    """Return the number of windows at every `stride` ids. A window has `context_len` inputs.
+    """Return the number of windows with `context_len` inputs that start at every `stride` ids.
 
-    The id after a window is the target of its last input, so it belongs to the text, too.
+    The id after a window is the target of its last input, so the text must contain this id, too.
 
     Raises:
         TrainingError: the windows do not fill a batch.
@@ -58,19 +59,19 @@ def num_windows(num_ids: int, batch_size: int, context_len: int, stride: int, un
     found = len(range(0, num_ids - context_len, stride))
     if found < batch_size:
         raise TrainingError(
-            f"the training part has {num_ids} {unit}s: {found} windows of train.context_len "
-            f"{context_len}, too few for a train.batch_size of {batch_size}; "
+            f"the training part has {num_ids} {unit}s, which make only {found} windows of "
+            f"train.context_len {context_len}, but train.batch_size is {batch_size}; "
             f"lower train.context_len, train.batch_size or train.window_stride ({stride})"
         )
     return found
 
 
 def check_warmup(warmup_steps: int, num_steps: int, epochs: int) -> None:
-    """Raise TrainingError if the warmup leaves no steps in which the learning rate can fall."""
+    """Raise TrainingError if no steps remain after the warm-up."""
     if warmup_steps >= num_steps:
         raise TrainingError(
-            f"train.warmup_steps is {warmup_steps}, but this text gives only {num_steps} steps "
-            f"(train.epochs {epochs}): lower train.warmup_steps, train.batch_size or "
+            f"train.warmup_steps is {warmup_steps}, but training takes only {num_steps} steps "
+            f"(train.epochs is {epochs}); lower train.warmup_steps, train.batch_size or "
             "train.context_len, or raise train.epochs"
         )
 
@@ -78,4 +79,4 @@ def check_warmup(warmup_steps: int, num_steps: int, epochs: int) -> None:
 def _fitting_sizes(num_pairs: int, batch_size: int, context_len: int) -> str:
     options = {"batch_size": num_pairs // context_len, "context_len": num_pairs // batch_size}
     fitting = [f"a {name} of {value}" for name, value in options.items() if value > 0]
-    return f"{' or '.join(fitting)} would fit" if fitting else "take a longer text, or lower both"
+    return f"{' or '.join(fitting)} would fit" if fitting else "use a longer text, or lower both"

@@ -1,6 +1,6 @@
 """The boundary between two steps, where a checkpoint may be saved and training may stop.
 
-All processes take the same decision. Agreeing costs a message, so several processes agree about
+All processes make the same decision. Agreement takes a message, so the processes agree only about
 once a second, all after the same step.
 """
 
@@ -14,11 +14,11 @@ MAX_STEPS_BETWEEN_AGREEMENTS = 100
 
 
 class StepBoundary:
-    """Decisions between two steps: whether to save, and whether to stop.
+    """Decisions between two steps: whether to save a checkpoint, and whether to stop.
 
     Args:
-        checkpoints: where process 0 saves. None on every process if nothing is to be saved.
-        should_stop: returns True once this process was asked to stop.
+        checkpoints: where process 0 saves checkpoints. None on every process disables saving.
+        should_stop: returns True after this process was asked to stop.
     """
 
     def __init__(
@@ -32,8 +32,8 @@ class StepBoundary:
         self._should_stop = should_stop
 
     def start(self, step: int) -> None:
-        """Start the clocks when training starts or resumes after `step`."""
-        # From this first call on, a request to stop waits for the end of a step.
+        """Start the timers when training starts, or resumes after `step`."""
+        # After this first call, a request to stop takes effect only at the end of a step.
         self._should_stop()
         self._saved = time.monotonic()
         self._agreed = self._saved
@@ -41,9 +41,10 @@ class StepBoundary:
         self._next_step = step
 
     def check(self, step: int, make_checkpoint: Callable[[], Checkpoint]) -> bool:
-        """Save if a checkpoint is due. Return True to stop now, with a checkpoint on disk.
+        """Save a checkpoint if one is due. Return whether training must stop now.
 
-        Collective: every process must call this after each step.
+        If training must stop, a checkpoint is already on disk. Collective: every process must call
+        this after each step.
         """
         if step < self._next_step:
             return False
@@ -58,7 +59,7 @@ class StepBoundary:
         return must_stop
 
     def save(self, step: int, make_checkpoint: Callable[[], Checkpoint]) -> None:
-        """Save now, and return when the checkpoint is on disk.
+        """Save a checkpoint now, and return when the checkpoint is on disk.
 
         Collective: every process must call this.
         """
@@ -74,14 +75,14 @@ class StepBoundary:
         self.processes.on_main(write)
 
     def _agree(self, step: int) -> tuple[bool, bool]:
-        """Return whether any process has a checkpoint due, and whether any was asked to stop."""
+        """Return whether a checkpoint is due, and whether any process was asked to stop."""
         now = time.monotonic()
         seconds_per_step = (now - self._agreed) / max(1, step - self._agreed_step)
         is_due = (
             self.processes.is_main
             and self.checkpoints is not None
             and now - self._saved >= self.checkpoints.seconds_between
-            # On a slow disk, training does not wait for the previous checkpoint.
+            # Training does not wait if a slow disk is still writing the previous checkpoint.
             and not self.checkpoints.is_writing
         )
         must_stop = self._should_stop()
@@ -98,6 +99,6 @@ class StepBoundary:
 
 
 def steps_until_next(seconds_per_step: float) -> int:
-    """Return the number of steps to the next agreement: about a second, at most 100 steps."""
+    """Return the number of steps until the next agreement: about a second, at most 100 steps."""
     num_steps = 1 / max(seconds_per_step, 1e-9)
     return int(min(max(1, num_steps), MAX_STEPS_BETWEEN_AGREEMENTS))

@@ -157,4 +157,4 @@ def test_the_launcher_refuses_bad_input_before_any_process_starts(project: Path)
     command = [*LAUNCH, sys.executable, "-c", "raise SystemExit('started')", "-m", "pipeline.train"]
     done = captured(command, project, 60, PYTHONPATH=str(ROOT))
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done
-    assert "the training part has 5400 characters, too few for one step of " in done.stderr
+    assert "the training part has 5400 characters, but one step needs more than " in done.stderr

@@ -60,7 +60,9 @@ def test_by_default_the_store_is_that_of_mlflow(
     assert charlstm.load(addresses["alias"]).info["hidden_size"] == 64
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(TrackingError, match=rf"{tmp_path}/mlflow.db: no run was made here yet"):
+    with pytest.raises(
+        TrackingError, match=rf"{tmp_path}/mlflow.db: this MLflow database does not"
+    ):
         charlstm.load(addresses["alias"])
     assert list(tmp_path.iterdir()) == []
     shutil.copy(uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
@@ -78,7 +80,7 @@ def test_what_is_not_there_is_one_line(logged: Logged, address: str) -> None:
     with pytest.raises(TrackingError) as caught:
         charlstm.load(address, tracking_uri=logged[0])
     assert str(caught.value).startswith(
-        (f"{address}: MLflow at sqlite:///", f"{address}: there is no registered model")
+        (f"{address}: MLflow at sqlite:///", f"{address}: there is no registered model named")
     )
     assert "\n" not in str(caught.value)
 
@@ -87,7 +89,7 @@ def test_what_is_not_there_is_one_line(logged: Logged, address: str) -> None:
     "address", ["models:/", "models:/charlstm", "models:/charlstm/latest", "models:/a/b/c"]
 )
 def test_another_address_is_one_line(logged: Logged, address: str) -> None:
-    expected = f"{address}: expected models:/NAME@ALIAS, models:/NAME/VERSION"
+    expected = f"{address}: the address must be models:/NAME@ALIAS, models:/NAME/VERSION"
     with pytest.raises(TrackingError, match=expected):
         charlstm.load(address, tracking_uri=logged[0])
 

@@ -61,7 +61,7 @@ def test_missing_cut_or_flipped_files(folder: Path, name: str) -> None:
 
 
 def test_no_model_at_all(folder: Path) -> None:
-    expected = f"expected a model, which is a folder .*; did you mean {folder}"
+    expected = f"expected a model folder, .*; did you mean {folder}"
     with pytest.raises(CharlstmError, match=expected):
         load_model(folder / WEIGHTS, "fused")
 
@@ -92,14 +92,14 @@ def with_hidden_size(folder: Path, size: int) -> None:
             with_other_weights,
             r"extra: expected nothing, .*; head.bias: expected F32 \(3,\), found nothing",
         ),
-        (lambda folder: with_hidden_size(folder, 10**7), f"does not fit {CONFIG}"),
+        (lambda folder: with_hidden_size(folder, 10**7), f"the weights do not match {CONFIG}"),
         (
             lambda folder: Vocab("abcd").save(folder / VOCAB),
-            "vocabulary has 4 characters, the model 3",
+            "vocabulary has 4 entries, but the model expects 3",
         ),
         (
             lambda folder: (folder / WEIGHTS).write_bytes(b"not weights"),
-            "not a whole safetensors file",
+            "expected a complete safetensors file",
         ),
     ],
 )

@@ -102,7 +102,7 @@ def test_a_model_without_a_place_is_not_the_one_in_this_folder(
         for command in (["generate", "A", "--model"], ["info"]):
             code, out, err = run(*command, "models:/nothing@champion")
             assert (code, out) == (2, "")
-            assert "models:/nothing@champion: there is no registered model nothing" in err
+            assert "models:/nothing@champion: there is no registered model named nothing" in err
 
 
 @pytest.mark.parametrize("kind", [Empty, Dripping, Flooding, Binary, None])
@@ -123,7 +123,7 @@ def test_a_wrong_server_costs_one_warning_and_a_little_time(
         (record,) = caplog.records
         message = record.getMessage()
         assert "\x1b" not in message
-        assert "nothing is lost: the next stage sends the rest, or `charlstm sync`" in message
+        assert "nothing is lost: the next stage or `charlstm sync` will send the rest" in message
 
 
 @pytest.mark.parametrize("command", [["trace"], ["sync"], ["info", "models:/a@b"]])
@@ -139,4 +139,4 @@ def test_a_server_that_drips_holds_no_command(
     for module in ("client", "download"):
         monkeypatch.setattr(f"charlstm.tracking.{module}.SECONDS_FOR_FILES", 1.5)
     code, _, err = run(*command)
-    assert code == 2 and f"MLflow at {url}: it does not answer in time" in err, err
+    assert code == 2 and f"MLflow at {url}: no answer came in time" in err, err

@@ -56,7 +56,7 @@ def test_a_model_that_is_measured_again_keeps_its_version(client: Any) -> None: 
     version = client.get_model_version("charlstm", "1")
     assert version.tags["stateful/nats_per_char"] == "1.7"
     assert version.tags["validation_sha256"] == OTHER_TEXT
-    assert version.description.startswith("1.7000 (stateful) nats per character of the")
+    assert version.description.startswith("1.7000 (stateful) nats per character on the")
 
 
 def test_a_version_that_a_person_excluded_is_never_champion(client: Any) -> None:  # noqa: ANN401

@@ -20,7 +20,7 @@ from tests.support.servers import served_by
 
 ROW = {"prompt": "def ", "num_chars": 40, "temperature": 0.5, "top_k": 20, "top_p": 0.9, "seed": 3}
 BAD_ROWS: dict[str, dict[str, object]] = {
-    "row 1: unknown key 'temprature'; known are": {"temprature": 1},
+    "row 1: unknown key 'temprature'; expected one of": {"temprature": 1},
     "row 1: temperature: expected a number from 0 to 1e38, got -1": {"temperature": -1},
     "row 1: prompt: the model never saw the characters 'Ж' (U+0416": {"prompt": "Ж"},
     "row 1: prompt: expected at least one character": {"prompt": ""},

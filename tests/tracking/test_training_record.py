@@ -173,7 +173,7 @@ def test_a_dead_server_costs_nothing_and_holds_back_the_outputs(store: Store, fo
     """The run of the outputs may be that of the training, so it waits for the training."""
     record(folder, Progress(), 10)
     nobody = Store("http://127.0.0.1:9", "tests", None)
-    refused = "MLflow at http://127.0.0.1:9: it refuses the connection: is the server up?"
+    refused = "MLflow at http://127.0.0.1:9: connection refused; is the server running?"
     assert publish_all(nobody, folder.parent, of_model("m0del")) == [refused, refused]
     assert not (folder / PUBLISHED).exists()
     assert publish_all(store, folder.parent, of_model("m0del")) == ["", ""]
@@ -189,7 +189,7 @@ def test_a_damaged_file_is_named_and_holds_up_nothing(
     record(bad, Progress(), 3, "bad")
     (bad / ORIGIN).write_bytes(b'{"training_id": "\xff')
     assert publish_all(store, folder.parent) == [""]
-    assert f"{bad}: a file of its run is damaged" in caplog.text
+    assert f"{bad}: the record of this training is damaged" in caplog.text
 
 
 def test_senders_take_turns_and_make_one_run_of_each_training(store: Store, folder: Path) -> None:
@@ -209,4 +209,4 @@ def test_a_full_disk_costs_a_warning(folder: Path, caplog: pytest.LogCaptureFixt
     written = TrainingRecord(folder, "one", {}, {})
     written.on_start(PLAN, Progress())
     written.on_steps(StepRow(1, 1, 2.0, 0.1, 0.5), 100.0, 64)
-    assert "`evaluate` makes a run of the files" in caplog.text
+    assert "`evaluate` will create the MLflow run" in caplog.text

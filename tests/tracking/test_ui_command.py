@@ -35,8 +35,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_without_a_run(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert error_of(caplog, free_port()) == (
-        f"{project}/mlflow.db: no run was made here yet; "
-        "if yours are elsewhere, set MLFLOW_TRACKING_URI"
+        f"{project}/mlflow.db: this MLflow database does not exist yet; "
+        "if your runs are in another store, set MLFLOW_TRACKING_URI"
     )
     assert [one.name for one in project.iterdir()] == ["dvc.yaml"]
 

@@ -125,13 +125,13 @@ def test_batches_say_which_characters_begin_a_document(kind: str) -> None:
 
 def test_too_little_text_is_refused_with_what_would_fit() -> None:
     text = EncodedText(position_ids(100))
-    expected = "10 rows over all processes, but 11 processes were started"
+    expected = "train.batch_size is 10, but 11 processes were started"
     with pytest.raises(TrainingError, match=expected):
         rows_of(0, 11, 10)
     with pytest.raises(TrainingError, match="a batch_size of 9 or a context_len of 3 would fit"):
         StreamBatches(text, **sizes(32, 10))
     StreamBatches(text, **sizes(9, 10))
     StreamBatches(text, **sizes(32, 3))
-    expected = "90 windows of train.context_len 10, too few for a train.batch_size of 91"
+    expected = "90 windows of train.context_len 10, but train.batch_size is 91"
     with pytest.raises(TrainingError, match=expected):
         WindowBatches(text, **sizes(91, 10), stride=1)

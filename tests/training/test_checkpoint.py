@@ -45,11 +45,11 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     found = folder.newest()
     assert found is not None and found.metadata == {"step": 20}
-    assert f"{STATE} does not match {SUMS}" in caplog.text
+    assert f"the checksum of {STATE} does not match {SUMS}" in caplog.text
 
     (folder.folder / "step-000000020" / SUMS).unlink()
     assert folder.newest() is None
-    assert "no whole checkpoint" in caplog.text
+    assert "no intact checkpoint" in caplog.text
 
 
 def test_a_checkpoint_that_cannot_be_read_now_stays(
@@ -65,7 +65,7 @@ def test_a_checkpoint_that_cannot_be_read_now_stays(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", fail)
-        expected = r"step-000001000 cannot be read \(Stale file handle\), but may be whole"
+        expected = r"step-000001000 cannot be read \(Stale file handle\), but may be intact"
         with pytest.raises(CharlstmError, match=expected):
             folder.newest()
     found = folder.newest()

@@ -78,7 +78,7 @@ def test_a_model_of_another_alphabet_computes_the_same_of_the_characters_that_bo
 def test_a_model_of_other_sizes_or_of_another_unit_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "model", SHAPE, "abcd")
     other = SHAPE._replace(num_layers=1, feed_forward_size=0)
-    expected = r"set model.num_layers 2 \(not 1\), model.feed_forward_size 3 \(not 0\)"
+    expected = r"set model.num_layers to 2 \(not 1\), model.feed_forward_size to 3 \(not 0\)"
     with pytest.raises(CharlstmError, match=expected):
         load_initial(tmp_path / "model", Vocab("abcd"), other)
     with pytest.raises(CharlstmError, match="set encode.unit to character"):

@@ -52,8 +52,9 @@ def test_a_processor_without_bf16_computes_fp32_and_kernels_of_a_gpu_are_reprodu
     command = [sys.executable, "-W", "error", "-c", ELSEWHERE]
     done = captured(command, ONEDNN_MAX_CPU_ISA="AVX2", ATEN_CPU_CAPABILITY="avx2")
     assert done.stdout.splitlines() == [
-        "fp32: this processor multiplies no bf16",
-        "train.precision is bf16, and this processor computes no LSTM in it: set auto or fp32",
+        "fp32: this processor cannot multiply bf16",
+        "train.precision is bf16, but this processor cannot compute an LSTM in bf16; set it to "
+        "auto or fp32",
         ":16:8 ieee ieee",
         "ieee",
     ], done.stderr

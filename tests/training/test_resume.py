@@ -87,7 +87,7 @@ def assert_same(found: Result, expected: Result) -> None:
 def test_stopping_anywhere_changes_nothing(train: Train, override: dict[str, Any]) -> None:
     expected = train(override, name="reference")
     for num_steps in (1, 9, STEPS_PER_EPOCH - 10, 3, STEPS_PER_EPOCH):
-        with pytest.raises(Interrupted, match="stopped as asked, after step"):
+        with pytest.raises(Interrupted, match="stopped on request after step"):
             train(override, num_steps)
     assert_same(train(override), expected)
 

@@ -177,7 +177,7 @@ def test_observers_see_everything_in_order(run: Fit) -> None:
     result = run({"train.epochs": 2, "train.log_every_steps": 20}, [recorder])
     plan, *rest = recorder.calls
     num_parameters = sum(weight.numel() for weight in result.weights.values())
-    reason = "as train.precision says"
+    reason = "set by train.precision"
     assert plan == Plan(2, 94, 2999, num_parameters, 1, "cpu", "fp32", reason, "character")
     steps = result.steps
     assert rest == [*steps[:3], result.epochs[0], *steps[3:], result.epochs[1]]

@@ -138,7 +138,7 @@ def test_a_request_to_anyone_stops_all(
     assert not alive, log.read_text()
 
     interrupted = "ERROR: interrupted: the same command resumes from the last checkpoint"
-    assert f"{interrupted} (stopped as asked, after step" in log.read_text()
+    assert f"{interrupted} (stopped on request after step" in log.read_text()
     (newest, *_) = sorted(project.glob(".charlstm/*/step-*"), reverse=True)
     assert newest.stat().st_mtime - asked_at < MAX_CHECKPOINT_AGE_SECONDS
     assert statuses(project) == ["KILLED"]
