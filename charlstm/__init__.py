@@ -7,8 +7,8 @@ To use a trained model:
     model = charlstm.load("artifacts/model")
     text = model.generate("ROMEO:", num_chars=200)
 
-Only the names in `__all__` are public. They are loaded on first use, so `import charlstm` alone
-costs nothing.
+Only the names in `__all__` are public. They are imported on first use, so `import charlstm` itself
+is fast.
 """
 
 from importlib import import_module
@@ -35,7 +35,7 @@ _HOMES = {
 }
 
 
-# Hidden from type checkers, which would otherwise accept any misspelled name.
+# Type checkers must not see `__getattr__`, or they would accept any misspelled name.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
@@ -51,9 +51,9 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version  # a slow import
+    from importlib.metadata import PackageNotFoundError, version  # imported here because it is slow
 
     try:
         return version("charlstm")
-    except PackageNotFoundError:  # the copy next to a model in MLflow is not installed
+    except PackageNotFoundError:  # MLflow's copy of the code is not installed
         return "unknown"

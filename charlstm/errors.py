@@ -1,56 +1,56 @@
-"""Errors that a user can fix, each reported in one line, and the interruption of a training.
+"""Errors that a user can fix, each reported in one line, and the interruption of training.
 
 Stages print the message and exit with code 2, or 75 after `Interrupted`. Any other exception is a
-defect of this program and keeps its stack trace.
+bug in this program and keeps its stack trace.
 """
 
 
 class CharlstmError(Exception):
-    """Base of all errors that a user can fix.
+    """Base class of all errors that a user can fix.
 
     The message says what was expected, what was found, where, and what to do.
     """
 
 
 class ParamsError(CharlstmError):
-    """Unknown, missing or impossible values in `params.yaml` or `dvc.yaml`."""
+    """Unknown, missing or invalid values, mostly in `params.yaml` or `dvc.yaml`."""
 
 
 class ChecksumError(CharlstmError):
-    """Damaged file, or a file that does not belong to its checksums."""
+    """A file that is damaged or does not match its checksum."""
 
 
 class CorpusError(CharlstmError):
-    """Text that no source provides, or that is missing, empty, not UTF-8 or too short."""
+    """A text that no source provides, or that is missing, empty, too short or not UTF-8."""
 
 
 class VocabularyError(CharlstmError):
-    """Damaged vocabulary file, or a text with a character that the vocabulary lacks."""
+    """A damaged vocabulary file, or a text with a character that the vocabulary lacks."""
 
 
 class EncodedError(CharlstmError):
-    """File of encoded ids that is missing, damaged, or does not fit its vocabulary."""
+    """A file of encoded ids that is missing, is damaged or does not match its vocabulary."""
 
 
 class TrackingError(CharlstmError):
-    """MLflow store that does not answer, is damaged, lacks a run or cannot be displayed."""
+    """An MLflow store that does not respond, is damaged, lacks a run or cannot be displayed."""
 
 
 class NoStoreError(TrackingError):
-    """MLflow store that does not exist yet."""
+    """An MLflow store that does not exist yet."""
 
 
 class LockedError(CharlstmError):
-    """Lock held by another running process that does the same work."""
+    """A lock that is held by another running process that does the same work."""
 
 
 class TextRequestError(CharlstmError):
-    """Request for a text or a score with a wrong key, value or character."""
+    """A request to generate or score a text that has an invalid key, value or character."""
 
 
 class TrainingError(CharlstmError):
-    """Training that cannot start with these settings, or whose loss is no longer finite."""
+    """Training that cannot start with the given settings, or whose loss is no longer finite."""
 
 
 class Interrupted(Exception):
-    """Interruption of a training. The next start resumes from the newest checkpoint."""
+    """Interruption of training. The next training run resumes from the newest checkpoint."""

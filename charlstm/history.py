@@ -1,4 +1,4 @@
-"""The history of a training: losses by step and by epoch, as records, data frames and CSV files."""
+"""The history of training: losses by step and by epoch, as records, data frames and CSV files."""
 
 import csv
 import os
@@ -15,11 +15,11 @@ from charlstm.files.checksums import SUMS, verify, write_sums
 
 EPOCHS = "history.csv"
 STEPS = "steps.csv"
-TEXT_COLUMNS = ("prompt", "text")  # in a table of samples
+TEXT_COLUMNS = ("prompt", "text")  # text columns in a table of samples
 
 
 class StepRow(NamedTuple):
-    """One optimizer update, or the mean over `log_every_steps` updates that end with `step`."""
+    """One logged step. Loss and gradient norm are means over the steps since the previous row."""
 
     step: int
     epoch: int
@@ -29,7 +29,7 @@ class StepRow(NamedTuple):
 
 
 class EpochRow(NamedTuple):
-    """One epoch: the mean training loss of its steps, and the validation loss at its end."""
+    """One epoch, with its mean training loss and the validation loss at the end of the epoch."""
 
     epoch: int
     step: int
@@ -38,14 +38,14 @@ class EpochRow(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The history of a training as data frames, with rows like `EpochRow` and `StepRow`."""
+    """The history of training as data frames, with one row per `EpochRow` or `StepRow`."""
 
     epochs: pd.DataFrame
     steps: pd.DataFrame
 
 
 def now_ms() -> int:
-    """Return the milliseconds since 1970."""
+    """Return the current time in milliseconds since 1970."""
     return time.time_ns() // 10**6
 
 
@@ -55,7 +55,7 @@ def table(rows: Sequence[NamedTuple], columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a data frame, with all digits of its numbers.
+    """Write a data frame as a CSV file, with all digits of its numbers.
 
     Texts are in quotes, because they may have line breaks.
     """
@@ -70,7 +70,7 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """Return the data frame that `write_csv` wrote.
+    """Return the data frame in a CSV file that `write_csv` wrote.
 
     Raises:
         CharlstmError: the file is missing or not a table, has no rows, lacks one of `columns`, or
@@ -84,14 +84,14 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         raise CharlstmError(f"{path}: cannot read the table: {reason}") from None
     if set(columns) - set(frame) or frame.empty or frame[list(columns)].isna().any(axis=None):
         raise CharlstmError(
-            f"{path}: expected the columns {', '.join(columns)} with at least one row and no empty "
-            f"cell; the file is damaged"
+            f"{path} is damaged: expected the columns {', '.join(columns)}, with at least one row "
+            f"and no empty cell"
         )
     return frame
 
 
 def write_tables(folder: Path, tables: Tables, weights: Path) -> None:
-    """Write the tables, and checksums that tie them to the weights file of the same training."""
+    """Write the tables, and checksums that tie the tables to the weights of the same training."""
     write_csv(folder / EPOCHS, tables.epochs)
     write_csv(folder / STEPS, tables.steps)
     write_sums(folder / SUMS, _summed(folder, weights))

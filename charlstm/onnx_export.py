@@ -1,4 +1,4 @@
-"""Trained model as an ONNX graph, for runtimes without torch, with a check of its accuracy.
+"""Export of a trained model to ONNX, for runtimes without torch, with a check of its accuracy.
 
 The graph is built operator by operator, because torch's exporter needs another package and changes
 its names from version to version.
@@ -17,22 +17,22 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.layers import stacked
 from charlstm.model.model_folder import TrainedModel
 
-OPSET = 20  # the first with Gelu; supported since onnxruntime 1.17 (January 2024)
-IR_VERSION = 9  # of the same date: older runtimes refuse the newest version, which is the default
+OPSET = 20  # the first opset with Gelu, supported since onnxruntime 1.17 (January 2024)
+IR_VERSION = 9  # as old as the opset; older runtimes would reject onnx's default version
 SCHEMA = "1"  # version of the names and shapes of inputs, outputs and metadata
 NUM_COMPARED = 1_000  # characters
-# ONNX stacks the weights in the order "iofc".
+# ONNX stacks the gates in the order input, output, forget, cell.
 ONNX_GATES = ("input_gate", "output_gate", "forget_gate", "candidate")
 
 
 def onnx_bytes(trained: TrainedModel) -> bytes:
-    """Return the bytes of the ONNX file. The same model gives the same bytes.
+    """Return a model as the bytes of an ONNX file. The same model always gives the same bytes.
 
     Inputs are `ids` (B, T) in int64, and `hidden` and `cell` (L, B, H), which are zero before the
     first character. Outputs are `logits` (B, T, V), and `hidden_out` and `cell_out` (L, B, H). B
-    and T are free. The metadata has `model_sha256`, `schema`, and `vocabulary`, a JSON list in
-    which a character's index is its id. A byte model has `unit`, with the value "byte", and no
-    `vocabulary`: its ids are the bytes of the text in UTF-8.
+    and T may have any value. The metadata has `model_sha256`, `schema`, and `vocabulary`, a JSON
+    list in which a character's index is its id. A byte model has `unit`, with the value "byte", and
+    no `vocabulary`: its ids are the bytes of the text in UTF-8.
     """
     shape = trained.model.shape
     vocab = trained.vocab
@@ -62,9 +62,9 @@ def onnx_bytes(trained: TrainedModel) -> bytes:
 
 @torch.inference_mode()
 def largest_difference(trained: TrainedModel, file: bytes) -> float:
-    """Return the largest difference of logits and states between onnxruntime and torch.
+    """Return the largest difference between the logits and states of onnxruntime and of torch.
 
-    Both read NUM_COMPARED random ids.
+    Both runtimes read the same NUM_COMPARED random ids.
     """
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     generator = torch.Generator().manual_seed(0)
@@ -78,26 +78,26 @@ def largest_difference(trained: TrainedModel, file: bytes) -> float:
 
 
 class _Graph:
-    """Nodes and constants in the order of their addition."""
+    """An ONNX graph's nodes and constants, in the order in which they were added."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
     def constant(self, name: str, values: torch.Tensor) -> str:
-        """Add a constant. Return its name."""
+        """Add a constant to the graph. Return the name of the constant."""
         self.constants.append(numpy_helper.from_array(values.contiguous().numpy(), name))
         return name
 
     def add(
         self, operator: str, inputs: list[str], *outputs: str, **attributes: int | list[int]
     ) -> str:
-        """Add a node with the name of its first output. Return the name."""
+        """Add a node, which is named after its first output. Return the name."""
         self.nodes.append(helper.make_node(operator, inputs, outputs, outputs[0], **attributes))  # type: ignore[arg-type]  # options of other types
         return outputs[0]
 
     def product(self, name: str, x: str, weight: torch.Tensor) -> str:
-        """Add the product `x @ weight.T`. Return its name."""
+        """Add the matrix product `x @ weight.T` to the graph. Return the product's name."""
         transposed = self.constant(f"{name}.weight", weight.t())
         return self.add("MatMul", [x, transposed], f"{name}.product")
 
@@ -126,7 +126,7 @@ def _add_model(graph: _Graph, model: CharLSTM) -> None:
         parts = {
             "from_input": stacked(weights, layer, "from_input.weight", ONNX_GATES),
             "from_hidden": stacked(weights, layer, "from_hidden.weight", ONNX_GATES),
-            "bias": torch.cat([bias, torch.zeros_like(bias)]),  # ONNX adds a second bias
+            "bias": torch.cat([bias, torch.zeros_like(bias)]),  # ONNX has two biases
         }
         constants = [graph.constant(f"{name}.{part}", parts[part][None]) for part in parts]
         inputs = [x, *constants, "", f"hidden.{layer}", f"cell.{layer}"]

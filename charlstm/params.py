@@ -1,6 +1,6 @@
 """The parameters of `params.yaml` as frozen, validated objects. No value has a default in code.
 
-The file is read as YAML 1.2, like DVC does: `1e-3` is a number.
+Like DVC, this module reads the file as YAML 1.2, in which `1e-3` is a number.
 """
 
 import json
@@ -25,21 +25,21 @@ from charlstm.files.documents import load_yaml, validate
 from charlstm.files.urls import fault_of_source
 from charlstm.parameter_names import flatten
 
-AUTO: Literal["auto"] = "auto"  # prompts that are beginnings of lines of the validation part
-# The path that means "no file". It does not exist, because DVC has no optional dependencies.
+AUTO: Literal["auto"] = "auto"  # takes prompts from the validation part
+# This path means "no file". The file itself exists, because DVC has no optional dependencies.
 NOTHING = "conf/corpus/nothing"
 
-# The bounds are generous. Values beyond them are typos that would fill the memory or never end.
+# The bounds are generous: a larger value is a typo that would fill the memory or never finish.
 PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
 PositiveFloat = Annotated[float, Field(gt=0, le=1e38, allow_inf_nan=False)]  # fits into fp32
 NonNegativeFloat = Annotated[float, Field(ge=0, le=1e38, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or a decay for which 1 is useless
+Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or decay rate, for which 1 is useless
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Features = Annotated[int, Field(gt=0, le=65_536)]  # size of a vector, such as the hidden state
-OptionalFeatures = Annotated[int, Field(ge=0, le=65_536)]  # 0 leaves the layer out
+OptionalFeatures = Annotated[int, Field(ge=0, le=65_536)]  # 0 omits the layer
 Rows = Annotated[int, Field(gt=0, le=1_000_000)]  # of a batch
 Length = Annotated[int, Field(gt=0, le=10_000_000)]  # characters
 ScoredLength = Annotated[int, Field(ge=10, le=10_000_000)]  # characters or bytes
@@ -54,7 +54,7 @@ def _is_source(value: str) -> str:
 
 
 def _or_auto(value: object, check: object) -> object:
-    # A plain union would report a mistake in a list twice, also as "should be 'auto'".
+    # With a plain union, a mistake in a list would also be reported as "should be 'auto'".
     return value if value == AUTO else _PROMPTS.validate_python(value)
 
 
@@ -66,13 +66,13 @@ Prompts = Annotated[tuple[Prompt, ...] | Literal["auto"], WrapValidator(_or_auto
 
 
 class Section(BaseModel):
-    """A mapping that requires all its keys, forbids other keys, and never converts a value."""
+    """A mapping with exactly the declared keys, whose values are never converted."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     @classmethod
     def names(cls) -> Iterator[str]:
-        """Yield the dotted names of all parameters. A section that may be null is one parameter."""
+        """Yield the dotted names of all parameters. A section that may be null counts as one."""
         for name, field in cls.model_fields.items():
             kind = field.annotation
             if isinstance(kind, type) and issubclass(kind, Section):
@@ -81,13 +81,13 @@ class Section(BaseModel):
                 yield name
 
     def values(self) -> dict[str, Any]:
-        """Return the values of all `names()`, as in JSON."""
+        """Return the values of all parameters by dotted name, as JSON types."""
         document = self.model_dump(mode="json")
         return {name: reduce(getitem, name.split("."), document) for name in self.names()}
 
 
 class DownloadParams(Section):
-    """The source of the corpus, and the bytes that it must have."""
+    """The source and format of the corpus, and the checksum that its bytes must match."""
 
     name: Annotated[str, Field(pattern=r"^\w[\w.+-]{0,63}$")]
     source: Source
@@ -98,12 +98,12 @@ class DownloadParams(Section):
 
     @property
     def fallback(self) -> Fallback | None:
-        """The text that may replace this source, or None."""
+        """The text that may replace this source, or None if no text may."""
         return FALLBACKS.get(self.sha256 or "")
 
 
 class SplitParams(Section):
-    """The parts of the text that are held out."""
+    """The fractions of the text that are held out for validation and for the test."""
 
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     test_fraction: Rate
@@ -120,7 +120,7 @@ class EncodeParams(Section):
     @model_validator(mode="after")
     def _has_no_rare_bytes(self) -> Self:
         if self.unit == "byte" and self.min_count > 1:
-            raise ValueError("min_count should be 1 if unit is byte, because all bytes have an id")
+            raise ValueError("min_count must be 1 if unit is byte, because all bytes have an id")
         return self
 
 
@@ -137,7 +137,7 @@ class ModelParams(Section):
 
 
 class DropoutParams(Section):
-    """Dropout rates by place."""
+    """The style of dropout, and the dropout rates at different places in the model."""
 
     style: Literal["locked", "elementwise"]
     embedding: Rate
@@ -147,14 +147,14 @@ class DropoutParams(Section):
 
 
 class MuonParams(Section):
-    """Settings of Muon, used if `optimizer` is muon."""
+    """Settings for the Muon optimizer, used if `optimizer` is `muon`."""
 
     learning_rate: PositiveFloat
     momentum: Rate
 
 
 class TrainParams(Section):
-    """The recipe: batches, optimizer and regularization."""
+    """The training settings: batches, optimizer, regularization and validation."""
 
     seed: Seed
     initial: FileOrFolder
@@ -182,12 +182,12 @@ class TrainParams(Section):
     validation: Literal["windowed", "sliding"]
     validation_context_len: Length
     validation_chars: ScoredLength | None
-    # A checkpoint stores the measurements of every step since the last logged step.
+    # This number is bounded, because a checkpoint stores every step since the last logged step.
     log_every_steps: Annotated[int, Field(gt=0, le=1_000_000)]
 
 
 class PublishedLoss(Section):
-    """A reported validation loss under one of the protocols, and the system that reached it."""
+    """A published validation loss, its evaluation protocol, and the system that achieved it."""
 
     protocol: Annotated[str, Field(pattern=r"^((windowed|sliding)_\d+|stateful)$")]
     system: Text
@@ -195,14 +195,14 @@ class PublishedLoss(Section):
 
 
 class PublishedParams(Section):
-    """Losses that others reported for one validation text."""
+    """Published losses for the validation text that has the given SHA-256."""
 
     validation_sha256: Sha256
     losses: Annotated[tuple[PublishedLoss, ...], AFewValues]
 
 
 class EvaluateParams(Section):
-    """The protocols to measure besides the stateful protocol, their text, and losses to compare."""
+    """Settings for the evaluation: window lengths, amount of text, and published losses."""
 
     window_lens: Annotated[tuple[Length, ...], AFewValues]
     max_chars: ScoredLength | None
@@ -210,7 +210,7 @@ class EvaluateParams(Section):
 
 
 class SampleParams(Section):
-    """Prompts, temperatures and seeds, and the rules for drawing the next character."""
+    """Prompts, temperatures and seeds of samples, and the rules for sampling a character."""
 
     prompts: Prompts
     temperatures: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1), AFewValues]
@@ -222,7 +222,7 @@ class SampleParams(Section):
 
 
 class Params(Section):
-    """The whole file, with a section for every stage."""
+    """All parameters in `params.yaml`, with a section for every stage."""
 
     download: DownloadParams
     split: SplitParams
@@ -233,7 +233,7 @@ class Params(Section):
     sample: SampleParams
 
     def flat(self) -> dict[str, str | int | float]:
-        """Return values by dotted name, for a table of parameters. Lists and nulls are JSON."""
+        """Return all values by dotted name, for a table. Lists and nulls are written as JSON."""
         flat = flatten(self.model_dump(mode="json"))
         for name, value in flat.items():
             if not isinstance(value, str | int | float):
@@ -242,9 +242,9 @@ class Params(Section):
 
 
 def load_params(path: Path) -> Params:
-    """Return the checked parameters of a file.
+    """Read and validate the parameters in a file.
 
     Raises:
-        ParamsError: the file has mistakes; the message is one line with all of them.
+        ParamsError: the file has mistakes. The message lists all of them in one line.
     """
     return validate(Params, load_yaml(path), path)

@@ -9,7 +9,7 @@ from charlstm.text.vocabulary import UNSEEN, Ids, Vocab
 
 NUM_BEGINNINGS = 3
 MAX_LEN = 12  # characters
-MAX_READ = 100_000  # ids from the beginning of the validation part
+MAX_READ = 100_000  # ids to read from the beginning of the validation part
 LINE_END = "\n"
 
 
@@ -19,8 +19,8 @@ def resolve_prompts(
     """Return `prompts` unchanged or, for `auto`, distinct prompts from the validation part.
 
     The prompts are a line break, if the vocabulary has this character, and the beginnings of three
-    lines, spread over the first 100,000 ids. A text with fewer lines gives beginnings of words, or
-    of pieces of equal length. A beginning has up to 12 characters, ends at the end of a word if the
+    lines, spread over the first 100,000 ids. If there are too few lines, beginnings of words or
+    pieces of equal length are used. A beginning has up to 12 characters, ends with a word if the
     line has spaces, and consists of characters in the vocabulary. The result depends only on the
     ids and the vocabulary, and has at least one prompt.
     """
@@ -30,14 +30,14 @@ def resolve_prompts(
     line_end = [] if vocab.unknown(LINE_END) else [LINE_END]
     beginnings = _beginnings(text)
     num_lines = len(beginnings)
-    # The first beginning of each third of the list. A shorter list is taken whole.
+    # Take the first beginning in each third of the list, or every beginning in a shorter list.
     spread = [beginnings[num_lines * third // 3] for third in range(3) if beginnings]
     any_character = next((one for one in text if one != UNSEEN), vocab.characters[:1] or LINE_END)
     return tuple(dict.fromkeys(line_end + spread)) or (any_character,)
 
 
 def _beginnings(text: str) -> list[str]:
-    """Return beginnings of lines, or else of words, or else of pieces of equal length."""
+    """Return beginnings of lines or, if there are too few lines, of words or of equal pieces."""
     lines = _distinct(text.splitlines()[1:], 2)  # the first line may be incomplete
     if len(lines) >= NUM_BEGINNINGS:
         return lines
@@ -50,13 +50,13 @@ def _beginnings(text: str) -> list[str]:
 
 
 def _distinct(texts: Iterable[str], min_len: int) -> list[str]:
-    """Return the distinct beginnings of the texts in order, without short and unseen parts."""
+    """Return the distinct beginnings of the texts, except those that are short or have U+FFFD."""
     cut = (_cut(lines[0]) for text in texts if (lines := text.strip().splitlines()))
     return list(dict.fromkeys(one for one in cut if len(one) >= min_len and UNSEEN not in one))
 
 
 def _cut(line: str) -> str:
-    """Return the first characters of `line`, up to the end of a word if possible."""
+    """Cut a line to at most MAX_LEN characters, at the end of a word if possible."""
     if len(line) <= MAX_LEN:
         return line
     return line[: MAX_LEN + 1].rpartition(" ")[0].rstrip() or line[:MAX_LEN]

@@ -1,6 +1,6 @@
-"""Sampling options of a generated text: types, defaults, help texts and allowed values.
+"""Sampling options for a generated text: types, defaults, help texts and allowed values.
 
-The shell's options and the columns that MLflow serves are derived from `SamplingOptions`,
+The command line's options and the columns of the MLflow model are derived from `SamplingOptions`,
 `DEFAULTS` and `HELP`. This module does not import torch, so wrong options are reported immediately.
 """
 
@@ -11,21 +11,21 @@ from typing import Any, Literal, NamedTuple, TypedDict, cast, get_args, get_type
 
 from charlstm.errors import TextRequestError
 
-MAX_INTEGER = 2**63 - 1  # the largest integer of torch
-MAX_TEXTS = 100_000  # per call, which keeps all texts and their states in memory
-MAX_TEMPERATURE = 1e38  # in the range of fp32, as in `sample.temperatures`
+MAX_INTEGER = 2**63 - 1  # the largest integer that torch supports
+MAX_TEXTS = 100_000  # per call, because all texts and their states are in memory
+MAX_TEMPERATURE = 1e38  # within the range of fp32, like `sample.temperatures`
 Unknown = Literal["error", "replace"]
 
 
 class Sampling(NamedTuple):
-    """Sampling options, without the prompt. The defaults are the quick recipe's sample options.
+    """Sampling options for a text. The defaults are the sample parameters of the recipe `quick`.
 
     The options change the model's distribution in this order. `temperature` divides the logits; 0
     always takes the most likely character. `min_p` keeps characters whose probability is at least
     this fraction of the most likely character's probability (Nguyen et al. 2024). `top_k` keeps the
     k most likely characters. `top_p` keeps the smallest set of most likely characters whose
     share of the remaining probability is at least this value (nucleus sampling, Holtzman et al.
-    2020). Ties with the last kept character are kept.
+    2020). Characters that are as likely as the last kept character are also kept.
 
     The text has `num_chars` characters, or ends before the first of the `stop` strings. With
     `keep_stop`, it ends after that string.
@@ -42,7 +42,7 @@ class Sampling(NamedTuple):
 
     @classmethod
     def checked(cls, **options: object) -> "Sampling":
-        """Return the options after a check. Missing options have their defaults.
+        """Check the options and return them, with defaults for the missing options.
 
         Raises:
             TextRequestError: a value is not allowed. The message is about the first wrong option.
@@ -59,7 +59,7 @@ class Sampling(NamedTuple):
 
 
 class SamplingOptions(TypedDict, total=False):
-    """Fields of `Sampling` with the types that a caller may pass."""
+    """The fields of `Sampling`, with the types that a caller may pass."""
 
     num_chars: int
     temperature: float
@@ -71,15 +71,15 @@ class SamplingOptions(TypedDict, total=False):
     keep_stop: bool
 
 
-# A shell or a server passes `stop` as a list.
+# The command line and the server pass `stop` as a list.
 TYPES: dict[str, Any] = get_type_hints(SamplingOptions) | {"stop": list[str] | None}
 DEFAULTS: dict[str, Any] = Sampling._field_defaults
 HELP = {
     "num_chars": "Number of characters.",
-    "temperature": "Divides the logits: lower is safer, 0 takes the likeliest character.",
-    "top_k": "Only the K likeliest characters.",
-    "top_p": "Only the likeliest characters that together have this probability.",
-    "min_p": "Only characters at least this fraction as likely as the likeliest character.",
+    "temperature": "Divides the logits: lower is safer, 0 always picks the likeliest character.",
+    "top_k": "Sample only among the K likeliest characters.",
+    "top_p": "Sample only among the likeliest characters that together have this probability.",
+    "min_p": "Sample only characters at least this fraction as likely as the likeliest character.",
     "seed": "The same seed gives the same text. Default: a new seed each time.",
     "stop": "End before this text. May be given several times.",
     "keep_stop": "End after the text of --stop instead of before it.",
@@ -87,7 +87,7 @@ HELP = {
 
 
 class Rule(NamedTuple):
-    """Numbers that an option may have, in words and as a type and a closed range."""
+    """The numbers that an option accepts, in words and as a type with an inclusive range."""
 
     expected: str
     kind: type[int] | type[float]
@@ -107,9 +107,9 @@ RULES = {
 
 
 def checked_number(name: str, value: object) -> int | float:
-    """Return the number of the option `name` as an int or a float.
+    """Check the value of the option `name`. Return the value as an int or a float.
 
-    40.0 is accepted for 40, because JSON has one type of number and tables turn integers to floats.
+    40.0 is accepted as 40, because JSON has one number type and tables turn integers into floats.
 
     Raises:
         TextRequestError: the value is not allowed.
@@ -130,19 +130,19 @@ def _checked_stops(value: object) -> tuple[str, ...]:
         texts = tuple(value)
     for text in texts:
         if not isinstance(text, str) or not text:
-            expected = "a text of at least one character, or several"
+            expected = "a nonempty text, or a list of nonempty texts"
             raise TextRequestError(f"stop: expected {expected}, got {short(text)}")
     return texts
 
 
 def unknown_rule(value: object) -> Unknown:
-    """Return the rule for characters that the model never saw.
+    """Check and return the rule for characters that the model never saw.
 
     Raises:
         TextRequestError: the rule does not exist.
     """
     if value not in get_args(Unknown):
-        raise TextRequestError(f"unknown: expected error or replace, got {short(value)}")
+        raise TextRequestError(f"unknown: expected 'error' or 'replace', got {short(value)}")
     return cast(Unknown, value)
 
 

@@ -10,13 +10,13 @@ from charlstm.text.vocabulary import UNSEEN, Vocab, describe
 def check_prompts(vocab: Vocab, prompts: Sequence[str], name: str) -> None:
     """Raise VocabularyError for the first prompt that is empty or has unknown characters.
 
-    `name` is the parameter with the prompts, for the message.
+    `name` is the parameter that has the prompts. The message begins with it.
     """
     for index, prompt in enumerate(prompts):
         where = f"{name}[{index}]"
         if not prompt:
             raise VocabularyError(
-                f"{where}: a prompt is empty; give at least one character, e.g. a newline"
+                f"{where}: the prompt is empty; it must have at least one character, e.g. a newline"
             )
         if unknown := vocab.unknown(prompt):
             lacking = f"has characters that the model never saw: {describe(unknown)}"
@@ -24,7 +24,7 @@ def check_prompts(vocab: Vocab, prompts: Sequence[str], name: str) -> None:
 
 
 def readable(name: str, text: object, vocab: Vocab, unknown: object = "error") -> str:
-    """Return `text` with known characters only. The rule `replace` replaces unknown characters.
+    """Return the text if the model knows all its characters. Replace or reject unknown characters.
 
     Raises:
         TextRequestError: `text` is not a string, `unknown` is not a rule, or the rule is `error`
@@ -36,7 +36,7 @@ def readable(name: str, text: object, vocab: Vocab, unknown: object = "error") -
     if rule == "replace":
         return replaced(text, vocab)
     if found := vocab.unknown(text):
-        advice = "--unknown replace (Python and HTTP: `unknown`) reads them as U+FFFD or omits them"
+        advice = "to replace or omit them, use --unknown replace (in Python and HTTP: `unknown`)"
         raise TextRequestError(
             f"{name}: the model never saw the characters {describe(found)}; {advice}"
         )
@@ -53,6 +53,6 @@ def replaced(text: str, vocab: Vocab) -> str:
 
 
 def check_stops(stops: Sequence[str], vocab: Vocab) -> None:
-    """Raise TextRequestError if the model cannot write a character of the stop texts."""
+    """Raise TextRequestError if a stop string has a character that the model cannot generate."""
     if never := vocab.unknown("".join(stops)):
-        raise TextRequestError(f"stop: the model never writes the characters {describe(never)}")
+        raise TextRequestError(f"stop: the model cannot generate the characters {describe(never)}")

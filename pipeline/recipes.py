@@ -1,7 +1,7 @@
 """Recipes and corpora: presets of values for `params.yaml`, in `conf/recipe/` and `conf/corpus/`.
 
 Each kind has a root preset with all its parameters. The other presets list only their differences
-from the root. So a preset written into `params.yaml` replaces all values of the previous preset.
+from the root. So writing a preset into `params.yaml` replaces all values of the previous preset.
 """
 
 from collections.abc import Mapping
@@ -21,14 +21,14 @@ from pipeline.run.project import CHECKOUT, PARAMS
 
 CONF = Path("conf")
 PARAMETERS = frozenset(Params.names())
-MAX_CHANGES = 8  # parameters with more changes do not count as a variant of a recipe
+MAX_CHANGES = 8  # with more changes, parameters are not a variant of a recipe
 MAX_NAMED_CHANGES = 3
 
 
 class Kind(NamedTuple):
     """A kind of preset: recipes or corpora."""
 
-    name: str  # of the folder in `conf/`
+    name: str  # also the name of the folder in `conf/`
     root: str
 
 
@@ -37,14 +37,14 @@ CORPORA = Kind("corpus", "tiny-shakespeare")
 
 
 class Preset(NamedTuple):
-    """A recipe or a corpus."""
+    """A preset of parameter values, which is a recipe or a corpus."""
 
     about: str  # the comment at the top of its file
-    values: Mapping[str, object]  # all values of its kind, by dotted name
+    values: Mapping[str, object]  # values of all parameters of this kind, by dotted name
 
 
 class Recipe(NamedTuple):
-    """The nearest preset and the changes to it by dotted name. The name is None if none is near."""
+    """The name of the nearest preset (None if none is near), and the changes to it."""
 
     name: str | None
     changes: Mapping[str, object]
@@ -66,18 +66,18 @@ class Recipe(NamedTuple):
 
 
 def names(kind: Kind, root: Path = Path()) -> list[str]:
-    """Return the names of all presets. Hidden files, as editors create them, are ignored."""
+    """Return the names of all presets of a kind. Ignore hidden files, which editors create."""
     files = (root / CONF / kind.name).glob("*.yaml")
     return sorted(file.stem for file in files if file.is_file() and not file.name.startswith("."))
 
 
 def path_of(kind: Kind, name: str) -> Path:
-    """Return the file of a preset."""
+    """Return the path of a preset's file."""
     return CONF / kind.name / f"{name}.yaml"
 
 
 def load(kind: Kind, name: str, root: Path = Path()) -> Preset:
-    """Return a preset, with the root's values where the preset does not change them.
+    """Load a preset. Values that the preset does not change come from the root preset.
 
     Raises:
         ParamsError: the preset does not exist, or has a mistake.
@@ -87,14 +87,15 @@ def load(kind: Kind, name: str, root: Path = Path()) -> Preset:
     if name not in existing:
         near = did_you_mean(name, existing)
         raise ParamsError(
-            f"there is no {kind.name} {name!r}{near}; there are {', '.join(existing)}"
+            f"there is no {kind.name} {name!r}{near}; the existing names are {', '.join(existing)}"
         )
     values = _load(path)
     if name != kind.root:
         base = load(kind, kind.root, root).values
         if unknown := [key for key in values if key not in base]:
             raise ParamsError(
-                f"{path}: {', '.join(unknown)}: expected only what {path_of(kind, kind.root)} has"
+                f"{path}: {', '.join(unknown)}: expected only parameters that "
+                f"{path_of(kind, kind.root)} has"
             )
         values = {**base, **values}
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -105,9 +106,9 @@ def load(kind: Kind, name: str, root: Path = Path()) -> Preset:
 def nearest(
     kind: Kind, values: Mapping[str, object], root: Path = Path(), without: str | None = None
 ) -> Recipe:
-    """Return the preset with the fewest changes to `values`, except the preset `without`.
+    """Return the preset from which the fewest `values` differ, and these values.
 
-    Damaged presets are skipped.
+    The preset `without` and damaged presets are skipped.
     """
     matches = []
     for name in names(kind, root):
@@ -127,18 +128,18 @@ def nearest(
 
 
 def recognized(kind: Kind, values: Mapping[str, object], root: Path = Path()) -> Recipe:
-    """Return the nearest preset if it has few changes to `values`, else a recipe without a name."""
+    """Return the nearest preset if few values differ from it, or else a recipe without a name."""
     match = nearest(kind, values, root)
     return match if len(match.changes) <= MAX_CHANGES else Recipe(None, {})
 
 
 def recipe_of(params: Params, root: Path = Path()) -> Recipe:
-    """Return the recipe that matches `params`, as `recognized` does."""
+    """Return the recipe that is nearest to `params`, or a recipe without a name if none is near."""
     return recognized(RECIPES, params.values(), root)
 
 
 def in_words(values: Mapping[str, object]) -> str:
-    """Return, e.g., `text tiny-shakespeare, recipe quick · epochs 3, seed 1`."""
+    """Describe parameters, e.g. `text tiny-shakespeare, recipe quick · epochs 3, seed 1`."""
     words = []
     for title, kind in (("text", CORPORA), ("recipe", RECIPES)):
         found = recognized(kind, values)
@@ -147,33 +148,34 @@ def in_words(values: Mapping[str, object]) -> str:
 
 
 def current_values() -> dict[str, object]:
-    """Return the values in `params.yaml` by dotted name, valid or not."""
+    """Return the values in `params.yaml` by dotted name, without validating them."""
     return _load(PARAMS)
 
 
 def check_kept(kind: Kind, target: Mapping[str, object]) -> None:
-    """Raise ParamsError if `target` would replace values of `params.yaml` that no preset has."""
+    """Raise ParamsError if `target` would overwrite values in `params.yaml` that no preset has."""
     match = nearest(kind, current_values())
     if lost := {name: value for name, value in match.changes.items() if target[name] != value}:
-        keep = "keep it in a file of conf/corpus/"
+        keep = "save them in a file in conf/corpus/"
         if kind == RECIPES:
-            keep = "`charlstm recipe save NAME` keeps it"
+            keep = "save them with `charlstm recipe save NAME`"
         raise ParamsError(
-            f"{PARAMS} is {match.name} with {values_in_words(lost)}: no {kind.name} has that, and "
-            f"it would be lost: {keep}, --force gives it up"
+            f"{PARAMS} is {match.name} with {values_in_words(lost)}: no {kind.name} has these "
+            f"values, and they would be lost: {keep}, or discard them with --force"
         )
 
 
 def check_idle() -> None:
-    """Raise ParamsError if a training is running, because DVC records `params.yaml` at its end."""
+    """Raise ParamsError during training, because DVC records `params.yaml` when training ends."""
     if (holder := holder_of(CHECKOUT)) is not None:
         raise ParamsError(
-            f"a training in this checkout is under way, {holder}: wait until it ends, or stop it"
+            f"training is already running in this checkout, {holder}: wait until it ends, or stop "
+            f"it"
         )
 
 
 def params_with(values: Mapping[str, object]) -> tuple[str, Params]:
-    """Return the text of `params.yaml` with other values, and its parameters.
+    """Return the text of `params.yaml` with some values changed, and the resulting parameters.
 
     Raises:
         ParamsError: the file is not readable, or the result has a mistake.
@@ -189,7 +191,7 @@ def preset_text(about: str, values: Mapping[str, object]) -> str:
 
 
 def with_values(text: str, values: Mapping[str, object]) -> str:
-    """Return a YAML document with other values, formatted as `dvc exp run -S` formats it."""
+    """Return a YAML document with some values changed, in the format of `dvc exp run -S`."""
     yaml = YAML()
     yaml.default_flow_style = False
     document = yaml.load(text) or yaml.load("{}")
@@ -201,7 +203,7 @@ def with_values(text: str, values: Mapping[str, object]) -> str:
 
 
 def replaced(document: Any, values: Mapping[str, object]) -> Any:  # noqa: ANN401  # a YAML document
-    """Change values in a YAML document. Return the document."""
+    """Change values in a YAML document in place. Return the document."""
     for name, value in values.items():
         *sections, last = name.split(".")
         section = document
@@ -212,7 +214,7 @@ def replaced(document: Any, values: Mapping[str, object]) -> Any:  # noqa: ANN40
 
 
 def _place_comments(section: Any) -> None:  # noqa: ANN401  # a section of ruamel's document
-    """Place comments directly behind their values, whatever the length of the previous values."""
+    """Place each comment directly after its value, whatever the length of the previous value."""
     for key, value in section.items():
         if key in section.ca.items and section.ca.items[key][2]:
             section.ca.items[key][2].column = 0

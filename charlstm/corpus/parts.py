@@ -11,12 +11,12 @@ from charlstm.errors import CorpusError
 from charlstm.files.pieces import find, read_pieces
 
 PARTS = {"train": "for training", "val": "for validation", "test": "for the test"}
-MIN_PART_CHARS = 2  # one to read, one to predict
+MIN_PART_CHARS = 2  # one character to read and one to predict
 MAX_CHARACTER_BYTES = 4
 
 
 class Part(NamedTuple):
-    """A contiguous piece of a text, from byte `start` to before byte `end`."""
+    """A contiguous piece of a text, from byte `start` up to byte `end`, which is excluded."""
 
     start: int
     end: int
@@ -24,7 +24,7 @@ class Part(NamedTuple):
 
 
 class Corpus:
-    """A map from characters to bytes of a UTF-8 file, without the text."""
+    """An index that maps characters to bytes of a UTF-8 file, without storing the text."""
 
     def __init__(self, path: Path, pieces: Iterable[bytes]) -> None:
         """Read all `pieces` of the file at `path`.
@@ -33,7 +33,7 @@ class Corpus:
             CorpusError: the file is empty or not UTF-8.
         """
         self._path = path
-        # Numbers of bytes and of characters before each decoded piece.
+        # The number of bytes, and the number of characters, before each decoded piece.
         self._bytes = [0]
         self._chars = [0]
         for characters in read_characters(pieces, path):
@@ -44,11 +44,11 @@ class Corpus:
     def parts(
         self, val_fraction: float, test_fraction: float, separator: str | None
     ) -> dict[str, Part]:
-        """Return the parts by name: "train", "val", and "test" unless its fraction is 0.
+        """Return the parts by name: "train", "val" and, if `test_fraction` is not 0, "test".
 
-        The test part is the last `test_fraction` of the characters, validation the `val_fraction`
-        before it. With a `separator`, a part begins at its first document, unless less than half
-        of the part's bytes would be left: then it begins inside a document.
+        The test part is the last `test_fraction` of the characters, and the validation part is the
+        `val_fraction` before it. With a `separator`, a part begins at its first document. But if
+        less than half of the part's bytes would be left, the part begins inside a document.
 
         Raises:
             CorpusError: a part would have fewer than 2 characters.
@@ -67,16 +67,16 @@ class Corpus:
         bounds = zip(PARTS, pairwise(cuts), pairwise(map(self._char_of, cuts)), strict=False)
         parts = {name: Part(*place, last - first) for name, place, (first, last) in bounds}
         if min(part.num_chars for part in parts.values()) < MIN_PART_CHARS:
-            advice = "another split.val_fraction" if len(parts) == 2 else "other fractions"
+            advice = "split.val_fraction" if len(parts) == 2 else "the fractions in split"
             sizes = ", ".join(f"{part.num_chars} {PARTS[name]}" for name, part in parts.items())
             raise CorpusError(
                 f"a text of {self.num_chars} characters splits into {sizes}; "
-                f"each needs at least {MIN_PART_CHARS}: take a longer text or {advice}"
+                f"each part needs at least {MIN_PART_CHARS}: use a longer text or change {advice}"
             )
         return parts
 
     def _byte_of(self, char: int) -> int:
-        """Return the offset of the first byte of a character."""
+        """Return the offset of the first byte of the character at index `char`."""
         index = bisect_right(self._chars, char) - 1
         start = self._bytes[index]
         num_chars = char - self._chars[index]
@@ -85,14 +85,14 @@ class Corpus:
         return start + len(text[:num_chars].encode())
 
     def _char_of(self, byte: int) -> int:
-        """Return the number of characters before the first byte of a character."""
+        """Return the number of characters before `byte`, at which a character begins."""
         index = bisect_right(self._bytes, byte) - 1
         pieces = read_pieces(self._path, self._bytes[index], byte)
         return self._chars[index] + sum(map(len, map(TextReader().read, pieces)))
 
 
 class BadByteError(ValueError):
-    """A byte that is invalid in `encoding`. `offset` is its place in the file, from 0."""
+    """A byte that is invalid in `encoding`. `offset` is its position in the file, from 0."""
 
     def __init__(self, encoding: str, byte: int, offset: int) -> None:
         self.offset = offset
@@ -101,7 +101,7 @@ class BadByteError(ValueError):
 
 
 class TextReader:
-    """A decoder for the pieces of a text, which may be cut inside characters."""
+    """An incremental decoder for a text whose pieces may be cut inside characters."""
 
     def __init__(self, encoding: str = "utf-8") -> None:
         self._encoding = encoding
@@ -109,7 +109,9 @@ class TextReader:
         self._num_read = 0
 
     def read(self, piece: bytes, *, is_end: bool = False) -> str:
-        """Return the characters that are complete after `piece`. `is_end` marks the last piece.
+        """Decode the next piece. Return the characters that are now complete.
+
+        `is_end` marks the last piece.
 
         Raises:
             BadByteError: a byte is invalid, or the text ends inside a character.
@@ -119,16 +121,16 @@ class TextReader:
         try:
             return self._decoder.decode(piece, is_end)
         except UnicodeDecodeError as error:
-            # `error.object` also holds the begun character that the decoder kept.
+            # `error.object` begins with the bytes that the decoder kept from earlier pieces.
             offset = self._num_read - len(error.object) + error.start
             raise BadByteError(self._encoding, error.object[error.start], offset) from None
 
 
 def read_characters(pieces: Iterable[bytes], path: Path) -> Iterator[str]:
-    """Yield the text of the UTF-8 file `path`, given as all of its bytes, in nonempty strings.
+    """Decode the pieces of a UTF-8 file and yield its text in nonempty strings.
 
     Raises:
-        CorpusError: the file is empty or not UTF-8. The message names the byte, offset and line.
+        CorpusError: the file is empty or not UTF-8. The message has the byte, offset and line.
     """
     reader = TextReader()
     is_empty = True
@@ -140,12 +142,12 @@ def read_characters(pieces: Iterable[bytes], path: Path) -> Iterator[str]:
         reader.read(b"", is_end=True)
     except BadByteError as error:
         line = line_of(path, error.offset)
-        advice = "`dvc repro --force download` re-creates it"
+        advice = "run `dvc repro --force download` to re-create it"
         raise CorpusError(f"{path}: {error} (line {line}); {advice}") from None
     if is_empty:
         raise CorpusError(f"{path}: expected a text, found an empty file")
 
 
 def line_of(path: Path, offset: int) -> int:
-    """Return the line number, from 1, of the byte at `offset`."""
+    """Return the number of the line, counted from 1, that has the byte at `offset`."""
     return 1 + sum(piece.count(b"\n") for piece in read_pieces(path, 0, offset))

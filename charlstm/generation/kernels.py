@@ -1,12 +1,13 @@
-"""Compiled arithmetic of the sampler: the equations of `quantized.py` as loops for numba.
+"""Compiled arithmetic of the sampler: the equations in `quantized.py`, written as loops for numba.
 
 Every operation is rounded separately, in the written order, so every processor computes the same
 bits. numba caches the compiled code next to this file, or in the user's cache folder. Only changes
-of this file invalidate the cache, so every constant and type of compiled code is defined here.
+to this file invalidate the cache, so every constant and type that compiled code uses is defined
+here.
 
-Shapes: L layers, R rows, T characters, V vocabulary, H hidden units, G = 4H gate rows, S states of
-UTF-8, K values of a vector; M matrices with N rows; P the largest number of rows of a matrix and Q
-of columns, rounded up to whole tiles.
+Shapes: L layers, R rows, T characters, V vocabulary, H hidden units, G = 4H gate rows, S UTF-8
+states, K values in a vector, M matrices with N rows. P is the largest number of rows in a matrix
+and Q the largest number of columns, both rounded up to whole tiles.
 """
 
 import math
@@ -26,46 +27,46 @@ Float = NDArray[np.float32]
 Double = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
-STEPS_PER_UNIT: Final = 256  # table entries per unit of the argument
-TABLE_LEN: Final = 8192  # entries, for arguments from -16 to 16
-MIDDLE: Final = TABLE_LEN / 2 + 0.5  # index of the argument 0, plus 1/2 for rounding
+STEPS_PER_UNIT: Final = 256  # table entries per unit of a function's argument
+TABLE_LEN: Final = 8192  # number of entries in a table, for arguments from -16 to 16
+MIDDLE: Final = TABLE_LEN / 2 + 0.5  # table index of the argument 0, plus 1/2 for rounding
 LEVELS: Final = 127  # largest magnitude of an 8-bit weight or activation
-TILE: Final = 4  # rows and columns multiplied together
-MAX_EXACT_COLUMNS: Final = 2**24 // LEVELS**2  # float32 holds all integers up to 2^24 exactly
-NEVER: Final = np.float32(-np.inf)  # logit of a byte that UTF-8 does not allow here
+TILE: Final = 4  # rows, and columns, that are multiplied at once
+MAX_EXACT_COLUMNS: Final = 2**24 // LEVELS**2  # float32 represents integers up to 2^24 exactly
+NEVER: Final = np.float32(-np.inf)  # logit of a byte that would make the UTF-8 invalid
 
 # Libraries round e^x differently, so probabilities come from tables of 2^x, accurate to 0.01 %.
-# With 30 binary places, the last bit of a library's result cannot change an entry.
+# Entries have 30 binary places, so a library's rounding of the last bit cannot change them.
 FRACTION_BITS: Final = 12
 FRACTION_MASK: Final = 2**FRACTION_BITS - 1
 EXACT_FRACTIONS: Final = np.exp2(np.arange(2**FRACTION_BITS) / 2**FRACTION_BITS)
 FRACTIONS: Final = np.floor(EXACT_FRACTIONS * 2**30 + 0.5) / 2**30
 LOWEST: Final = -1000  # binary logarithm of the smallest relative probability
 POWERS: Final = np.ldexp(1.0, np.arange(LOWEST, 1))
-FIRST_STEP: Final = 0.5 - LOWEST * 2**FRACTION_BITS  # step of the largest logit, plus 1/2
-PER_NAT: Final = math.log2(math.e) * 2**FRACTION_BITS  # steps per nat
-MAX_FACTOR: Final = 1e60  # moves the smallest difference of float32 logits below LOWEST
+FIRST_STEP: Final = 0.5 - LOWEST * 2**FRACTION_BITS  # table step of the largest logit, plus 1/2
+PER_NAT: Final = math.log2(math.e) * 2**FRACTION_BITS  # table steps per nat
+MAX_FACTOR: Final = 1e60  # moves even the smallest difference between float32 logits below LOWEST
 
 SHELL_GAPS: Final = (1750, 701, 301, 132, 57, 23, 10, 4, 1)  # Ciura 2001
 
-# Constants in float32, because a Python number would make numba compute in float64.
+# These constants are float32, because a Python float would make numba compute in float64.
 ZERO: Final = np.float32(0)
 HALF: Final = np.float32(0.5)
-TINY: Final = np.float32(1e-30)  # keeps 127 / m finite if all activations are 0
+TINY: Final = np.float32(1e-30)  # avoids a division by 0 if all activations are 0
 ONE_LEVEL: Final = np.float32(1 / LEVELS)
 LEVELS_F32: Final = np.float32(LEVELS)
 STEPS_F32: Final = np.float32(STEPS_PER_UNIT)
 MIDDLE_F32: Final = np.float32(MIDDLE)
-FIRST_OF_TANH: Final = np.float32(TABLE_LEN)  # index in the gates' table
+FIRST_OF_TANH: Final = np.float32(TABLE_LEN)  # index of tanh's first entry in `gate_table`
 LAST_STEP: Final = np.float32(TABLE_LEN - 1)
 
 
 class PackedModel(NamedTuple):
-    """Quantized model as arrays whose types do not depend on the number of layers.
+    """Quantized model as NumPy arrays, whose types do not depend on the number of layers.
 
     The matrices, padded with zeros, are in the order of `QuantizedModel.matrices`. Weights are
-    stored twice, by row and by column. `sizes_M2` has the numbers of rows and columns. `first_VG`
-    has the first layer's base for each character, `upper_LG` the bases of the layers above.
+    stored twice, by row and by column. `sizes_M2` has each matrix's numbers of rows and columns.
+    `first_VG` is the first layer's `base_VG`, and `upper_LG` has a row for each layer above it.
     """
 
     by_row_MPQ: Int16
@@ -82,11 +83,12 @@ class PackedModel(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """Sampling rules of all rows, one array per option.
+    """Sampling rules for all rows, with one array per sampling option.
 
-    A disabled `min_p` is 0, `top_k` the vocabulary's size, and `top_p` infinity, so that rounding
-    drops no id. `factor_R` converts differences of logits to steps of the tables of 2^x. The factor
-    is 0 for the temperature 0, which takes the likeliest id.
+    A disabled `min_p` is stored as 0, a disabled `top_k` as the vocabulary size, and a disabled
+    `top_p` as infinity, so that rounding drops no id. `factor_R` converts differences between
+    logits to steps in the tables of 2^x. A factor of 0 means temperature 0, which always selects
+    the likeliest id.
     """
 
     factor_R: Double
@@ -96,7 +98,7 @@ class Rules(NamedTuple):
 
     @classmethod
     def of(cls, rules: Sequence[Sampling], vocab_size: int) -> "Rules":
-        """Return the sampling rules as arrays, with a row for each rule."""
+        """Return the sampling rules as arrays with one row per rule."""
         temperatures = (rule.temperature for rule in rules)
         return cls(
             np.array([min(PER_NAT / one, MAX_FACTOR) if one else 0.0 for one in temperatures]),
@@ -106,7 +108,7 @@ class Rules(NamedTuple):
         )
 
     def rows(self, rows: slice | list[int]) -> "Rules":
-        """Return the sampling rules of the selected rows."""
+        """Return the sampling rules for the selected rows."""
         return Rules._make(column_R[rows] for column_R in self)
 
 
@@ -116,16 +118,17 @@ def import_compiler() -> None:
 
 
 compiled: Final = partial(numba.njit, error_model="numpy")
-# For functions that only compiled code calls. `any_order` is for sums that are exact in any order.
+# `part` compiles a function that only compiled code calls.
+# `any_order` also lets the compiler reorder sums, which must therefore be exact in any order.
 part = compiled(no_cpython_wrapper=True)
 any_order = compiled(no_cpython_wrapper=True, fastmath={"contract", "reassoc"})
 
 
 def entry(function: Callable[..., None]) -> Callable[..., None]:
-    """Compile a function that Python calls. Other Python threads run during a call."""
+    """Compile a function that Python calls. The compiled function releases the GIL."""
     try:
         return compiled(nogil=True, cache=True)(function)
-    except RuntimeError:  # no writable folder for the cache
+    except RuntimeError:  # numba found no writable folder for its cache
         return compiled(nogil=True)(function)
 
 
@@ -139,10 +142,10 @@ def advance(
     cell_RLH: Float,
     utf8_R: Ids,
 ) -> None:
-    """Read the given ids of each row, then draw and read an id for each uniform number.
+    """Read the given ids in each row, then sample and read one id per uniform random number.
 
-    `ids_RT` has the given ids, then room for the drawn ids. The arrays of ids and states are
-    updated in place. `utf8_R` has the state of UTF-8 of each row, or -1 if ids are not bytes.
+    `ids_RT` has the given ids, followed by space for the sampled ids. The arrays of ids and states
+    are updated in place. `utf8_R` has each row's UTF-8 state, or -1 if the ids are not bytes.
     """
     num_given = ids_RT.shape[1] - uniforms_RT.shape[1]
     for position in range(ids_RT.shape[1]):
@@ -158,12 +161,12 @@ def advance(
 def read_one(
     model: PackedModel, ids_RT: Ids, position: int, hidden_RLH: Int8, cell_RLH: Float
 ) -> None:
-    """Read one character in each row."""
+    """Read one id in each row and update the states of all rows."""
     num_rows, num_layers, _ = hidden_RLH.shape
     factors_R = np.ones(num_rows, np.float32)
     for layer in range(num_layers):
-        # A layer reads the states of the layer below and of itself. The first layer has no layer
-        # below: the product with the character was computed in advance.
+        # A layer multiplies its weights by its own state and by the state of the layer below.
+        # The first layer reads characters, and its products with all characters are precomputed.
         below = max(layer - 1, 0)
         inputs_RQ = inputs_of(model, hidden_RLH, below, layer + 1)
         products_RG = multiply(model, layer, inputs_RQ, factors_R)
@@ -174,7 +177,10 @@ def read_one(
 
 @part
 def gate(model: PackedModel, gates_G: Float, hidden_H: Int8, cell_H: Float) -> None:
-    """Update one layer of one row: c = f c + i g, h = o tanh(c). `gates_G` has table indices."""
+    """Update one layer's state in one row: c = f c + i g, h = o tanh(c).
+
+    `gates_G` has indices into the tables of the gates' functions.
+    """
     size = len(hidden_H)
     look_up(model.gate_table, gates_G[: 3 * size], ZERO)
     look_up(model.gate_table, gates_G[3 * size :], FIRST_OF_TANH)
@@ -199,7 +205,7 @@ def predict(model: PackedModel, hidden_RLH: Int8) -> Float:
     head = len(model.sizes_M2) - 1
     factors_R = np.ones(num_rows, np.float32)
     inputs_RQ = inputs_of(model, hidden_RLH, num_layers - 1, num_layers)
-    if head > num_layers:  # the two matrices of the feed-forward block precede the head
+    if head > num_layers:  # the feed-forward block's two matrices come before the head
         inner_RF = multiply(model, head - 2, inputs_RQ, factors_R) + MIDDLE_F32
         for row in range(num_rows):
             look_up(model.gelu_table, inner_RF[row], ZERO)
@@ -213,19 +219,19 @@ def predict(model: PackedModel, hidden_RLH: Int8) -> Float:
 
 @part
 def inputs_of(model: PackedModel, hidden_RLH: Int8, first: int, end: int) -> Int16:
-    """Return the hidden states of the layers from `first` to before `end` as inputs (R, Q)."""
+    """Return the hidden states of layers `first` to `end - 1` as inputs of a matrix (R, Q)."""
     num_rows, _, size = hidden_RLH.shape
     inputs_RQ = np.zeros((num_rows, model.by_row_MPQ.shape[2]), np.int16)
     for row in range(num_rows):
         states = hidden_RLH[row].ravel()[first * size : end * size]
-        for index in range(len(states)):  # numba compiles an assignment of a slice for seconds
+        for index in range(len(states)):  # numba would take seconds to compile a slice assignment
             inputs_RQ[row, index] = states[index]
     return inputs_RQ
 
 
 @part
 def multiply(model: PackedModel, number: int, inputs_RQ: Int16, factors_R: Float) -> Float:
-    """Return matrix `number` times each row of inputs (R, N): exact sums, scaled to floats."""
+    """Multiply each row of inputs by matrix `number`. Return exact sums scaled to floats (R, N)."""
     num_outputs = model.sizes_M2[number, 0]
     num_columns = model.sizes_M2[number, 1]
     sums_RN = np.zeros((len(inputs_RQ), num_outputs), np.float32)
@@ -250,7 +256,7 @@ def multiply(model: PackedModel, number: int, inputs_RQ: Int16, factors_R: Float
 
 @any_order
 def add_tile(weights_QP: Float, inputs_RQ: Float, num_columns: int, sums_RN: Float) -> None:
-    """Multiply four rows of inputs together, so that each weight is loaded once."""
+    """Multiply four rows of inputs by a matrix at once, so that each weight is loaded only once."""
     a, b, c, d = inputs_RQ[0], inputs_RQ[1], inputs_RQ[2], inputs_RQ[3]
     sums_0, sums_1, sums_2, sums_3 = sums_RN[0], sums_RN[1], sums_RN[2], sums_RN[3]
     for column in range(0, num_columns, TILE):
@@ -270,7 +276,7 @@ def add_tile(weights_QP: Float, inputs_RQ: Float, num_columns: int, sums_RN: Flo
 
 @part
 def look_up(table: Float, places_K: Float, first: np.float32) -> None:
-    """Replace places by table entries. Places are clipped to TABLE_LEN entries from `first` on."""
+    """Replace each index by its table entry, clipped to the TABLE_LEN entries from `first` on."""
     last = first + LAST_STEP
     for index in range(len(places_K)):
         place = places_K[index] if places_K[index] > first else first  # NaN becomes `first`
@@ -291,7 +297,7 @@ def eight_bits(values_K: Float, inputs_Q: Int16) -> np.float32:
 def draw(
     model: PackedModel, logits_V: Float, rules: Rules, row: int, uniform: float, utf8_R: Ids
 ) -> int:
-    """Return a drawn id and update the row's state of UTF-8. Invalid bytes are excluded first."""
+    """Sample a row's next id, never an invalid UTF-8 byte. Update the row's UTF-8 state."""
     state = utf8_R[row]
     for index in range(len(logits_V)):
         if state >= 0 and model.next_SV[state, index] < 0:
@@ -307,7 +313,7 @@ def draw(
 
 @part
 def relative_probabilities(logits_V: Float, largest: np.float32, rules: Rules, row: int) -> Double:
-    """Return probabilities relative to the likeliest id, 0 for ids that the rule excludes."""
+    """Return each id's probability relative to the likeliest id, or 0 if the rule excludes it."""
     probable_V = np.zeros(len(logits_V), np.float64)
     for index in range(len(logits_V)):
         if logits_V[index] > NEVER:
@@ -325,7 +331,7 @@ def relative_probabilities(logits_V: Float, largest: np.float32, rules: Rules, r
 
 @part
 def smallest_kept(sorted_V: Double, top_k: int, top_p: float) -> float:
-    """Return the smallest of the descending values that top-k, and then top-p, keeps."""
+    """Apply top-k and then top-p to descending probabilities. Return the smallest one kept."""
     smallest = sorted_V[top_k - 1]
     kept_V = sorted_V * (sorted_V >= smallest)
     sums_V = kept_V.cumsum()
@@ -335,7 +341,7 @@ def smallest_kept(sorted_V: Double, top_k: int, top_p: float) -> float:
 
 @part
 def descending(values_V: Double) -> Double:
-    """Sort in descending order by Shell's sort: numba compiles numpy's sort for seconds."""
+    """Sort in descending order by Shell's sort, because numba takes seconds to compile NumPy's."""
     sorted_V = values_V.copy()
     for gap in SHELL_GAPS:
         for place in range(gap, len(sorted_V)):

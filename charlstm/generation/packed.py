@@ -8,7 +8,7 @@ from charlstm.text.utf8 import NEXT
 
 
 def packed(model: QuantizedModel) -> PackedModel:
-    """Return the arrays that compiled code reads."""
+    """Return a quantized model as the arrays that compiled code reads."""
     sizes_M2 = np.array([matrix.values_NK.shape for matrix in model.matrices])
     num_rows, num_columns = -(-sizes_M2.max(0) // TILE) * TILE
     by_row_MPQ = np.zeros((len(sizes_M2), num_rows, num_columns), np.int16)
@@ -28,7 +28,7 @@ def packed(model: QuantizedModel) -> PackedModel:
         upper_LG=np.concatenate([no_layers, *upper]),
         bias_V=model.bias_V,
         gate_table=GATE_TABLE,
-        tanh_levels=TANH * np.float32(LEVELS),  # exact: the products have 22 bits
+        tanh_levels=TANH * np.float32(LEVELS),  # exact, because the products need only 22 bits
         gelu_table=GELU,
         next_SV=NEXT,
     )

@@ -1,7 +1,7 @@
-"""Random numbers of generated texts: SplitMix64 (Steele, Lea & Flood 2014), indexed by position.
+"""Random numbers for generated texts: SplitMix64 (Steele, Lea & Flood 2014), indexed by position.
 
-A number depends only on its text and its position, so texts in one batch cannot influence each
-other. The numbers are the same on every machine.
+A random number depends only on the text's key and a position, so texts in one batch cannot
+influence each other. The numbers are the same on every machine.
 
 Shapes: R rows.
 """
@@ -22,12 +22,12 @@ def key_of(seed: int, prompt: str, number: int, read: bytes = b"") -> int:
 
     Args:
         number: index of the text among the texts with the same prompt and seed.
-        read: state of the model before the prompt. Without these bytes, a text that continues
-            another text would be drawn with that text's numbers, and would soon repeat that text.
+        read: state of the model before the prompt, as bytes. Without the state, a text that
+            continues another text would use the other text's random numbers and soon repeat it.
     """
     values = [0, *map(ord, prompt)]
     if number:
-        # Above all code points, so that a number is never mistaken for a character of the prompt.
+        # The shifted number exceeds all code points, so it never equals a prompt's character.
         values.append(number << 32)
     if read:
         values.append(int.from_bytes(hashlib.sha256(read).digest()[:8]))
@@ -38,7 +38,7 @@ def key_of(seed: int, prompt: str, number: int, read: bytes = b"") -> int:
 
 
 def uniforms(keys_R: Bits, start: int, count: int) -> NDArray[np.float64]:
-    """Return 53-bit numbers (R, count) in [0, 1) for `count` positions from `start` on."""
+    """Return 53-bit random numbers (R, count) in [0, 1) for `count` positions from `start` on."""
     positions = np.arange(start, start + count, dtype=np.uint64)
     bits = _mixed(keys_R[:, None] + positions * STEP) >> np.uint64(11)
     numbers: NDArray[np.float64] = bits.astype(np.float64) * 2.0**-53

@@ -1,7 +1,7 @@
-"""Generation of many texts together, in which each text is the same as if it were generated alone.
+"""Generation of texts in batches. Each text is the same as if it were generated alone.
 
-A text depends only on the model, its initial state, its prompt, its sampling options (with the
-seed) and its number. It is the same on every machine and in every batch.
+A text depends only on the model, the initial state, the prompt, the sampling options (including the
+seed) and the text's number. It is the same on every machine and in every batch.
 
 Shapes: L layers, R rows, T characters, H hidden units.
 """
@@ -23,16 +23,16 @@ from charlstm.text.vocabulary import Decoder, Vocab
 
 Reason = Literal["length", "stop"]
 
-# Ids written in each row before stop strings are searched and an interruption is noticed.
+# Number of ids to generate per row before looking for stop strings and for an interruption.
 CHUNK: Final = 256
 STREAM_CHUNK: Final = 8
 
 
 class Request(NamedTuple):
-    """Request for the text that follows `prompt`, drawn by the options in `sampling`.
+    """Request to generate the text that follows `prompt`, with the options in `sampling`.
 
-    `number` is the index among the texts with the same prompt and seed. `state` (L, 1, H) is the
-    model's state before the prompt, which may be empty if there is a state.
+    `number` is the text's index among the texts with the same prompt and seed. `state` (L, 1, H) is
+    the model's state before the prompt. With a `state`, the prompt may be empty.
     """
 
     prompt: str
@@ -41,17 +41,17 @@ class Request(NamedTuple):
     state: LSTMState | None = None
 
     def key(self) -> int:
-        """Return the 64-bit key of the text's random numbers."""
+        """Return the 64-bit key that determines the text's random numbers."""
         read = QuantizedState.of(self.state).hidden_RLH.tobytes() if self.state else b""
         return key_of(self.sampling.seed, self.prompt, self.number, read)
 
 
 class Generated(NamedTuple):
-    """Generated text without its prompt.
+    """Generated text, without its prompt.
 
-    `state` (L, 1, H) is the model's state after the last character or, if there is one, the stop
-    string. `reason` is `length` if the text has the requested length, or `stop` if a stop string
-    ended it.
+    `state` (L, 1, H) is the model's state after the last character, or after the stop string that
+    ended the text. `reason` is `length` if the text has the requested length, or `stop` if a stop
+    string ended it.
     """
 
     text: str
@@ -60,14 +60,14 @@ class Generated(NamedTuple):
 
 
 class Sampler:
-    """Writer of texts with the weights that `model` has when the sampler is created."""
+    """Text generator with the weights that `model` has when the sampler is created."""
 
     def __init__(self, model: CharLSTM, vocab: Vocab) -> None:
         self._vocab = vocab
         self._stepper = Stepper(quantize(model))
 
     def generate(self, requests: Sequence[Request]) -> list[Generated]:
-        """Return a text for each request.
+        """Generate a text for each request. Return the texts in the order of their requests.
 
         Raises:
             VocabularyError: a prompt has characters that the vocabulary lacks.
@@ -80,11 +80,11 @@ class Sampler:
         return [batch.done[row] for row in range(len(requests))]
 
     def stream(self, request: Request) -> Generator[str, None, LSTMState]:
-        """Yield the text of `generate` character by character. Return the state after the text.
+        """Yield the text that `generate` returns, character by character. Return the final state.
 
-        Characters that may begin a stop string are held back until the next characters decide.
+        Characters that may begin a stop string are held back until later characters decide.
         """
-        # A stop string that stays in the text need not be held back.
+        # With `keep_stop`, a stop string stays in the text and need not be held back.
         stops = () if request.sampling.keep_stop else request.sampling.stop
         batch = Rows(self._stepper, self._vocab, [request])
         num_yielded = 0
@@ -101,10 +101,10 @@ class Sampler:
 
 
 class Rows:
-    """Rows of a batch: their `texts` so far, finished texts (`done`, by row), and `active` rows.
+    """Batch of texts, one per row: `texts` so far, results of `done` rows, and `active` rows.
 
     Every active row has the same number of ids, which are characters or bytes. In a byte model,
-    `texts` has whole characters, and the decoder keeps the bytes of an incomplete character.
+    `texts` has only whole characters, and the decoders keep the bytes of incomplete characters.
     """
 
     def __init__(self, stepper: Stepper, vocab: Vocab, requests: Sequence[Request]) -> None:
@@ -121,10 +121,10 @@ class Rows:
         self._rules = Rules.of([request.sampling for request in requests], len(vocab))
 
     def advance(self, most: int) -> None:
-        """Write up to `most` ids in each active row."""
+        """Generate up to `most` ids in each active row."""
         active = self.active
         before = self._state
-        # A character has at least one id, so no row gets more characters than requested.
+        # A character consists of at least one id, so no row gets more characters than requested.
         missing = (self._requests[row].sampling.num_chars - len(self.texts[row]) for row in active)
         uniforms_RT = uniforms(self._keys_R, self._num_written, min(most, *missing))
         utf8_R = None
@@ -139,7 +139,7 @@ class Rows:
             text = self.texts[row]
             if span := cut_at_stop(text, start, sampling.stop):
                 end, stop_start = span
-                # The state must not include characters after the stop string.
+                # The returned state must not include characters after the stop string.
                 num_read = self._vocab.num_ids(text[:end]) - self._num_written
                 state = self._stepper.read(ids_RT[[position], :num_read], before.rows([position]))
                 written = text[: end if sampling.keep_stop else stop_start]
@@ -159,7 +159,7 @@ class Rows:
 def _states_after_prompts(
     stepper: Stepper, vocab: Vocab, requests: Sequence[Request]
 ) -> QuantizedState:
-    """Return the states of all rows. A prompt that several requests share is read once."""
+    """Return each row's state after its prompt. A prompt of several requests is read only once."""
     states: dict[tuple[str, int], QuantizedState] = {}
     rows = []
     for request in requests:
@@ -172,13 +172,13 @@ def _states_after_prompts(
 
 
 def cut_at_stop(text: str, start: int, stops: Sequence[str]) -> tuple[int, int] | None:
-    """Return the end and the start of the first stop string that ends after `start`, or None."""
+    """Find the first stop string that ends after `start`. Return its end and start, or None."""
     found = [(text.find(stop, max(0, start - len(stop) + 1)), len(stop)) for stop in stops]
     return min(((at + length, at) for at, length in found if at >= 0), default=None)
 
 
 def num_pending(text: str, stops: Sequence[str]) -> int:
-    """Return the number of characters at the end of `text` that may begin a stop string."""
+    """Return how many characters at the end of `text` may be the beginning of a stop string."""
     lengths = (
         length for stop in stops for length in range(1, len(stop)) if text.endswith(stop[:length])
     )

@@ -1,4 +1,4 @@
-"""Reading and writing with a quantized model, many rows together."""
+"""Reading and generating ids with a quantized model, many rows at a time."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
@@ -13,21 +13,21 @@ from charlstm.generation.quantized import QuantizedModel
 from charlstm.model.gates import LSTMState
 from charlstm.sampling import Sampling
 
-MAX_ROWS_PER_CALL: Final = 128  # the data of more rows does not fit the inner caches
-MAX_CHARS_PER_CALL: Final = 2**16  # per row: Ctrl-C cannot interrupt compiled code
+MAX_ROWS_PER_CALL: Final = 128  # more rows would not fit into the processor's inner caches
+MAX_CHARS_PER_CALL: Final = 2**16  # per row; Ctrl-C has to wait until a call returns
 
 
 class QuantizedState(NamedTuple):
-    """Hidden states in steps of 1/127, and cell states."""
+    """Hidden states as integer multiples of 1/127, and cell states as floats."""
 
     hidden_RLH: Int8
     cell_RLH: Float
 
     @classmethod
     def of(cls, state: LSTMState) -> "QuantizedState":
-        """Return the state (L, R, H), rounded.
+        """Return an LSTM state (L, R, H) with its hidden states rounded to 8 bits.
 
-        A state from `dequantized` is converted back exactly.
+        A state that `dequantized` returned is converted back exactly.
         """
         hidden_RLH, cell_RLH = (part.transpose(0, 1).contiguous().numpy() for part in state)
         levels_RLH = np.floor(hidden_RLH * np.float32(LEVELS) + np.float32(0.5))
@@ -39,12 +39,12 @@ class QuantizedState(NamedTuple):
         return LSTMState(hidden_LRH, torch.from_numpy(self.cell_RLH).transpose(0, 1).clone())
 
     def rows(self, rows: slice | list[int]) -> "QuantizedState":
-        """Return the state of the selected rows. A row may be selected several times."""
+        """Return the state of the selected rows. A row may be selected more than once."""
         return QuantizedState(self.hidden_RLH[rows], self.cell_RLH[rows])
 
 
 class Stepper:
-    """Reader and writer of many rows, which are divided among threads."""
+    """Reader and generator of ids in many rows, which are divided among threads."""
 
     def __init__(self, model: QuantizedModel, num_threads: int | None = None) -> None:
         self._model = packed(model)
@@ -52,7 +52,7 @@ class Stepper:
         self._state_shape = len(model.layers), model.hidden_size
 
     def zero_state(self, num_rows: int) -> QuantizedState:
-        """Return the state before the first character."""
+        """Return the zero state for `num_rows` rows, which precedes the first character."""
         shape = (num_rows, *self._state_shape)
         return QuantizedState(np.zeros(shape, np.int8), np.zeros(shape, np.float32))
 
@@ -73,10 +73,10 @@ class Stepper:
         utf8_R: Ids | None = None,
         given_RT: Ids | None = None,
     ) -> tuple[Ids, QuantizedState]:
-        """Read `given_RT`, then draw and read an id for each random number.
+        """Read the ids in `given_RT`, then sample and read one id for each random number.
 
-        Return all ids (R, T) and the state after them. `utf8_R` has the state of UTF-8 after the
-        bytes read so far (see `text/utf8.py`). With these states, only valid UTF-8 is drawn.
+        Return all ids (R, T) and the state after them. `utf8_R` has each row's UTF-8 state after
+        the bytes read so far (see `text/utf8.py`). With `utf8_R`, only valid UTF-8 is generated.
         """
         num_rows = len(uniforms_RT)
         ids_RT = np.zeros(uniforms_RT.shape, np.int64)
@@ -91,9 +91,8 @@ class Stepper:
             try:
                 kernels.advance(*arguments)
             except OSError:
-                # numba has compiled the function but could not write its cache, e.g. because the
-                # disk is full. Nothing was computed yet, and the next call finds the compiled
-                # function in memory.
+                # numba compiled the function but could not write its cache, e.g. on a full disk.
+                # Nothing was computed yet, and the next call finds the compiled function in memory.
                 kernels.advance(*arguments)
 
         num_at_once = max(1, min(MAX_ROWS_PER_CALL, -(-num_rows // self._num_threads)))

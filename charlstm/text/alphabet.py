@@ -12,11 +12,11 @@ from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, Counts, Vocab, cod
 
 
 class Alphabet(NamedTuple):
-    """The vocabulary, and the characters that become U+FFFD, with their counts."""
+    """A vocabulary, and the characters that U+FFFD replaces, with their counts."""
 
     vocab: Vocab
-    rare: Counter[str]  # too rare in the training part; replaced in all parts
-    unseen: dict[str, Counter[str]]  # by part: missing from the training part
+    rare: Counter[str]  # rare in the training part and replaced in all parts
+    unseen: dict[str, Counter[str]]  # for each other part: characters that the training part lacks
 
 
 def choose_alphabet(
@@ -27,14 +27,14 @@ def choose_alphabet(
     may_replace: bool,
     never_rare: str = "",
 ) -> Alphabet:
-    """Return the vocabulary of a training part. The `others` are the counts of other parts by name.
+    """Choose the characters of a vocabulary from the counts in the training part and other parts.
 
     Characters that occur fewer than `min_count` times in the training part are rare and become
     U+FFFD in all parts, except the characters of `never_rare`, such as a document separator.
-    Characters that only other parts have also become U+FFFD, if they may be replaced.
+    Characters that only the `others` have also become U+FFFD if `may_replace` is true.
 
     U+FFFD joins the vocabulary only if it replaces a character. It is scored like any other
-    character, so a model pays for never having seen it.
+    character, so it raises the loss of a model that never saw it in training.
 
     Raises:
         VocabularyError: other parts have characters that may not be replaced, or all characters are
@@ -55,14 +55,15 @@ def choose_alphabet(
     lacking = sum(unseen.values(), Counter[str]())
     if lacking and not may_replace:
         raise VocabularyError(
-            f"the vocabulary of {is_known.sum()} characters lacks {describe(lacking)}"
+            f"the vocabulary of {is_known.sum()} characters lacks {describe(lacking)}; "
+            f"set encode.unseen to replace, or choose another text"
         )
     is_known[ord(UNSEEN)] |= bool(lacking)
     return Alphabet(Vocab("".join(map(chr, np.flatnonzero(is_known)))), rare, unseen)
 
 
 def count_characters(pieces: Iterable[str]) -> Counts:
-    """Return the number of occurrences of every code point."""
+    """Return how often each code point occurs in a text, which is given in pieces."""
     counts = np.zeros(NUM_CODE_POINTS, np.int64)
     for piece in pieces:
         found = np.bincount(code_points(piece))

@@ -1,4 +1,4 @@
-"""The vocabulary of the 256 bytes, for texts with an alphabet of any size."""
+"""The vocabulary of all 256 bytes, for texts with an alphabet of any size."""
 
 import json
 import re
@@ -12,12 +12,12 @@ from charlstm.errors import VocabularyError
 from charlstm.files.atomic import write_text
 from charlstm.text.vocabulary import Ids, Vocab
 
-# UTF-8 never uses 13 of the bytes. They have ids too, so that the id of a byte is its value.
+# UTF-8 never uses 13 of the 256 bytes. They also have ids, so that a byte's id is its value.
 NUM_BYTES = 256
 
 
 class ByteVocab(Vocab):
-    """All bytes. The id of a byte is its value.
+    """Vocabulary of all bytes. The id of a byte is its value.
 
     Every character can be encoded, except an unpaired surrogate.
     """
@@ -32,19 +32,18 @@ class ByteVocab(Vocab):
         return NUM_BYTES
 
     def unknown(self, text: str) -> Counter[str]:
-        """Return the surrogates of `text`, with their counts.
+        """Return the surrogates in `text`, which UTF-8 cannot encode, with their counts.
 
-        UTF-8 cannot encode surrogates. Python represents invalid bytes of a command's arguments by
-        them.
+        Python uses surrogates to represent invalid bytes in command-line arguments.
         """
         return Counter(re.findall("[\ud800-\udfff]", text))
 
     def ids_of(self, text: str) -> Ids:
-        """Return the bytes of `text` (N,) in UTF-8."""
+        """Return the UTF-8 bytes of `text` as ids (N,)."""
         return np.frombuffer(text.encode(), np.uint8)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of `ids`.
+        """Return the text that the ids encode in UTF-8.
 
         Raises:
             VocabularyError: the bytes are not UTF-8, for instance because a character is cut.
@@ -57,9 +56,9 @@ class ByteVocab(Vocab):
             ) from None
 
     def utf8_of(self, ids: Iterable[int]) -> bytes:
-        """Return `ids`, a list of integers or an array of uint8, as bytes."""
+        """Return the ids, which are a list of integers or a uint8 array, as bytes."""
         return bytes(ids)
 
     def save(self, path: Path) -> None:
-        """Write the unit, which defines the vocabulary."""
+        """Write the unit `byte`, which fully defines this vocabulary, to a JSON file."""
         write_text(path, json.dumps({"unit": self.unit}) + "\n")

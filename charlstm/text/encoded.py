@@ -1,12 +1,12 @@
 """A text as ids of characters or bytes.
 
-An id is a character, or a byte of the text in UTF-8. A UTF-8 character (RFC 3629) is one byte, or a
-first byte and one to three continuation bytes (0x80 to 0xBF). So the number of characters is the
-number of bytes that are not continuation bytes.
+An id stands for a character, or for a byte of the text in UTF-8. A UTF-8 character (RFC 3629) is
+one byte, or a first byte and one to three continuation bytes (0x80 to 0xBF). So the number of
+characters is the number of bytes that are not continuation bytes.
 
-A document begins at every occurrence of the separator; occurrences may overlap. The few ids that
-follow a position decide whether a document begins there, so all processes, batches and protocols
-agree. No list of beginnings is stored, because it might not fit into memory.
+A document begins at every occurrence of the separator, and occurrences may overlap. Whether a
+document begins at a position depends only on the next few ids, so all processes, batches and
+protocols agree. The positions are not stored, because they might not fit into memory.
 
 Shapes: N ids, B rows, T time steps.
 """
@@ -22,20 +22,20 @@ from numpy.typing import NDArray
 from charlstm.errors import VocabularyError
 from charlstm.text.vocabulary import Ids, Unit, Vocab, describe
 
-CHUNK = 2**22  # ids processed together, to bound the memory
+CHUNK = 2**22  # number of ids to process at a time, which limits memory use
 
 
 class Windows(NamedTuple):
-    """Input ids, target ids (the next ids), and inputs that begin a document; all (B, T)."""
+    """Input ids, target ids (the next ids), and whether an input begins a document, all (B, T)."""
 
     inputs_BT: NDArray[np.int64]
     targets_BT: NDArray[np.int64]
-    starts_BT: NDArray[np.bool_] | None  # None for a text without a separator
+    starts_BT: NDArray[np.bool_] | None  # None if the text has no document separator
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedText:
-    """The ids (N,) of a text, their unit, and the ids of the separator that begins a document.
+    """A text as ids (N,), with their unit and the ids of the separator that begins a document.
 
     Without a separator, the text is one document.
     """
@@ -54,39 +54,39 @@ class EncodedText:
         return num_chars_of(self.ids, self.unit)
 
     def num_chars_at(self, positions: NDArray[np.integer]) -> int:
-        """Return the number of `positions`, in any shape, at which a character begins."""
+        """Return at how many of the `positions`, an array of any shape, a character begins."""
         return num_chars_of(self.ids[positions].ravel(), self.unit)
 
     @property
     def first_input(self) -> int:
-        """Index of the last id of the first character (0 for characters).
+        """Index of the first character's last id, which is 0 if ids are characters.
 
-        This id is the first input. The first character is not scored, and all later characters are
-        whole.
+        This id is the model's first input. So the first character is not scored, and all scored
+        characters are whole.
         """
         return self._next_character(1) - 1
 
     def first(self, max_ids: int | None) -> "EncodedText":
-        """Return the first `max_ids` ids, without a cut character at the end. None: all ids."""
+        """Return the first `max_ids` ids or, for None, all ids. No character is cut at the end."""
         end = len(self) if max_ids is None else min(max_ids, len(self))
         while 0 < end < len(self) and not self._is_character(end):
             end -= 1
         return replace(self, ids=self.ids[:end])
 
     def last(self, max_ids: int) -> "EncodedText":
-        """Return the last `max_ids` ids, without a cut character at the beginning."""
+        """Return the last `max_ids` ids. No character is cut at the beginning."""
         start = self._next_character(max(0, len(self) - max_ids))
         return replace(self, ids=self.ids[start:])
 
     def document_starts(self, positions: NDArray[np.integer]) -> NDArray[np.bool_] | None:
-        """Return whether a document begins at each of `positions`, in the shape of `positions`.
+        """Return whether a document begins at each position, as an array of the same shape.
 
-        Return None if there is no separator.
+        Return None if the text has no document separator.
         """
         if self.separator is None:
             return None
         flat = positions.reshape(-1)
-        # Few positions match the first id of the separator, so only these are compared further.
+        # Few positions match the separator's first id, so only those are compared any further.
         matches = np.flatnonzero(self.ids[flat] == self.separator[0])
         matches = matches[flat[matches] + len(self.separator) <= len(self)]
         for offset, separator_id in enumerate(self.separator[1:], start=1):
@@ -98,7 +98,7 @@ class EncodedText:
     def windows(self, positions_BT: NDArray[np.integer]) -> Windows:
         """Return the ids at `positions_BT` as inputs, and the following ids as targets.
 
-        No position may be that of the last id.
+        The last id may not be among the positions, because no id follows it.
         """
         return Windows(
             self.ids[positions_BT].astype(np.int64),
@@ -116,7 +116,7 @@ class EncodedText:
 
 
 def begins_character(ids: NDArray[np.integer], unit: Unit) -> NDArray[np.bool_]:
-    """Return whether a character begins at each of `ids`, in the same shape."""
+    """Return whether a character begins at each id, as an array of the same shape."""
     if unit == "character":
         return np.ones(ids.shape, np.bool_)
     is_first: NDArray[np.bool_] = (ids & 0xC0) != 0x80
@@ -140,15 +140,15 @@ def separator_ids(separator: str | None, vocab: Vocab) -> Ids | None:
         return None
     if unknown := vocab.unknown(separator):
         raise VocabularyError(
-            f"split.document_separator: {separator[:50]!r} stands nowhere in the encoded training "
-            f"part: the vocabulary lacks {describe(unknown)}; give the text with which every "
-            f"document begins, or null"
+            f"split.document_separator: {separator[:50]!r} does not occur in the encoded training "
+            f"part, because the vocabulary lacks {describe(unknown)}; set it to the text with "
+            f"which every document begins, or to null"
         )
     return vocab.ids_of(separator)
 
 
 def text_sha256(ids: Ids, vocab: Vocab) -> str:
-    """Return the SHA-256 of the text of `ids` in UTF-8."""
+    """Return the SHA-256 of the UTF-8 text that the ids encode."""
     digest = hashlib.sha256()
     for chunk in _chunks(ids):
         digest.update(vocab.utf8_of(chunk))

@@ -21,7 +21,7 @@ def load_parts(
     separator: str | None = None,
     expected: Vocab | None = None,
 ) -> tuple[Vocab, list[EncodedText]]:
-    """Return the vocabulary and the parts with these `names` (train, val, test) in `folder`.
+    """Load the vocabulary, and the parts called `names` (train, val or test), from `folder`.
 
     Args:
         folder: the output folder of stage encode.
@@ -46,7 +46,7 @@ def load_parts(
 
 
 def load_encoded(path: Path, vocab: Vocab, separator: str | None = None) -> EncodedText:
-    """Return the text in a `.npy` file. `separator` is `split.document_separator`.
+    """Return the encoded text in a `.npy` file. `separator` is `split.document_separator`.
 
     Raises:
         EncodedError: the file cannot be read, or an id is not in the vocabulary.
@@ -56,7 +56,7 @@ def load_encoded(path: Path, vocab: Vocab, separator: str | None = None) -> Enco
 
 
 def load_ids(path: Path, vocab_size: int) -> Ids:
-    """Return the ids (N,) of a `.npy` file, memory-mapped.
+    """Return the ids (N,) in a `.npy` file as a memory-mapped array.
 
     Raises:
         EncodedError: the file is missing or not a `.npy` file, or an id is not below `vocab_size`.
@@ -65,7 +65,7 @@ def load_ids(path: Path, vocab_size: int) -> Ids:
         ids: Ids = np.load(path, mmap_mode="r", allow_pickle=False)
         if (largest := int(ids.max(initial=0))) >= vocab_size:
             raise EncodedError(
-                f"id {largest} does not fit the vocabulary of {vocab_size} characters"
+                f"expected ids below {vocab_size}, the size of the vocabulary, found id {largest}"
             )
     except (OSError, ValueError, EOFError, EncodedError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -74,12 +74,12 @@ def load_ids(path: Path, vocab_size: int) -> Ids:
 
 
 def write_ids(path: Path, pieces: Iterable[str], vocab: Vocab, num_ids: int) -> str:
-    """Write the ids of a text that comes in pieces. Return the file's SHA-256.
+    """Write the ids of a text, given in pieces, to a `.npy` file. Return the file's SHA-256.
 
-    The header of the file needs the number of ids in advance, `num_ids`.
+    `num_ids` is the number of ids, which the file's header needs in advance.
 
     Raises:
-        EncodedError: the text has another number of ids.
+        EncodedError: the number of ids is not `num_ids`.
     """
 
     def npy() -> Iterator[bytes | memoryview]:
@@ -96,7 +96,7 @@ def write_ids(path: Path, pieces: Iterable[str], vocab: Vocab, num_ids: int) -> 
         if num_written != num_ids:
             raise EncodedError(
                 f"{path}: expected {num_ids} ids, found {num_written}: the text changed "
-                f"during encoding"
+                f"during encoding; run `dvc repro` again"
             )
 
     return write_pieces(path, npy())

@@ -17,8 +17,8 @@ from charlstm.files.atomic import write_text
 UNSEEN = "\N{REPLACEMENT CHARACTER}"  # represents every character that is not in the vocabulary
 NUM_CODE_POINTS = 0x110000
 Ids = NDArray[np.unsignedinteger]
-Counts = NDArray[np.int64]  # by code point, (NUM_CODE_POINTS,)
-Unit = Literal["character", "byte"]  # the meaning of an id
+Counts = NDArray[np.int64]  # occurrences of each code point, (NUM_CODE_POINTS,)
+Unit = Literal["character", "byte"]  # what an id stands for
 
 
 class Vocab:
@@ -36,7 +36,7 @@ class Vocab:
 
     @classmethod
     def of(cls, text: str) -> "Vocab":
-        """Return the vocabulary of all characters of `text`, sorted by code point."""
+        """Return the vocabulary of all characters in `text`, sorted by code point."""
         return cls("".join(sorted(set(text))))
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class Vocab:
         return Counter(character for character in text if character not in known)
 
     def encode(self, text: str) -> Ids:
-        """Return the ids of `text` (N,) in the smallest unsigned dtype.
+        """Return the ids (N,) of `text` in the smallest unsigned dtype that fits.
 
         Raises:
             VocabularyError: the vocabulary lacks characters of `text`.
@@ -67,41 +67,41 @@ class Vocab:
         return self.ids_of(text)
 
     def ids_of(self, text: str) -> Ids:
-        """Return the ids of `text` (N,). Characters that the vocabulary lacks get the id of U+FFFD.
+        """Return the ids (N,) of `text`. A character that the vocabulary lacks becomes U+FFFD.
 
-        If there are such characters, the vocabulary must have U+FFFD.
+        If there is such a character, the vocabulary must have U+FFFD.
         """
-        # "clip" is faster than the default check. No code point is out of range.
+        # The mode "clip" is faster than a check of the range, and no code point is out of range.
         return np.take(self._id_of, code_points(text), mode="clip")
 
     @cached_property
     def _id_of(self) -> Ids:
-        """Ids by code point, (NUM_CODE_POINTS,)."""
+        """Id of each code point, as an array (NUM_CODE_POINTS,)."""
         ids = np.full(NUM_CODE_POINTS, max(0, self.characters.find(UNSEEN)), self.dtype)
         ids[self._code_points] = np.arange(len(self))
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of `ids`. An array is decoded fast enough for a whole training text."""
+        """Return the text that the ids encode. An array is decoded much faster than a list."""
         if isinstance(ids, np.ndarray):
             return self._code_points[ids].tobytes().decode("utf-32-le", "surrogatepass")
         return "".join(self.characters[index] for index in ids)
 
     def utf8_of(self, ids: Iterable[int]) -> bytes:
-        """Return the text of `ids` in UTF-8. In a byte vocabulary, its ends may cut characters."""
+        """Return the ids' text in UTF-8. A byte vocabulary may cut a character at either end."""
         return self.decode(ids).encode()
 
     def num_ids(self, text: str) -> int:
-        """Return the number of ids of `text`."""
+        """Return the number of ids that encode `text`."""
         return len(self.ids_of(text))
 
     def save(self, path: Path) -> None:
-        """Write the characters as a JSON list, in the order of their ids."""
+        """Write the characters to a JSON file, in the order of their ids."""
         write_text(path, json.dumps({"characters": list(self.characters)}, indent=1) + "\n")
 
 
 class Decoder:
-    """A decoder of ids that come in pieces. It returns a character when its last byte has come."""
+    """Incremental decoder of ids. It returns a character as soon as all its bytes were read."""
 
     def __init__(self, vocab: Vocab) -> None:
         self._vocab = vocab
@@ -109,16 +109,16 @@ class Decoder:
 
     @property
     def waiting(self) -> bytes:
-        """First bytes of an incomplete character. Empty in a vocabulary of characters."""
+        """Bytes of an incomplete character. Always empty for a character vocabulary."""
         return self._decoder.getstate()[0]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the characters that `ids` complete."""
+        """Read more ids. Return the characters that are now complete."""
         return self._decoder.decode(self._vocab.utf8_of(ids))
 
 
 def describe(characters: Counter[str]) -> str:
-    """Return the most common of `characters` with code points and counts, for a message."""
+    """Describe the most common characters, with code points and counts, for a message."""
     most_common = characters.most_common(5)
     named = [
         f"{character!r} (U+{ord(character):04X}, {'once' if count == 1 else f'{count} times'})"
@@ -130,5 +130,5 @@ def describe(characters: Counter[str]) -> str:
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
-    """Return the code point of every character (N,)."""
+    """Return the code points of all characters in `text`, as an array (N,)."""
     return np.frombuffer(text.encode("utf-32-le"), np.uint32)

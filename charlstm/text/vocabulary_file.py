@@ -1,4 +1,4 @@
-"""The file of a vocabulary."""
+"""Loading of a vocabulary file."""
 
 import json
 from pathlib import Path
@@ -7,11 +7,11 @@ from charlstm.errors import VocabularyError
 from charlstm.text.byte_vocabulary import ByteVocab
 from charlstm.text.vocabulary import Vocab
 
-VOCAB = "vocab.json"  # in folders of encoded texts and of models
+VOCAB = "vocab.json"  # in the folders of encoded texts and of models
 
 
 def load_vocab(path: Path) -> Vocab:
-    """Return the vocabulary of bytes or characters in a file. Without a unit, it is of characters.
+    """Load a vocabulary from a file. Its ids are characters unless the file has the unit `byte`.
 
     Raises:
         VocabularyError: the file is missing, not JSON, or not a list of distinct single characters.
@@ -32,5 +32,5 @@ def load_vocab(path: Path) -> Vocab:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise VocabularyError(
             f'{path}: expected {{"characters": [...]}} with distinct single characters; '
-            f"the file is damaged, `dvc repro --force --single-item encode` rewrites it"
+            f"the file is damaged; run `dvc repro --force --single-item encode` to rewrite it"
         ) from None

@@ -1,4 +1,4 @@
-"""The parameters of `charlstm new`: for a new text, or for a corpus in `conf/corpus/`.
+"""The parameters that `charlstm new` writes, for a new text or for a corpus in `conf/corpus/`.
 
 An initial model is copied to `conf/initial/`, into a folder named by its weights' SHA-256.
 `dvc add` writes a small `.dvc` file next to the folder, for git. So `dvc push`, `dvc pull` and a
@@ -42,36 +42,36 @@ from pipeline.run.dvc import EXTENSION, ask_dvc, load_paths, reason_of
 from pipeline.run.project import PARAMS
 from pipeline.timing import step_seconds
 
-if TYPE_CHECKING:  # torch takes a second to import: mistakes are reported first
+if TYPE_CHECKING:  # importing torch takes a second: report mistakes first
     from charlstm.model.model_folder import TrainedModel
 
-NAME_LENGTH = 12  # digits of the SHA-256
-# Least share of a text's characters that an initial model should know. A model of Dickens knows
-# 0.25 of a Russian text, and makes the result worse: docs/benchmarks.md.
+NAME_LENGTH = 12  # digits of the SHA-256 that name a folder
+# Smallest fraction of a text's characters that an initial model should know.
+# A Dickens model knows 0.25 of a Russian text and makes the result worse (docs/benchmarks.md).
 MIN_KNOWN = 0.5
 
 
 class InitialModel(NamedTuple):
-    """A trained model whose weights a training starts from."""
+    """A trained model from whose weights another training starts."""
 
-    where: str  # the user's name for it
-    folder: Path  # its files, maybe a temporary copy
+    where: str  # the user's name for the model
+    folder: Path  # the model's files, possibly a temporary copy
     trained: "TrainedModel"
 
     @classmethod
     def load(cls, where: str, folder: Path) -> "InitialModel":
-        """Load the model in `folder`. The user called it `where`."""
+        """Load the model in `folder`. Messages call the model `where`, as the user did."""
         from charlstm.model.model_folder import load_model
 
         return cls(where, folder, load_model(folder, "gates"))
 
     @property
     def target(self) -> Path:
-        """The model's folder in the project, the value of `train.initial`."""
+        """The model's folder in the project, which is the value of `train.initial`."""
         return CONF / "initial" / self.trained.sha256[:NAME_LENGTH]
 
     def begin(self, proposal: Proposal, counts: Mapping[str, int]) -> Proposal:
-        """Return `proposal` with this model as the initial model.
+        """Return the proposal, changed so that training starts from this model.
 
         `counts` has the number of occurrences of each character of the text.
         """
@@ -81,11 +81,11 @@ class InitialModel(NamedTuple):
             known &= set(vocab.characters)
         reasons = [
             *proposal.reasons,
-            f"starts from {self.where}, which knows {len(known):,} of these characters",
+            f"starts from {self.where}, which knows {len(known):,} of the distinct characters",
         ]
         if sum(counts[character] for character in known) < MIN_KNOWN * sum(counts.values()):
             reasons.append(
-                "! the model knows less than half of this text: without --from, the loss is lower"
+                "! the model knows less than half of this text: training without --from is better"
             )
         recipe = {**proposal.recipe, "train.initial": str(self.target)}
         return Proposal(recipe, {**proposal.corpus, "encode.unit": vocab.unit}, reasons)
@@ -100,13 +100,13 @@ class InitialModel(NamedTuple):
             for name in (WEIGHTS, CONFIG, VOCAB):
                 shutil.copyfile(self.folder / name, temporary / name)
         done = ask_dvc("add", str(self.target))
-        # If its cache's disk is full, DVC may exit with 0.
+        # DVC may exit with code 0 although the disk of its cache is full.
         if done.returncode or "ERROR" in done.stderr:
             raise CharlstmError(f"{self.target}: `dvc add` failed: {reason_of(done)}")
 
 
 class New(NamedTuple):
-    """The files to write for a text, and lines that say what was found and why."""
+    """The files to write for a text, and lines that report on the text and explain the files."""
 
     lines: list[str]
     files: dict[Path, str]
@@ -116,7 +116,7 @@ class New(NamedTuple):
         """Write the initial model and all files, `params.yaml` last.
 
         Raises:
-            ParamsError: a training has started in the meantime.
+            ParamsError: training has started in the meantime.
         """
         check_idle()
         if self.initial:
@@ -135,7 +135,7 @@ def plan(
     is_documents: bool,
     is_forced: bool,
 ) -> New:
-    """Inspect the text and return its parameters: for a training of so many seconds, or by size."""
+    """Inspect a text and plan its parameters, for a training time in seconds or by its size."""
     check_idle()
     paths = load_paths()
     own = {paths.corpus.parent, *(Path(path.parts[0]) for _, path in paths), CONF}
@@ -146,7 +146,7 @@ def plan(
     if not is_forced:
         if replaced:
             reuse = f"`charlstm new {name}` uses the existing files"
-            ways = f"{reuse}, --force replaces them, another --name keeps both"
+            ways = f"{reuse}, --force replaces them, and another --name keeps both"
             raise ParamsError(f"{', '.join(replaced)}: exists already: {ways}")
         for kind, values in bases.items():
             check_kept(kind, values)
@@ -157,9 +157,9 @@ def plan(
         raise CorpusError(f"--documents: expected {expected}, got {source.shown}")
     found = [f"{ascii(source.shown)[1:-1]}:", *report.lines()]
     if is_documents:
-        found.append(f"{len(source.files)} documents, each from a zero state")
+        found.append(f"{len(source.files)} documents, each of which starts from the zero state")
     elif len(source.files) > 1:
-        found.append(f"{len(source.files)} files, as one text (or --documents)")
+        found.append(f"{len(source.files)} files, joined to one text (use --documents to separate)")
 
     proposal = _proposal(report, bases[RECIPES], initial, seconds)
     recipe = proposal.recipe
@@ -186,9 +186,9 @@ def plan(
 
 
 def switch(name: str, is_forced: bool) -> str:
-    """Write a corpus of `conf/corpus/` and its recipe into `params.yaml`. Return the recipe's name.
+    """Write a corpus and its recipe from `conf/` into `params.yaml`. Return the recipe's name.
 
-    The recipe has the name of the corpus. Without such a recipe, the default recipe is used.
+    The recipe has the same name as the corpus. Without such a recipe, the default recipe is used.
     """
     check_idle()
     recipe = name if name in names(RECIPES) else RECIPES.root
@@ -203,13 +203,13 @@ def switch(name: str, is_forced: bool) -> str:
 
 def _checked(name: str) -> str:
     if name_of(name) != name or name in (CORPORA.root, RECIPES.root):
-        expected = "lowercase letters, digits, - and _, and no name of the project's own"
+        expected = "lowercase letters, digits, - and _, and none of the project's own names"
         raise ParamsError(f"--name: expected {expected}, got {name!r}")
     return name
 
 
 def _free_name(source: Source, outputs: Path) -> str:
-    """Return a name derived from the text's own name that no other corpus has."""
+    """Derive a corpus name from the name of the source. No other corpus has the returned name."""
     base = name_of(source.stem)
     for number in count(1):
         name = base if number == 1 else f"{base}-{number}"
@@ -246,7 +246,7 @@ def _proposal(
             shape,
         )
         proposal = propose(text, quick, training)
-        speed = f"{1000 * planned / training.num_steps:.0f} ms a step, with validation"
+        speed = f"{1000 * planned / training.num_steps:.0f} ms per step, including validation"
         proposal.reasons.append(
             f"about {planned / 60:.1f} minutes of training at the speed just measured: {speed}"
         )
@@ -258,7 +258,7 @@ def _proposal(
         return initial.begin(proposal, report.counts)
     if text.num_train < FEW_TRAIN_CHARS:
         proposal.reasons.append(
-            "a short text: starting from a model of a longer text in the same language helps more "
-            "(--from MODEL)"
+            "the text is short: it helps more to start from a model that was trained on a longer "
+            "text in the same language (--from MODEL)"
         )
     return proposal

@@ -1,6 +1,6 @@
-"""The recipe that fits a text: by its size and alphabet, or for a training time.
+"""The recipe for a text, chosen by the text's size and alphabet or for a training time.
 
-docs/data.md has the rules, docs/benchmarks.md their results on real texts.
+docs/data.md explains the rules, and docs/benchmarks.md shows their results on real texts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,65 +16,67 @@ from charlstm.text.vocabulary import Unit
 MIN_CHARS = 500  # from a shorter text, a model learns next to nothing
 TRAIN_FRACTION = 0.9  # the training part's share of the text
 
-# Epochs: training reads at least CHARS_SEEN characters in total, or CHARS_SEEN_AGAIN if it starts
-# from a model of another text, but no text more than MAX_EPOCHS times.
+# Over all epochs, training reads at least CHARS_SEEN characters.
+# Training that starts from an existing model reads at least CHARS_SEEN_AGAIN characters.
+# No text is read more than MAX_EPOCHS times.
 CHARS_SEEN = 2_000_000
 CHARS_SEEN_AGAIN = 1_000_000
 MAX_EPOCHS = 60
 # Training parts of at most this many characters are read at least twice.
 READ_TWICE = 5_000_000
-# If characters have fewer occurrences than this on average, they are rare, and a text of at most
-# READ_TWICE characters is read at least RARE_EPOCHS times.
+# The characters of a text are rare if they occur fewer than MIN_MEAN_COUNT times on average.
+# A text with rare characters is read at least RARE_EPOCHS times, unless longer than READ_TWICE.
 MIN_MEAN_COUNT = 3_000
 RARE_EPOCHS = 4
-# More epochs make the loss worse, except for a short text.
+# More epochs than this make the loss worse, unless the text is short.
 USEFUL_EPOCHS = 20
 USEFUL_AFTER_A_MODEL = 12
 
-# A long text is hardly memorized, and takes many steps. So it needs lower RATES than `quick` has
-# (docs/benchmarks.md). Beyond LONG_TRAIN_CHARS training characters, both fall in proportion to the
-# length, to LEAST_SHARE at most: no longer text was measured.
+# A model hardly memorizes a long text, and is trained on it for many steps.
+# So a long text needs lower RATES than the recipe `quick` has (docs/benchmarks.md).
+# Beyond LONG_TRAIN_CHARS training characters, both rates are inversely proportional to the length.
+# Both rates stay above LEAST_SHARE of their values in `quick`, because no longer text was measured.
 RATES = ("train.muon.learning_rate", "train.weight_decay")
 LONG_TRAIN_CHARS = 3_500_000
 LEAST_SHARE = 1 / 3
 
-# A model of another text has less to learn, and forgets at a high rate (docs/benchmarks.md).
+# An existing model has less to learn, and forgets at a high learning rate (docs/benchmarks.md).
 AFTER_A_MODEL = {
     "train.learning_rate": 0.002,
     "train.final_learning_rate_fraction": 0.5,
     "train.weight_decay": 0.01,
 }
-# train.muon.learning_rate after a model; lower if the text is short (SHORT_TRAIN_CHARS).
+# train.muon.learning_rate if training starts from a model. A short text needs the lower value.
 MUON_AFTER_A_MODEL = 0.012
 MUON_OF_SHORT = 0.006
 DROPOUT_AFTER_A_MODEL = 0.1
-# With fewer training characters, an initial model helps more than training time.
+# With fewer training characters than this, an initial model helps more than longer training.
 FEW_TRAIN_CHARS = 1_000_000
 
-# Dropout depends on epochs * weights / characters: none up to DROPOUT_FROM, then more for each
-# doubling.
+# Dropout depends on epochs * weights / characters, and is 0 if this ratio is below DROPOUT_FROM.
+# Each doubling of the ratio adds DROPOUT_PER_DOUBLING, up to MAX_DROPOUT.
 DROPOUT_FROM = 10.0
 DROPOUT_PER_DOUBLING = 0.1
 MAX_DROPOUT = 0.4
 
-# The batch is the largest of SIZES (batch_size, context_len) with at least NUM_STEPS steps.
+# (batch_size, context_len) is the largest pair in SIZES that gives at least NUM_STEPS steps.
 NUM_STEPS = 900
 MAX_WARMUP_STEPS = 100
 SIZES = ((32, 64), (16, 64), (16, 32), (8, 32), (4, 32), (4, 16), (2, 16), (1, 16))
 
-# In an alphabet of more than MAX_ALPHABET characters, rare characters become U+FFFD: only
-# characters with fewer than MAX_MIN_COUNT occurrences, and at most the share MAX_REPLACED of all.
+# If an alphabet has more than MAX_ALPHABET characters, rare characters become U+FFFD.
+# Only characters that occur fewer than MAX_MIN_COUNT times are replaced.
+# At most the fraction MAX_REPLACED of the text is replaced.
 MAX_ALPHABET = 3_000
 MAX_MIN_COUNT = 5
 MAX_REPLACED = 0.01
 
-# In a text of more than HUGE_CHARS characters, validation and evaluation read only a beginning.
+# In a text of more than HUGE_CHARS characters, validation and evaluation read fewer characters.
 HUGE_CHARS = 100_000_000
 VALIDATED = 1_000_000
 EVALUATED = 10_000_000
 
-# Largest number of training characters -> embedding_size, hidden_size, num_layers,
-# feed_forward_size.
+# (most training characters, (embedding_size, hidden_size, num_layers, feed_forward_size))
 WIDTHS = (
     (20_000, (32, 96, 1, 96)),
     (100_000, (64, 192, 1, 192)),
@@ -84,28 +86,29 @@ WIDTHS = (
     (float("inf"), (128, 512, 1, 512)),
 )
 
-# The widths that are tried for a training time.
+# Values of model.hidden_size to try if a training time is given.
 HIDDEN_SIZES = (64, 128, 192, 320, 512, 768, 1024, 1536)
 MAX_EMBEDDING = 128
 MAX_BLOCK = 512
-# batch_size, context_len for a training time, if there are more than LARGE_TRAIN_CHARS.
+# (batch_size, context_len) for a training time, if the text is longer than LARGE_TRAIN_CHARS.
 LARGE_SIZES = (64, 64)
 LARGE_TRAIN_CHARS = 500_000
-# A width is too large if training reads fewer characters per weight than this, or if the model has
-# more weights per character of the text (MAX_WEIGHTS_OF_SHORT up to SHORT_TRAIN_CHARS).
+# A model is too wide if training reads fewer than MIN_CHARS_PER_WEIGHT characters per weight.
+# A model is also too wide if it has more than MAX_WEIGHTS_PER_CHAR weights per training character.
+# Up to SHORT_TRAIN_CHARS training characters, this limit is MAX_WEIGHTS_OF_SHORT.
 MIN_CHARS_PER_WEIGHT = 3.0
 MAX_WEIGHTS_PER_CHAR = 2.5
 MAX_WEIGHTS_OF_SHORT = 4.0
 SHORT_TRAIN_CHARS = 300_000
-# Share of the time that training may use: since epochs are whole, 5 % too much is closer to the
-# time than 20 % too little.
+# Training may take 5 % longer than the given time, because it consists of whole epochs.
+# Taking 5 % too long is closer to the given time than ending 20 % too early.
 USED = 1.05
-# Time of validating a character, as a share of the time of training on a character.
+# Time to validate on a character, as a fraction of the time to train on a character.
 VALIDATION_COST = 1 / 3
 
 
 class TextCounts(NamedTuple):
-    """Properties of a text that decide its proposal."""
+    """Properties of a text that determine which recipe is proposed for it."""
 
     num_chars: int  # bytes for a byte model
     counts: Sequence[int]  # occurrences of each distinct character
@@ -120,7 +123,7 @@ class TextCounts(NamedTuple):
     def min_count(self) -> int:
         """The value of `encode.min_count`: characters with fewer occurrences become U+FFFD.
 
-        It is 1 if the alphabet is not too large, or if too much of the text would be replaced.
+        The value is 1 if the alphabet is small enough, or if too much text would be replaced.
         """
         min_count = 1
         if self.unit == "byte":
@@ -144,7 +147,7 @@ class TextCounts(NamedTuple):
 
 
 class Training(NamedTuple):
-    """The sizes of a training."""
+    """The sizes that determine a training: text, model, epochs and batches."""
 
     num_train: int  # characters of the training part
     shape: ModelShape
@@ -155,10 +158,10 @@ class Training(NamedTuple):
 
     @property
     def dropout(self) -> float:
-        """The dropout of the output and before the block; the embedding's is a third of it.
+        """The dropout rate of the output and between layers, three times the embedding's rate.
 
-        It grows with epochs * weights / characters: the larger this is, the more the model can
-        memorize.
+        The rate grows with epochs * weights / characters, because the larger this ratio is, the
+        more the model can memorize.
         """
         if self.begins_from_model:
             return DROPOUT_AFTER_A_MODEL
@@ -168,7 +171,7 @@ class Training(NamedTuple):
 
     @property
     def num_steps(self) -> int:
-        """The number of steps. Each character except the last is read once per epoch."""
+        """The number of optimizer steps. An epoch reads each character except the last once."""
         return self.epochs * ceil(ceil((self.num_train - 1) / self.batch_size) / self.context_len)
 
     def recipe(self) -> dict[str, object]:
@@ -195,7 +198,7 @@ class Training(NamedTuple):
 
 
 class Proposal(NamedTuple):
-    """Proposed changes, by dotted name, with reasons."""
+    """Proposed parameter values by dotted name, with the reasons for them."""
 
     recipe: dict[str, object]  # changes to the recipe `quick`
     corpus: dict[str, object]  # parameters of the text that differ from the default corpus
@@ -203,9 +206,9 @@ class Proposal(NamedTuple):
 
 
 def propose(text: TextCounts, quick: Mapping[str, object], training: Training) -> Proposal:
-    """Return the parameters of `training` for this text, as changes to `quick`.
+    """Return the parameters for a text and a training, as changes to the recipe `quick`.
 
-    `quick` has the parameters of the recipe of that name.
+    `quick` has all parameters of this recipe.
     """
     shape = training.shape
     layers = f" in each of {shape.num_layers} layers" if shape.num_layers > 1 else ""
@@ -218,7 +221,7 @@ def propose(text: TextCounts, quick: Mapping[str, object], training: Training) -
     if text.min_count > 1:
         corpus["encode.min_count"] = text.min_count
         kept = f"keeps at most {text.vocab_size:,} of {len(text.counts):,} characters"
-        reasons.append(f"encode.min_count {text.min_count}: {kept}, rarer ones become U+FFFD")
+        reasons.append(f"encode.min_count {text.min_count}: {kept}, the rarest become U+FFFD")
     if text.num_chars > HUGE_CHARS:
         corpus |= {"train.validation_chars": VALIDATED, "evaluate.max_chars": EVALUATED}
         reasons.append(
@@ -229,12 +232,14 @@ def propose(text: TextCounts, quick: Mapping[str, object], training: Training) -
     if text.num_train > LONG_TRAIN_CHARS and not training.begins_from_model:
         share = max(LEAST_SHARE, LONG_TRAIN_CHARS / text.num_train)
         recipe |= {name: round(float(str(quick[name])) * share, 3) for name in RATES}
-        reasons.append("Muon's rate and weight decay below those of quick, since the text is long")
+        reasons.append(
+            "the text is long: Muon's learning rate and the weight decay are lower than in quick"
+        )
     return Proposal(recipe, corpus, reasons)
 
 
 def training_for(text: TextCounts, initial: ModelShape | None = None) -> Training:
-    """Return a training by the size of the text. `initial` is the shape of the initial model."""
+    """Choose a training by the size of the text. `initial` is the shape of the initial model."""
     num_train = text.num_train
     if num_train > READ_TWICE:
         least = 1
@@ -250,7 +255,7 @@ def training_for(text: TextCounts, initial: ModelShape | None = None) -> Trainin
 
 
 def sizes_for(num_train: int, epochs: int) -> tuple[int, int]:
-    """Return the largest batch_size and context_len with enough steps, or else the smallest."""
+    """Return the largest batch_size and context_len that give enough steps, or the smallest."""
     fitting = [sizes for sizes in SIZES if sizes[0] * sizes[1] < num_train]
     for batch_size, context_len in fitting:
         if epochs * ceil(ceil((num_train - 1) / batch_size) / context_len) >= NUM_STEPS:
@@ -271,9 +276,10 @@ def training_within(
     step_seconds: Callable[[Training], float],
     initial: ModelShape | None = None,
 ) -> tuple[Training, float]:
-    """Return the best training for a time, and the seconds that it takes.
+    """Return the best training for a given time, and its estimated duration in seconds.
 
-    The best model is the widest that still reads enough characters. `step_seconds` times a step.
+    The best model is the widest that still reads enough characters. `step_seconds` measures the
+    duration of a step.
 
     Raises:
         CorpusError: the time is too short to read the text once.
@@ -298,16 +304,16 @@ def training_within(
         possible = USED * seconds / epoch_seconds
         epochs = min(int(possible), max_epochs)
         if not epochs and not found:
-            minutes = f"once takes {ceil(epoch_seconds / USED / 6) / 10:.1f} minutes here"
+            minutes = f"{ceil(epoch_seconds / USED / 6) / 10:.1f} minutes"
             raise CorpusError(
-                f"--minutes {seconds / 60:g} is too short: "
-                f"to read {num_train:,} characters {minutes}"
+                f"--minutes {seconds / 60:g} is too short: reading all {num_train:,} training "
+                f"characters once takes {minutes} on this machine"
             )
         least_chars = MIN_CHARS_PER_WEIGHT * shape.num_multiplied
         if not found or epochs * num_train >= least_chars:
             found.append((training._replace(epochs=epochs), epochs * epoch_seconds))
         elif possible * num_train < least_chars:
-            break  # a wider model reads still fewer characters
+            break  # a wider model would read even fewer characters
     return found[-1]
 
 
@@ -320,7 +326,7 @@ def remedy(
     vocab_size: int,
     num_parameters: int,
 ) -> str:
-    """Return advice for lowering the loss of a training with its lowest loss after `best_epoch`."""
+    """Return advice for lowering the loss of a training whose loss was lowest at `best_epoch`."""
     begins_from_model = params.train.initial != NOTHING
     dropout = params.train.dropout.output
     ways = []

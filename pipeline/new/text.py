@@ -1,4 +1,4 @@
-"""The text of `charlstm new`: found as a file, a folder or a URL, and read once to report on it."""
+"""The text for `charlstm new`: found as a file, a folder or a URL, and read once for a report."""
 
 import os
 import re
@@ -23,41 +23,41 @@ from pipeline.recipes import CORPORA, names
 from pipeline.run.terminal import progress
 
 DOCUMENT_SEPARATOR = "\f"
-# Unicode categories of control characters, private use, and code points without a character.
+# Unicode categories: control characters, private-use characters, and unassigned code points.
 ODD_CATEGORIES = ("Cc", "Co", "Cn")
 MAX_NAME = 40  # characters
-# `charlstm recipe save` needs the first name; YAML does not read the other names as texts.
+# `save` is a subcommand of `charlstm recipe`, and YAML does not read the other names as text.
 RESERVED = {"save", "null", "true", "false", "yes", "no", "on", "off", "y", "n", "none"}
 
 
 class Source(NamedTuple):
-    """A text as the user named it, with the files to read in order."""
+    """The source of a text: its address, and its files in the order of reading."""
 
     address: str  # a URL or an absolute path
-    stem: str  # the text's name is derived from it
+    stem: str  # the text's name is derived from the stem
     files: list[Path]  # empty for a URL
 
     @property
     def shown(self) -> str:
-        """The address for messages, without credentials."""
+        """The address without credentials, for messages."""
         return without_credentials(self.address)
 
 
 class TextReport(NamedTuple):
-    """Statistics of a text after CR LF became LF, as in the corpus."""
+    """Statistics of a text in which LF has replaced CR LF, as in the corpus."""
 
     encoding: str  # Python's name of the files' encoding
     counts: Counter[str]  # occurrences of each character
     num_lines: int
-    num_crlf: int  # CR LF that became LF
+    num_crlf: int  # replaced occurrences of CR LF
 
     @property
     def num_chars(self) -> int:
-        """The length of the text."""
+        """The number of characters in the text."""
         return self.counts.total()
 
     def lines(self) -> Iterator[str]:
-        """Yield size and encoding, then a line for each oddity that says how it is handled."""
+        """Yield a line with the size and encoding, then a line on each oddity and its handling."""
         size = f"{self.num_chars:,} characters, {len(self.counts):,} of them distinct"
         yield f"{size}; lines: {self.num_lines:,}; {self.encoding}"
         if self.num_crlf:
@@ -67,13 +67,13 @@ class TextReport(NamedTuple):
             if unicodedata.category(character) in ODD_CATEGORIES and character not in "\t\n":
                 odd[character] = count
         if odd:
-            yield f"! control characters: {describe(odd)}; they are learned like others"
+            yield f"! control characters: {describe(odd)}; they are learned like other characters"
         if count := self.counts[UNSEEN]:
-            yield f"! U+FFFD {count:,} times: an earlier conversion failed; look for a better copy"
+            yield f"! U+FFFD {count:,} times: an earlier conversion failed; find a better copy"
 
 
 def find_source(text: str, own: Collection[Path]) -> Source:
-    """Return the source that `text` names.
+    """Find the source of a text by its path or URL.
 
     Raises:
         CorpusError: the source does not exist, is in one of `own` (folders that the project
@@ -86,13 +86,15 @@ def find_source(text: str, own: Collection[Path]) -> Source:
         corpora = names(CORPORA)
         near = did_you_mean(text, corpora)
         raise CorpusError(
-            f"{text}: no such file, and no text of that name{near}; there are {', '.join(corpora)}"
+            f"{text}: there is no such file and no corpus with this name{near}; "
+            f"the corpora are {', '.join(corpora)}"
         )
     path = Path(os.path.abspath(path))  # noqa: PTH100  # `resolve` would follow links
-    # Checked before files are listed: `/` would be a walk through the whole disk.
+    # Check this before listing files, because listing the files in `/` would search the whole disk.
     if Path.cwd().is_relative_to(path.resolve()):
         raise CorpusError(
-            f"{path}: expected a text outside of the project, found a folder that contains it"
+            f"{path}: expected a text outside of the project, found a folder that contains the "
+            f"project"
         )
     files = files_of(path)
     for file in (path, *files):
@@ -102,7 +104,7 @@ def find_source(text: str, own: Collection[Path]) -> Source:
 
 
 def read(source: Source, encoding: str | None) -> tuple[TextReport, str | None]:
-    """Return the report on the text and, for a URL, the SHA-256 that later downloads must have."""
+    """Return a report on the text and, for a URL, the SHA-256 that later downloads must match."""
     if source.files:
         report = report_on(source.files, encoding)
         digest = None
@@ -116,8 +118,8 @@ def read(source: Source, encoding: str | None) -> tuple[TextReport, str | None]:
             digest = sha256(file)
     if report.num_chars < MIN_CHARS or len(report.counts) < 2:
         raise CorpusError(
-            f"{source.shown}: expected a text of at least {MIN_CHARS} characters, "
-            f"found {report.num_chars}, of which {len(report.counts)} are distinct"
+            f"{source.shown}: expected at least {MIN_CHARS} characters, 2 of them distinct, "
+            f"found {report.num_chars} characters, {len(report.counts)} of them distinct"
         )
     return report, digest
 
@@ -147,19 +149,20 @@ def _encoding_of_all(files: Sequence[Path]) -> str:
     if len(names) > 1:
         examples = ", ".join(f"{file}: {name}" for name, file in sorted(names.items()))
         raise CorpusError(
-            f"expected one encoding, found several ({examples}): convert files, or use --encoding"
+            f"expected one encoding for all files, found several ({examples}): convert the files "
+            f"to one encoding, or use --encoding"
         )
     return next(iter(names), "utf-8")
 
 
 def inspect(pieces: Iterable[str], encoding: str = "utf-8") -> TextReport:
-    """Count the characters of a text that comes in pieces, in bounded memory.
+    """Count the characters of a text that is given in pieces, with bounded memory.
 
     Shapes: K code points.
     """
     counts_K = np.zeros(NUM_CODE_POINTS, np.int64)
     num_crlf = 0
-    last = "\n"  # the last character so far; an empty text has no unfinished line
+    last = "\n"  # last character so far; initially a line end, so that an empty text has no line
     for piece in pieces:
         is_ascii = piece.isascii()  # faster
         points = np.frombuffer(piece.encode(), np.uint8) if is_ascii else code_points(piece)
@@ -173,7 +176,7 @@ def inspect(pieces: Iterable[str], encoding: str = "utf-8") -> TextReport:
 
 
 def name_of(stem: str) -> str:
-    """Return a corpus name: lowercase ASCII letters, digits, `_` and `-`. YAML reads it as text."""
+    """Derive a corpus name that has only a-z, 0-9, `_` and `-`, and that YAML reads as text."""
     plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode().lower()
     name = re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")[:MAX_NAME].strip("-_")
     if not name:

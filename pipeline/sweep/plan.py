@@ -11,11 +11,11 @@ from charlstm.files.documents import did_you_mean, parse_yaml
 from charlstm.parameter_names import SEED, short_name, shown
 from pipeline import recipes
 
-MAX_NAME_CHARS = 100  # git stores a reference in a file of this name
+MAX_NAME_CHARS = 100  # git stores a reference in a file with the experiment's name
 
 
 class Trial(NamedTuple):
-    """An experiment: its name, the values that it changes, and the resulting `params.yaml`."""
+    """A planned experiment: its name, the changed values, and the resulting `params.yaml`."""
 
     name: str
     values: dict[str, object]
@@ -40,7 +40,7 @@ def plan(words: Sequence[str], num_seeds: int | None = None) -> list[Trial]:
         values = dict(zip(grid, combination, strict=True))
         trials.append(Trial(_name_of(values), values, recipes.params_with(values)[0]))
     if len({trial.name for trial in trials}) < len(trials):
-        raise ParamsError(f"expected different values, got some twice: {' '.join(words)}")
+        raise ParamsError(f"expected distinct values, got a value twice: {' '.join(words)}")
     return trials
 
 
@@ -58,7 +58,7 @@ def _parse(word: str) -> tuple[str, list[object]]:
 
 
 def _name_of(values: dict[str, object]) -> str:
-    """Return a name that git accepts, such as `muon.learning_rate=0.06,seed=2`."""
+    """Return an experiment name that git accepts, e.g. `muon.learning_rate=0.06,seed=2`."""
     words = (f"{short_name(name)}={shown(value)}" for name, value in values.items())
     name = re.sub(r"[^\w.+=,-]+|\.(?=\.|$)", "_", ",".join(words))
     if len(name) > MAX_NAME_CHARS:

@@ -21,7 +21,7 @@ class Sweep(NamedTuple):
 
 
 def last_sweep() -> Sweep | None:
-    """Return the last sweep of this checkout. Return None if there is none."""
+    """Return the last sweep in this checkout, or None if there was no sweep."""
     try:
         return Sweep(**json.loads((state_root() / RECORD).read_text()))
     except (OSError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""The results of experiments, read from git and DVC's cache, never from a running checkout."""
+"""The results of experiments, read from git and DVC's cache, never from a running experiment."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,11 @@ from charlstm.parameter_names import NOT_OF_A_MODEL, SEED, differing, flatten
 from pipeline.lineage.git import experiments, git, lock_at
 from pipeline.run.dvc import Lock, cached, load_paths, md5, read_lock
 
-OWN = "this checkout"  # the name of the model in the working tree
+OWN = "this checkout"  # the name that results give to the working tree's model
 
 
 class Result(NamedTuple):
-    """A trained model: parameters, seed, measured text and loss."""
+    """A trained model's parameters, seed and loss, and the text on which the loss was measured."""
 
     name: str
     params: dict[str, Any]  # without the seed
@@ -26,7 +26,7 @@ class Result(NamedTuple):
 
 
 def results_of(baseline: str, names: list[str] | None = None) -> list[Result]:
-    """Return the results of experiments, and of the model in the working tree.
+    """Return the results of experiments and, if comparable, of the model in the working tree.
 
     The model in the working tree is included if it was measured on the same text and differs only
     in parameters that vary between the experiments.
@@ -58,7 +58,7 @@ def _at_commit(name: str, commit: str) -> Result | None:
 
 
 def _own() -> Result | None:
-    """Return the result in the working tree. Return None if `dvc.lock` does not record it."""
+    """Return the working tree's result, or None if `dvc.lock` does not record this result."""
     lock = read_lock()
     file = load_paths().evaluate / "metrics.json"
     if lock is None or not file.exists() or lock.files("outs").get(str(file)) != md5(file):
@@ -93,4 +93,4 @@ def _blocks_in(table: Path) -> Blocks | None:
     try:
         return parse_blocks(table.read_text("utf-8"), table)
     except (OSError, CharlstmError):
-        return None  # with a damaged cache, only the interval of a difference is unknown
+        return None  # without blocks, only the confidence interval of a difference is unknown

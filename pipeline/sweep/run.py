@@ -1,4 +1,4 @@
-"""The run of a sweep: experiments one after another, each by `dvc exp run --temp`."""
+"""Running a sweep: one experiment after another, each with `dvc exp run --temp`."""
 
 import json
 import re
@@ -26,14 +26,14 @@ from pipeline.sweep.plan import Trial
 from pipeline.sweep.record import Sweep
 from pipeline.timing import step_seconds
 
-OTHER_SECONDS = 20  # evaluation, samples and DVC
+OTHER_SECONDS = 20  # time for evaluation, samples and DVC
 MAX_TIMED = 5  # recipes
-# A line of the training's console.
+# A progress line that training prints.
 STEP = re.compile(r"(?:step |epoch )(\d+)/(\d+) .*?(?:loss|val) ([\d.]+)")
 
 
 def seconds_of_training(trials: Sequence[Trial]) -> float | None:
-    """Return the mean seconds of a training, from a few timed steps of each recipe.
+    """Estimate the mean duration of a training in seconds, by timing a few steps of each recipe.
 
     Return None if the text is not yet encoded.
     """
@@ -53,7 +53,7 @@ def seconds_of_training(trials: Sequence[Trial]) -> float | None:
 
 
 def run_all(trials: Sequence[Trial], seconds: float | None) -> list[str]:
-    """Run the experiments that are not finished. Return a line for each failure.
+    """Run the experiments that are not finished yet. Return a line for each failed experiment.
 
     Args:
         trials: the planned experiments.
@@ -62,13 +62,14 @@ def run_all(trials: Sequence[Trial], seconds: float | None) -> list[str]:
     Raises:
         Interrupted: the user pressed Ctrl-C. Finished experiments are kept.
         LockedError: another sweep is running in this checkout.
-        ParamsError: an existing experiment has a planned name and other parameters.
+        ParamsError: an existing experiment has the name of a planned one, but other parameters.
     """
     check_git()
     baseline = git("rev-parse", "HEAD")
     if baseline is None:
         raise CharlstmError(
-            "a sweep needs a git repository with a commit: DVC's experiments begin from it"
+            "a sweep needs a git repository with at least one commit, from which DVC's experiments "
+            "start: commit the project first"
         )
     with exclusive(state_root() / "sweep", "a sweep in this checkout"):
         finished = _finished(trials, baseline)
@@ -96,10 +97,10 @@ def run_all(trials: Sequence[Trial], seconds: float | None) -> list[str]:
 
 
 def _finished(trials: Sequence[Trial], baseline: str) -> set[str]:
-    """Return the names of trials that exist as experiments.
+    """Return the names of planned trials that already exist as experiments.
 
     Raises:
-        ParamsError: an experiment has other parameters than its trial.
+        ParamsError: an experiment has different parameters from its trial.
     """
     commits = {name: commit for commit, (name, base) in experiments().items() if base == baseline}
     finished = set()
@@ -107,15 +108,15 @@ def _finished(trials: Sequence[Trial], baseline: str) -> set[str]:
         if commit := commits.get(trial.name):
             if flat_in(git("show", f"{commit}:./params.yaml")) != flat_in(trial.params):
                 raise ParamsError(
-                    f"{trial.name}: there is an experiment of this name with other parameters: "
-                    f"commit params.yaml, or `dvc exp remove {trial.name}`"
+                    f"{trial.name}: an experiment with this name but different parameters exists: "
+                    f"commit params.yaml, or run `dvc exp remove {trial.name}`"
                 )
             finished.add(trial.name)
     return finished
 
 
 def _run_one(trial: Trial, bar: "tqdm[Any]", num_before: int) -> str:
-    """Run an experiment. Return the reason of its failure, or "" for success."""
+    """Run an experiment. Return the reason if the experiment failed, or "" if it succeeded."""
     log = state_root() / "sweep-logs" / f"{trial.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
 
@@ -134,6 +135,6 @@ def _run_one(trial: Trial, bar: "tqdm[Any]", num_before: int) -> str:
     if code == 0:
         log.unlink()
         return ""
-    # The first error is the stage's. DVC adds that it failed to reproduce the stage.
+    # The first error comes from the stage. DVC then adds that it failed to reproduce the stage.
     error = re.search(r"^ERROR: (.*)", log.read_text(errors="replace"), re.MULTILINE)
-    return f"{error[1] if error else f'dvc ends with {code}'} ({log})"
+    return f"{error[1] if error else f'dvc exited with code {code}'} ({log})"

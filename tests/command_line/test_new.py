@@ -99,7 +99,7 @@ def test_a_folder_is_one_text_or_documents(
     for name, text in {"b.txt": ENGLISH, "sub/c.txt": GERMAN}.items():
         (folder / name).write_text(text)
     (folder / "a.txt").write_text(RUSSIAN, encoding="utf-16")
-    assert_refused(run, project, "expected one encoding, found several", "new", folder)
+    assert_refused(run, project, "expected one encoding for all files", "new", folder)
     (folder / "a.txt").write_text(RUSSIAN)
     code, _, log = run("new", folder, *(["--documents"] if separator == "\f" else []))
     assert code == 0, log
@@ -126,15 +126,15 @@ def test_mistakes_are_told_in_a_line(
     (project / "link").symlink_to(project / "Datasets/text.txt")
     for arguments, error in (
         (["Pride.txt", "--name", "A b"], "--name: expected lowercase letters"),
-        (["Pride.txt", "--name", "quick", "--force"], "no name of the project's"),
+        (["Pride.txt", "--name", "quick", "--force"], "none of the project's own names"),
         (["Pride.txt", "--documents"], "expected a folder of several files"),
         (["Pride.txt", "--minutes", "0"], "--minutes"),
         (["tiny-shakespeare", "--minutes", "9"], "expected the name tiny-shakespeare without"),
         (["tiny-shakspeare"], "did you mean tiny-shakespeare?"),
         (["link"], "expected a text outside of Datasets"),
         (["."], "expected a text outside of "),
-        (["/"], "/: expected a text outside of the project, found a folder that contains it"),
-        (["ftp://example.org/text.txt"], "ftp://example.org/text.txt: expected a text"),
+        (["/"], "expected a text outside of the project, found a folder that contains"),
+        (["ftp://example.org/text.txt"], "ftp://example.org/text.txt: cannot download the text"),
         (["https://example.org/text.txt?token=abc"], "?token=***"),
     ):
         assert_refused(run, project, error, "new", *arguments)
@@ -218,7 +218,7 @@ def test_a_choice_in_the_parameters_is_not_lost(
 def test_nothing_is_changed_while_a_training_is_under_way(run: Run, project: Path) -> None:
     with exclusive(CHECKOUT, "a training in this checkout"):
         for command in (["new", "Pride.txt"], ["new", "tiny-shakespeare"], ["recipe", "best"]):
-            assert_refused(run, project, "a training in this checkout is under way", *command)
+            assert_refused(run, project, "training is already running in this checkout", *command)
 
 
 def test_a_training_is_proposed_for_a_time(
@@ -226,7 +226,7 @@ def test_a_training_is_proposed_for_a_time(
 ) -> None:
     monkeypatch.setattr("pipeline.timing.NUM_STEPS", 3)
     code, out, log = run("new", "Pride.txt", "--minutes", "0.5")
-    assert code == 0 and "about 0." in out and "ms a step" in out, log
+    assert code == 0 and "about 0." in out and "ms per step" in out, log
     assert recipe_of(load_params(project / "params.yaml")) == Recipe("pride", {})
     (project / "Pride.txt").write_text(ENGLISH * 1000)
     monkeypatch.setattr("pipeline.new.corpus.step_seconds", lambda *_: 100.0)

@@ -112,7 +112,7 @@ def test_what_was_edited_is_named_before_it_would_be_lost(run: Run, project: Pat
     before = (project / "params.yaml").read_bytes()
     code, _, log = run("recipe", "best")
     # best has 512 units, too
-    assert code == 2 and "params.yaml is quick with epochs many: no recipe has that" in log
+    assert code == 2 and "params.yaml is quick with epochs many: no recipe has these" in log
     assert (project / "params.yaml").read_bytes() == before
     assert run("recipe", "best", "--force")[0] == 0
     assert load_params(project / "params.yaml").train.epochs == 20, "a mistake is mended, too"

@@ -119,9 +119,9 @@ def test_unseen_characters_are_scored_as_evaluate_scores_them(tmp_path: Path) ->
     ("arguments", "message"),
     [
         ({"num_chars": 0}, "num_chars: expected a whole number of at least 1, got 0"),
-        ({"stop": ["a", 5]}, "stop: expected a text of at least one character, or several, got 5"),
-        ({"stop": "Ж"}, "stop: the model never writes the characters 'Ж'"),
-        ({"unknown": "guess"}, "unknown: expected error or replace, got 'guess'"),
+        ({"stop": ["a", 5]}, "stop: expected a nonempty text, or a list of nonempty texts, got 5"),
+        ({"stop": "Ж"}, "stop: the model cannot generate the characters 'Ж'"),
+        ({"unknown": "guess"}, "unknown: expected 'error' or 'replace', got 'guess'"),
         ({"state": "here"}, "state: expected a charlstm.State, got 'here'"),
         ({"prompt": ""}, "prompt: expected at least one character, e.g. a newline"),
     ],

@@ -87,7 +87,7 @@ def test_values_are_checked_and_named_before_anything_runs(copy: Path) -> None:
         ("train.epochs=",): "train.epochs=: expected train.epochs=VALUE,VALUE,...",
         ("train.epochs=1,-1",): "train.epochs should be greater than 0, got -1",
         ("train.epochs=[1",): "not valid YAML",
-        ("train.epochs=1,1",): "expected different values, got some twice",
+        ("train.epochs=1,1",): "expected distinct values, got a value twice",
     }.items():
         with pytest.raises(ParamsError, match=re.escape(message)):
             plan(words)
@@ -167,7 +167,7 @@ def test_a_second_sweep_and_other_parameters_of_one_name_are_refused(copy: Path,
     with exclusive(copy / ".charlstm/sweep", "a sweep in this checkout"):
         assert "ERROR: a sweep in this checkout is already running" in run("sweep", RATES)[2]
     add_experiment(copy, "learning_rate=0.003", 1.4, learning_rate=0.003)
-    expected = "learning_rate=0.003: there is an experiment of this name with other parameters"
+    expected = "learning_rate=0.003: an experiment with this name but different parameters exists"
     assert expected in run("sweep", RATES)[2]
 
 

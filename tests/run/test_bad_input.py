@@ -65,7 +65,7 @@ CASES = [
     ("train", write("params.yaml", b"train:\n  epochs: [1\n"), "params.yaml: not valid YAML"),
     ("train", params(**{"train.context_len": 5000}), "a batch_size of 1 or a context_len of 1349 would fit"),
     ("train", cut(f"{ENCODED}/train.npy"), "train.npy is damaged or comes from another run"),
-    ("train", other_vocabulary, "does not fit the vocabulary"),
+    ("train", other_vocabulary, "the size of the vocabulary, found id"),
     ("train", params(**DIVERGING), "its perplexity is not finite; lower train.learning_rate"),
     ("evaluate", write("artifacts/train/history.csv", b"epoch\n1\n"), "history.csv is damaged or comes from another run"),
     ("sample", params(**{"sample.prompts": ["def ☃"]}), "the prompt 'def ☃' has characters that the model never saw"),

@@ -43,7 +43,7 @@ def test_a_guess_is_a_question_with_the_likeliest_encoding_first(
     for num_times in (1, 1000):
         content = start.encode() + (text * num_times).encode(name)
         message = explained(tmp_path, content)
-        (read,) = re.findall(f"it may be {name}, which reads '(.*?)'", message)
+        (read,) = re.findall(f"may be {name}, which decodes the text as '(.*?)'", message)
         assert len(read) >= 10 and read in " ".join((text * 2).split())
         assert place in message
 
@@ -60,7 +60,7 @@ def test_a_damaged_utf8_text_is_no_other_encoding(tmp_path: Path) -> None:
     damaged = RUSSIAN.encode() + b"\xd0" + RUSSIAN.encode()
     assert "the text around it is UTF-8" in explained(tmp_path, damaged)
     noise = bytes(range(0x80, 0x100)) * 10 + bytes(range(0x20))
-    assert "it is no text in a known encoding" in explained(tmp_path, noise)
+    assert "the file is not a text in any known encoding" in explained(tmp_path, noise)
 
 
 def test_names_of_encodings() -> None:
