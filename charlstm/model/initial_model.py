@@ -51,7 +51,7 @@ def load_initial(folder: Path, vocab: Vocab, shape: ModelShape) -> InitialWeight
     """Load a trained model's weights from `folder`, for a new model with `shape` and `vocab`.
 
     Raises:
-        CharlstmError: the model is missing or damaged, or its sizes or unit do not match.
+        CharlstmError: the model is missing or damaged, or has other sizes or another unit.
     """
     trained = load_model(folder, "gates")
     _check_fits(folder, trained, vocab, shape)

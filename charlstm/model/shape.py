@@ -71,6 +71,6 @@ class ModelShape(NamedTuple):
 
     @property
     def num_multiplied(self) -> int:
-        """Number of multiplications per character: one per matrix weight, except embeddings."""
+        """Number of weights in all matrices except the embedding, each used once per character."""
         matrices = [shape for name, shape in self.weights.items() if name != EMBEDDING]
         return sum(math.prod(shape) for shape in matrices if len(shape) == 2)

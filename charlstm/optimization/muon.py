@@ -17,7 +17,7 @@ from torch import Tensor
 from charlstm.optimization.sharding import Peers, compute_sharded
 
 # Coefficients of odd polynomials a x + b x^3 + c x^5, applied in turn to the singular values.
-# They were computed by algorithm 1 of Polar Express (Amsel et al. 2025).
+# The coefficients come from algorithm 1 of Polar Express (Amsel et al. 2025).
 # The three polynomials bring every singular value between SMALLEST and 1 to within 0.515 of 1.
 # No other three such polynomials come closer. Values below SMALLEST grow a hundredfold.
 # Each polynomial tolerates inputs 2 % above the previous polynomial's range.

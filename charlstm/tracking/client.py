@@ -64,7 +64,7 @@ class Store(NamedTuple):
 
 
 def connect(store: Store) -> "MlflowClient":
-    """Return a client that logs only warnings. Create the SQLite database if it is missing."""
+    """Return a client that logs no passwords. Create the SQLite database if it is missing."""
     from mlflow import MlflowClient
 
     for name, level in LOG_LEVELS.items():

@@ -1,4 +1,4 @@
-"""Trained models in MLflow's registry, which contain this package and a model folder, no pickles.
+"""Trained models in MLflow's registry, each saved with this package and without pickles.
 
 Each corpus has one registered model, and each trained model is a version of it. The alias
 `champion` marks the version with the lowest loss. All functions can safely be repeated, even after
@@ -31,7 +31,7 @@ REQUIREMENTS = (
     "safetensors",
     "torch",
 )
-CHAMPION = "champion"  # an alias; as a tag with the value "no", it excludes a version
+CHAMPION = "champion"  # name of the alias, and of a tag that excludes versions if it is "no"
 VALIDATION_TAG = "validation_sha256"
 LOSS_SUFFIX = "/nats_per_char"  # ends names of metrics and tags, e.g. `stateful/nats_per_char`
 

@@ -21,7 +21,7 @@ from charlstm.text.vocabulary import Vocab
 from charlstm.unknown_characters import check_stops, readable
 
 MAX_ROWS = 100
-MAX_CHARS = 100_000  # of all rows together, including prompts; takes up to 20 s on a CPU
+MAX_CHARS = 100_000  # for all rows together, including prompts: about 20 s on a CPU
 _OPTIONS = {"unknown": str, **TYPES}
 _FIELDS: Any = {
     name: (SkipValidation[kind | None], None)  # type: ignore[valid-type,misc]  # made at run time

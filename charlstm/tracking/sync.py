@@ -84,7 +84,7 @@ def publish_at_end(
 def _error_of(store: Store, snapshot: Snapshot) -> str:
     try:
         publish(connect(store), store, snapshot)
-    except Exception as error:  # from a server, a database driver or a disk
+    except Exception as error:  # a server, a driver or a disk may raise any exception
         return describe(error, store)
     return ""
 
@@ -120,7 +120,7 @@ def _publish_repeatedly(store: Store, folder: Path, has_ended: Event) -> None:
             # The monitor ends after a failed request, so a new monitor is started.
             if monitor is None or not monitor.is_alive():
                 monitor = start_monitor(store, run_id)
-        except Exception as error:  # from a server, a database driver or a disk
+        except Exception as error:  # a server, a driver or a disk may raise any exception
             if not has_warned:
                 has_warned = True
                 log.warning(

@@ -50,7 +50,7 @@ class Result(NamedTuple):
     steps: list[StepRow]
     best: EpochRow
     train_seconds: float
-    # Validation loss of the trained model from which training started. None if there was none.
+    # Validation loss of the model from which training started. None if the weights were random.
     initial_nats_per_char: float | None
 
 
@@ -69,7 +69,7 @@ def fit(
     after the same step, with a checkpoint on disk. Collective: every process must call this.
 
     Args:
-        observers: observers in this process. Only process 0 needs observers that show something.
+        observers: observers of this process. Only process 0 needs observers that show something.
         checkpoints: must be given on every process or on none.
         should_stop: returns True after this process was asked to stop.
 

@@ -48,7 +48,7 @@ class Progress:
     steps: list[StepRow] = field(default_factory=list)
     epochs: list[EpochRow] = field(default_factory=list)
     best: EpochRow | None = None
-    # Validation loss of the trained model from which training starts. None if there is none.
+    # Validation loss of the model from which training starts. None if the weights are random.
     initial_nats_per_char: float | None = None
     totals: StepTotals = field(default_factory=StepTotals)
 

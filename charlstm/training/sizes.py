@@ -59,7 +59,7 @@ def num_windows(num_ids: int, batch_size: int, context_len: int, stride: int, un
     found = len(range(0, num_ids - context_len, stride))
     if found < batch_size:
         raise TrainingError(
-            f"the training part has {num_ids} {unit}s, which make only {found} windows of "
+            f"the training part has {num_ids} {unit}s, which give only {found} windows of "
             f"train.context_len {context_len}, but train.batch_size is {batch_size}; "
             f"lower train.context_len, train.batch_size or train.window_stride ({stride})"
         )
