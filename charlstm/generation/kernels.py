@@ -2,8 +2,7 @@
 
 Every operation is rounded separately, in the written order, so every processor computes the same
 bits. numba caches the compiled code next to this file, or in the user's cache folder. Only changes
-to this file invalidate the cache, so every constant and type that compiled code uses is defined
-here.
+to this file invalidate the cache, so all constants and types of compiled code are defined here.
 
 Shapes: L layers, R rows, T characters, V vocabulary, H hidden units, G = 4H gate rows, S UTF-8
 states, K values in a vector, M matrices with N rows. P is the largest number of rows in a matrix
@@ -177,10 +176,7 @@ def read_one(
 
 @part
 def gate(model: PackedModel, gates_G: Float, hidden_H: Int8, cell_H: Float) -> None:
-    """Update one layer's state in one row: c = f c + i g, h = o tanh(c).
-
-    `gates_G` has indices into the tables of the gates' functions.
-    """
+    """Update one layer in one row: c = f c + i g, h = o tanh(c). `gates_G` has table indices."""
     size = len(hidden_H)
     look_up(model.gate_table, gates_G[: 3 * size], ZERO)
     look_up(model.gate_table, gates_G[3 * size :], FIRST_OF_TANH)

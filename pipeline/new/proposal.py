@@ -18,10 +18,9 @@ TRAIN_FRACTION = 0.9  # the training part's share of the text
 
 # Over all epochs, training reads at least CHARS_SEEN characters.
 # Training that starts from an existing model reads at least CHARS_SEEN_AGAIN characters.
-# No text is read more than MAX_EPOCHS times.
 CHARS_SEEN = 2_000_000
 CHARS_SEEN_AGAIN = 1_000_000
-MAX_EPOCHS = 60
+MAX_EPOCHS = 60  # no text is read more often than this
 # Training parts of at most this many characters are read at least twice.
 READ_TWICE = 5_000_000
 # The characters of a text are rare if they occur fewer than MIN_MEAN_COUNT times on average.
@@ -66,10 +65,9 @@ SIZES = ((32, 64), (16, 64), (16, 32), (8, 32), (4, 32), (4, 16), (2, 16), (1, 1
 
 # If an alphabet has more than MAX_ALPHABET characters, rare characters become U+FFFD.
 # Only characters that occur fewer than MAX_MIN_COUNT times are replaced.
-# At most the fraction MAX_REPLACED of the text is replaced.
 MAX_ALPHABET = 3_000
 MAX_MIN_COUNT = 5
-MAX_REPLACED = 0.01
+MAX_REPLACED = 0.01  # largest fraction of the text's characters that may be replaced
 
 # In a text of more than HUGE_CHARS characters, validation and evaluation read fewer characters.
 HUGE_CHARS = 100_000_000
@@ -95,13 +93,11 @@ LARGE_SIZES = (64, 64)
 LARGE_TRAIN_CHARS = 500_000
 # A model is too wide if training reads fewer than MIN_CHARS_PER_WEIGHT characters per weight.
 # A model is also too wide if it has more than MAX_WEIGHTS_PER_CHAR weights per training character.
-# Up to SHORT_TRAIN_CHARS training characters, this limit is MAX_WEIGHTS_OF_SHORT.
 MIN_CHARS_PER_WEIGHT = 3.0
 MAX_WEIGHTS_PER_CHAR = 2.5
-MAX_WEIGHTS_OF_SHORT = 4.0
+MAX_WEIGHTS_OF_SHORT = 4.0  # weights per character for at most SHORT_TRAIN_CHARS characters
 SHORT_TRAIN_CHARS = 300_000
 # Training may take 5 % longer than the given time, because it consists of whole epochs.
-# Taking 5 % too long is closer to the given time than ending 20 % too early.
 USED = 1.05
 # Time to validate on a character, as a fraction of the time to train on a character.
 VALIDATION_COST = 1 / 3
