@@ -100,8 +100,7 @@ def run(params: Params, paths: Paths) -> None:
             # Do not close after a failure: NCCL would wait for processes in a collective call.
             processes.close()
 
-            # Write the outputs at the very end, so that a failed training leaves no outputs.
-            # Mark the training as finished only after all outputs are written.
+            # Write the outputs last, so that a failed training leaves none. Then mark it finished.
             if processes.is_main:
                 _write(paths, result, data.vocab)
                 _log_ending(result, params.train)
