@@ -33,7 +33,7 @@ class EncodedError(CharlstmError):
 
 
 class TrackingError(CharlstmError):
-    """An MLflow store that does not respond, is damaged, lacks a run or cannot be displayed."""
+    """Failure of an MLflow store: no answer, damage, a missing run, or no page to show."""
 
 
 class NoStoreError(TrackingError):

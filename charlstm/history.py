@@ -76,7 +76,7 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         CharlstmError: the file is missing or not a table, has no rows, lacks one of `columns`, or
             has an empty cell in them.
     """
-    texts = dict.fromkeys(TEXT_COLUMNS, str)  # a text may look like a number, for example "007"
+    texts = dict.fromkeys(TEXT_COLUMNS, str)  # a text value may look like a number, such as "007"
     try:
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=texts)
     except (OSError, ValueError) as error:

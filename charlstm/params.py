@@ -120,7 +120,7 @@ class EncodeParams(Section):
     @model_validator(mode="after")
     def _has_no_rare_bytes(self) -> Self:
         if self.unit == "byte" and self.min_count > 1:
-            raise ValueError("min_count must be 1 if unit is byte, because all bytes have an id")
+            raise ValueError("min_count must be 1 if unit is byte, because every byte has an id")
         return self
 
 

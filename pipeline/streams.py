@@ -41,6 +41,6 @@ def _text_in(file: BinaryIO, name: object) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         raise CorpusError(
-            f"{name}: expected a text in UTF-8, found an invalid byte at offset {error.start}; "
+            f"{name}: expected UTF-8 text, found an invalid byte at offset {error.start}; "
             "convert the text to UTF-8"
         ) from None

@@ -159,7 +159,7 @@ class Rows:
 def _states_after_prompts(
     stepper: Stepper, vocab: Vocab, requests: Sequence[Request]
 ) -> QuantizedState:
-    """Return each row's state after its prompt. A prompt of several requests is read only once."""
+    """Return each row's state after its prompt. A prompt shared by rows is read only once."""
     states: dict[tuple[str, int], QuantizedState] = {}
     rows = []
     for request in requests:

@@ -89,7 +89,7 @@ def labels_of(ids_N: Ids, vocab: Vocab) -> list[Label]:
 
 
 def _before(flags_N: Flags) -> Flags:
-    """Return the previous character's flag for each character, and False for the first one."""
+    """Return, for each character, the previous character's flag (False for the first)."""
     return np.concatenate(([False], flags_N[:-1]))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from charlstm.model.protocols import LossSum
 
-# A line of at most 100 characters, with its newline, is one piece.
+# A line of at most 100 characters, including its newline, is one piece.
 # A longer line is cut into pieces of at most 100 characters, after a space if possible.
 PIECE = re.compile(r"[^\n]{0,99}\n|[^\n]{1,100}\Z|[^\n]{0,99} |[^\n]{100}")
 MIN_CHARS = 8  # the mean loss of shorter pieces is mostly noise

@@ -71,7 +71,7 @@ class Vocab:
 
         If there is such a character, the vocabulary must have U+FFFD.
         """
-        # The mode "clip" is faster than a check of the range, and no code point is out of range.
+        # `clip` is faster because it skips the bounds check, and no code point is out of range.
         return np.take(self._id_of, code_points(text), mode="clip")
 
     @cached_property

@@ -83,7 +83,7 @@ def parse_requests(
     total = sum(len(prompt) + sampling.num_chars for prompt, sampling in requests)
     if total > MAX_CHARS:
         raise TextRequestError(
-            f"expected at most {MAX_CHARS:,} characters in all rows together, got {total:,}"
+            f"expected at most {MAX_CHARS:,} characters across all rows, got {total:,}"
         )
     return requests
 

@@ -117,7 +117,7 @@ class TrainingRecord(Observer):
     def _end(self, ending: Ending) -> None:
         with _full_disk_tolerated(self.folder):
             self._write(ENDING, ending._asdict())
-            # `charlstm sync` may just have published an earlier ending.
+            # `charlstm sync` may have just published the previous ending of this run.
             (self.folder / PUBLISHED).unlink(missing_ok=True)
 
     def _write(self, name: str, content: Mapping[str, object]) -> None:

@@ -169,7 +169,7 @@ def check_disk() -> Iterator[str]:
 
 
 def check_tracker() -> Iterator[str]:
-    """Yield a line if MLflow's store cannot be read. Training continues without the store."""
+    """Yield a line if MLflow's store cannot be read. Training works without the store."""
     where = store()
     try:
         answer_within(SECONDS_TO_ANSWER, partial(Reader, where))

@@ -64,7 +64,7 @@ def score(
     text = read_input(file)
     if text is None:
         raise TextRequestError(
-            "expected a FILE or a text on standard input, got neither; see `charlstm score --help`"
+            "expected a FILE or text on standard input, got neither; see `charlstm score --help`"
         )
     if not text:
         raise CorpusError("expected a text to score, found an empty text")

@@ -91,7 +91,7 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
         source = f"{FALLBACK} {fallback.requirement}"
     found = {CORPUS_TAG: name, "corpus": source, "corpus_sha256": corpus_sha256}
 
-    # The stages after training can run without the files of the initial model.
+    # The initial model's files may be missing: the stages after training do not need them.
     if (weights := paths.initial / WEIGHTS).is_file():
         found[INITIAL_TAG] = sha256(weights)
     found |= _code(paths)

@@ -167,7 +167,7 @@ class Training(NamedTuple):
 
     @property
     def num_steps(self) -> int:
-        """The number of optimizer steps. An epoch reads each character except the last once."""
+        """The number of steps. Each epoch reads every character but the last exactly once."""
         return self.epochs * ceil(ceil((self.num_train - 1) / self.batch_size) / self.context_len)
 
     def recipe(self) -> dict[str, object]:

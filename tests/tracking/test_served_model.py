@@ -25,7 +25,7 @@ BAD_ROWS: dict[str, dict[str, object]] = {
     "row 1: prompt: the model never saw the characters 'Ж' (U+0416": {"prompt": "Ж"},
     "row 1: prompt: expected at least one character": {"prompt": ""},
     "row 1: top_p: expected a number above 0 and at most 1, got nan": {"top_p": float("nan")},
-    "expected at most 100,000 characters in all rows together": {"num_chars": 100_000},
+    "expected at most 100,000 characters across all rows": {"num_chars": 100_000},
 }
 BAD_ROWS = {line: {"prompt": "a", **row} for line, row in BAD_ROWS.items()}
 # The model's `requirements.txt` names none of these packages.
