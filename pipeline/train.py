@@ -72,6 +72,7 @@ def run(params: Params, paths: Paths) -> None:
             params.train.precision,
             timeout_seconds=seconds("CHARLSTM_TIMEOUT_SECONDS"),
             on_cpu=hardware.is_kept_on_cpu(),
+            failure=folder / FAILURE,
         )
         with processes.interrupted_by_lost_peers():
             _check_same_training(processes, fingerprint)

@@ -31,6 +31,13 @@ def to_checkpoint(
 
     Collective: every process must call this.
     """
+    state = {
+        # Each process has some rows of the global batch, in the order of ranks.
+        name: torch.cat(learner.processes.gather_objects(part_LBH.cpu()), dim=1)
+        for name, part_LBH in learner.state._asdict().items()
+    }
+    if not learner.processes.is_main:  # only process 0 saves
+        return Checkpoint({}, {})
     moments = {
         f"{place}.{index}.{name}": value
         for place, optimizer in enumerate(learner.optimizers)
@@ -44,11 +51,7 @@ def to_checkpoint(
         "model": learner.model.state_dict(),
         "average": learner.average.state_dict(),
         "optimizers": moments,
-        "state": {
-            # Each process has some rows of the global batch, in the order of ranks.
-            name: torch.cat(learner.processes.gather_objects(part_LBH.cpu()), dim=1)
-            for name, part_LBH in learner.state._asdict().items()
-        },
+        "state": state,
         "best": best_weights,
         "progress": {"steps": steps},
     }

@@ -74,9 +74,9 @@ class Learner:
         fresh.load_state_dict(initial.over(weights, self.shape) if initial else weights)
         self.model = fresh.to(processes.device, self.dtype)
         self.average = MovingAverage(self.model, params.ema_decay)
-        self.loss, self.optimizers = processes.distribute(
-            SummedLoss(self.model), optimizers_of(self.model, params, processes)
-        )
+        self.loss = processes.distribute(SummedLoss(self.model))
+        # Without Accelerate's wrapper, which costs time in every step.
+        self.optimizers = optimizers_of(self.model, params, processes)
         self.num_skipped = 0
         self.start_epoch()
         self._fix_order_of_gradients()

@@ -7,6 +7,8 @@ import torch
 
 from charlstm.errors import TrainingError
 
+MIN_CUDNN = 91300  # the first cuDNN with which torch computes an LSTM in bf16
+
 
 class Precision(NamedTuple):
     """A number format, and the reason why it was chosen."""
@@ -33,16 +35,19 @@ def choose_precision(asked: str, device_type: str) -> Precision:
     hardware = "processor" if device_type == "cpu" else "GPU"
     if multiplies_bf16(device_type):
         return Precision("bf16", f"this {hardware} can multiply bf16")
-    return Precision("fp32", f"this {hardware} cannot multiply bf16")
+    needed = "" if device_type == "cpu" else f", or cuDNN is older than {MIN_CUDNN}"
+    return Precision("fp32", f"this {hardware} cannot multiply bf16{needed}")
 
 
 def multiplies_bf16(device_type: str) -> bool:
     """Return whether bf16 is faster than fp32 on this type of device.
 
-    It is faster on CUDA devices from sm80 on, and on CPUs with AMX or AVX512-BF16.
+    It is faster on CUDA devices from sm80 on with cuDNN 9.13, and on CPUs with AMX or AVX512-BF16.
     """
     if device_type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        version: int = torch.backends.cudnn.version() or 0  # type: ignore[no-untyped-call]
+        is_supported = torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(is_supported) and version >= MIN_CUDNN
     if device_type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         has_products = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")

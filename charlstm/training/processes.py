@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from typing import TypeVar, cast
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
@@ -27,6 +28,9 @@ from charlstm.training.precision import choose_precision, kind_of_device
 T = TypeVar("T")
 
 SECONDS_BETWEEN_LOOKS = 0.1
+SECONDS_BETWEEN_POLLS = 0.001
+# Share of the timeout after which this process gives up. At the timeout itself, NCCL kills it.
+SHARE_OF_TIMEOUT = 0.9
 # Timeout of the first message. NCCL creates its communicator when the first message is sent.
 # With many machines, creating the communicator may take minutes.
 SECONDS_TO_MEET = {"cuda": 600.0}
@@ -41,6 +45,7 @@ class Processes:
         precision: the value of `train.precision`.
         timeout_seconds: time after which a silent process counts as lost.
         on_cpu: use the CPU even if there is a GPU, as the user told the launcher.
+        failure: a file that a process creates when it fails, so that the others stop waiting.
 
     Raises:
         Interrupted: the other processes could not be reached in time.
@@ -49,8 +54,14 @@ class Processes:
     """
 
     def __init__(
-        self, precision: str, *, timeout_seconds: float = 60.0, on_cpu: bool = False
+        self,
+        precision: str,
+        *,
+        timeout_seconds: float = 60.0,
+        on_cpu: bool = False,
+        failure: Path | None = None,
     ) -> None:
+        self._failure = failure
         device_type = "cpu" if on_cpu else kind_of_device()
         self.precision = choose_precision(precision, device_type)
         seconds_to_meet = max(timeout_seconds, SECONDS_TO_MEET.get(device_type, 0.0))
@@ -76,11 +87,13 @@ class Processes:
                 "each process of charlstm must hold all weights: disable it in `accelerate config`"
             )
 
+        self._seconds_to_wait = SHARE_OF_TIMEOUT * seconds_to_meet
         group = torch.distributed.group.WORLD
         if group is not None and seconds_to_meet > timeout_seconds:
             # After this first message, all processes are connected and the shorter timeout applies.
             self.gather(torch.zeros(1))
             group.set_timeout(timedelta(seconds=timeout_seconds))
+            self._seconds_to_wait = SHARE_OF_TIMEOUT * timeout_seconds
 
     @property
     def rank(self) -> int:
@@ -117,15 +130,12 @@ class Processes:
             return f"cpu {capability}, {torch.get_num_threads()} threads"
         return self.device.type
 
-    def distribute(
-        self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
-    ) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
-        """Wrap a model and its optimizers for training in this precision on all processes.
+    def distribute(self, model: nn.Module) -> nn.Module:
+        """Wrap a model for training in this precision on all processes.
 
         `backward` then averages gradients over processes.
         """
-        trained, *prepared = self._accelerator.prepare(model, *optimizers)
-        return trained, prepared
+        return cast(nn.Module, self._accelerator.prepare(model))
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss` to the weights' gradients. Collective except in `no_sync`."""
@@ -143,10 +153,23 @@ class Processes:
         """Return the tensors of all processes on the CPU, stacked in the order of ranks.
 
         All tensors must have the same shape and dtype. Collective: every process must call this.
+
+        Raises:
+            Interrupted: another process failed, or did not answer in time.
         """
-        # A single process copies nothing to its device, which may not support float64.
-        sent = mine if self.world_size == 1 else mine.to(self.device)
-        return self.all_gather(sent).cpu()
+        if self.world_size == 1:
+            return mine[None].cpu()
+        stacked, work = _start_gathering(mine.to(self.device), self.world_size)
+        # Poll, because a wait in C would handle no signal and see no failure of another process.
+        deadline = time.monotonic() + self._seconds_to_wait
+        while not work.is_completed():
+            if self._failure is not None and self._failure.exists():
+                raise Interrupted("another process failed")
+            if time.monotonic() > deadline:
+                raise Interrupted(f"no answer from another process in {self._seconds_to_wait:g} s")
+            time.sleep(SECONDS_BETWEEN_POLLS)
+        work.wait()
+        return stacked.cpu()
 
     def all_gather(self, mine: Tensor, /) -> Tensor:
         """Return the tensors of all processes on the device, stacked in the order of ranks.
@@ -155,9 +178,8 @@ class Processes:
         """
         if self.world_size == 1:
             return mine[None]
-        stacked = mine.new_empty((self.world_size, *mine.shape))
-        # Accelerate's `gather` would copy the tensors once more.
-        torch.distributed.all_gather(list(stacked), mine.contiguous())
+        stacked, work = _start_gathering(mine, self.world_size)
+        work.wait()
         return stacked
 
     def gather_objects(self, mine: T) -> list[T]:
@@ -232,6 +254,16 @@ class Processes:
         self._accelerator.end_training()
 
 
+def _start_gathering(mine: Tensor, world_size: int) -> tuple[Tensor, Any]:
+    """Start to gather. Return the stacked tensors, which are complete when the work is done."""
+    stacked = mine.new_empty((world_size, *mine.shape))
+    # Accelerate's `gather` would copy the tensors once more.
+    work = torch.distributed.all_gather_into_tensor(
+        stacked.view(-1), mine.contiguous().view(-1), async_op=True
+    )
+    return stacked, work
+
+
 def cuda_libraries() -> dict[str, str]:
     """Return the versions of the libraries that affect rounding on GPUs.
 
@@ -250,6 +282,6 @@ def is_out_of_memory(error: Exception) -> bool:
     """
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # CUDA's libraries report STATUS_ALLOC_FAILED if memory runs out.
-    words = ("out of memory", "allocate memory", "bad_alloc", "STATUS_ALLOC_FAILED")
-    return any(word in str(error) for word in words)
+    # The last three are messages of CUDA's libraries and NCCL.
+    words = "out of memory|allocate memory|bad_alloc|ALLOC_FAILED|ALLOCATION_FAILED|CUDA calloc"
+    return any(word in str(error) for word in words.split("|"))

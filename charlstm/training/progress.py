@@ -133,8 +133,9 @@ class StepMeter:
         if not self._pending:
             return
         steps, rates, nats, norms = zip(*self._pending, strict=True)
-        nats_KN = gather(_float64(nats)).T.tolist()
-        norms_K = _float64(norms).tolist()
+        # Convert to float64 on the CPU, because not every device supports float64.
+        nats_KN = gather(torch.stack(nats)).double().T.tolist()
+        norms_K = torch.stack(norms).cpu().double().tolist()
         for step, rate, nats_N, norm in zip(steps, rates, nats_KN, norms_K, strict=True):
             if not all(map(math.isfinite, [*nats_N, norm])):
                 fault = describe_nonfinite(step, rate, nats_N, norm)
@@ -179,8 +180,3 @@ def describe_nonfinite(step: int, rate: float, nats_N: list[float], gradient_nor
     where = f"the loss of process {', '.join(ranks)}" if ranks else "the gradient"
     settings = f"learning rate {rate:g}, gradient norm {gradient_norm:g}"
     return f"{where} is not finite at step {step} ({settings})"
-
-
-def _float64(values: tuple[Tensor, ...]) -> Tensor:
-    # Move the values to the CPU first, because not every device supports float64.
-    return torch.stack(values).cpu().double()

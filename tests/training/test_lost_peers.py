@@ -46,6 +46,27 @@ else:
 """
 
 
+SILENT = """
+import os, sys, time
+from pathlib import Path
+import torch
+from charlstm.errors import Interrupted
+from charlstm.training.processes import Processes
+failure = Path("failure")
+both = Processes("fp32", timeout_seconds=4, failure=failure)
+if both.rank == 1:
+    if "fails" in sys.argv:
+        failure.touch()
+    time.sleep(6)
+    os._exit(0)
+try:
+    both.gather(torch.zeros(1))
+except Interrupted as error:
+    print(error, flush=True)
+    os._exit(0)
+"""
+
+
 def together(
     commands: Sequence[Sequence[str]], folder: Path, **env: str
 ) -> list["subprocess.Popen[str]"]:
@@ -71,6 +92,23 @@ def test_processes_have_long_to_meet_and_then_a_short_time_to_answer() -> None:
     first, second = together([[sys.executable, "-c", LATE]] * 2, ROOT)
     assert first.communicate(timeout=90)[0] == "True\n"
     second.communicate(timeout=90)
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("fails", "another process failed\n"),
+        ("hangs", "no answer from another process in 3.6 s\n"),
+    ],
+)
+def test_a_wait_ends_if_another_process_fails_or_is_silent(
+    tmp_path: Path, what: str, expected: str
+) -> None:
+    """The wait is in Python and the same for gloo and NCCL."""
+    command = [sys.executable, "-c", SILENT, what]
+    first, second = together([command] * 2, tmp_path, PYTHONPATH=str(ROOT))
+    assert first.communicate(timeout=30)[0] == expected
+    second.communicate(timeout=30)
 
 
 def train_together(

@@ -19,6 +19,8 @@ sys.exit(stage.run(train.run, []))
 
 def test_what_the_libraries_of_cuda_say_without_memory_is_known() -> None:
     assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"))
+    assert is_out_of_memory(RuntimeError("CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"))
+    assert is_out_of_memory(RuntimeError("NCCL: Failed to CUDA calloc 4194304 bytes"))
     assert not is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when"))
 
 
