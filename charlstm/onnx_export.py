@@ -18,7 +18,7 @@ from charlstm.model.layers import stacked
 from charlstm.model.model_folder import TrainedModel
 
 OPSET = 20  # the first opset with Gelu, supported since onnxruntime 1.17 (January 2024)
-IR_VERSION = 9  # as old as the opset; older runtimes would reject onnx's default version
+IR_VERSION = 9  # released with this opset; older runtimes would reject onnx's default
 SCHEMA = "1"  # version of the names and shapes of inputs, outputs and metadata
 NUM_COMPARED = 1_000  # characters
 # ONNX stacks the gates in the order input, output, forget, cell.

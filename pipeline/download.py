@@ -44,10 +44,9 @@ def run(params: Params, paths: Paths) -> None:
         for file, content in contents.items():
             # A file that DVC's cache lacks may be the user's only copy.
             if file.exists() and sha256(file) != content and cached(md5(file)) is None:
-                expected = "no file, or an output of this stage in DVC's cache"
                 raise CorpusError(
-                    f"{file}: expected {expected}, found another file, which stays unchanged: move "
-                    "it to another folder"
+                    f"{file}: the download does not overwrite this file, because DVC's cache has "
+                    "no copy of it: move it to another folder"
                 )
 
     if kept := kept_text(section, corpus):
@@ -94,7 +93,7 @@ def kept_text(section: DownloadParams, corpus: Path) -> Path | None:
 
 
 def _committed(corpus: Path) -> Iterator[str]:
-    """Yield the corpus's MD5 in each commit's `dvc.lock`. Run git only if a hash is requested."""
+    """Yield the corpus's MD5 from each commit's `dvc.lock`, and run git only if one is needed."""
     commits = (git("rev-list", "--all", "--", str(LOCK)) or "").split()
     options = ("-h", "--fixed-strings", "-A2", f"path: {corpus}")
     found = git("grep", *options, *commits, "--", str(LOCK)) if commits else ""

@@ -225,7 +225,7 @@ def _place_comments(section: Any) -> None:  # noqa: ANN401  # a section of ruame
 def _load(path: Path) -> dict[str, object]:
     document = load_yaml(path)
     if not isinstance(document, dict):
-        raise ParamsError(f"{path}: expected sections of parameters, found none")
+        raise ParamsError(f"{path}: expected parameter sections, found none")
     return _flat(document, path)
 
 

@@ -98,7 +98,6 @@ def run(params: Params, paths: Paths) -> None:
                     interruption.poll,
                 )  # fmt: skip
 
-            # Do not close after a failure: NCCL would wait for processes in a collective call.
             processes.close()
 
             # Write the outputs last, so that a failed training leaves none. Then mark it finished.

@@ -70,7 +70,11 @@ def detect_encoding(file: Path) -> str:
 
 
 def corpus_pieces(files: Sequence[Path], form: Form) -> Iterator[bytes]:
-    """Yield the corpus in pieces of UTF-8. Raise CorpusError if a file has another encoding."""
+    """Yield the corpus in pieces of UTF-8, read from files in `form.encoding`.
+
+    Raises:
+        CorpusError: a file is in another encoding.
+    """
     rest = ""  # a CR at the end of a piece, whose LF may begin the next piece
     for index, file in enumerate(files):
         for piece in chain([form.separator if index else ""], read_as(file, form.encoding)):

@@ -32,7 +32,7 @@ COLORS = (
 )  # fmt: skip
 MAX_PANELS = 9
 INK = "#010203"  # placeholder for the page's text color
-# The bytes of a plot do not depend on the style that the user has configured.
+# Ignore the user's matplotlib style, so that plots have the same bytes everywhere.
 default_style = matplotlib.style.context("default", after_reset=True)
 
 

@@ -281,7 +281,7 @@ def look_up(table: Float, places_K: Float, first: np.float32) -> None:
 
 @part
 def eight_bits(values_K: Float, inputs_Q: Int16) -> np.float32:
-    """Write the values, rounded to 8 bits, into `inputs_Q`. Return their largest magnitude."""
+    """Quantize the values to 8 bits, write them to `inputs_Q`, return the largest magnitude."""
     largest = max(TINY, np.abs(values_K).max())
     per_unit = LEVELS_F32 / largest
     for column in range(len(values_K)):

@@ -20,7 +20,9 @@ from charlstm.text.vocabulary import Ids, Vocab
 Flags = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Finder = Callable[[Callable[[str], bool]], Flags]  # marks the characters that have a property
+Finder = Callable[
+    [Callable[[str], bool]], Flags
+]  # takes a property, returns a mask of characters with it
 STOPS = (
     ".!?\N{HORIZONTAL ELLIPSIS}\N{IDEOGRAPHIC FULL STOP}\N{FULLWIDTH EXCLAMATION MARK}"
     "\N{FULLWIDTH QUESTION MARK}\N{DEVANAGARI DANDA}\N{ARABIC QUESTION MARK}\N{ARABIC FULL STOP}"

@@ -27,7 +27,7 @@ def choose_alphabet(
     may_replace: bool,
     never_rare: str = "",
 ) -> Alphabet:
-    """Choose the characters of a vocabulary from the counts in the training part and other parts.
+    """Choose the vocabulary from the character counts of the training part and the other parts.
 
     Characters that occur fewer than `min_count` times in the training part are rare and become
     U+FFFD in all parts, except the characters of `never_rare`, such as a document separator.

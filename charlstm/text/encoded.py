@@ -116,7 +116,7 @@ class EncodedText:
 
 
 def begins_character(ids: NDArray[np.integer], unit: Unit) -> NDArray[np.bool_]:
-    """Return whether a character begins at each id, as an array of the same shape."""
+    """Return a mask of the ids at which a character begins, with the shape of `ids`."""
     if unit == "character":
         return np.ones(ids.shape, np.bool_)
     is_first: NDArray[np.bool_] = (ids & 0xC0) != 0x80

@@ -45,7 +45,7 @@ def share_view(client: "MlflowClient", experiment_id: str) -> bool | None:
     state = view_state([run.data.metrics for run in runs], [run.data.params for run in runs])
     try:
         client.set_experiment_tag(experiment_id, TAG, json.dumps(state))
-    except Exception:  # the user or database is read-only; the page opens without the view
+    except Exception:  # the user or the database may be read-only: open the page without it
         return False
     return True
 

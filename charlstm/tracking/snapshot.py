@@ -23,7 +23,7 @@ Params = Mapping[str, str | bool | int | float]  # dotted name -> value
 
 
 class Row(NamedTuple):
-    """Metrics that were measured at one moment of a training."""
+    """Metrics measured at one point during training."""
 
     step: int
     time_ms: int  # milliseconds since 1970

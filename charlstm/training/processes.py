@@ -68,7 +68,7 @@ class Processes:
         with self.interrupted_by_lost_peers():
             self._accelerator = Accelerator(
                 mixed_precision="bf16" if self.is_bf16 else "no",
-                # Accelerate connects the CPU processes of torchrun only if `cpu` is True.
+                # Accelerate connects torchrun's CPU processes only if `cpu` is True.
                 cpu=device_type == "cpu",
                 # The Accelerate configuration of a machine must not change the result of training.
                 dynamo_backend="no",
@@ -250,7 +250,7 @@ class Processes:
             raise
 
     def close(self) -> None:
-        """Leave the process group at the end of training."""
+        """Leave the process group, but not after a failure: NCCL would wait for other processes."""
         self._accelerator.end_training()
 
 

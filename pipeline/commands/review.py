@@ -118,8 +118,8 @@ def _of_run(model: str) -> ReviewedModel:
     """Return the review of the newest run, or else of the commit or experiment, with this name."""
     if not PIPELINE.is_file():
         raise CharlstmError(
-            f"{model}: there is no such file or folder; to name a run or a revision, change to a "
-            "project's folder"
+            f"{model}: no such file or folder; to name a run or a revision, run this command in "
+            "a project's folder"
         )
     paths = load_paths()
     reader, trainings = find(model)

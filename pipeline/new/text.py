@@ -118,8 +118,8 @@ def read(source: Source, encoding: str | None) -> tuple[TextReport, str | None]:
             digest = sha256(file)
     if report.num_chars < MIN_CHARS or len(report.counts) < 2:
         raise CorpusError(
-            f"{source.shown}: expected at least {MIN_CHARS} characters, 2 of them distinct, "
-            f"found {report.num_chars} characters, {len(report.counts)} of them distinct"
+            f"{source.shown}: expected at least {MIN_CHARS} characters and 2 distinct ones, "
+            f"found {report.num_chars} characters ({len(report.counts)} distinct)"
         )
     return report, digest
 

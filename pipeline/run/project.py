@@ -202,7 +202,7 @@ def store() -> Store:
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     _check_address(uri)
     file = sqlite_file(uri) if uri else Path(DATABASE)
-    # A database in a temporary copy of the project would soon be removed.
+    # Put the database into the project itself, because a temporary copy is soon deleted.
     if file is not None and not file.is_absolute():
         file = project_root() / file
         uri = sqlite_uri(file)

@@ -56,7 +56,7 @@ class Unfinished(NamedTuple):
         return (self.folder / TRAINING_ID).read_text().strip()
 
     def finish(self, sums: Path) -> None:
-        """Mark the training as finished. `sums` is the checksum file of its weights and tables."""
+        """Mark the training as finished. `sums` has the checksums of its weights and tables."""
         write_text(self.folder / FINISHED, f"{md5(sums)}\n")
 
 

@@ -108,7 +108,7 @@ def _finished(trials: Sequence[Trial], baseline: str) -> set[str]:
         if commit := commits.get(trial.name):
             if flat_in(git("show", f"{commit}:./params.yaml")) != flat_in(trial.params):
                 raise ParamsError(
-                    f"{trial.name}: an experiment with this name but different parameters exists: "
+                    f"{trial.name}: an experiment of this name exists, with different parameters: "
                     f"commit params.yaml, or run `dvc exp remove {trial.name}`"
                 )
             finished.add(trial.name)

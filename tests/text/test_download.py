@@ -160,8 +160,7 @@ def test_a_file_of_ones_own_in_place_of_the_checksums_stays(
     own.write_text("mine\n")
     assert run_here(project, "download") == 2 and own.read_text() == "mine\n"
     assert (
-        "Datasets/shakespear.txt.sha256: expected no file, or an output of this stage"
-        in caplog.text
+        "Datasets/shakespear.txt.sha256: the download does not overwrite this file" in caplog.text
     )
 
 
