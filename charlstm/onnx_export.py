@@ -93,8 +93,10 @@ class _Graph:
         self, operator: str, inputs: list[str], *outputs: str, **attributes: int | list[int]
     ) -> str:
         """Add a node, which is named after its first output. Return the name."""
-        self.nodes.append(helper.make_node(operator, inputs, outputs, outputs[0], **attributes))  # type: ignore[arg-type]  # options of other types
-        return outputs[0]
+        name = outputs[0]
+        node = helper.make_node(operator, inputs, outputs, name, **attributes)  # type: ignore
+        self.nodes.append(node)
+        return name
 
     def product(self, name: str, x: str, weight: torch.Tensor) -> str:
         """Add the matrix product `x @ weight.T` to the graph. Return the product's name."""

@@ -27,7 +27,8 @@ HTML = (b"<!doctype html", b"<html")  # beginnings of an HTML page, which is not
 
 def local_path(source: str) -> Path | None:
     """Return `source` as a path, or None if it is a URL."""
-    return None if "://" in source else Path(os.path.expanduser(source))  # noqa: PTH111  # `~name` may be no user
+    # `Path.expanduser` fails if `~name` is no user's folder.
+    return None if "://" in source else Path(os.path.expanduser(source))  # noqa: PTH111
 
 
 def check_outside(path: Path, output: Path) -> None:

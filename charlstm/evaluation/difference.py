@@ -256,7 +256,7 @@ def half_interval(first: Blocks, second: Blocks) -> float | None:
 def explained_by_seeds(
     sizes: tuple[int, int], groups: Sequence[Sequence[float]], level: float = LEVEL
 ) -> float:
-    """Return the largest difference between two mean losses that seeds alone explain at `level`.
+    """Return the largest difference of two mean losses that the choice of seeds can explain.
 
     The difference comes from Student's t-test, with the variance pooled over all groups. A few
     seeds estimate the deviation poorly. So if the estimate is at most `SEED_DEVIATION`, the result

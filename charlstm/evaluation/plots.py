@@ -53,7 +53,10 @@ def plot_losses(
     axes.plot(epochs["epoch"], val, "o-", color="tab:orange", label="validation")
     if compare_with_original:
         published = range(1, len(ORIGINAL_VAL_NATS_PER_CHAR) + 1)
-        label = "validation, the original's published 2×256\n(sliding_100; its epochs read the text 100 times)"  # noqa: E501
+        label = (
+            "validation, the original's published 2×256\n"
+            "(sliding_100; its epochs read the text 100 times)"
+        )
         axes.plot(published, ORIGINAL_VAL_NATS_PER_CHAR, "s--", color="tab:gray", label=label)
     lowest = min(train.min(), val.min())
     axes.set(xlabel="epoch", ylabel="loss (nats per character)", ylim=(lowest - 0.1, lowest + 1.0))

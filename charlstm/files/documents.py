@@ -60,7 +60,7 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f", did you mean {similar[0]}?" if similar else ""
 
 
-def _describe(fault: Any, kind: "type[BaseModel]") -> str:  # noqa: ANN401  # pydantic_core.ErrorDetails, a TypedDict
+def _describe(fault: Any, kind: "type[BaseModel]") -> str:  # noqa: ANN401  # an ErrorDetails
     name = ".".join(map(str, fault["loc"])) or "the file"
     match fault["type"]:
         case "missing":

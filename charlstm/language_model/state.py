@@ -59,7 +59,7 @@ class State:
             Path(path).open("rb").close()
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+                found = {name: file.get_tensor(name) for name in sorted(file.keys())}
         except (SafetensorError, OSError, ValueError) as error:
             reason = " ".join(str(getattr(error, "strerror", None) or error).split())
             message = f"{path}: expected a saved state, but the file cannot be read: {reason}"

@@ -124,7 +124,7 @@ def _check_header(path: Path, shape: ModelShape) -> None:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+            slices = {name: file.get_slice(name) for name in sorted(file.keys())}
             found = {
                 name: f"{weight.get_dtype()} {tuple(weight.get_shape())}"
                 for name, weight in slices.items()

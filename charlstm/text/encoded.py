@@ -124,7 +124,7 @@ def begins_character(ids: NDArray[np.integer], unit: Unit) -> NDArray[np.bool_]:
 
 
 def num_chars_of(ids: NDArray[np.integer], unit: Unit) -> int:
-    """Return the number of characters that begin in `ids` (N,)."""
+    """Return how many characters begin in `ids` (N,)."""
     if unit == "character":
         return len(ids)
     return sum(int(np.count_nonzero(begins_character(chunk, unit))) for chunk in _chunks(ids))

@@ -48,7 +48,10 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no type anno
         model, self.vocab, _ = load_model(Path(context.artifacts["model"]), "fused")
         self.sampler = Sampler(model, self.vocab)
 
-    def predict(self, model_input: list[SampledRow]) -> list[dict[str, str]]:  # type: ignore[valid-type]
+    def predict(
+        self,
+        model_input: list[SampledRow],  # type: ignore[valid-type]
+    ) -> list[dict[str, str]]:
         """Return each row's text without the prompt, and why it ended: `length` or `stop`."""
         from charlstm.generation.sampler import Request
 

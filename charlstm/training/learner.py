@@ -209,7 +209,7 @@ class Learner:
         self.state = LSTMState(*(part.nan_to_num(0.0, 0.0, 0.0) for part in self.state))
 
     def _fix_order_of_gradients(self) -> None:
-        """Run a backward pass that changes no weights, so that DDP fixes its order of gradients.
+        """Run a backward pass that changes no weights, so that DDP settles on its gradient order.
 
         DDP sorts gradients after its first backward pass. With three or more processes, this order
         decides which numbers are added first. A resumed training must add gradients in the same

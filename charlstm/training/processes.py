@@ -271,7 +271,8 @@ def cuda_libraries() -> dict[str, str]:
     """
     versions = {"cudnn": torch.backends.cudnn.version()}  # type: ignore[no-untyped-call]
     if torch.distributed.is_nccl_available():
-        versions["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
+        nccl = torch.cuda.nccl.version()  # type: ignore[no-untyped-call]
+        versions["nccl"] = ".".join(map(str, nccl))
     return {name: str(version) for name, version in versions.items() if version is not None}
 
 

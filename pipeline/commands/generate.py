@@ -40,7 +40,7 @@ def with_sampling_options(command: Callable[..., int]) -> Callable[..., int]:
     """Add an option for each field of `Sampling` to the command's signature, which typer reads."""
     prompt, file, *others, _ = signature(command).parameters.values()
     options = map(_option, DEFAULTS)
-    command.__signature__ = Signature([prompt, file, *options, *others])  # type: ignore[attr-defined]
+    vars(command)["__signature__"] = Signature([prompt, file, *options, *others])
     return command
 
 

@@ -71,7 +71,7 @@ def trace(
 def _all_trainings() -> list[dict[str, Any]]:
     runs = [run for run in Reader(store()).all() if run.params]
     if not runs:
-        raise TrackingError("MLflow has no trainings yet; start a training with `dvc repro`")
+        raise TrackingError("MLflow has no training runs yet; start one with `dvc repro`")
     return [
         {
             "id": run.run_id,

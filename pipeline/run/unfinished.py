@@ -52,7 +52,7 @@ class Unfinished(NamedTuple):
 
     @property
     def training_id(self) -> str:
-        """The unique ID of this training, which stays the same at every start."""
+        """The unique ID of this training, which stays the same across restarts."""
         return (self.folder / TRAINING_ID).read_text().strip()
 
     def finish(self, sums: Path) -> None:

@@ -20,7 +20,7 @@ LOGITS = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log()
 CLOSE = 2e-4  # the precision of the sampler's table
 
 
-def probabilities(logits_V: Tensor, **rule: Any) -> Tensor:  # noqa: ANN401  # the fields of Sampling
+def probabilities(logits_V: Tensor, **rule: Any) -> Tensor:
     sampling = Sampling(**rule)
     if sampling.temperature == 0:
         return torch.zeros(len(logits_V), dtype=torch.float64).index_fill(0, logits_V.argmax(), 1)
@@ -29,7 +29,7 @@ def probabilities(logits_V: Tensor, **rule: Any) -> Tensor:  # noqa: ANN401  # t
     return relative_V / relative_V.sum()
 
 
-def kept(logits_V: Tensor, **rule: Any) -> list[float]:  # noqa: ANN401
+def kept(logits_V: Tensor, **rule: Any) -> list[float]:
     return [round(float(one), 3) for one in probabilities(logits_V, **rule)]
 
 

@@ -32,7 +32,7 @@ def model(learned: Path) -> charlstm.Model:
 def test_the_same_arguments_give_the_same_text_alone_among_others_and_as_a_stream(
     model: charlstm.Model,
 ) -> None:
-    def generate(**options: Any) -> str:  # noqa: ANN401  # any option
+    def generate(**options: Any) -> str:
         return str(model.generate(PROMPT, num_chars=60, **{"seed": 5, **options}))
 
     one = generate()

@@ -14,7 +14,7 @@ def matrix(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
 
 
-def muon_of(weights: list[torch.nn.Parameter], num_rows: int, **options: Any) -> Muon:  # noqa: ANN401
+def muon_of(weights: list[torch.nn.Parameter], num_rows: int, **options: Any) -> Muon:
     return Muon(
         [{"params": weights, "num_rows": num_rows}], 0.05, peers=Processes("fp32"), **options
     )

@@ -61,18 +61,42 @@ def other_vocabulary(folder: Path) -> None:
 CASES = [
     ("split", as_downloaded(b"caf\xe9 au lait"), "byte 0xe9 at offset 3 (line 1)"),
     ("encode", params(**{"encode.min_count": 10**6}), "encode.min_count: every character"),
-    ("encode", write("Datasets/split/SHA256SUMS", b""), "train.txt is damaged or comes from another run"),
+    (
+        "encode",
+        write("Datasets/split/SHA256SUMS", b""),
+        "train.txt is damaged or comes from another run",
+    ),
     ("train", write("params.yaml", b"train:\n  epochs: [1\n"), "params.yaml: not valid YAML"),
-    ("train", params(**{"train.context_len": 5000}), "a batch_size of 1 or a context_len of 1349 would fit"),
+    (
+        "train",
+        params(**{"train.context_len": 5000}),
+        "a batch_size of 1 or a context_len of 1349 would fit",
+    ),
     ("train", cut(f"{ENCODED}/train.npy"), "train.npy is damaged or comes from another run"),
     ("train", other_vocabulary, "the size of the vocabulary, found id"),
     ("train", params(**DIVERGING), "its perplexity is not finite; lower train.learning_rate"),
-    ("evaluate", write("artifacts/train/history.csv", b"epoch\n1\n"), "history.csv is damaged or comes from another run"),
-    ("sample", params(**{"sample.prompts": ["def ☃"]}), "the prompt 'def ☃' has characters that the model never saw"),
+    (
+        "evaluate",
+        write("artifacts/train/history.csv", b"epoch\n1\n"),
+        "history.csv is damaged or comes from another run",
+    ),
+    (
+        "sample",
+        params(**{"sample.prompts": ["def ☃"]}),
+        "the prompt 'def ☃' has characters that the model never saw",
+    ),
     ("sample", other_vocabulary, "the model and Datasets/encoded have different vocabularies"),
-    ("sample", write("artifacts/evaluate/metrics.json", b'{"stateful": {}}'), "(stateful.nats_per_char: Field required)"),
-    ("report", write("artifacts/samples/review.json", b"["), "review.json: expected the review of a model"),
-]  # fmt: skip
+    (
+        "sample",
+        write("artifacts/evaluate/metrics.json", b'{"stateful": {}}'),
+        "(stateful.nats_per_char: Field required)",
+    ),
+    (
+        "report",
+        write("artifacts/samples/review.json", b"["),
+        "review.json: expected the review of a model",
+    ),
+]
 OUTPUTS = {
     "split": ["Datasets/split"],
     "encode": [ENCODED],

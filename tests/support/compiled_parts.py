@@ -48,7 +48,8 @@ def predict(model, hidden_RLH):  # type: ignore[no-untyped-def]  # noqa: ANN001,
 
 
 @numba.njit
-def _draw(model, logits_RV, rules, uniforms_R, utf8_R, ids_R):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _draw(*arguments):  # type: ignore  # noqa: ANN002, ANN202
+    model, logits_RV, rules, uniforms_R, utf8_R, ids_R = arguments
     for row in range(len(logits_RV)):
         ids_R[row] = kernels.draw(model, logits_RV[row], rules, row, uniforms_R[row], utf8_R)
 

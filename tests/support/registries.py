@@ -12,7 +12,7 @@ from tests.support.projects import ROOT, compile_sampler
 LOSSES = {"windowed_20": 3.5, "stateful": 3.6}
 
 
-def new_run(client: Any, experiment_id: str) -> str:  # noqa: ANN401  # MLflow's client has no annotations
+def new_run(client: Any, experiment_id: str) -> str:
     return str(client.create_run(experiment_id).info.run_id)
 
 
@@ -21,7 +21,7 @@ def sha256_of(folder: Path) -> str:
     return str(json.loads((folder / "config.json").read_text())["sha256"]["model.safetensors"])
 
 
-def whole_chain(client: Any, run_id: str, folder: Path, sha256: str) -> None:  # noqa: ANN401
+def whole_chain(client: Any, run_id: str, folder: Path, sha256: str) -> None:
     """Send everything that the store keeps of a finished model."""
     model = LoggedModel(folder, sha256, LOSSES, "cd" * 32)
     register(client, run_id, log_model(client, run_id, model), "", model)
@@ -41,12 +41,12 @@ class Died(Exception):
 class Dying:
     """Real client that raises after call number `last`: the store has the call, the caller not."""
 
-    def __init__(self, client: Any, last: int) -> None:  # noqa: ANN401
+    def __init__(self, client: Any, last: int) -> None:
         self._client = client
         self._left = last
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+        def call(*arguments: Any, **named: Any) -> Any:
             if self._left == 0:
                 raise Died
             self._left -= 1

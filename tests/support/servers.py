@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-DATABASE_PASSWORD = "only-for-the-database"  # noqa: S105  # of a server that lives as long as a test
+DATABASE_PASSWORD = "only-for-the-database"  # noqa: S105  # of a test's server
 START_SECONDS = 120
 
 

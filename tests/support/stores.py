@@ -24,7 +24,7 @@ def open_store(store: Store, corpus: str = "") -> tuple[Any, str]:
     return client, find_or_create_experiment(client, store, corpus)
 
 
-def send(store: Store, snapshot: Snapshot) -> Any:  # noqa: ANN401  # MLflow's entities have no annotations
+def send(store: Store, snapshot: Snapshot) -> Any:
     """Publish the snapshot. Return its run."""
     client = connect(store)
     return client.get_run(publish(client, store, snapshot))
@@ -58,7 +58,7 @@ def query(folder: Path, sql: str) -> list[Any]:
         return store.execute(sql).fetchall()
 
 
-def history(store: Store, run: Any, metric: str) -> pd.DataFrame:  # noqa: ANN401
+def history(store: Store, run: Any, metric: str) -> pd.DataFrame:
     """Return a metric's points: step, value and time in milliseconds."""
     points = connect(store).get_metric_history(run.info.run_id, metric)
     rows = sorted((one.step, one.value, one.timestamp) for one in points)

@@ -137,7 +137,7 @@ def test_a_source_that_grows_meanwhile_is_read_again(
     make_project(project := tmp_path / "project")
     source = project / "text.txt"
 
-    def growing(*arguments: Any) -> Iterator[bytes]:  # noqa: ANN401
+    def growing(*arguments: Any) -> Iterator[bytes]:
         yield from corpus_pieces(*arguments)
         with source.open("a") as file:
             file.write("one more line\n")

@@ -12,14 +12,14 @@ from tests.support.registries import Died, Dying, new_run, sha256_of, whole_chai
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory, blank_store: Path) -> Any:  # noqa: ANN401  # it has no annotations
+def client(tmp_path_factory: pytest.TempPathFactory, blank_store: Path) -> Any:
     from mlflow import MlflowClient
 
     return MlflowClient(f"sqlite:///{shutil.copy(blank_store, tmp_path_factory.mktemp('store'))}")
 
 
 @pytest.fixture
-def experiment_id(client: Any, tmp_path: Path) -> str:  # noqa: ANN401
+def experiment_id(client: Any, tmp_path: Path) -> str:
     return str(client.create_experiment(tmp_path.name, (tmp_path / "artifacts").as_uri()))
 
 
@@ -29,7 +29,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")  # it must have no effect
 
 
-def assert_all_is_there_once(client: Any, experiment_id: str, run_id: str, sha256: str) -> None:  # noqa: ANN401
+def assert_all_is_there_once(client: Any, experiment_id: str, run_id: str, sha256: str) -> None:
     (model,) = client.search_logged_models([experiment_id])
     (one,) = client.search_model_versions(f"name = 'charlstm' AND tags.model_sha256 = '{sha256}'")
     (output,) = client.get_run(run_id).outputs.model_outputs
@@ -42,7 +42,7 @@ def assert_all_is_there_once(client: Any, experiment_id: str, run_id: str, sha25
 
 
 def test_a_chain_that_died_after_any_of_its_calls_is_finished_by_the_next(
-    client: Any,  # noqa: ANN401
+    client: Any,
     tmp_path: Path,
     trained: Path,
 ) -> None:
@@ -64,7 +64,7 @@ def test_a_chain_that_died_after_any_of_its_calls_is_finished_by_the_next(
 
 
 def test_what_is_stored_is_code_weights_and_exact_versions(
-    client: Any,  # noqa: ANN401
+    client: Any,
     experiment_id: str,
     trained: Path,
     tmp_path: Path,
@@ -87,7 +87,7 @@ def test_what_is_stored_is_code_weights_and_exact_versions(
 
 
 def test_artifacts_that_somebody_deleted_come_back(
-    client: Any,  # noqa: ANN401
+    client: Any,
     experiment_id: str,
     trained: Path,
 ) -> None:

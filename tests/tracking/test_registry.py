@@ -13,7 +13,7 @@ OTHER_TEXT = "b" * 64
 
 
 @pytest.fixture
-def client(tmp_path: Path, blank_store: Path) -> Any:  # noqa: ANN401  # MLflow's client has no annotations
+def client(tmp_path: Path, blank_store: Path) -> Any:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{shutil.copy(blank_store, tmp_path)}")
@@ -21,7 +21,7 @@ def client(tmp_path: Path, blank_store: Path) -> Any:  # noqa: ANN401  # MLflow'
     return client
 
 
-def add(client: Any, name: str, losses: dict[str, float], text: str = TEXT) -> str:  # noqa: ANN401
+def add(client: Any, name: str, losses: dict[str, float], text: str = TEXT) -> str:
     """Register a version of a model without files. Return the version's number."""
     found = client.search_logged_models(["1"], f"tags.called = '{name}'")
     model = found[0] if found else None
@@ -31,11 +31,11 @@ def add(client: Any, name: str, losses: dict[str, float], text: str = TEXT) -> s
     return register(client, run_id, model.model_id, "", LoggedModel(Path(), name, losses, text))
 
 
-def champion(client: Any) -> str:  # noqa: ANN401
+def champion(client: Any) -> str:
     return str(client.get_model_version_by_alias("charlstm", "champion").version)
 
 
-def test_the_champion_has_the_lowest_headline_loss_on_one_text(client: Any) -> None:  # noqa: ANN401
+def test_the_champion_has_the_lowest_headline_loss_on_one_text(client: Any) -> None:
     history = []
     for name, losses, text in (
         ("first", {"stateful": 1.6}, TEXT),
@@ -50,7 +50,7 @@ def test_the_champion_has_the_lowest_headline_loss_on_one_text(client: Any) -> N
     assert history == ["1", "1", "1", "1", "1", "6"]
 
 
-def test_a_model_that_is_measured_again_keeps_its_version(client: Any) -> None:  # noqa: ANN401
+def test_a_model_that_is_measured_again_keeps_its_version(client: Any) -> None:
     assert add(client, "one", {"stateful": 1.5}) == "1"
     assert add(client, "one", {"stateful": 1.7}, OTHER_TEXT) == "1"
     version = client.get_model_version("charlstm", "1")
@@ -59,7 +59,7 @@ def test_a_model_that_is_measured_again_keeps_its_version(client: Any) -> None: 
     assert version.description.startswith("1.7000 (stateful) nats per character on the")
 
 
-def test_a_version_that_a_person_excluded_is_never_champion(client: Any) -> None:  # noqa: ANN401
+def test_a_version_that_a_person_excluded_is_never_champion(client: Any) -> None:
     add(client, "good", {"stateful": 1.5})
     add(client, "copies its text", {"stateful": 1.0})
     client.set_model_version_tag("charlstm", "2", "champion", "no")

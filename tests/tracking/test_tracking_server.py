@@ -70,7 +70,7 @@ def only_run(server: str) -> tuple[Any, Any]:
     return client, run
 
 
-def assert_all_points(project: Path, client: Any, run: Any) -> None:  # noqa: ANN401  # MLflow has no annotations
+def assert_all_points(project: Path, client: Any, run: Any) -> None:
     """Check that each column of the tables is the complete history of a metric."""
     histories = [
         [(one.step, one.value) for one in client.get_metric_history(run.info.run_id, name)]

@@ -58,7 +58,7 @@ def test_a_checkpoint_that_cannot_be_read_now_stays(
     """A network disk may fail for a moment. A complete checkpoint must not count as damaged."""
     read = Path.open
 
-    def fail(path: Path, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401  # as in `open`
+    def fail(path: Path, *arguments: Any, **options: Any) -> Any:
         if path.name == STATE:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
         return read(path, *arguments, **options)

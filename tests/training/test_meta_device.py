@@ -36,7 +36,7 @@ class NothingWaits(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     num_calls = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         sides = {one.device.type for one in tensors if one.dim() > 0}

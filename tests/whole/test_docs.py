@@ -148,7 +148,8 @@ def plan() -> dict[str, str]:
     found = {}
     above = [""]
     for line in tree.splitlines():
-        indent, name, description = re.fullmatch(r"( *)(\S+) *(.*)", line).groups()  # type: ignore[union-attr]
+        (found_parts,) = re.findall(r"^( *)(\S+) *(.*)$", line)
+        indent, name, description = found_parts
         depth = len(indent) // 2
         above[depth + 1 :] = [f"{above[depth]}{name}"]
         found[above[depth + 1]] = description
