@@ -62,7 +62,7 @@ def run(params: Params, paths: Paths) -> None:
 
 
 def _sources(section: DownloadParams, corpus: Path) -> list[str]:
-    """Return the addresses to try: the mirror of texts, if it may be used, then the source.
+    """Return the addresses to try, in order: the text mirror (if allowed), then the source.
 
     The mirror may be used if the source is a URL with a known hash. CHARLSTM_MIRROR sets it.
     Default: the folder `shared/datasets` next to the checkout.
@@ -74,7 +74,7 @@ def _sources(section: DownloadParams, corpus: Path) -> list[str]:
 
 
 def kept_text(section: DownloadParams, corpus: Path) -> Path | None:
-    """Return the path of a local copy of the corpus, or None if its source must be read.
+    """Return the path of a local copy of the corpus, or None if it must be fetched from its source.
 
     The copy is in the working tree or in DVC's cache. It has the expected SHA-256, or `dvc.lock`
     records it for the current parameters.

@@ -59,11 +59,11 @@ def detect_encoding(file: Path) -> str:
     for mark, name in MARKS.items():
         if head.startswith(mark):
             return name
-    # Without a byte-order mark, ASCII text in UTF-16 or UTF-32 looks like UTF-8 with zero bytes.
+    # Without a byte-order mark, ASCII text in UTF-16 or UTF-32 looks like UTF-8 with NUL bytes.
     if b"\0" in head:
         advice = WHAT_TO_DO.format("utf-16-le, utf-16-be or utf-32-le")
-        reason = "the file is not a text, or has no byte-order mark"
-        raise CorpusError(f"{file}: expected UTF-8, found zero bytes: {reason}; {advice}")
+        reason = "the file is not text, or lacks a byte-order mark"
+        raise CorpusError(f"{file}: expected UTF-8, found NUL bytes: {reason}; {advice}")
     for _ in read_as(file, "utf-8"):
         pass
     return "utf-8"

@@ -33,7 +33,7 @@ from charlstm.text.encoded import EncodedText, begins_character, num_chars_of
 
 BLOCKS = "blocks.csv"
 BLOCK_LEN = 500  # characters per block (see docs/review.md)
-MAX_BLOCKS = 10_000  # blocks of a long text are made longer until this many suffice
+MAX_BLOCKS = 10_000  # the blocks of a long text are longer, so that there are at most this many
 LEVEL = 0.05
 MIN_BLOCKS = 20  # with fewer blocks, the confidence interval would be too narrow
 NO_INTERVAL = (

@@ -272,7 +272,7 @@ def add_tile(weights_QP: Float, inputs_RQ: Float, num_columns: int, sums_RN: Flo
 
 @part
 def look_up(table: Float, places_K: Float, first: np.float32) -> None:
-    """Replace each index by its table entry, clipped to the TABLE_LEN entries from `first` on."""
+    """Clip each index to the table, which begins at `first`, and replace it by its table entry."""
     last = first + LAST_STEP
     for index in range(len(places_K)):
         place = places_K[index] if places_K[index] > first else first  # NaN becomes `first`

@@ -91,7 +91,7 @@ def _new_params(run: "Run", snapshot: Snapshot) -> list["Param"]:
 
 
 def _new_metrics(run: "Run", snapshot: Snapshot) -> list["Metric"]:
-    """Return the metric points that the run lacks, and the changed metrics without steps.
+    """Return the metric points that the run lacks. Add changed metrics that have no steps.
 
     MLflow already has all points up to a metric's last step, because a resumed training repeats
     steps with the same values.

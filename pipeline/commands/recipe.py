@@ -44,7 +44,7 @@ def recipe(
         case [name] if name != SAVE:
             _write(name, is_forced)
         case _:
-            raise typer.BadParameter(f"expected NAME or save NAME, got {' '.join(words or [])}")
+            raise typer.BadParameter(f"expected `NAME` or `save NAME`, got {' '.join(words or [])}")
     return 0
 
 

@@ -46,7 +46,7 @@ DIRTY = "git_dirty"  # tag that says whether files differ from the commit
 CHANGED = "git_changed"  # tag that lists the files that differ
 BASELINE = "dvc_exp_baseline"
 CODE = ("charlstm", "pipeline", "conf")  # folders that Python imports from, even untracked files
-FALLBACK = "FALLBACK"  # first word in the source of a substitute text
+FALLBACK = "FALLBACK"  # the recorded source of a substitute text begins with this word
 # Prefixes of losses that earlier versions of charlstm measured while training.
 WHILE_TRAINING = ("train/", "validation/")
 

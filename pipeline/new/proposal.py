@@ -260,7 +260,7 @@ def sizes_for(num_train: int, epochs: int) -> tuple[int, int]:
 
 
 def useful_epochs(num_train: int, *, begins_from_model: bool) -> int:
-    """Return the largest number of epochs that can lower the loss."""
+    """Return the number of epochs beyond which more training does not lower the loss."""
     epochs = USEFUL_AFTER_A_MODEL if begins_from_model else USEFUL_EPOCHS
     chars_seen = CHARS_SEEN_AGAIN if begins_from_model else CHARS_SEEN
     return min(MAX_EPOCHS, max(epochs, ceil(chars_seen / num_train)))

@@ -45,7 +45,7 @@ DEFAULT_SECONDS = {
 MIN_SECONDS = 0.0001
 MAX_SECONDS = 365 * 24 * 3600
 CHECKPOINT_MIRROR = "CHARLSTM_CHECKPOINT_MIRROR"  # holds a URL: see `pipeline.checkpoint_mirror`
-# Settings of MLflow, unless the user's environment sets them: no telemetry, short timeouts.
+# MLflow settings, unless the user's environment sets them: no telemetry, short timeouts.
 MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",

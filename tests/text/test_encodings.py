@@ -52,7 +52,7 @@ def test_ascii_in_wide_characters_without_a_mark_is_no_utf8(tmp_path: Path) -> N
     for name in ("utf-16-le", "utf-16-be", "utf-32-le"):
         # Each byte of the text is also valid UTF-8.
         (tmp_path / "text").write_bytes(("plain words\n" * 20).encode(name))
-        with pytest.raises(CorpusError, match=f"found zero bytes: .* e.g. .*{name}"):
+        with pytest.raises(CorpusError, match=f"found NUL bytes: .* e.g. .*{name}"):
             detect_encoding(tmp_path / "text")
 
 
