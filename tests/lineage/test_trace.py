@@ -124,7 +124,7 @@ def test_without_a_name_all_trainings_are_listed_the_newest_first(
     assert first.endswith("  FINISHED")
     for run in client.search_runs(["1"]):
         client.delete_run(run.info.run_id)
-    assert "MLflow has no trainings yet" in fail(caplog, "trace")
+    assert "MLflow has no training runs yet" in fail(caplog, "trace")
 
 
 def test_without_git_mlflow_still_knows(copy: Path, trace: Trace) -> None:
