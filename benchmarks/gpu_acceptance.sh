@@ -30,20 +30,21 @@ if [ "$device" = cpu ]; then
 fi
 [ -f Datasets/encoded/train.npy ] || dvc repro --quiet encode
 
-for part in "${parts[@]:-speed kills faults worlds profile}"; do
-    for name in $part; do
-        echo "## $name"
-        case $name in
-        speed) python -m benchmarks.training --device "$device" ;;
-        kills) python -m benchmarks.kills --count "${KILLS:-15}" --units 320 ;;
-        faults) python -m benchmarks.faults ;;
-        worlds) python -m benchmarks.worlds ${WORLDS---short} ;;
-        profile) python -m benchmarks.profile_steps --device "$device" ;;
-        *)
-            echo "$name: expected speed, kills, faults, worlds or profile" >&2
-            exit 2
-            ;;
-        esac
-        echo "$name took $SECONDS s since the start"
-    done
+[ ${#parts[@]} -gt 0 ] || parts=(speed kills faults worlds profile)
+
+for part in "${parts[@]}"; do
+    echo "## $part"
+    began=$SECONDS
+    case $part in
+    speed) python -m benchmarks.training --device "$device" ;;
+    kills) python -m benchmarks.kills --count 15 --units 320 ;;
+    faults) python -m benchmarks.faults ;;
+    worlds) python -m benchmarks.worlds --short ;;
+    profile) python -m benchmarks.profile_steps --device "$device" ;;
+    *)
+        echo "$part: expected speed, kills, faults, worlds or profile" >&2
+        exit 2
+        ;;
+    esac
+    echo "$part took $((SECONDS - began)) s"
 done

@@ -197,9 +197,9 @@ def _log_ending(result: Result, planned: TrainParams) -> None:
     num_epochs = len(result.epochs)
     if num_epochs < planned.epochs:
         log.info(
-            "stopped after epoch %d of %d: epoch %d is the best, and the %d after it were not "
-            "better (train.early_stopping_epochs)",
-            num_epochs, planned.epochs, best.epoch, num_epochs - best.epoch,
+            "stopped after epoch %d of %d: no epoch since epoch %d was better "
+            "(train.early_stopping_epochs)",
+            num_epochs, planned.epochs, best.epoch,
         )  # fmt: skip
     before = result.initial_nats_per_char
     if before is not None and best.val_nats_per_char >= before:

@@ -60,7 +60,7 @@ def load_initial(folder: Path, vocab: Vocab, shape: ModelShape) -> InitialWeight
     else:
         shared = sorted(set(vocab.characters) & set(trained.vocab.characters))
         new_ids, old_ids = (
-            torch.tensor([known.characters.index(one) for one in shared], dtype=torch.int64)
+            torch.from_numpy(known.encode("".join(shared)).astype("int64"))
             for known in (vocab, trained.vocab)
         )
     return InitialWeights(trained.model.state_dict(), new_ids, old_ids)

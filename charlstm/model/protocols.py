@@ -43,8 +43,8 @@ MAX_LOGITS_PER_FORWARD = 2**24
 class LossSum(NamedTuple):
     """Negative log-likelihood in nats, summed over `num_chars` characters."""
 
-    nats: float
-    num_chars: int
+    nats: float = 0.0
+    num_chars: int = 0
 
     def plus(self, other: "LossSum") -> "LossSum":
         """Return the loss of both texts together."""
@@ -89,7 +89,7 @@ def windowed(
         # The last window is shorter, so it gets a forward pass of its own.
         chunks.append(np.array([num_whole]))
 
-    total = LossSum(0.0, 0)
+    total = LossSum()
     for numbers in chunks:
         starts_B = text.first_input + numbers * context_len
         num_steps = min(context_len, len(text) - 1 - int(starts_B[0]))
@@ -111,7 +111,7 @@ def sliding(
     """
     num_ids = len(text) - text.first_input
     context_len = min(context_len, num_ids - 1)
-    total = LossSum(0.0, 0)
+    total = LossSum()
     state = model.zero_state(rows.stop - rows.start)
     for batch in _chunks(range(num_ids - context_len), batch_size):
         numbers = batch[rows]

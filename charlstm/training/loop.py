@@ -219,7 +219,7 @@ class _Training:
         now.epochs.append(row)
         now.train_seconds += now.epoch_seconds
         now.step_in_epoch = 0
-        now.loss = LossSum(0.0, 0)
+        now.loss = LossSum()
         now.epoch_seconds = 0.0
 
     def validate(self) -> LossSum:

@@ -7,7 +7,7 @@ import torch
 
 from charlstm.errors import TrainingError
 
-MIN_CUDNN = 91300  # the first cuDNN with which torch computes an LSTM in bf16
+MIN_CUDNN = 91300  # cuDNN 9.13 is the first with which torch computes an LSTM in bf16
 
 
 class Precision(NamedTuple):
@@ -35,8 +35,8 @@ def choose_precision(asked: str, device_type: str) -> Precision:
     hardware = "processor" if device_type == "cpu" else "GPU"
     if multiplies_bf16(device_type):
         return Precision("bf16", f"this {hardware} can multiply bf16")
-    needed = "" if device_type == "cpu" else f", or cuDNN is older than {MIN_CUDNN}"
-    return Precision("fp32", f"this {hardware} cannot multiply bf16{needed}")
+    or_cudnn = ", or cuDNN is older than 9.13" if device_type == "cuda" else ""
+    return Precision("fp32", f"this {hardware} cannot multiply bf16{or_cudnn}")
 
 
 def multiplies_bf16(device_type: str) -> bool:

@@ -41,7 +41,7 @@ class Progress:
     step: int = 0
     step_in_epoch: int = 0
     # The summed training loss of the current epoch so far.
-    loss: LossSum = field(default_factory=lambda: LossSum(0.0, 0))
+    loss: LossSum = field(default_factory=LossSum)
     epoch_seconds: float = 0.0
     # Time spent in the steps of all finished epochs.
     train_seconds: float = 0.0

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from charlstm.training.precision import multiplies_bf16
+from charlstm.training.precision import choose_precision, multiplies_bf16
 from charlstm.training.processes import Processes
 from pipeline.hardware import is_kept_on_cpu
 from tests.support.projects import captured
@@ -27,6 +27,19 @@ def test_training_on_the_cpu_beside_a_gpu_does_not_ask_cuda(
     assert processes.is_bf16 == multiplies_bf16("cpu") and not asked
     multiplies_bf16("cuda")
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"), [(91200, "fp32"), (91300, "bf16"), (None, "fp32")]
+)
+def test_auto_needs_a_cudnn_that_computes_an_lstm_in_bf16(
+    monkeypatch: pytest.MonkeyPatch, version: int | None, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: version)
+    chosen = choose_precision("auto", "cuda")
+    assert chosen.name == expected
+    assert ("9.13" in chosen.reason) == (expected == "fp32")
 
 
 ELSEWHERE = """
