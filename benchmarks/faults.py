@@ -67,7 +67,7 @@ def fail(template: Path, phase: str, way: str) -> tuple[tuple[object, ...], bool
     shutil.copytree(template, project)
     log = project / "log"
     command = [*LAUNCH, *torchrun(2), FAULTY, "1", phase, way]
-    process = start(project, command, log, CHARLSTM_TIMEOUT_SECONDS="10")
+    process = start(project, command, log, CHARLSTM_TIMEOUT_SECONDS="7")
     deadline = time.monotonic() + MAX_SECONDS
     while process.poll() is None and not (project / "fault").exists():
         time.sleep(0.05)
