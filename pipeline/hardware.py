@@ -7,6 +7,7 @@ without torch. In a container, limits of control groups count (cgroups(7), versi
 import contextlib
 import ctypes
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ M_MMAP_MAX = -4
 # Least work per thread: rows × hidden units² at a time step (docs/distributed.md).
 # With less work, an additional thread costs more time than it saves.
 WORK_PER_THREAD = 2**18
+# With fewer rows than this, a step takes a GPU about as long as with this number.
+MIN_ROWS_PER_GPU = 32
 
 
 def set_num_threads(work: int | None = None) -> None:
@@ -107,6 +110,28 @@ def is_kept_on_cpu() -> bool:
     Accelerate passes this option on in an environment variable.
     """
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "on", "t", "true", "y", "yes")
+
+
+def advice_on_rows(batch_size: int, num_gpus: int) -> str | None:
+    """Return advice if each GPU gets too few rows to be faster than fewer GPUs, else None."""
+    if num_gpus < 2 or batch_size >= MIN_ROWS_PER_GPU * num_gpus:
+        return None
+    useful = max(1, batch_size // MIN_ROWS_PER_GPU)
+    visible = ",".join(map(str, range(useful)))
+    return (
+        f"{num_gpus} GPUs share {batch_size} rows: `CUDA_VISIBLE_DEVICES={visible} dvc repro` is "
+        "about as fast; more rows (train.batch_size) would use the other GPUs"
+    )
+
+
+def peak_memory_mib(device_type: str) -> float:
+    """Return the most memory that this process has used on its device so far."""
+    if device_type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 2**20
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def keep_freed_memory() -> None:

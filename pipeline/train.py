@@ -32,8 +32,9 @@ from pipeline.checkpoint_mirror import CheckpointMirror
 from pipeline.lineage import provenance
 from pipeline.lineage.run_page import RunSummary, page_tags, summary_of
 from pipeline.run import stage, unfinished
-from pipeline.run.console import EpochTexts, TrainingConsole, epoch_prompts
+from pipeline.run.console import TrainingConsole
 from pipeline.run.dvc import Paths
+from pipeline.run.epoch_texts import EpochTexts, epoch_prompts
 from pipeline.run.interruption import SIGNALS, Interruption, handled_signals
 from pipeline.run.project import CHECKPOINT_MIRROR, seconds, store
 
@@ -62,12 +63,10 @@ def run(params: Params, paths: Paths) -> None:
     fingerprint = unfinished.fingerprint(params)
     folder = unfinished.folder_of(fingerprint)
     checkpoints = CheckpointFolder(folder, seconds("CHARLSTM_CHECKPOINT_SECONDS"))
-    # An earlier start of this training may have left a file with the reason for its failure.
-    (folder / FAILURE).unlink(missing_ok=True)
+    (folder / FAILURE).unlink(missing_ok=True)  # an earlier start may have failed
 
     interruption = Interruption()
     with handled_signals(SIGNALS, interruption.on_signal), ExitStack() as opened:
-        # Connect to the other processes, which must have the same inputs as this process.
         processes = Processes(
             params.train.precision,
             timeout_seconds=seconds("CHARLSTM_TIMEOUT_SECONDS"),
@@ -76,20 +75,21 @@ def run(params: Params, paths: Paths) -> None:
         )
         with processes.interrupted_by_lost_peers():
             _check_same_training(processes, fingerprint)
-
-            # Open the training's folder, its tracking and the console on process 0 only.
+            _warn_of_few_rows(processes, params.train.batch_size)
+            # Open the training's folder, tracking and console on process 0 only.
             training = processes.on_main(lambda: _open(fingerprint, opened))
             observers: list[Observer] = []
             if processes.is_main:
-                start_tags = {**tags, **page_tags(summary), FINGERPRINT_TAG: fingerprint}
-                record = TrainingRecord(folder, training.training_id, params.flat(), start_tags)
-                patience = seconds("CHARLSTM_TRACKING_SECONDS")
-                opened.enter_context(published_while_training(store(), folder, patience))
-                console = opened.enter_context(TrainingConsole())
-                opened.enter_context(record)
+                tags |= {**page_tags(summary), FINGERPRINT_TAG: fingerprint}
+                record = TrainingRecord(folder, training.training_id, params.flat(), tags)
+                console = TrainingConsole()
                 shows = [console.show_texts, record.log_texts]
                 texts = EpochTexts(prompts, data.vocab, params.train.seed, shows)
                 observers = [console, record, texts]
+                patience = seconds("CHARLSTM_TRACKING_SECONDS")
+                published = published_while_training(store(), folder, patience)
+                for context in (published, console, record, texts):
+                    opened.enter_context(context)
 
             # Train until the last epoch, an early stop or a request to stop.
             with _failure_shared(processes, folder / FAILURE):
@@ -99,14 +99,15 @@ def run(params: Params, paths: Paths) -> None:
                 )  # fmt: skip
 
             processes.close()
-
             # Write the outputs last, so that a failed training leaves none. Then mark it finished.
             if processes.is_main:
                 _write(paths, result, data.vocab)
                 _log_ending(result, params.train)
                 training.finish(paths.train / SUMS)
-                end_tags = _end_tags(summary, result, paths)
-                record.finish(paths.model, len(result.epochs), result.train_seconds, end_tags)
+                texts.finish()
+                tags = _end_tags(summary, result, paths)
+                peak = hardware.peak_memory_mib(processes.device.type)
+                record.finish(paths.model, len(result.epochs), result.train_seconds, peak, tags)
 
 
 def _load(params: Params, paths: Paths) -> Data:
@@ -134,6 +135,12 @@ def _check_same_training(processes: Processes, fingerprint: str) -> None:
             "only some of the processes have hardware that multiplies bf16: set train.precision to "
             "fp32"
         )
+
+
+def _warn_of_few_rows(processes: Processes, batch_size: int) -> None:
+    advice = hardware.advice_on_rows(batch_size, processes.world_size)
+    if advice and processes.is_main and processes.device.type == "cuda":
+        log.warning(advice)
 
 
 def _open(fingerprint: str, opened: ExitStack) -> unfinished.Unfinished:

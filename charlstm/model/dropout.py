@@ -1,18 +1,29 @@
 """Dropout masks, which are generated outside the model and passed to it as arguments.
 
-Masks are generated for the global batch, and each process takes the masks of its rows. So the masks
-do not depend on the number of processes. Values are 0 or 1/(1-rate) ("inverted dropout", Srivastava
-et al. 2014). A locked mask has T = 1 and applies to every time step.
+Values are 0 or 1/(1-rate) ("inverted dropout", Srivastava et al. 2014). A locked mask has T = 1 and
+applies to every time step.
+
+A mask has a random number for every row at every time step, and one for every feature. A hash of
+both decides about an element. So each process generates only the elements of its rows, on its
+device, and the masks depend neither on the device nor on the number of processes.
 
 Shapes: B rows, T time steps, F features, S output masks.
 """
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from charlstm.model.shape import ModelShape
+from charlstm.seeds import numpy_generator
+
+# Factors and shift of a 32-bit hash with little bias (Wellons 2018, "Prospecting for hash
+# functions"), as signed integers. Without the hash's last shift, only its high bits are random.
+FACTORS = (0x7FEB352D, 0x846CA68B - 2**32)
+SHIFT = 15
 
 
 class DropoutRates(NamedTuple):
@@ -51,7 +62,8 @@ class DropoutMasks(NamedTuple):
 
 
 def draw_masks(
-    generator: torch.Generator,
+    seed: int,
+    step: int,
     rates: DropoutRates,
     shape: ModelShape,
     *,
@@ -62,18 +74,23 @@ def draw_masks(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> DropoutMasks:
-    """Generate random dropout masks for `rows` of a global batch of `batch_size` rows.
+    """Generate the dropout masks of training step `step`, for `rows` of the global batch.
 
-    `num_steps=1` gives locked (variational) dropout: one mask for the whole sequence (Gal &
-    Ghahramani 2016). `generator` is a CPU generator. Its state alone determines the masks of the
-    global batch, however its rows are divided among processes.
+    The seed and the step alone determine the masks of all `batch_size` rows. `num_steps=1` gives
+    locked (variational) dropout: one mask for the whole sequence (Gal & Ghahramani 2016).
     """
+    num_drawn = 0
 
     def draw(rate: float, *size: int) -> Tensor | None:
+        nonlocal num_drawn
+        num_drawn += 1
         if rate == 0:
             return None
-        keep = torch.rand(size, generator=generator)[..., rows, :] >= rate
-        return keep.to(device, non_blocking=True).to(dtype) / (1 - rate)
+        generator = numpy_generator(seed, "dropout", step, num_drawn)
+        rows_B = generator.integers(2**32, size=size[:-1], dtype=np.uint32)[..., rows]
+        features_F = generator.integers(2**32, size=size[-1], dtype=np.uint32)
+        keep = _random_bits(rows_B, features_F, device) >= int(rate * 2**32) - 2**31
+        return keep.to(dtype) / (1 - rate)
 
     hidden = (num_steps, batch_size, shape.hidden_size)
     num_between = shape.num_layers - 1 + (shape.feed_forward_size > 0)
@@ -82,3 +99,18 @@ def draw_masks(
         between_layers=tuple(draw(rates.between_layers, *hidden) for _ in range(num_between)),
         output=draw(rates.output, num_output_samples, *hidden),
     )
+
+
+def _random_bits(
+    rows: NDArray[np.uint32], features_F: NDArray[np.uint32], device: torch.device | str
+) -> Tensor:
+    """Return an int32 hash (*rows.shape, F) of each row's and each feature's random number."""
+    own, other = (
+        torch.from_numpy(np.ascontiguousarray(numbers).view(np.int32)).to(device, non_blocking=True)
+        for numbers in (rows, features_F)
+    )
+    bits = own[..., None] ^ other
+    bits *= FACTORS[0]
+    bits ^= bits >> SHIFT
+    bits *= FACTORS[1]
+    return bits

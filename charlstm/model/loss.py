@@ -14,9 +14,16 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.dropout import DropoutMasks
 from charlstm.model.gates import LSTMState
 from charlstm.model.resets import Resets
-from charlstm.model.shape import LOGITS_AT_ONCE, MAX_LOGITS
 
 IGNORE = -100  # the value of a target that is not scored
+
+# A training step with more than MAX_LOGITS logits computes only LOGITS_AT_ONCE of them at a time.
+# The logits are computed again in the backward pass, so the head takes a fifth to a third longer.
+# In return, the head's memory grows neither with the vocabulary nor with the batch.
+MAX_LOGITS = 2**24
+LOGITS_AT_ONCE = 2**22
+# Bytes of a GPU's memory for each logit. A step needs about 12 bytes for a logit.
+GPU_BYTES_PER_LOGIT = 256
 
 
 class SummedLoss(nn.Module):
@@ -43,7 +50,8 @@ class SummedLoss(nn.Module):
         """
         features_STBH, end = self.model.features(ids_BT, state, masks, resets)
         num_copies = len(features_STBH)
-        if num_copies * targets_BT.numel() * self.model.shape.vocab_size <= MAX_LOGITS:
+        num_logits = num_copies * targets_BT.numel() * self.model.shape.vocab_size
+        if num_logits <= max_logits(features_STBH.device):
             return summed_nats(self.model.logits(features_STBH), targets_BT), end
 
         targets_N = targets_BT.t().flatten().repeat(num_copies)
@@ -65,6 +73,14 @@ class SummedLoss(nn.Module):
             for piece in pieces
         ]
         return torch.stack(nats).sum()
+
+
+def max_logits(device: torch.device) -> int:
+    """Return how many logits a training step may compute at once on `device`."""
+    if device.type != "cuda":
+        return MAX_LOGITS
+    memory: int = torch.cuda.get_device_properties(device).total_memory
+    return max(MAX_LOGITS, memory // GPU_BYTES_PER_LOGIT)
 
 
 def summed_nats(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:

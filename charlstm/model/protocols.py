@@ -33,6 +33,7 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
 from charlstm.model.resets import Resets, read_with_resets
 from charlstm.text.encoded import EncodedText, num_chars_of
+from charlstm.text.vocabulary import Ids
 
 STATEFUL_CHUNK = 2_000  # number of ids in one forward pass
 # Limits of one forward pass, which bound its memory. They change the result only by rounding.
@@ -165,7 +166,7 @@ def _loss_of(
 
 def _read(
     model: CharLSTM, text: EncodedText, starts_B: np.ndarray, num_steps: int, state: LSTMState
-) -> tuple[Tensor, NDArray[np.int64], LSTMState]:
+) -> tuple[Tensor, Ids, LSTMState]:
     """Run the model on a window of `num_steps` ids from each start.
 
     Return the nats of all targets (N,) in float64 on the CPU, the targets (B, T), and the final
@@ -174,9 +175,9 @@ def _read(
     inputs_BT, targets_BT, starts_BT = text.windows(starts_B[:, None] + np.arange(num_steps))
     device = state.hidden.device
     resets = Resets.of(None if starts_BT is None else torch.from_numpy(starts_BT), device)
-    ids = torch.from_numpy(inputs_BT).to(device)
+    ids = torch.from_numpy(inputs_BT).to(device).long()
     logits_BTV, end = read_with_resets(model, ids, state, resets, time_dim=1)
-    targets_N = torch.from_numpy(targets_BT).flatten().to(device)
+    targets_N = torch.from_numpy(targets_BT).flatten().to(device).long()
     nats_N = functional.cross_entropy(logits_BTV.flatten(0, 1), targets_N, reduction="none")
     # The conversion is done on the CPU, because some devices do not support float64.
     return nats_N.cpu().double(), targets_BT, end

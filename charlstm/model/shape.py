@@ -6,12 +6,6 @@ This module does not import torch, so importing the module is fast.
 import math
 from typing import NamedTuple
 
-# A training step with more than MAX_LOGITS logits computes only LOGITS_AT_ONCE of them at a time.
-# The logits are computed again in the backward pass, so the head takes a fifth to a third longer.
-# In return, the head's memory grows neither with the vocabulary nor with the batch.
-MAX_LOGITS = 2**24
-LOGITS_AT_ONCE = 2**22
-
 # Names of the files in a model folder, besides the vocabulary file.
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"

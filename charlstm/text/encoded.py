@@ -28,8 +28,8 @@ CHUNK = 2**22  # number of ids to process at a time, which limits memory use
 class Windows(NamedTuple):
     """Input ids, target ids (the next ids), and whether an input begins a document, all (B, T)."""
 
-    inputs_BT: NDArray[np.int64]
-    targets_BT: NDArray[np.int64]
+    inputs_BT: Ids
+    targets_BT: Ids
     starts_BT: NDArray[np.bool_] | None  # None if the text has no document separator
 
 
@@ -101,8 +101,8 @@ class EncodedText:
         The last id may not be among the positions, because no id follows it.
         """
         return Windows(
-            self.ids[positions_BT].astype(np.int64),
-            self.ids[positions_BT + 1].astype(np.int64),
+            self.ids[positions_BT],
+            self.ids[positions_BT + 1],
             self.document_starts(positions_BT),
         )
 

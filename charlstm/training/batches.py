@@ -26,7 +26,7 @@ from charlstm.training.sizes import num_windows, stream_steps
 
 
 class Batch(NamedTuple):
-    """Input ids and target ids, both int64 (B, T). A target that is not scored is IGNORE.
+    """Input ids and target ids (B, T) on the CPU, in the dtype of the encoded text.
 
     The boolean `starts_BT` marks the inputs that begin a document. It is None if the text has no
     separator.
@@ -34,7 +34,21 @@ class Batch(NamedTuple):
 
     inputs_BT: Tensor
     targets_BT: Tensor
-    starts_BT: Tensor | None = None
+    is_scored_BT: Tensor | None  # (B, T) or (B, 1); None if all targets are scored
+    starts_BT: Tensor | None
+
+    def pinned(self) -> "Batch":
+        """Return a copy in page-locked memory."""
+        return Batch._make(part if part is None else part.pin_memory() for part in self)
+
+    def ids_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return the inputs and targets as int64 on `device`. Targets without score are IGNORE."""
+        inputs_BT = self.inputs_BT.to(device, non_blocking=True).long()
+        targets_BT = self.targets_BT.to(device, non_blocking=True).long()
+        if self.is_scored_BT is not None:
+            is_scored_BT = self.is_scored_BT.to(device, non_blocking=True)
+            targets_BT = targets_BT.masked_fill(~is_scored_BT, IGNORE)
+        return inputs_BT, targets_BT
 
 
 def rows_of(rank: int, world_size: int, batch_size: int) -> slice:
@@ -192,14 +206,10 @@ def _window_order(num_windows: int, seed: int, epoch: int) -> NDArray[np.int64]:
 def _read_batch(
     text: EncodedText, positions_BT: NDArray[np.int64], is_scored_BT: NDArray[np.bool_]
 ) -> Batch:
-    """Read the batch of the ids at `positions_BT`. Targets that are not scored become IGNORE."""
-    inputs, targets, starts = text.windows(positions_BT)
-    targets = np.where(is_scored_BT, targets, IGNORE)
-    return Batch(
-        torch.from_numpy(inputs),
-        torch.from_numpy(targets),
-        None if starts is None else torch.from_numpy(starts),
-    )
+    """Read the batch of the ids at `positions_BT`, of which some targets may not be scored."""
+    inputs_BT, targets_BT, starts_BT = text.windows(positions_BT)
+    parts = (inputs_BT, targets_BT, None if is_scored_BT.all() else is_scored_BT, starts_BT)
+    return Batch._make(part if part is None else torch.from_numpy(part) for part in parts)
 
 
 Batches = StreamBatches | WindowBatches

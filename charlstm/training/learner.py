@@ -33,6 +33,7 @@ from charlstm.seeds import torch_generator
 from charlstm.text.encoded import EncodedText
 from charlstm.training.batches import Batch, rows_of
 from charlstm.training.factories import batches_of, optimizers_of
+from charlstm.training.prefetching import Prefetched
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, Step, describe_nonfinite
 from charlstm.training.sizes import check_warmup, shape_of
@@ -59,6 +60,7 @@ class Learner:
         rows = rows_of(processes.rank, processes.world_size, params.batch_size)
         self.num_rows = rows.stop - rows.start
         self.batches = batches_of(text, params, rows)
+        self._prefetched = Prefetched(self.batches, is_pinned=processes.device.type == "cuda")
         self.num_steps = params.epochs * self.batches.steps_per_epoch
         check_warmup(params.warmup_steps, self.num_steps, params.epochs)
 
@@ -75,7 +77,6 @@ class Learner:
         self.model = fresh.to(processes.device, self.dtype)
         self.average = MovingAverage(self.model, params.ema_decay)
         self.loss = processes.distribute(SummedLoss(self.model))
-        # Without Accelerate's wrapper, which costs time in every step.
         self.optimizers = optimizers_of(self.model, params, processes)
         self.num_skipped = 0
         self.start_epoch()
@@ -98,7 +99,7 @@ class Learner:
         Raises:
             TrainingError: too many steps in a row were skipped.
         """
-        batch = self.batches.batch(epoch, index)
+        batch = self._prefetched.batch(epoch, index)
         rate = self._set_learning_rate(step)
         nats = self._add_gradients(step, batch)
         norm = self.processes.clip_gradients(self.model, self.params.gradient_clip_norm or math.inf)
@@ -132,8 +133,7 @@ class Learner:
     def _add_gradients(self, step: int, batch: Batch) -> Tensor:
         """Run the forward and backward passes. Return this process's summed loss in nats."""
         device = self.processes.device
-        inputs_BT = batch.inputs_BT.to(device, non_blocking=True)
-        targets_BT = batch.targets_BT.to(device, non_blocking=True)
+        inputs_BT, targets_BT = batch.ids_on(device)
         start = self._start_state(step)
         masks = self._masks(step, inputs_BT.shape[1])
         # DDP averages gradients over processes. The factor `world_size` turns the mean into a sum.
@@ -168,7 +168,8 @@ class Learner:
             return self.model.zero_state(self.num_rows)
         if self.params.state_reset_probability == 0:
             return self.state
-        draws = torch.rand(self.params.batch_size, generator=self._generator("state reset", step))
+        generator = torch_generator(self.params.seed, "state reset", step)
+        draws = torch.rand(self.params.batch_size, generator=generator)
         keep_B = (draws >= self.params.state_reset_probability)[self.batches.rows, None]
         keep_B = keep_B.to(self.processes.device, non_blocking=True).to(self.dtype)
         return LSTMState(self.state.hidden * keep_B, self.state.cell * keep_B)
@@ -177,7 +178,8 @@ class Learner:
         """Return the dropout masks of a step, for this process's rows."""
         dropout = self.params.dropout
         return draw_masks(
-            self._generator("dropout", step),
+            self.params.seed,
+            step,
             DropoutRates(dropout.embedding, dropout.between_layers, dropout.output),
             self.shape,
             num_steps=1 if dropout.style == "locked" else num_time_steps,
@@ -187,9 +189,6 @@ class Learner:
             dtype=self.dtype,
             device=self.processes.device,
         )
-
-    def _generator(self, purpose: str, step: int) -> torch.Generator:
-        return torch_generator(self.params.seed, purpose, step)
 
     def _skip_step(self, taken: Step) -> None:
         """Log a warning about a skipped step, and remove non-finite values from the LSTM state.

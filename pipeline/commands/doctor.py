@@ -24,6 +24,7 @@ from charlstm.files.deadline import answer_within
 from charlstm.files.documents import load_yaml
 from charlstm.params import NOTHING, Params
 from charlstm.tracking.reader import Reader
+from pipeline.hardware import advice_on_rows
 from pipeline.lineage.git import fault, git
 from pipeline.recipes import in_words
 from pipeline.run.dvc import Paths, ask_dvc, read_lock, reason_of
@@ -73,6 +74,7 @@ def doctor(
     try:
         params, paths = load()
         checks.append(partial(check_substitute, params, paths))
+        checks.append(partial(check_rows, params))
         typer.echo(f"params.yaml: {in_words(params.values())}")
     except CharlstmError as error:
         found.append(f"ERROR: {error}")
@@ -191,6 +193,15 @@ def check_gpu(devices: Path = DEVICES) -> Iterator[str]:
         build = f"torch {version('torch')} (CUDA {torch.version.cuda})"
         advice = "install another build of torch or a newer driver, or set CUDA_VISIBLE_DEVICES="
         yield f"WARNING: gpu: {build} cannot use the GPU, so training runs on the CPU: {advice}"
+
+
+def check_rows(params: Params, devices: Path = DEVICES) -> Iterator[str]:
+    """Yield a line if the GPUs of this machine get too few rows each."""
+    if any(devices.glob("nvidia[0-9]*")):
+        import torch
+
+        if advice := advice_on_rows(params.train.batch_size, torch.cuda.device_count()):
+            yield f"WARNING: gpu: {advice}"
 
 
 def check_substitute(params: Params, paths: Paths) -> Iterator[str]:

@@ -1,11 +1,8 @@
-"""The console of a training: a progress bar or plain lines, and texts that the model generates.
+"""The console of a training: a progress bar or plain lines.
 
 No output of a stage depends on the console.
 """
 
-import faulthandler
-import logging
-import multiprocessing
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -13,28 +10,13 @@ from datetime import timedelta
 from rich import progress as rich_progress
 from rich.progress import BarColumn, TextColumn
 
-from charlstm.generation.kernels import import_compiler
-from charlstm.generation.sampler import Request, Sampler
 from charlstm.history import EpochRow, StepRow
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.params import Params
-from charlstm.prompts import resolve_prompts
-from charlstm.sampling import Sampling
-from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.progress import Observer, Plan, Progress
-from charlstm.unknown_characters import check_prompts
 from pipeline.run.terminal import plain_console, printable
-
-log = logging.getLogger("charlstm")
 
 SECONDS_BETWEEN_LINES = 20
 EXCERPT_LINES = 3
-NUM_PROMPTS = 2  # number of prompts to use, from the start of `sample.prompts`
-NUM_CHARS = 300
-TEMPERATURE = 0.8
-SECONDS = 30  # time limit for the texts of an epoch, while training waits
-WrittenText = tuple[str, str]  # a prompt, and the text that continues it
-Show = Callable[[int, Sequence[WrittenText]], None]
 
 
 class TrainingConsole(Observer):
@@ -102,9 +84,10 @@ class TrainingConsole(Observer):
             f"val {row.val_nats_per_char:.4f} nats/char  {train_seconds:.1f} s"
         )
 
-    def show_texts(self, epoch: int, texts: Sequence[WrittenText]) -> None:
-        """Print the first lines of the last text that the model generated after an epoch."""
+    def show_texts(self, epoch: int, texts: Sequence[tuple[str, str]]) -> None:
+        """Print the first lines of the last text, given as (prompt, text) pairs of an epoch."""
         for prompt, text in texts[-1:]:
+            self._print(f"after epoch {epoch} the model writes:")
             for line in printable(prompt + text).split("\n")[:EXCERPT_LINES]:
                 self._print(f"    {line}")
 
@@ -125,80 +108,3 @@ class TrainingConsole(Observer):
                 show()
             except (OSError, ValueError, SystemExit):  # rich exits if a pipe is closed
                 self._has_reader = False
-
-
-def epoch_prompts(params: Params, val_ids: Ids, vocab: Vocab) -> tuple[str, ...]:
-    """Return the prompts of the texts that the model generates after each epoch.
-
-    Check all of `sample.prompts`, so that a prompt that stage sample would reject is reported
-    before training.
-
-    Raises:
-        VocabularyError: a prompt has characters that are not in the training part.
-    """
-    prompts = resolve_prompts(params.sample.prompts, val_ids, vocab)
-    check_prompts(vocab, prompts, "sample.prompts")
-    return prompts[:NUM_PROMPTS]
-
-
-class EpochTexts(Observer):
-    """An observer that generates texts after each epoch and passes them to the `shows` callbacks.
-
-    A separate process generates the texts. A crash or a hang costs the texts of one epoch, but
-    never the training.
-    """
-
-    def __init__(
-        self, prompts: Sequence[str], vocab: Vocab, seed: int, shows: Sequence[Show]
-    ) -> None:
-        sampling = Sampling(NUM_CHARS, TEMPERATURE, seed=seed)
-        self._prompts = prompts
-        self._requests = [Request(prompt, sampling) for prompt in prompts]
-        self._vocab = vocab
-        self._shows = shows
-        # Import now: in a forked process, an import could wait forever for another thread's import.
-        import_compiler()
-
-    def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
-        """Generate a text for each prompt, and pass the texts to all callbacks."""
-        try:
-            texts = self._write(Sampler(model, self._vocab))
-        except Exception as error:
-            log.warning(
-                "epoch %d: no texts were written (%s); training continues", row.epoch, error
-            )
-            return
-        for show in self._shows:
-            show(row.epoch, texts)
-
-    def _write(self, sampler: Sampler) -> list[WrittenText]:
-        def write() -> None:
-            faulthandler.disable()
-            try:
-                generated = sampler.generate(self._requests)
-                texts = [text.text for text in generated]
-                send.send(list(zip(self._prompts, texts, strict=True)))
-            except Exception as error:
-                send.send(f"{type(error).__name__}: {error}")
-
-        # A forked process already has the model and all imported modules.
-        context = multiprocessing.get_context("fork")
-        receive, send = context.Pipe(duplex=False)
-        child = context.Process(target=write, daemon=True)
-        child.start()
-        send.close()
-        try:
-            if not receive.poll(SECONDS):
-                raise RuntimeError(f"the texts were not done after {SECONDS} seconds")
-            answer: list[WrittenText] | str = receive.recv()
-        except EOFError:
-            child.join()
-            raise RuntimeError(
-                f"the process that generates texts ended with exit code {child.exitcode}"
-            ) from None
-        finally:
-            child.kill()
-            child.join()
-        if isinstance(answer, str):
-            raise RuntimeError(answer)
-        return answer

@@ -12,9 +12,9 @@ import pytest
 
 from charlstm.corpus.fallbacks import FALLBACKS, Fallback
 from charlstm.files.checksums import sha256
-from pipeline.commands.doctor import check_gpu
+from pipeline.commands.doctor import check_gpu, check_rows
 from tests.support.commands import Run
-from tests.support.projects import LAUNCH, PATH, ROOT, captured, write_params
+from tests.support.projects import LAUNCH, PATH, ROOT, captured, tiny_params, write_params
 
 REQUIRED = """[project]
 dependencies = ["numpy>=1", "no-such-package>=2", "psutil>=1,<2"]
@@ -150,6 +150,19 @@ def test_a_gpu_that_this_torch_cannot_use(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "nvidia0").touch()
     (line,) = check_gpu(tmp_path)
     assert line.startswith("WARNING: gpu: torch ") and "cannot use the GPU" in line
+
+
+def test_gpus_that_would_share_too_few_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = tiny_params(tmp_path, {"train.batch_size": 64})
+    (tmp_path / "nvidia0").touch()
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    (line,) = check_rows(params, tmp_path)
+    assert "8 GPUs share 64 rows: `CUDA_VISIBLE_DEVICES=0,1 dvc repro` is about as fast" in line
+    for num_gpus in (0, 1, 2):
+        monkeypatch.setattr("torch.cuda.device_count", lambda num_gpus=num_gpus: num_gpus)
+        assert list(check_rows(params, tmp_path)) == []
 
 
 def test_the_launcher_refuses_bad_input_before_any_process_starts(project: Path) -> None:

@@ -36,7 +36,8 @@ def some_state() -> LSTMState:
 
 def masks(num_steps: int) -> DropoutMasks:
     return draw_masks(
-        torch.Generator().manual_seed(3),
+        3,
+        0,
         DropoutRates(0.3, 0.3, 0.3),
         SHAPE,
         num_steps=num_steps,

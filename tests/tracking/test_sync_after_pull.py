@@ -13,7 +13,13 @@ from tests.support.commands import Run
 from tests.support.stages import dvc
 from tests.support.stores import query
 
-OF_THE_MACHINE = ("system/", "train/speed", "train/seconds", "train/chars_")  # not in any file
+OF_THE_MACHINE = (
+    "system/",
+    "train/speed",
+    "train/seconds",
+    "train/chars_",
+    "train/peak_",
+)  # not in any file
 
 
 @pytest.mark.slow

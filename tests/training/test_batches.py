@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE
@@ -24,6 +25,11 @@ def sizes(batch_size: int, context_len: int, seed: int = 0) -> dict[str, Any]:
     return {"batch_size": batch_size, "context_len": context_len, "seed": seed}
 
 
+def targets(batches: Batches, epoch: int, step: int) -> Tensor:
+    """Return the targets as the device gets them: IGNORE where they are not scored."""
+    return batches.batch(epoch, step).ids_on(torch.device("cpu"))[1]
+
+
 def first_inputs(batches: Batches, epoch: int) -> list[int]:
     steps = range(batches.steps_per_epoch)
     return [int(at) for step in steps for at in batches.batch(epoch, step).inputs_BT[:, 0]]
@@ -32,7 +38,7 @@ def first_inputs(batches: Batches, epoch: int) -> list[int]:
 def scored_pairs(batches: Batches, epoch: int) -> Counter[tuple[int, int]]:
     pairs: Counter[tuple[int, int]] = Counter()
     for step in range(batches.steps_per_epoch):
-        inputs_BT, targets_BT, *_ = batches.batch(epoch, step)
+        inputs_BT, targets_BT = batches.batch(epoch, step).ids_on(torch.device("cpu"))
         scored = targets_BT != IGNORE
         assert int(scored.sum()) == batches.num_chars(epoch, step)
         pairs.update(zip(inputs_BT[scored].tolist(), targets_BT[scored].tolist(), strict=True))
@@ -52,8 +58,8 @@ def test_streams_continue_where_they_stopped_and_start_elsewhere_each_epoch() ->
     batches = StreamBatches(EncodedText(position_ids(1001)), **sizes(4, 50))
     assert batches.steps_per_epoch == 5
     for step in range(4):
-        ends = batches.batch(1, step).inputs_BT[:, -1]
-        begins = batches.batch(1, step + 1).inputs_BT[:, 0]
+        ends = batches.batch(1, step).inputs_BT[:, -1].long()
+        begins = batches.batch(1, step + 1).inputs_BT[:, 0].long()
         assert torch.equal((ends + 1) % 1000, begins)
     firsts = {int(batches.batch(epoch, 0).inputs_BT[0, 0]) for epoch in range(1, 9)}
     assert len(firsts) == 8
@@ -96,10 +102,11 @@ def test_processes_share_out_the_rows_of_one_global_batch(kind: str, world_size:
     shares = [make(kind, text, rows=rows_of(rank, world_size, 10)) for rank in range(world_size)]
     assert whole.steps_per_epoch > 3
     for step in range(whole.steps_per_epoch):
-        batch = whole.batch(2, step)
-        parts = [share.batch(2, step) for share in shares]
-        assert torch.equal(torch.cat([part.inputs_BT for part in parts]), batch.inputs_BT)
-        assert torch.equal(torch.cat([part.targets_BT for part in parts]), batch.targets_BT)
+        inputs_BT = whole.batch(2, step).inputs_BT
+        parts = [share.batch(2, step).inputs_BT for share in shares]
+        assert torch.equal(torch.cat(parts), inputs_BT)
+        parts = [targets(share, 2, step) for share in shares]
+        assert torch.equal(torch.cat(parts), targets(whole, 2, step))
 
 
 def make(kind: str, text: EncodedText, **more: slice) -> Batches:
@@ -117,8 +124,8 @@ def test_batches_say_which_characters_begin_a_document(kind: str) -> None:
     whole = make(kind, text)
     shares = [make(kind, text, rows=rows_of(rank, 3, 10)) for rank in range(3)]
     for step in range(whole.steps_per_epoch):
-        inputs_BT, _, starts_BT = whole.batch(2, step)
-        assert starts_BT is not None and torch.equal(starts_BT, inputs_BT == 3)
+        inputs_BT, *_, starts_BT = whole.batch(2, step)
+        assert starts_BT is not None and torch.equal(starts_BT, inputs_BT.long() == 3)
         parts = [share.batch(2, step).starts_BT for share in shares]
         assert torch.equal(torch.cat([part for part in parts if part is not None]), starts_BT)
 
