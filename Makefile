@@ -31,8 +31,8 @@ repro: $(INSTALLED) ## run all six stages on the text of params.yaml, and print 
 test: $(INSTALLED) ## run the fast tests
 	OMP_WAIT_POLICY=passive python -m pytest -n 2 --dist worksteal
 
-# All slow tests and all of `make torture` take three quarters of an hour: once a week, and before a release. Each says when it
-# last passed here.
+# All slow tests and all of `make torture` take three quarters of an hour: once a week, and before a release, as in .ci/weekly.
+# Each says when it last passed here.
 test-all torture: PASSED = build/$@-passed
 test-all: $(INSTALLED) ## run all tests, also the slow ones (whole pipelines, a browser)
 	@echo "last passed: $$(cat $(PASSED) 2>/dev/null || echo never, in this checkout)"

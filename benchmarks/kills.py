@@ -2,7 +2,7 @@
 
 Usage: python -m benchmarks.kills [--count 100] [--seed 0]
 
-Trainings of one process, of two, and of one under `dvc repro` take turns. Each is killed a few
+Trainings of one, two and three processes, and of one under `dvc repro`, take turns. Each is killed a few
 times and then finishes. Kills come in the first second, while the processes start, in the middle of
 training, when a checkpoint begins to be written, and in the last seconds. Either all processes are
 killed at once, as when the machine goes down, or only the first process, its launcher or a worker.
@@ -37,7 +37,8 @@ from tests.support.projects import (
 )
 
 KILLS_PER_TRAINING = 5
-WORLDS = (1,) if torch.cuda.device_count() == 1 else (1, 2)  # NCCL has one process for each GPU
+# NCCL has one process for each GPU.
+WORLDS = range(1, min(3, torch.cuda.device_count() or 3) + 1)
 DVC = 0  # instead of a number of processes: one process, started by `dvc repro`
 MOMENTS = ("first second", "starting", "training", "saving", "saving", "ending")
 VICTIMS = ("all", "all", "first", "launcher", "worker")
