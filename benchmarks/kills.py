@@ -2,11 +2,11 @@
 
 Usage: python -m benchmarks.kills [--count 100] [--seed 0]
 
-Trainings of one, two and three processes, and of one under `dvc repro`, take turns. Each is killed a few
-times and then finishes. Kills come in the first second, while the processes start, in the middle of
-training, when a checkpoint begins to be written, and in the last seconds. Either all processes are
-killed at once, as when the machine goes down, or only the first process, its launcher or a worker.
-Then the other processes must end within 60 seconds.
+Trainings of one, two and three processes, and of one under `dvc repro`, take turns. Each is killed
+a few times and then finishes. Kills come in the first second, while the processes start, in the
+middle of training, when a checkpoint begins to be written, and in the last seconds. Either all
+processes are killed at once, as when the machine goes down, or only the first process, its launcher
+or a worker. Then the other processes must end within 60 seconds.
 """
 
 import contextlib
