@@ -23,7 +23,9 @@ from pydantic import (
 from charlstm.corpus.fallbacks import FALLBACKS, Fallback
 from charlstm.files.documents import load_yaml, validate
 from charlstm.files.urls import fault_of_source
+from charlstm.model.shape import Implementation, Initialization
 from charlstm.parameter_names import flatten
+from charlstm.text.vocabulary import Unit
 
 AUTO: Literal["auto"] = "auto"  # takes prompts from the validation part
 # This path means "no file". The file itself exists, because DVC has no optional dependencies.
@@ -113,7 +115,7 @@ class SplitParams(Section):
 class EncodeParams(Section):
     """The characters that get an id, and the treatment of all other characters."""
 
-    unit: Literal["character", "byte"]
+    unit: Unit
     min_count: PositiveInt
     unseen: Literal["replace", "error"]
 
@@ -127,12 +129,12 @@ class EncodeParams(Section):
 class ModelParams(Section):
     """The sizes, implementation and initialization of the model."""
 
-    implementation: Literal["gates", "fused"]
+    implementation: Implementation
     embedding_size: OptionalFeatures
     hidden_size: Features
     num_layers: Annotated[int, Field(gt=0, le=100)]
     feed_forward_size: OptionalFeatures
-    initialization: Literal["orthogonal", "uniform"]
+    initialization: Initialization
     forget_gate_bias: Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
 
 

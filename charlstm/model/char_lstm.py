@@ -5,8 +5,6 @@ The code of the model does not depend on training or on the hardware.
 Shapes: B rows, T time steps, V vocabulary, F features, L layers, H hidden units, S output masks.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
@@ -15,9 +13,7 @@ from charlstm.model.feed_forward import FeedForward
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer, GatesLayer
 from charlstm.model.resets import Resets, read_with_resets
-from charlstm.model.shape import ModelShape
-
-Implementation = Literal["gates", "fused"]
+from charlstm.model.shape import Implementation, ModelShape
 
 
 class CharLSTM(nn.Module):

@@ -3,7 +3,7 @@
 Shapes: H hidden units.
 """
 
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.feed_forward import FeedForward
 from charlstm.model.layers import GatesLayer
-from charlstm.model.shape import ModelShape
-
-Initialization = Literal["orthogonal", "uniform"]
+from charlstm.model.shape import Initialization, ModelShape
 
 
 @torch.no_grad()

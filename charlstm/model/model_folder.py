@@ -17,8 +17,8 @@ from torch import Tensor
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import atomic_folder
 from charlstm.files.checksums import sha256
-from charlstm.model.char_lstm import CharLSTM, Implementation
-from charlstm.model.shape import CONFIG, WEIGHTS, ModelShape
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.shape import CONFIG, WEIGHTS, Implementation, ModelShape
 from charlstm.text.vocabulary import Vocab
 from charlstm.text.vocabulary_file import VOCAB, load_vocab
 

@@ -4,7 +4,10 @@ This module does not import torch, so importing the module is fast.
 """
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+Implementation = Literal["gates", "fused"]
+Initialization = Literal["orthogonal", "uniform"]
 
 # Names of the files in a model folder, besides the vocabulary file.
 WEIGHTS = "model.safetensors"

@@ -234,8 +234,10 @@ class _Training:
             rows = self.learner.batches.rows
             mine = sliding(model, text, context_len, self.params.batch_size, rows)
         else:
-            place = {"rank": self.processes.rank, "world_size": self.processes.world_size}
-            mine = windowed(model, text, context_len, **place)
+            processes = self.processes
+            mine = windowed(
+                model, text, context_len, rank=processes.rank, world_size=processes.world_size
+            )
         nats, num_chars = self.processes.all_reduce_sum(torch.tensor(mine, dtype=torch.float64))
         return LossSum(float(nats), int(num_chars))
 

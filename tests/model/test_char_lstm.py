@@ -1,16 +1,18 @@
 """The two implementations of the model: masks, states, initial weights, pieces of the head."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from charlstm.model import loss
-from charlstm.model.char_lstm import CharLSTM, Implementation
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.dropout import DropoutMasks
 from charlstm.model.gates import LSTMState
-from charlstm.model.initialization import Initialization, initial_weights
+from charlstm.model.initialization import initial_weights
 from charlstm.model.layers import FusedLayer
 from charlstm.model.loss import IGNORE, SummedLoss
-from charlstm.model.shape import ModelShape
+from charlstm.model.shape import Implementation, Initialization, ModelShape
 from tests.support.learning import needs_bf16
 
 SHAPE = ModelShape(
@@ -207,3 +209,13 @@ def test_weights_in_another_dtype_compute_the_same_bits_as_if_cast_one_by_one() 
     trained = [weight for weight in weights if weight.requires_grad]
     gradients = [torch.autograd.grad(one.float().square().sum(), trained) for one in (mine, theirs)]
     assert len(trained) == 3 and all(map(torch.equal, *gradients))
+
+
+def test_a_gpu_computes_as_many_logits_at_once_as_its_memory_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert loss.max_logits(torch.device("cpu")) == 2**24
+    for gib, expected in ((2, 2**24), (80, 80 * 2**22)):
+        card = SimpleNamespace(total_memory=gib * 2**30)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, card=card: card)
+        assert loss.max_logits(torch.device("cuda")) == expected

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from charlstm.model.char_lstm import CharLSTM, Implementation
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
 from charlstm.model.resets import Resets
-from charlstm.model.shape import ModelShape
+from charlstm.model.shape import Implementation, ModelShape
 
 NUM_ROWS = 3
 NUM_STEPS = 12

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from charlstm.model.char_lstm import CharLSTM, Implementation
-from charlstm.model.shape import ModelShape
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.shape import Implementation, ModelShape
 from charlstm.optimization.moving_average import MovingAverage
 from charlstm.optimization.muon import Muon
 from charlstm.optimization.optimizers import make_optimizers

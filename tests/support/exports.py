@@ -2,9 +2,8 @@
 
 from itertools import product
 
-from charlstm.model.char_lstm import Implementation
 from charlstm.model.model_folder import TrainedModel
-from charlstm.model.shape import ModelShape
+from charlstm.model.shape import Implementation, ModelShape
 from charlstm.text.vocabulary import Vocab
 from tests.support.models import random_model
 

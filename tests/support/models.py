@@ -2,8 +2,8 @@
 
 import torch
 
-from charlstm.model.char_lstm import CharLSTM, Implementation
-from charlstm.model.shape import ModelShape
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.shape import Implementation, ModelShape
 
 
 def random_model(
