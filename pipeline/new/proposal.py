@@ -91,6 +91,18 @@ MAX_BLOCK = 512
 # (batch_size, context_len) for a training time, if the text is longer than LARGE_TRAIN_CHARS.
 LARGE_SIZES = (64, 64)
 LARGE_TRAIN_CHARS = 500_000
+# A GPU computes more rows in almost the same time. So it trains on MANY_ROWS if a step then takes
+# at most MAX_SLOWDOWN times as long, and with the parameters OF_MANY_ROWS (docs/recipes.md).
+MANY_ROWS = 256
+MAX_SLOWDOWN = 1.6
+TIMED_SHAPE = ModelShape(0, 128, 320, 1, 320)
+OF_MANY_ROWS = {
+    "train.learning_rate": 0.02,
+    "train.muon.learning_rate": 0.168,
+    "train.weight_decay": 0.112,
+    "train.adam_beta2": 0.97,
+    "train.ema_decay": 0.995,
+}
 # A model is too wide if training reads fewer than MIN_CHARS_PER_WEIGHT characters per weight.
 # A model is also too wide if it has more than MAX_WEIGHTS_PER_CHAR weights per training character.
 MIN_CHARS_PER_WEIGHT = 3.0
@@ -186,6 +198,8 @@ class Training(NamedTuple):
             "train.dropout.between_layers": self.dropout,
             "train.dropout.output": self.dropout,
         }
+        if self.batch_size == MANY_ROWS:
+            recipe |= OF_MANY_ROWS
         if self.begins_from_model:
             is_short = self.num_train <= SHORT_TRAIN_CHARS
             recipe |= AFTER_A_MODEL
@@ -227,7 +241,8 @@ def propose(text: TextCounts, quick: Mapping[str, object], training: Training) -
     recipe = {name: value for name, value in training.recipe().items() if value != quick[name]}
     if text.num_train > LONG_TRAIN_CHARS and not training.begins_from_model:
         share = max(LEAST_SHARE, LONG_TRAIN_CHARS / text.num_train)
-        recipe |= {name: round(float(str(quick[name])) * share, 3) for name in RATES}
+        for name in RATES:
+            recipe[name] = round(float(str(recipe.get(name, quick[name]))) * share, 3)
         reasons.append(
             "the text is long: Muon's learning rate and the weight decay are lower than in quick"
         )
@@ -280,8 +295,28 @@ def training_within(
     Raises:
         CorpusError: the time is too short to read the text once.
     """
+    if text.num_train <= LARGE_TRAIN_CHARS:
+        sizes = sizes_for(text.num_train, USEFUL_EPOCHS)
+        return _training_within(text, seconds, step_seconds, initial, sizes)
+    shape = (initial or TIMED_SHAPE)._replace(vocab_size=text.vocab_size)
+    few = Training(text.num_train, shape, 1, *LARGE_SIZES, initial is not None)
+    many = few._replace(batch_size=MANY_ROWS)
+    if initial is None and step_seconds(many) <= MAX_SLOWDOWN * step_seconds(few):
+        sizes = (MANY_ROWS, few.context_len)
+        found = _training_within(text, seconds, step_seconds, initial, sizes)
+        if found[0].num_steps >= NUM_STEPS:
+            return found
+    return _training_within(text, seconds, step_seconds, initial, LARGE_SIZES)
+
+
+def _training_within(
+    text: TextCounts,
+    seconds: float,
+    step_seconds: Callable[[Training], float],
+    initial: ModelShape | None,
+    sizes: tuple[int, int],
+) -> tuple[Training, float]:
     num_train = text.num_train
-    sizes = LARGE_SIZES if num_train > LARGE_TRAIN_CHARS else sizes_for(num_train, USEFUL_EPOCHS)
     is_short = num_train <= SHORT_TRAIN_CHARS
     max_weights = (MAX_WEIGHTS_OF_SHORT if is_short else MAX_WEIGHTS_PER_CHAR) * num_train
     num_validated = VALIDATED if text.num_chars > HUGE_CHARS else text.num_chars - num_train
