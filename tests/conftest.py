@@ -18,7 +18,7 @@ from tests.support import projects
 from tests.support.commands import Run
 from tests.support.learning import learn
 from tests.support.projects import make_project, training_command, write_params
-from tests.support.stages import SHORT, dvc, run_stages, start_dvc
+from tests.support.stages import SHORT, commit_all, commit_of, dvc, run_stages, start_dvc
 
 # A busy machine or disk is not a failure.
 settings.register_profile("no deadline", deadline=None)
@@ -149,10 +149,9 @@ def recorded(prepare: Prepare, encoded: Path) -> Path:
         dvc(folder, "git", "commit", "-qm", "code")
         run_stages(folder, "train", "evaluate", "sample")
         dvc(folder, "commit", "--force")
-        dvc(folder, "git", "add", "-A")
-        dvc(folder, "git", "commit", "-qm", "results")
+        commit_all(folder, "results")
         dvc(folder, "git", "branch", "results")
-        baseline = dvc(folder, "git", "rev-parse", "HEAD~1").strip()
+        baseline = commit_of(folder, "HEAD~1")
         experiment = f"refs/exps/{baseline[:2]}/{baseline[2:]}/an-experiment"
         dvc(folder, "git", "update-ref", experiment, "HEAD")
 

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.corpus.fallbacks import FALLBACKS, Fallback
-from charlstm.files.checksums import sha256
 from pipeline.commands.doctor import check_gpu, check_rows
 from tests.support.commands import Run
-from tests.support.projects import LAUNCH, PATH, ROOT, captured, tiny_params, write_params
+from tests.support.projects import LAUNCH, PATH, ROOT, captured, stand_in, tiny_params, write_params
 
 REQUIRED = """[project]
 dependencies = ["numpy>=1", "no-such-package>=2", "psutil>=1,<2"]
@@ -107,9 +105,7 @@ def test_unfinished_trainings_are_removed_on_request(project: Path, run: Run) ->
 
 
 def test_a_substitute_is_said(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    digest = sha256(project / "Datasets/shakespear.txt")
-    monkeypatch.setitem(FALLBACKS, digest, Fallback("package==1", digest, "*", 9, digest))
-    write_params(project, {"download.sha256": digest})
+    stand_in(project, monkeypatch)
     assert "WARNING: Datasets/shakespear.txt is a substitute, package==1, " in run("doctor")[2]
 
 
@@ -117,16 +113,12 @@ def test_the_python_of_the_stages(project: Path, run: Run, monkeypatch: pytest.M
     (project / "bin").mkdir()
     (project / "bin/git").symlink_to(shutil.which("git") or "")
     monkeypatch.setenv("PATH", f"{project}/bin")
-    assert (
-        "ERROR: python: expected a `python` in PATH for DVC's stages, found none: "
-        in run("doctor")[2]
-    )
+    absent = "ERROR: python: expected a `python` in PATH for DVC's stages, found none: "
+    assert absent in run("doctor")[2]
     (project / "bin/python").write_text("#!/bin/sh\necho /usr\n")
     (project / "bin/python").chmod(0o755)
-    assert (
-        f"WARNING: python: DVC's stages run {project}/bin/python, from another environment"
-        in run("doctor")[2]
-    )
+    other = f"WARNING: python: DVC's stages run {project}/bin/python, from another environment"
+    assert other in run("doctor")[2]
 
 
 def test_a_server_that_says_nothing_is_given_up_soon(

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.support.commands import Run
 from tests.support.projects import ROOT, shipped_params
 from tests.support.reference import contents
-from tests.support.stages import dvc
+from tests.support.stages import commit_of
 
 
 def test_a_copy_with_a_card_knows_all_of_it_anywhere(
@@ -48,7 +48,7 @@ def test_info_names_the_commit_that_brought_the_model(
     project = shutil.copytree(recorded, tmp_path / "project")
     model = project / "artifacts/model"
     card = json.loads(run("info", model, "--json")[1])
-    assert card["commit"] == dvc(project, "git", "rev-parse", "results").strip()
+    assert card["commit"] == commit_of(project, "results")
     run("export", "folder", "--model", model, "-o", tmp_path / "copy")
     for folder in (model, tmp_path / "copy"):
         assert f" {card['commit']}\n" in run("info", folder)[1]

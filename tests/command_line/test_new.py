@@ -15,7 +15,7 @@ from charlstm.model.shape import CONFIG, WEIGHTS
 from charlstm.params import NOTHING, load_params
 from charlstm.text.vocabulary_file import VOCAB, load_vocab
 from charlstm.training.sizes import shape_of
-from pipeline.new.text import inspect, name_of
+from pipeline.new.text import inspect
 from pipeline.recipes import CORPORA, Recipe, nearest, recipe_of
 from pipeline.run.dvc import load_paths
 from pipeline.run.project import CHECKOUT
@@ -179,18 +179,13 @@ def test_another_text_gets_a_name_of_its_own(run: Run, project: Path) -> None:
     (project / "Datasets/kept.txt").write_text(ENGLISH)
     texts = {"Pride.txt": "pride", "other/pride.txt": "pride-2"}
     texts |= {"best.txt": "best-2", "kept.txt": "kept-2"}
+    # YAML reads a number and a boolean.
+    texts |= {"1984.txt": "text-1984", "no.txt": "text-no", "Élégies (1813).txt": "elegies-1813"}
     for text, name in texts.items():
         (project / text).write_text(ENGLISH)
         assert run("new", text)[0] == 0
         assert load_params(project / "params.yaml").download.name == name
     assert_refused(run, project, "conf/corpus/pride-2.yaml", "new", "other/pride.txt")
-
-
-def test_a_name_is_one_that_yaml_reads_as_a_text() -> None:
-    names = {"Élégies (1813)": "elegies-1813", "Война и мир": "text"}
-    names |= {"1984": "text-1984", "no": "text-no"}
-    for stem, name in names.items():
-        assert name_of(stem) == name == name_of(name)
 
 
 @pytest.mark.parametrize(

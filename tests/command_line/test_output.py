@@ -7,16 +7,15 @@ import pytest
 from tests.support.commands import Run
 
 OWN = ("params.yaml", "dvc.lock", "Datasets/shakespear.txt", "charlstm/params.py")
+COMMANDS = (["export", "onnx"], ["review", "HEAD"], ["sweep", "HEAD~1"])
 
 
 def test_a_file_of_the_user_is_replaced_with_force_alone(run: Run, copy: Path) -> None:
     (copy / "notes.md").write_text("mine")
-    for command in (["export", "onnx"], ["review", "HEAD"], ["sweep", "HEAD~1"]):
+    for command in COMMANDS:
         code, _, err = run(*command, "-o", "notes.md")
-        assert (
-            code == 2
-            and "already exists: choose another name, or pass --force to replace a file" in err
-        )
+        assert code == 2
+        assert "already exists: choose another name, or pass --force to replace a file" in err
         assert (copy / "notes.md").read_text() == "mine"
     assert run("review", "--force", "HEAD", "-o", "notes.md")[0] == 0
     assert (copy / "notes.md").read_text() != "mine"
@@ -28,6 +27,15 @@ def test_a_file_of_the_project_is_never_replaced(name: str, run: Run, copy: Path
     code, _, err = run("review", "HEAD", "-o", name, "--force")
     assert code == 2 and "belongs to the project: choose another output path" in err
     assert (copy / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_nothing_is_written_where_dvc_would_remove_it(
+    command: list[str], run: Run, copy: Path
+) -> None:
+    code, _, err = run(*command, "-o", "artifacts/samples/mine.html")
+    assert code == 2 and "artifacts/samples belongs to the project" in err
+    assert not (copy / "artifacts/samples/mine.html").exists()
 
 
 def test_a_command_runs_twice_with_its_default_name(run: Run, copy: Path) -> None:

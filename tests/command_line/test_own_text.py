@@ -78,10 +78,8 @@ def test_without_a_record_only_the_same_text_is_written_again(
     assert [run_here(project, "download") for _ in range(2)] == [0, 0]
     first = (project / CORPUS).read_text()
     (project / "text.txt").write_text(first + "corrected")
-    assert (
-        run_here(project, "download") == 2
-        and "the download does not overwrite this file" in caplog.text
-    )
+    assert run_here(project, "download") == 2
+    assert "the download does not overwrite this file" in caplog.text
     assert (project / CORPUS).read_text() == first
 
 
@@ -92,9 +90,8 @@ def test_a_corpus_that_was_downloaded_is_replaced_and_another_text_in_its_place_
     dvc(project, "repro", "download")
     assert (project / CORPUS).read_text() == first
     (project / "text.txt").write_text(first + "corrected")
-    dvc(
-        project, "repro", "split"
-    )  # DVC notices the change, because `download.watch` names the file
+    # DVC notices the change, because `download.watch` names the file.
+    dvc(project, "repro", "split")
     assert (project / CORPUS).read_text() == first + "corrected"
     assert (project / "Datasets/split/val.txt").read_text().endswith("corrected")
     shutil.rmtree(project / "Datasets")

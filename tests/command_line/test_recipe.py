@@ -12,7 +12,7 @@ from charlstm.params import Params, load_params
 from pipeline.recipes import CORPORA, RECIPES, Kind, Recipe, load, names, recipe_of, with_values
 from tests.support.commands import Run
 from tests.support.projects import ROOT, compose, shipped_params
-from tests.support.stages import dvc, start_dvc
+from tests.support.stages import commit_all, dvc, start_dvc
 
 STAGES = """
 stages:
@@ -62,6 +62,7 @@ def test_every_preset_decides_the_same_parameters(kind: Kind) -> None:
     assert len(found) >= 2 and set(root.values) <= set(Params.names())
     assert all(list(preset.values) == list(root.values) for preset in found)
     assert not RECIPE_VALUES.keys() & CORPUS_VALUES.keys()
+    assert all(name.startswith(("model.", "train.")) for name in RECIPE_VALUES)
 
 
 @pytest.mark.parametrize(
@@ -142,8 +143,7 @@ def test_mistakes_change_nothing(run: Run, project: Path) -> None:
 def test_what_is_edited_or_applied_is_what_runs(run: Run, project: Path) -> None:
     start_dvc(project)
     shutil.copy(ROOT / ".dvc/config", project / ".dvc")
-    dvc(project, "git", "add", "-A")
-    dvc(project, "git", "commit", "-qm", "some commit")
+    commit_all(project, "some commit")
     dvc(project, "exp", "run", "-nshorter", "-Strain.epochs=1", "-Smodel.hidden_size=64")
     dvc(project, "git", "checkout", "-q", "params.yaml")
     dvc(project, "exp", "apply", "shorter")

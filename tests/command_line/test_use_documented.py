@@ -47,9 +47,3 @@ def test_shell_examples_run(command: str, project: Path, capfd: pytest.CaptureFi
         assert cli.main(shlex.split(command)[1:]) == 0
     found = capfd.readouterr()
     assert found.out and not NOTE.sub("", found.err)
-
-
-def test_there_are_examples() -> None:
-    assert {name for name, _ in SCRIPTS} == set(WITH_EXAMPLES)
-    used = {USING.findall(command)[0] for command in COMMANDS}
-    assert used == {"generate", "score", "info"}

@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 import charlstm
-from tests.support.projects import ROOT, captured
+from tests.support.projects import CHARLSTM, ROOT, captured
 
-CLI = [sys.executable, "-m", "pipeline.cli"]
 PROMPT = "The model "
 ENVIRONMENT = {
     **os.environ,
@@ -30,7 +29,7 @@ class Terminal:
     def __init__(self, *arguments: str | Path) -> None:
         self._end, other = pty.openpty()
         self.process = subprocess.Popen(
-            [*CLI, *arguments],
+            [*CHARLSTM, *arguments],
             stdin=other,
             stdout=other,
             stderr=other,
@@ -83,7 +82,8 @@ def test_an_interrupted_stream_leaves_the_terminal_in_order(learned: Path) -> No
 
 
 def test_a_pipe_that_nobody_reads_any_more_ends_it_without_a_word(learned: Path) -> None:
-    command = [*CLI, "generate", PROMPT, "-n", "300000", "--seed", "1", "--model", str(learned)]
+    options = ["-n", "300000", "--seed", "1", "--model", str(learned)]
+    command = [*CHARLSTM, "generate", PROMPT, *options]
     line = charlstm.load(learned).generate(PROMPT, num_chars=2000, seed=1).partition("\n")[0]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
@@ -98,7 +98,7 @@ def test_a_pipe_that_nobody_reads_any_more_ends_it_without_a_word(learned: Path)
 @pytest.mark.slow
 def test_a_full_disk_is_one_line(learned: Path) -> None:
     with Path("/dev/full").open("w") as full:
-        command = [*CLI, "generate", PROMPT, "--model", str(learned)]
+        command = [*CHARLSTM, "generate", PROMPT, "--model", str(learned)]
         done = subprocess.run(
             command, stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True
         )
@@ -108,7 +108,7 @@ def test_a_full_disk_is_one_line(learned: Path) -> None:
 def test_a_closed_stream_is_a_line(learned: Path) -> None:
     for command, closed in (("info", ">&-"), ("score -", "<&-")):
         model = ("--model", str(learned))
-        shell = ["sh", "-c", f'"$@" {closed}', "sh", *CLI, *command.split(), *model]
+        shell = ["sh", "-c", f'"$@" {closed}', "sh", *CHARLSTM, *command.split(), *model]
         done = captured(shell, ROOT, 60, **ENVIRONMENT)
         assert done.returncode == 2
         assert f"closed (`{closed}`)" in done.stderr and done.stderr.count("\n") == 1

@@ -11,7 +11,7 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation import difference
 from charlstm.evaluation.difference import blocks_of, parse_blocks
 from charlstm.model.model_folder import load_model
-from charlstm.model.protocols import stateful_nats, summed
+from charlstm.model.protocols import stateful_nats
 from charlstm.report.document import read_losses
 from charlstm.text.encoded import EncodedText
 from charlstm.text.encoded_files import load_encoded
@@ -40,14 +40,6 @@ def test_blocks_are_of_characters(unit: str, length: int, monkeypatch: pytest.Mo
     assert found.start.tolist() == [block[0] for block in places]
     assert found.num_chars.tolist() == [len(block) for block in scored]
     assert found.nats == pytest.approx([sum(block) for block in scored], rel=1e-12)
-
-
-def test_all_blocks_are_the_whole_loss() -> None:
-    for unit in ("character", "byte"):
-        text, nats_N = of_text(unit)
-        found, whole = blocks_of(nats_N, text), summed(nats_N, text)
-        assert len(found.nats) == 3 and found.num_chars.sum() == whole.num_chars
-        assert found.nats.sum() == pytest.approx(whole.nats, rel=1e-12)
 
 
 def test_the_stage_writes_them_and_they_are_read_to_the_bit(trained: Path) -> None:

@@ -2,9 +2,6 @@
 
 import json
 import logging
-import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +16,23 @@ from charlstm.text.encoded import EncodedText
 from charlstm.text.encoded_files import load_ids
 from tests.support.projects import write_params
 from tests.support.stages import run_stages
+from tests.support.stores import query
 
 ENCODED, NAMES = "Datasets/encoded", ["train.npy", "val.npy", "test.npy", "vocab.json"]
 
 
 @pytest.fixture
-def project(trained: Path, tmp_path: Path) -> Path:
-    """Trained; its test part is the training part's beginning."""
-    folder = tmp_path / "project"
-    shutil.copytree(trained, folder)
-    np.save(folder / ENCODED / "test.npy", np.load(folder / ENCODED / "train.npy")[:700])
-    write_sums(folder / ENCODED / SUMS, NAMES)
-    return folder
+def project(trained_project: Path) -> Path:
+    """Return a trained project whose test part is the training part's beginning."""
+    folder = trained_project / ENCODED
+    np.save(folder / "test.npy", np.load(folder / "train.npy")[:700])
+    write_sums(folder / SUMS, NAMES)
+    return trained_project
 
 
 def measured(project: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((project / "artifacts/evaluate/metrics.json").read_text())
     return found
-
-
-def rows(project: Path, query: str) -> dict[str, Any]:
-    with closing(sqlite3.connect(project / "mlflow.db")) as store:
-        return dict(store.execute(query).fetchall())
 
 
 def test_the_test_part_is_scored_apart_after_all_else(
@@ -53,15 +45,13 @@ def test_the_test_part_is_scored_apart_after_all_else(
     assert list(found) == ["windowed_20", "stateful", "test_windowed_20", "test_stateful"]
     assert {name: found[name] for name in before} == before
     trained = load_model(project / "artifacts/model", "fused")
-    ids = load_ids(project / ENCODED / "test.npy", len(trained.vocab))
-    assert (
-        found["test_stateful"]["nats_per_char"]
-        == stateful(trained.model, EncodedText(ids)).nats_per_char
-    )
-    assert (
-        found["test_windowed_20"]["nats_per_char"]
-        == windowed(trained.model, EncodedText(ids), 20).nats_per_char
-    )
+    text = EncodedText(load_ids(project / ENCODED / "test.npy", len(trained.vocab)))
+    expected = {
+        "test_stateful": stateful(trained.model, text),
+        "test_windowed_20": windowed(trained.model, text, 20),
+    }
+    for name, loss in expected.items():
+        assert found[name]["nats_per_char"] == loss.nats_per_char
     assert found["test_stateful"]["num_chars"] == 699
     said = [record.getMessage() for record in caplog.records]
     assert said.index("the test part, which has influenced no choice:") > max(
@@ -78,14 +68,12 @@ def test_the_test_part_is_scored_apart_after_all_else(
 
 def test_the_run_has_the_test_losses_and_the_registry_has_not(project: Path) -> None:
     run_stages(project, "evaluate")
-    metrics = rows(project, "select key, value from latest_metrics")
-    assert (
-        metrics["test_stateful/nats_per_char"]
-        == measured(project)["test_stateful"]["nats_per_char"]
-    )
-    shown = rows(project, "select key, value from tags")
-    assert shown["mlflow.runName"].endswith(f"{measured(project)['stateful']['nats_per_char']:.4f}")
-    tags = rows(project, "select key, value from model_version_tags")
+    found = {name: loss["nats_per_char"] for name, loss in measured(project).items()}
+    metrics = dict(query(project, "select key, value from latest_metrics"))
+    assert metrics["test_stateful/nats_per_char"] == found["test_stateful"]
+    shown = dict(query(project, "select key, value from tags"))
+    assert shown["mlflow.runName"].endswith(f"{found['stateful']:.4f}")
+    tags = dict(query(project, "select key, value from model_version_tags"))
     assert "windowed_20/nats_per_char" in tags
     assert not [one for one in tags if one.startswith("test_")]
 
@@ -105,20 +93,14 @@ def test_a_beginning_may_be_measured_and_the_counts_say_so(
     write_params(project, {"evaluate.max_chars": 301})
     with caplog.at_level(logging.INFO, "charlstm"):
         run_stages(project, "evaluate")
-    assert {name: loss["num_chars"] for name, loss in measured(project).items()} == dict.fromkeys(
-        measured(project), 300
-    )
-    assert (
-        "the first 301 of 600 characters of the validation part are measured (evaluate.max_chars)"
-        in caplog.text
-    )
-    assert "the first 301 of 700 characters of the test part are measured" in caplog.text
+    found = measured(project)
+    assert {loss["num_chars"] for loss in found.values()} == {300}
+    for part in ("600 characters of the validation part", "700 characters of the test part"):
+        assert f"the first 301 of {part} are measured (evaluate.max_chars)" in caplog.text
     trained = load_model(project / "artifacts/model", "fused")
     val = load_ids(project / ENCODED / "val.npy", len(trained.vocab))
-    assert (
-        measured(project)["stateful"]["nats_per_char"]
-        == stateful(trained.model, EncodedText(val[:301])).nats_per_char
-    )
+    expected = stateful(trained.model, EncodedText(val[:301]))
+    assert found["stateful"]["nats_per_char"] == expected.nats_per_char
 
 
 def test_more_than_there_is_is_all(project: Path, caplog: pytest.LogCaptureFixture) -> None:

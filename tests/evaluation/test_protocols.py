@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -121,25 +122,20 @@ def test_sliding(
     assert loss.nats == pytest.approx(nats, rel=1e-12)
 
 
-@pytest.mark.parametrize("world_size", [2, 3, 40])
-def test_processes_share_out_the_windows(model: CharLSTM, ids: np.ndarray, world_size: int) -> None:
-    whole = windowed(model, EncodedText(ids), 10)
-    parts = [
-        windowed(model, EncodedText(ids), 10, rank=rank, world_size=world_size)
-        for rank in range(world_size)
-    ]
-    assert sum(part.num_chars for part in parts) == whole.num_chars
-    assert sum(part.nats for part in parts) == pytest.approx(whole.nats, rel=1e-12)
-
-
-def test_processes_share_out_the_sliding_rows(model: CharLSTM, ids: np.ndarray) -> None:
-    whole = sliding(model, EncodedText(ids), 10, 40, slice(0, 40))
-    parts = [
-        sliding(model, EncodedText(ids), 10, 40, rows)
-        for rows in (slice(0, 13), slice(13, 39), slice(39, 40))
-    ]
-    assert sum(part.num_chars for part in parts) == whole.num_chars
-    assert sum(part.nats for part in parts) == pytest.approx(whole.nats, rel=1e-12)
+@pytest.mark.parametrize("num_processes", [2, 3, 40])
+def test_processes_share_out_windows_and_rows(
+    model: CharLSTM, ids: np.ndarray, num_processes: int
+) -> None:
+    text = EncodedText(ids)
+    ranks = range(num_processes)
+    edges = [40 * rank // num_processes for rank in range(num_processes + 1)]
+    rows = [slice(*edge) for edge in pairwise(edges)]
+    windows = [windowed(model, text, 10, rank=one, world_size=num_processes) for one in ranks]
+    slid = [sliding(model, text, 10, 40, one) for one in rows]
+    whole = [windowed(model, text, 10), sliding(model, text, 10, 40, slice(0, 40))]
+    for parts, loss in zip((windows, slid), whole, strict=True):
+        assert sum(part.num_chars for part in parts) == loss.num_chars
+        assert sum(part.nats for part in parts) == pytest.approx(loss.nats, rel=1e-12)
 
 
 PUBLISHED_TEXT = "to be, or not to be. Ωmega"

@@ -26,6 +26,7 @@ from tests.support import reference_sampler as reference
 from tests.support.compiled_parts import multiply, predict
 from tests.support.models import random_model
 from tests.support.projects import ROOT
+from tests.support.reference_sampler import RULES
 
 SHAPES = [
     ModelShape(65, 16, 64, 1, 64),
@@ -34,19 +35,6 @@ SHAPES = [
     ModelShape(65, 0, 47, 3, 100),
     ModelShape(11, 6, 64, 2, 0),
     ModelShape(97, 16, 130, 1, 7),
-]
-RULES = [
-    Sampling(temperature=1.0),
-    Sampling(temperature=0),
-    Sampling(temperature=1e-30),
-    Sampling(temperature=0.7, top_k=3),
-    Sampling(temperature=0.9, top_p=0.8),
-    Sampling(temperature=1.2, min_p=0.05),
-    Sampling(temperature=0.8, top_k=7, top_p=0.9, min_p=0.01),
-    Sampling(temperature=1000000.0),
-    Sampling(temperature=1e-310, top_p=0.5),
-    Sampling(temperature=0.5, top_p=1e-09),
-    Sampling(temperature=2.0, top_k=1),
 ]
 
 

@@ -107,13 +107,3 @@ def test_both_ends_of_a_range(name: str, allowed: list[float], refused: list[flo
     for value in refused:
         with pytest.raises(TextRequestError, match=f"{name}: expected a "):
             checked_number(name, value)
-
-
-def test_uniforms_are_counted_by_position() -> None:
-    keys_R = np.array([key_of(seed, "ROMEO:", 2) for seed in range(3)], np.uint64)
-    whole = uniforms(keys_R, 0, 50)
-    np.testing.assert_array_equal(
-        np.concatenate([uniforms(keys_R, 0, 20), uniforms(keys_R, 20, 30)], 1), whole
-    )
-    np.testing.assert_array_equal(uniforms(keys_R[1:2], 7, 5), whole[1:2, 7:12])
-    assert whole.min() >= 0 and whole.max() < 1

@@ -5,7 +5,6 @@ import random
 import pytest
 import torch
 
-from charlstm.errors import VocabularyError
 from charlstm.generation.sampler import Generated, Request, Sampler
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
@@ -65,23 +64,6 @@ def test_a_text_is_the_same_in_any_batch(sampler: Sampler, num_rows: int) -> Non
     assert [len(one.text) for one in together] == [one.sampling.num_chars for one in requests]
 
 
-def test_seed_prompt_and_number_choose_a_text(sampler: Sampler) -> None:
-    one = Request("a", Sampling(temperature=1.0, num_chars=40, seed=1))
-    different = [one, drawn(one, seed=2), one._replace(number=1)]
-    different += [one._replace(prompt=prompt) for prompt in ("b", "aa")]
-    assert len(set(texts(sampler.generate(different)))) == len(different)
-    assert texts(sampler.generate([one, one])) == texts(sampler.generate([one])) * 2
-
-
-def test_temperature_zero_takes_the_likeliest(model: CharLSTM, sampler: Sampler) -> None:
-    ids = torch.from_numpy(VOCAB.encode("ab").astype("int64"))
-    (found,) = sampler.generate([Request("ab", Sampling(temperature=0, num_chars=5, seed=1))])
-    for character in found.text:
-        logits_BTV, _ = model(ids[None])
-        assert character == VOCAB.characters[int(logits_BTV[0, -1].argmax())]
-        ids = torch.cat([ids, torch.from_numpy(VOCAB.encode(character).astype("int64"))])
-
-
 def test_a_state_goes_on_where_it_stopped(sampler: Sampler) -> None:
     def generate(prompt: str, num_chars: int, state: LSTMState | None = None) -> Generated:
         rule = Sampling(temperature=0, num_chars=num_chars, seed=1)
@@ -138,8 +120,3 @@ def test_a_stream_gives_the_same_text(sampler: Sampler) -> None:
         keeping = drawn(one, stop=stop, keep_stop=True)
         (kept,) = sampler.generate([keeping])
         assert "".join(sampler.stream(keeping)) == kept.text != cut.text
-
-
-def test_unknown_prompt_characters_are_named(sampler: Sampler) -> None:
-    with pytest.raises(VocabularyError, match=r"lacks 'x' \(U\+0078, 2 times\), 'é'"):
-        sampler.generate([Request("xaéx", RULE._replace(num_chars=1, seed=0))])

@@ -13,26 +13,14 @@ from charlstm.generation.sampler import Request, Sampler
 from charlstm.generation.stepper import Stepper
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
-from charlstm.sampling import Sampling
 from charlstm.text.byte_vocabulary import ByteVocab
 from charlstm.text.utf8 import NEXT, START, utf8_state
 from charlstm.text.vocabulary import Decoder
 from tests.support import reference_sampler as reference
 from tests.support.models import random_model
+from tests.support.reference_sampler import RULES
 
 VOCAB = ByteVocab()
-RULES = [
-    Sampling(temperature=1.0),
-    Sampling(temperature=0),
-    Sampling(temperature=0.7, top_k=3),
-    # The limit is above the number of bytes that are allowed within a character.
-    Sampling(temperature=1.0, top_k=100),
-    Sampling(temperature=0.9, top_p=0.8),
-    Sampling(temperature=1.2, min_p=0.05),
-    Sampling(temperature=0.8, top_k=200, top_p=0.9, min_p=0.01),
-    Sampling(temperature=1e300),  # all characters are equally likely
-    Sampling(temperature=1e-300),
-]
 PROMPTS = ["a", "雪\n", "\U0001f600é", "prompt of more"]
 
 
@@ -106,4 +94,4 @@ def test_a_text_of_bytes_is_the_same_in_any_batch_and_has_its_characters(model: 
         assert alone.text == found.text and len(found.text) == one.sampling.num_chars
         assert torch.equal(alone.state.cell, found.state.cell)
         assert "".join(sampler.stream(one)) == found.text
-    assert any(len(one.text.encode()) > 2 * len(one.text) for one in together)
+    assert any(len(one.text.encode()) > len(one.text) for one in together)

@@ -9,7 +9,6 @@ import pytest
 import charlstm
 from charlstm.errors import TrackingError
 from tests.support.registries import new_run, sha256_of, whole_chain
-from tests.support.servers import mlflow_server
 
 Logged = tuple[str, dict[str, str], str]
 
@@ -92,22 +91,6 @@ def test_another_address_is_one_line(logged: Logged, address: str) -> None:
     expected = f"{address}: the address must be models:/NAME@ALIAS, models:/NAME/VERSION"
     with pytest.raises(TrackingError, match=expected):
         charlstm.load(address, tracking_uri=logged[0])
-
-
-@pytest.mark.slow
-def test_a_server_gives_its_artifacts(learned: Path, blank_store: Path, tmp_path: Path) -> None:
-    from mlflow import MlflowClient
-
-    backend = f"sqlite:///{shutil.copy(blank_store, tmp_path)}"
-    files = ("--artifacts-destination", str(tmp_path / "files"))
-    with mlflow_server(backend, tmp_path / "log", *files) as url:
-        client = MlflowClient(url)
-        experiment_id = str(client.create_experiment("tests"))
-        run_id = new_run(client, experiment_id)
-        sha256 = sha256_of(learned)
-        whole_chain(client, run_id, learned, sha256)
-        for address in ("models:/charlstm@champion", f"runs:/{run_id}"):
-            assert charlstm.load(address, tracking_uri=url).info["model_sha256"] == sha256
 
 
 def test_a_run_without_a_model_is_said_to_have_none(logged: Logged) -> None:

@@ -181,11 +181,3 @@ def test_the_import_alone_costs_nothing() -> None:
     heavy = {"torch", "numpy", "mlflow", "pandas", "pydantic"}
     code = f"import sys, charlstm; sys.exit(bool({heavy} & set(sys.modules)))"
     assert captured([sys.executable, "-c", code]).returncode == 0
-
-
-def test_loading_a_folder_needs_nothing_of_training_and_tracking(learned: Path) -> None:
-    heavy = {"mlflow", "pandas", "accelerate", "matplotlib", "pydantic", "torch._dynamo"}
-    code = "import sys, charlstm; charlstm.load(sys.argv[1]).generate('The ', num_chars=5); "
-    code += f"print(sorted({heavy} & set(sys.modules)))"
-    done = captured([sys.executable, "-c", code, learned])
-    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.sweep.results import results_of
-from tests.support.stages import dvc, start_dvc
+from tests.support.stages import commit_all, commit_of, dvc, start_dvc
 from tests.support.stores import query
 
 NUM_TRAININGS = 3
@@ -20,8 +20,7 @@ def test_two_workers_lose_no_training(encoded: Path, tmp_path: Path) -> None:
     shutil.copytree(encoded, project, ignore=shutil.ignore_patterns("Datasets"))
     start_dvc(project)
     dvc(project, "repro", "encode")
-    dvc(project, "git", "add", "-A")
-    dvc(project, "git", "commit", "-qm", "encoded")
+    commit_all(project, "encoded")
     dvc(
         project, "exp", "run", "--queue", f"-Strain.seed={','.join(map(str, range(NUM_TRAININGS)))}"
     )
@@ -30,9 +29,8 @@ def test_two_workers_lose_no_training(encoded: Path, tmp_path: Path) -> None:
     while (status := dvc(project, "queue", "status")).count("Success") < NUM_TRAININGS:
         assert "Failed" not in status and time.monotonic() < deadline, status
         time.sleep(2)
-    baseline = dvc(project, "git", "rev-parse", "HEAD").strip()
     with chdir(project):
-        by_dvc = {one.name: one.loss for one in results_of(baseline)}
+        by_dvc = {one.name: one.loss for one in results_of(commit_of(project))}
     statuses = query(
         project, "select status from runs join tags using (run_uuid) where key = 'dvc_exp_baseline'"
     )

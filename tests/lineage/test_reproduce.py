@@ -1,11 +1,9 @@
 """`charlstm reproduce`: a training made again from its commit."""
 
-import contextlib
 import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,30 +15,12 @@ from mlflow import MlflowClient
 from pipeline import cli
 from pipeline.commands.reproduce import _worktree
 from pipeline.new.corpus import InitialModel
-from tests.support.projects import make_project, write_params
-from tests.support.stages import dvc, run_stages, start_dvc
-
-CHARLSTM = [sys.executable, "-m", "pipeline.cli"]
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made by DVC, with its results in the second commit."""
-    folder = tmp_path_factory.mktemp("made") / "project"
-    make_project(folder)
-    start_dvc(folder)
-    for command in (["repro"], ["git", "add", "-A"], ["git", "commit", "-qm", "results"]):
-        if command == ["repro"]:
-            dvc(folder, "git", "add", "-A")
-            dvc(folder, "git", "commit", "-qm", "code")
-        dvc(folder, *command)
-    return folder
+from tests.support.projects import CHARLSTM, captured, write_params
+from tests.support.stages import commit_all, commit_of, dvc, run_stages
 
 
 def charlstm(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*CHARLSTM, *arguments], cwd=project, capture_output=True, text=True, timeout=900
-    )
+    return captured([*CHARLSTM, *arguments], project, 900)
 
 
 def trace(project: Path, name: str) -> dict[str, Any]:
@@ -92,59 +72,52 @@ def test_what_cannot_be_made_again_is_one_line(
 
 
 @pytest.mark.slow
-def test_a_commit_is_made_again_by_whoever_pulls_it(project: Path, tmp_path: Path) -> None:
-    before = dvc(project, "git", "rev-parse", "HEAD") + (project / "dvc.lock").read_text()
-    reproduced(project, "artifacts/model")
-    assert before == dvc(project, "git", "rev-parse", "HEAD") + (project / "dvc.lock").read_text()
-    assert (
-        len(MlflowClient(f"sqlite:///{project}/mlflow.db").search_runs(["1"])) == 1
-    )  # nobody tracks it
-    dvc(project, "remote", "add", "--local", "-d", "backup", str(tmp_path / "remote"))
-    dvc(project, "push")
-    dvc(project, "git", "clone", "-q", str(project), str(tmp_path / "other"))
+def test_a_commit_is_made_again_by_whoever_pulls_it(copy: Path, tmp_path: Path) -> None:
+    before = commit_of(copy) + (copy / "dvc.lock").read_text()
+    reproduced(copy, "artifacts/model")
+    assert before == commit_of(copy) + (copy / "dvc.lock").read_text()
+    # Nobody tracks it.
+    assert len(MlflowClient(f"sqlite:///{copy}/mlflow.db").search_runs(["1"])) == 1
+    dvc(copy, "remote", "add", "--local", "-d", "backup", str(tmp_path / "remote"))
+    dvc(copy, "push")
+    dvc(copy, "git", "clone", "-q", str(copy), str(tmp_path / "other"))
     dvc(tmp_path / "other", "remote", "add", "--local", "-d", "backup", str(tmp_path / "remote"))
     reproduced(tmp_path / "other", "HEAD")  # which pulls corpus and ids by itself
 
 
 @pytest.mark.slow
-def test_an_experiment_and_the_model_that_another_began_from(project: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(project, tmp_path / "project", symlinks=True)
-    dvc(folder, "exp", "run", "--temp", "-S", "train.seed=2", "-n", "second")
-    found = trace(folder, "second")
+def test_an_experiment_and_the_model_that_another_began_from(copy: Path) -> None:
+    dvc(copy, "exp", "run", "--temp", "-S", "train.seed=2", "-n", "second")
+    found = trace(copy, "second")
     assert found["not as here"] == {"train.seed": "2"}
     assert found["experiment"] == "second"
-    assert found["baseline"] == dvc(folder, "git", "rev-parse", "HEAD").strip()
-    reproduced(folder, found["run"][:8])
-    with contextlib.chdir(folder):
-        initial = InitialModel.load("artifacts/model", Path("artifacts/model"))
-        initial.keep()
-    write_params(folder, {"train.initial": str(initial.target), "train.seed": 3})
-    dvc(folder, "repro")
-    dvc(folder, "git", "add", "-A")
-    dvc(folder, "git", "commit", "-qm", "begun from the first")
-    assert trace(folder, "HEAD")["begun from"] == initial.trained.sha256
-    shutil.rmtree(folder / initial.target)
-    assert charlstm(folder, "reproduce", "HEAD").returncode == 0
+    assert found["baseline"] == commit_of(copy)
+    reproduced(copy, found["run"][:8])
+    initial = InitialModel.load("artifacts/model", Path("artifacts/model"))
+    initial.keep()
+    write_params(copy, {"train.initial": str(initial.target), "train.seed": 3})
+    dvc(copy, "repro")
+    commit_all(copy, "begun from the first")
+    assert trace(copy, "HEAD")["begun from"] == initial.trained.sha256
+    shutil.rmtree(copy / initial.target)
+    assert charlstm(copy, "reproduce", "HEAD").returncode == 0
 
 
 @pytest.mark.slow
-def test_what_differs_is_listed_and_ctrl_c_leaves_nothing(project: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(project, tmp_path / "project", symlinks=True)
-    lock = (folder / "dvc.lock").read_text()
+def test_what_differs_is_listed_and_ctrl_c_leaves_nothing(copy: Path) -> None:
+    lock = (copy / "dvc.lock").read_text()
     ((md5,),) = [
         line.split()[1:] for line in lock.splitlines() if ".dir" in line and "md5" in line
     ][-1:]
-    (folder / "dvc.lock").write_text(lock.replace(md5, "0" * 32 + ".dir"))
-    dvc(folder, "git", "commit", "-qam", "samples by hand")
-    done = charlstm(folder, "reproduce", "HEAD")
+    (copy / "dvc.lock").write_text(lock.replace(md5, "0" * 32 + ".dir"))
+    commit_all(copy, "samples by hand")
+    done = charlstm(copy, "reproduce", "HEAD")
     assert done.returncode == 1, done.stderr
     assert f"different  artifacts/samples  {'0' * 32}.dir, now {md5}\n" in done.stdout
-    assert (
-        done.stdout.count("identical  ") == 16
-        and "different: 1 of 17; the model was trained on " in done.stdout
-    )
+    assert done.stdout.count("identical  ") == 16
+    assert "different: 1 of 17; the model was trained on " in done.stdout
     command = [*CHARLSTM, "reproduce", "HEAD"]
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=copy, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         for line in process.stderr:
             if "Running stage 'train'" in line:
@@ -154,4 +127,4 @@ def test_what_differs_is_listed_and_ctrl_c_leaves_nothing(project: Path, tmp_pat
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=120) == 75
         assert psutil.wait_procs(below, timeout=60)[1] == []
-    assert len(dvc(folder, "git", "worktree", "list").splitlines()) == 1
+    assert len(dvc(copy, "git", "worktree", "list").splitlines()) == 1

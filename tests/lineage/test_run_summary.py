@@ -2,7 +2,6 @@
 
 import pytest
 
-from pipeline.lineage.provenance import losses_of
 from pipeline.lineage.run_page import RunSummary, describe, run_name
 from pipeline.recipes import Recipe
 
@@ -42,9 +41,3 @@ def test_hostile_names_and_sources_stay_within_their_line(text: str) -> None:
 def test_no_password_is_in_a_description() -> None:
     source = "https://me:hunter2@host/text.txt?token=hunter2"
     assert "hunter2" not in describe(TRAINED._replace(corpus=source))
-
-
-def test_losses_are_those_of_whole_evaluations() -> None:
-    metrics = {f"stateful/{name}": 1.3 for name in ("nats_per_char", "perplexity")}
-    metrics |= {"train/nats_per_char": 1.1, "validation/nats_per_char": 1.0}
-    assert losses_of(metrics) == {"stateful": 1.3}

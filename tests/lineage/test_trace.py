@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from charlstm.corpus.fallbacks import FALLBACKS, Fallback
 from pipeline import cli
 from tests.support.commands import only_error
-from tests.support.projects import write_params
-from tests.support.stages import dvc
+from tests.support.projects import stand_in, write_params
+from tests.support.stages import commit_all, commit_of, dvc
 
 Json = dict[str, Any]
 Trace = Callable[[str], Json]
@@ -56,7 +55,7 @@ def test_all_that_names_a_training_leads_to_its_run(
     run_id = run.info.run_id
     model = run.data.tags["model_sha256"]
     of_runs = [run_id, run_id[:8], str(run.info.run_name), model, model[:12]]
-    commit = dvc(here, "git", "rev-parse", "HEAD").strip()
+    commit = commit_of(here)
     revisions = ["HEAD", "main", "results", "an-experiment", commit, commit[:12], "HEAD~1"]
     copied = shutil.copytree("artifacts/model", tmp_path / "copied")
     (copied / "card.json").write_text("{}")
@@ -70,7 +69,7 @@ def test_a_trace_says_what_the_training_was_made_of(
 ) -> None:
     write_params(copy, {"train.epochs": 77})
     found = trace("HEAD")
-    code = dvc(copy, "git", "rev-parse", "HEAD~1").strip()
+    code = commit_of(copy, "HEAD~1")
     assert (found["code"], found["uncommitted then"]) == (code, "no")
     assert found["params"]["train.seed"] == "1" and len(found["params"]) > 40
     assert found["not as here"] == {"train.epochs": "1"}
@@ -162,10 +161,8 @@ def test_a_server_that_does_not_answer_is_a_warning(
 def test_a_text_that_stands_in_is_said_to_be_one(
     copy: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sha256 = trace("HEAD")["text SHA-256"]
     Path("mlflow.db").unlink()
-    monkeypatch.setitem(FALLBACKS, sha256, Fallback("p==1", sha256, "*", 9, sha256))
-    write_params(copy, {"download.sha256": sha256})
+    stand_in(copy, monkeypatch)
     dvc(copy, "commit", "--force")
-    dvc(copy, "git", "commit", "-qam", "with a fallback")
-    assert trace("HEAD")["text"] == "FALLBACK p==1"
+    commit_all(copy, "with a fallback")
+    assert trace("HEAD")["text"] == "FALLBACK package==1"

@@ -20,6 +20,7 @@ from tests.support.playgrounds import (
     odd_case,
     page_with,
 )
+from tests.support.reference_sampler import RULES
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 
@@ -56,16 +57,6 @@ found(requests.map(({ prompt, length, rule, seed }) => {
   return text;
 }));
 """
-RULES = [
-    Sampling(temperature=0.8, top_p=0.98),
-    Sampling(temperature=1.0),
-    Sampling(temperature=0),
-    Sampling(temperature=0.001, top_p=0.5),
-    Sampling(temperature=1e-310, top_k=2),
-    Sampling(temperature=1000, top_k=3, top_p=0.9),
-    Sampling(temperature=1.3, top_k=5, min_p=0.05),
-    Sampling(temperature=0.5, top_k=10000, top_p=0.3, min_p=0.2),
-]
 
 
 def script(body: str, **values: object) -> str:

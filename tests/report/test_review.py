@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.results import write_document
-from charlstm.evaluation.text_statistics import Span
-from charlstm.report.collect import copy_of, thinned
+from charlstm.report.collect import thinned
 from charlstm.report.document import read_losses, read_review
 from charlstm.report.page import SHOWN, is_hidden, one_line, page_of, pieces_of, symbol, visible
 from tests.support.reviews import HOSTILE, Page, cells, copy, review, sample
@@ -105,14 +104,6 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path, content: bytes | 
         with pytest.raises(CharlstmError, match=r"file\.json: .*`dvc repro ") as raised:
             read(file)
         assert "\n" not in str(raised.value)
-
-
-@given(st.text("ab\n", max_size=80))
-def test_places_are_lines_and_columns(text: str) -> None:
-    for offset in range(len(text)):
-        lines = text[:offset].split("\n")
-        found = copy_of(Span(0, 1, offset, 1), text)
-        assert (found.line, found.column) == (len(lines), len(lines[-1]) + 1)
 
 
 def test_curves_are_thinned_to_means() -> None:

@@ -60,6 +60,11 @@ def other_vocabulary(folder: Path) -> None:
 
 CASES = [
     ("split", as_downloaded(b"caf\xe9 au lait"), "byte 0xe9 at offset 3 (line 1)"),
+    (
+        "split",
+        params(**{"split.document_separator": "the end"}),
+        "'the end' does not occur in the training part",
+    ),
     ("encode", params(**{"encode.min_count": 10**6}), "encode.min_count: every character"),
     (
         "encode",

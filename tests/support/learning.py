@@ -22,7 +22,7 @@ ROWS = 16
 CONTEXT = 50
 
 
-def learn(text: str, folder: Path, steps: int = 120) -> Path:
+def learn(text: str, folder: Path) -> Path:
     """Train a model on `text` and write its folder. Return the folder."""
     vocab = Vocab.of(text)
     generator = torch.Generator().manual_seed(0)
@@ -32,7 +32,7 @@ def learn(text: str, folder: Path, steps: int = 120) -> Path:
     model.load_state_dict(weights)
     ids = torch.from_numpy(vocab.encode(text).astype(np.int64))
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
-    for _ in range(steps):
+    for _ in range(120):
         starts = torch.randint(0, len(ids) - CONTEXT, (ROWS, 1), generator=generator)
         ids_BT = ids[starts + torch.arange(CONTEXT + 1)]
         logits_BTV, _ = model(ids_BT[:, :-1])

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from charlstm.generation.packed import packed
@@ -21,6 +20,7 @@ from charlstm.report.playground import playground_of
 from charlstm.text.vocabulary import Vocab
 from tests.support.browser import dom_of
 from tests.support.compiled_parts import predict
+from tests.support.models import random_model
 from tests.support.reviews import HOSTILE, review, sample
 
 SHAKESPEARE = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -39,14 +39,7 @@ class Case(NamedTuple):
 
 def case(shape: ModelShape, characters: str, factor: float = 3.0) -> Case:
     """Return a model whose random weights are `factor` times as large as a new model's."""
-    torch.manual_seed(7)
-    model = CharLSTM(shape, "fused").eval().requires_grad_(False)
-    for name, weight in model.named_parameters():
-        if name == "feed_forward.down.weight":
-            weight.normal_(0, 0.2)
-        elif name != "embedding.weight":
-            weight.mul_(factor)
-    return Case(model, Vocab(characters))
+    return Case(random_model(shape, "fused", factor), Vocab(characters))
 
 
 def default_case() -> Case:

@@ -1,6 +1,5 @@
 """Small projects in temporary folders, trained by real processes."""
 
-import hashlib
 import os
 import shutil
 import signal
@@ -12,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import torch
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
+from charlstm.corpus.fallbacks import FALLBACKS, Fallback
 from charlstm.errors import ParamsError
+from charlstm.files.checksums import sha256
 from charlstm.files.documents import load_yaml, parse_yaml, validate
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.char_lstm import CharLSTM
@@ -37,6 +39,7 @@ TEXT = ROOT / "tests/data/text.txt"
 PYTHON = [sys.executable, "-m"]
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # DVC's stages find `python` in it
 ACCELERATE = [*PYTHON, "accelerate.commands.launch", "--quiet"]
+CHARLSTM = [*PYTHON, "pipeline.cli"]
 LAUNCH = [*PYTHON, "pipeline.launch"]
 NUM_CHARS = 6000
 RESULTS = (
@@ -98,6 +101,13 @@ def write_params(folder: Path, override: Override) -> None:
         section[last] = DoubleQuotedScalarString(value) if is_odd else value
     with (folder / "params.yaml").open("w") as file:
         yaml.dump(document, file)
+
+
+def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the corpus be the substitute `package==1` of the text that the parameters name."""
+    digest = sha256(folder / "Datasets/shakespear.txt")
+    monkeypatch.setitem(FALLBACKS, digest, Fallback("package==1", digest, "*", 9, digest))
+    write_params(folder, {"download.sha256": digest})
 
 
 def tiny_params(folder: Path, override: Override) -> Params:
@@ -239,7 +249,4 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 def results(project: Path) -> dict[str, str]:
     """Return the SHA-256 of each file that training writes, or "absent" if it is missing."""
     paths = {name: project / name for name in RESULTS}
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "absent"
-        for name, path in paths.items()
-    }
+    return {name: sha256(path) if path.exists() else "absent" for name, path in paths.items()}

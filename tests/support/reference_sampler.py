@@ -1,4 +1,4 @@
-"""Reference of the compiled sampler: the equations of `quantized.py` in numpy, with int64 sums."""
+"""Reference of the compiled sampler in numpy, with int64 sums, and rules to draw by."""
 
 from typing import Any
 
@@ -22,9 +22,25 @@ from charlstm.generation.kernels import (
 )
 from charlstm.generation.quantized import GATE_TABLE, GELU, TANH, Matrix, QuantizedModel
 from charlstm.generation.stepper import QuantizedState
+from charlstm.sampling import Sampling
 from charlstm.text.utf8 import NEXT
 
 Bools = NDArray[np.bool_]
+RULES = [
+    Sampling(temperature=1.0),
+    Sampling(temperature=0),
+    Sampling(temperature=1e-30),
+    Sampling(temperature=0.7, top_k=3),
+    # The limit is above the number of bytes that are allowed within a character.
+    Sampling(temperature=1.0, top_k=100),
+    Sampling(temperature=0.9, top_p=0.8),
+    Sampling(temperature=1.2, min_p=0.05),
+    Sampling(temperature=0.8, top_k=7, top_p=0.9, min_p=0.01),
+    Sampling(temperature=1e300),  # all characters are equally likely
+    Sampling(temperature=1e-310, top_p=0.5),
+    Sampling(temperature=0.5, top_p=1e-09),
+    Sampling(temperature=2.0, top_k=1),
+]
 
 
 def times(matrix: Matrix, rows_RK: NDArray[Any], factor_R1: Float | None = None) -> Float:

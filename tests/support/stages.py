@@ -12,7 +12,7 @@ from pathlib import Path
 from accelerate.state import AcceleratorState
 
 from pipeline.run.stage import run
-from tests.support.projects import PATH, PYTHON, ROOT, Override, captured, shipped_params
+from tests.support.projects import PATH, PYTHON, ROOT, Override, shipped_params
 
 PUBLISHED_DATA = "178cd03125c518a338d3fc794f5e380f.dir"  # DVC's hash of tiny Shakespeare, encoded
 SHORT: Override = {
@@ -92,16 +92,20 @@ def dvc(project: Path, *arguments: str, **env: str) -> str:
     return dvc_done(project, *arguments, **env).stdout
 
 
+def commit_all(project: Path, message: str) -> None:
+    """Commit every change in the project, and its new files."""
+    dvc(project, "git", "add", "-A")
+    dvc(project, "git", "commit", "-qm", message)
+
+
+def commit_of(project: Path, revision: str = "HEAD") -> str:
+    """Return the hash of a revision's commit."""
+    return dvc(project, "git", "rev-parse", revision).strip()
+
+
 def checkpoints(project: Path) -> list[Path]:
     """Return the checksum files of all complete checkpoints in the project."""
     return list(project.glob(".charlstm/*/step-*/SHA256SUMS"))
-
-
-def committed_text(path: str) -> str:
-    """Return a project file's text in git. The working tree may have another text or recipe."""
-    done = captured(["git", "show", f"HEAD:{path}"])
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def wait_for(log: Path, words: str, process: subprocess.Popen[bytes]) -> None:

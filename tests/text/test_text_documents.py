@@ -1,7 +1,6 @@
 """Starts of documents in a text, and the losses of its documents."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from charlstm.text.encoded import EncodedText, separator_ids
 from charlstm.text.encoded_files import load_ids
 from charlstm.text.vocabulary import Vocab
 from tests.support.projects import write_params
-from tests.support.stages import run_here, run_stages
+from tests.support.stages import run_stages
 
 VOCAB = Vocab("\nabc")
 
@@ -44,18 +43,6 @@ def test_a_separator_has_ids_or_one_clear_line() -> None:
     expected = "split.document_separator: .* the vocabulary lacks '.x00'"
     with pytest.raises(VocabularyError, match=expected):
         separator_ids("\n\x00", VOCAB)
-
-
-def test_a_separator_that_the_training_part_lacks_is_refused(
-    project: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Only the validation part has the separator."""
-    write_params(project, {"split.document_separator": "the end"})
-    (project / "text.txt").write_text("words\n" * 100 + "the end")
-    shutil.rmtree(project / "Datasets")
-    run_stages(project, "download")
-    assert run_here(project, "split") == 2
-    assert "'the end' does not occur in the training part" in caplog.text
 
 
 def test_the_stages_read_documents_of_the_parameter(project: Path) -> None:

@@ -9,11 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.evaluation.text_statistics import PromptedText, loss_of
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.protocols import char_losses, sliding, stateful, windowed
 from charlstm.model.shape import ModelShape
-from charlstm.text.byte_vocabulary import ByteVocab
 from charlstm.text.encoded import EncodedText, begins_character
 from charlstm.training.batches import Batches, StreamBatches, WindowBatches, rows_of
 from tests.support.models import random_model
@@ -70,8 +68,6 @@ def test_a_loss_is_the_nats_of_all_bytes_over_the_characters(model: CharLSTM, te
     assert one_window == pytest.approx(stateful(model, rest).nats, rel=1e-5)
     slid = sliding(model, of_bytes, 1, 8, slice(0, 8))
     assert slid.num_chars == len(text) - 1
-    one = loss_of(PromptedText(text[0], text[1:]), model, ByteVocab())
-    assert one.num_chars == len(text) - 1 and one.nats == pytest.approx(loss.nats, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["streams", "windows", "sliding"])

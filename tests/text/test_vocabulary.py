@@ -1,4 +1,4 @@
-"""Vocabularies of characters: ids, files, and damage."""
+"""Vocabularies of characters: ids, files, damage, and unknown characters."""
 
 from itertools import islice
 from pathlib import Path
@@ -10,18 +10,11 @@ from hypothesis import strategies as st
 
 from charlstm.errors import VocabularyError
 from charlstm.text.encoded_files import load_ids
-from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary import UNSEEN, Vocab
 from charlstm.text.vocabulary_file import load_vocab
+from charlstm.unknown_characters import replaced
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
-
-
-@given(TEXTS)
-def test_decoding_undoes_encoding(text: str) -> None:
-    vocab = Vocab.of(text)
-    ids = vocab.encode(text)
-    assert vocab.decode(ids) == text
-    assert list(vocab.characters) == sorted(set(text))
 
 
 @pytest.mark.parametrize(
@@ -45,6 +38,7 @@ def test_unknown_characters_are_named() -> None:
 def test_files_round_trip(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     folder = tmp_path_factory.mktemp("vocab")
     vocab = Vocab.of(text)
+    assert list(vocab.characters) == sorted(set(text))
     vocab.save(folder / "vocab.json")
     assert load_vocab(folder / "vocab.json") == vocab
     if len(text) > 1:
@@ -61,3 +55,15 @@ def test_damaged_vocabulary(tmp_path: Path, characters: str) -> None:
     (tmp_path / "vocab.json").write_text(f'{{"characters": {characters}}}')
     with pytest.raises(VocabularyError, match="vocab.json: expected .* damaged"):
         load_vocab(tmp_path / "vocab.json")
+
+
+PLAIN = Vocab.of("\n !'-.,abcdefghijklmnopqrstuvwxyzABDEF")
+SIGNED = Vocab.of(PLAIN.characters + UNSEEN)
+
+
+@given(st.text(max_size=20))
+def test_whatever_comes_out_is_known(text: str) -> None:
+    for vocab in (PLAIN, SIGNED):
+        assert not vocab.unknown(replaced(text, vocab))
+        assert replaced(replaced(text, vocab), vocab) == replaced(text, vocab)
+    assert replaced("a\u0416b", SIGNED) == f"a{UNSEEN}b" and replaced("a\u0416b", PLAIN) == "ab"

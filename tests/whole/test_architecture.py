@@ -2,12 +2,11 @@
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
-from benchmarks.counts import unrelated_assignments
+from benchmarks.counts import FOLDERS, count, lines_of, python_files, text_of, unrelated_assignments
 from charlstm.params import Params
 from tests.support.layers import (
     LAYERS,
@@ -120,28 +119,15 @@ def test_the_library_neither_prints_nor_reads_the_environment() -> None:
         assert not forbidden.search((ROOT / file_of(module)).read_text()), module
 
 
-def code_files(*folders: str) -> list[Path]:
-    return [file for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))]
-
-
 def test_files_and_functions_are_short() -> None:
-    long = []
-    for file in code_files(*PACKAGES, "benchmarks", "tests"):
-        source = file.read_text()
-        name = str(file.relative_to(ROOT))
-        if len(source.splitlines()) > MAX_FILE_LINES:
-            long.append(name)
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.FunctionDef):
-                num_lines = (node.end_lineno or 0) - node.lineno + 1
-                if num_lines > MAX_FUNCTION_LINES:
-                    long.append(f"{name}: {node.name} has {num_lines} lines")
-    assert long == []
+    files = python_files(*FOLDERS)
+    assert [file for file in files if len(lines_of(file)) > MAX_FILE_LINES] == []
+    assert max(count(files).functions) <= MAX_FUNCTION_LINES
 
 
 def test_unrelated_values_are_not_assigned_in_one_line() -> None:
-    found = {file: unrelated_assignments(file.read_text()) for file in code_files(*PACKAGES)}
-    assert {file: lines for file, lines in found.items() if lines} == {}
+    files = python_files(*PACKAGES)
+    assert [file for file in files if unrelated_assignments(text_of(file))] == []
 
 
 DVC = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())

@@ -1,6 +1,5 @@
 """Numbers in the documents equal the records, the committed metrics and the parameters."""
 
-import json
 import re
 from typing import Any
 
@@ -11,18 +10,20 @@ from benchmarks.recipes import ORIGINAL_TRAIN_NATS_PER_CHAR, PROTOCOLS, record_o
 from charlstm.evaluation.plots import ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.files.documents import parse_yaml
 from tests.support.documented import PAGES, README
-from tests.support.projects import ROOT, compose, shipped_params
-from tests.support.stages import PUBLISHED_DATA, committed_text
+from tests.support.projects import ROOT, captured, compose, shipped_params
+from tests.support.stages import PUBLISHED_DATA
 
 
-def committed(path: str) -> dict[str, Any]:
-    """Return a committed JSON file. The working tree may have other results, or none."""
-    return dict(json.loads(committed_text(path)))
+def committed(path: str) -> Any:
+    """Return a committed JSON or YAML file. The working tree may have others, or none."""
+    done = captured(["git", "show", f"HEAD:{path}"])
+    assert done.returncode == 0, done.stderr
+    return parse_yaml(done.stdout)
 
 
 def test_losses_are_the_committed_ones() -> None:
     """A user's committed experiment has other losses and the same README, so it is skipped."""
-    if parse_yaml(committed_text("params.yaml")) != parse_yaml(shipped_params()):
+    if committed("params.yaml") != parse_yaml(shipped_params()):
         pytest.skip("what is committed is not the default recipe")
     metrics = committed("artifacts/evaluate/metrics.json")
     rows = re.findall(r"^\| `(\w+)` \| \*\*([\d.]+)\*\* \| ([\d.]+) \|", README, re.MULTILINE)

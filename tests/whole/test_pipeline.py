@@ -9,9 +9,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from charlstm.params import NOTHING
+from pipeline.run.dvc import parse_lock
 from tests.support.layers import VIEWS, closure, file_of, is_in, module_names
 from tests.support.projects import PACKAGES, ROOT, write_params
-from tests.support.stages import dvc, dvc_done, run_stage, start_dvc
+from tests.support.stages import commit_all, dvc, dvc_done, run_stage, start_dvc
 from tests.support.stores import query
 
 DVC_YAML = (ROOT / "dvc.yaml").read_text()
@@ -101,12 +102,9 @@ def test_a_change_of_code_concerns_the_stages_that_it_decides(copy: Path) -> Non
 
 
 def hashes(project: Path) -> dict[str, str]:
-    lock = YAML(typ="safe", pure=True).load((project / "dvc.lock").read_text())
-    return {
-        out["path"]: out["md5"]
-        for stage in lock["stages"].values()
-        for out in stage.get("outs", [])
-    }
+    lock = parse_lock((project / "dvc.lock").read_text())
+    assert lock is not None
+    return lock.files("outs")
 
 
 def stages_run(output: str) -> list[str]:
@@ -121,8 +119,7 @@ def test_dvc_runs_what_is_out_of_date_and_nothing_else(project: Path, tmp_path: 
     # The shipped recipes would replace the tiny parameters.
     dvc(project, "config", "hydra.enabled", "false")
     assert stages_run(dvc(project, "repro")) == list(DVC["stages"])
-    dvc(project, "git", "add", "-A")
-    dvc(project, "git", "commit", "-qm", "all")
+    commit_all(project, "all")
     first = hashes(project)
     assert set(first) == {path for name in DVC["stages"] for path in outputs_of(name)}
 
@@ -143,7 +140,7 @@ def test_dvc_runs_what_is_out_of_date_and_nothing_else(project: Path, tmp_path: 
     write_params(project, {"sample.temperatures": [0.5], "train.learning_rate": 0.003})
     dvc(project, "repro")
 
-    dvc(project, "git", "commit", "-qam", "changed")
+    commit_all(project, "changed")
     assert "stateful.nats_per_char" in dvc(project, "metrics", "show")
     assert "artifacts/evaluate/metrics.json" in dvc(project, "metrics", "diff", "HEAD~1")
     dvc(project, "exp", "run", "--temp", "-S", "train.learning_rate=0.02", "-n", "faster", "train")

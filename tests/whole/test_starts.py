@@ -1,12 +1,11 @@
 """Starts on several processors: the first start, which compiles, and later starts."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.projects import captured, make_project, write_params
+from tests.support.projects import CHARLSTM, captured, make_project, write_params
 from tests.support.stages import dvc_done, start_dvc
 
 pytestmark = pytest.mark.slow
@@ -36,8 +35,7 @@ def test_each_start_after_the_first_works(
     start_dvc(project)
 
     def charlstm(*arguments: str) -> str:
-        command = [sys.executable, "-m", "pipeline.cli", *arguments]
-        done = captured(command, project, **environment)
+        done = captured([*CHARLSTM, *arguments], project, **environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pipeline.run.project import CHECKPOINT_MIRROR
 from tests.conftest import Prepare
 from tests.support import projects
 from tests.support.projects import (
+    CHARLSTM,
     LAUNCH,
     PYTHON,
     ROOT,
@@ -96,6 +98,14 @@ def send(process: subprocess.Popen[bytes], whom: str, number: signal.Signals) ->
         os.kill(pids[whom], number)
 
 
+def left_after(process: subprocess.Popen[bytes], ask: Callable[[], None]) -> list[psutil.Process]:
+    """Ask a command to stop, or kill it. Return its descendants that are alive after its end."""
+    everyone = family(process)
+    ask()
+    assert process.wait(timeout=60) != 0
+    return psutil.wait_procs(everyone, timeout=60)[1]
+
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 VICTIMS = ((DVC, "group"), (DVC, "launcher"), (DVC, "worker"), (TORCHRUN, "launcher"))
 SLOW = [(DVC, "first", signal.SIGHUP)]
@@ -130,12 +140,8 @@ def test_a_request_to_anyone_stops_all(
     lock = (project / "dvc.lock").read_bytes()
     process = start(project, ["setsid", *command], log, **PATH, **{CHECKPOINT_MIRROR: mirror})
     wait_for(log, "epoch 2/", process)
-    everyone = family(process)
-    send(process, whom, number)
     asked_at = time.time()
-    assert process.wait(timeout=60) != 0
-    _, alive = psutil.wait_procs(everyone, timeout=60)
-    assert not alive, log.read_text()
+    assert not left_after(process, lambda: send(process, whom, number)), log.read_text()
 
     interrupted = "ERROR: interrupted: the same command resumes from the last checkpoint"
     assert f"{interrupted} (stopped on request after step" in log.read_text()
@@ -178,11 +184,8 @@ def test_dvc_may_die_while_the_launcher_starts(
         assert process.poll() is None, log.read_text()
         time.sleep(0.001)
     time.sleep(delay)
-    everyone = family(process)
-    process.send_signal(number)
-    process.wait(timeout=60)
-    _, alive = psutil.wait_procs(everyone, timeout=60)
-    assert not alive and not checkpoints(project)
+    assert not left_after(process, lambda: process.send_signal(number))
+    assert not checkpoints(project)
 
 
 @pytest.mark.slow
@@ -193,7 +196,7 @@ def test_charlstm_new_stops_what_it_runs(tmp_path: Path) -> None:
         shutil.copytree(ROOT / code, project / code)
     (project / "text.txt").write_text("To be, or not to be, that is the question.\n" * 3000)
     start_dvc(project)
-    process = start(project, [*PYTHON, "pipeline.cli", "new", "text.txt", "--run"], log, **PATH)
+    process = start(project, [*CHARLSTM, "new", "text.txt", "--run"], log, **PATH)
     wait_for(log, " parameters, ", process)
     everyone = family(process)
     process.send_signal(signal.SIGTERM)
@@ -235,8 +238,4 @@ def test_dvc_may_die_before_the_training_listens(project: Path, tmp_path: Path) 
     while not training_processes(process):
         assert process.poll() is None, (tmp_path / "log").read_text()
         time.sleep(0.02)
-    everyone = family(process)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) != 0
-    _, alive = psutil.wait_procs(everyone, timeout=60)
-    assert not alive
+    assert not left_after(process, process.terminate)

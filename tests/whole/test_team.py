@@ -14,7 +14,7 @@ from benchmarks.object_store import BUCKET, object_store
 from tests.support.documented import PAGES, blocks
 from tests.support.projects import PATH, captured, make_project
 from tests.support.servers import mlflow_server, postgres, postgres_programs
-from tests.support.stages import IDENTITY, dvc, start_dvc
+from tests.support.stages import IDENTITY, commit_all, start_dvc
 
 pytestmark = pytest.mark.slow
 GIT, SERVER, VARIABLES, FIRST, SECOND, NEXT = blocks(PAGES["docs/team.md"], "bash")
@@ -75,8 +75,7 @@ def first(team: Team) -> Path:
     project = team.folder / "first"
     make_project(project, {"train.epochs": 2, "sample.num_chars": 20})
     start_dvc(project)
-    dvc(project, "git", "add", "-A")
-    dvc(project, "git", "commit", "-qm", "code")
+    commit_all(project, "code")
     team.types(GIT, team.folder)
     team.types(VARIABLES + FIRST, project)
     return project
