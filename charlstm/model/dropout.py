@@ -104,7 +104,7 @@ def draw_masks(
 def _random_bits(
     rows: NDArray[np.uint32], features_F: NDArray[np.uint32], device: torch.device | str
 ) -> Tensor:
-    """Return an int32 hash (*rows.shape, F) of each row's and each feature's random number."""
+    """Return an int32 hash for each pair of a row and a feature, in the shape (*rows.shape, F)."""
     own, other = (
         torch.from_numpy(np.ascontiguousarray(numbers).view(np.int32)).to(device, non_blocking=True)
         for numbers in (rows, features_F)

@@ -143,7 +143,7 @@ def check_git() -> Iterator[str]:
 
 
 def check_dvc() -> Iterator[str]:
-    """Yield a line if DVC fails here, and for each file in an output folder that no stage wrote."""
+    """Yield a line if DVC fails, and one for each file in an output folder that no stage wrote."""
     read_lock()  # raises a clearer error than DVC does
     watched = load_yaml(PARAMS)["download"]["watch"]
     if not Path(watched).exists():
