@@ -24,7 +24,7 @@ def check_prompts(vocab: Vocab, prompts: Sequence[str], name: str) -> None:
 
 
 def readable(name: str, text: object, vocab: Vocab, unknown: object = "error") -> str:
-    """Return the text if the model knows all its characters. Replace or reject unknown characters.
+    """Return the text after replacing or rejecting characters that the model does not know.
 
     Raises:
         TextRequestError: `text` is not a string, `unknown` is not a rule, or the rule is `error`

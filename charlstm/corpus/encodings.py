@@ -131,7 +131,7 @@ def likeliest(sample: bytes) -> tuple[str, str] | None:
     """
     import charset_normalizer  # imported lazily: UTF-8 texts do not need it
 
-    # The sample may end inside a character, but a whole line does not.
+    # The sample may end in the middle of a character, but a complete line cannot.
     lines = sample.rpartition(b"\n")[0] or sample
     # Try cp1252 first: if all encodings compete, it loses to encodings that decode identically.
     for candidates in (["cp1252"], None):

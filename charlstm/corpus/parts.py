@@ -101,7 +101,7 @@ class BadByteError(ValueError):
 
 
 class TextReader:
-    """An incremental decoder for a text whose pieces may be cut inside characters."""
+    """An incremental decoder for a text in pieces, which may end in the middle of a character."""
 
     def __init__(self, encoding: str = "utf-8") -> None:
         self._encoding = encoding

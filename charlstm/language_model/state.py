@@ -81,8 +81,8 @@ class State:
         """
         if self.model_sha256 != model_sha256:
             raise CharlstmError(
-                f"state: expected a state of the model {model_sha256[:12]}, "
-                f"got a state of the model {self.model_sha256[:12]}; "
+                f"state: expected a state from model {model_sha256[:12]}, "
+                f"got a state from model {self.model_sha256[:12]}; "
                 "read the text again with the expected model"
             )
         return self.lstm

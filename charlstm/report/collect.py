@@ -125,7 +125,7 @@ def thinned(points: Sequence[Point]) -> list[Point]:
 
 
 def _value(value: object) -> Value:
-    """Convert a parameter's value for the review. A list becomes JSON, and a long text is cut."""
+    """Convert a parameter's value for the review. Lists become JSON, and long strings are cut."""
     if value is None or isinstance(value, bool | int | float):
         return value
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -105,7 +105,7 @@ class ReviewDocument(Document):
     num_epochs: Count
     best_epoch: Count
     parameters: dict[str, Value]
-    """Parameters by dotted name. A list is JSON. A long text is cut and ends with "..."."""
+    """Parameters by dotted name. A list is JSON. A long string is truncated and ends with "..."."""
     losses: dict[str, Loss]
     """Losses by protocol."""
     published: list[PublishedLoss]

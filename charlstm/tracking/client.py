@@ -89,15 +89,15 @@ def _check_server(uri: str) -> None:
     import requests
 
     address = f"{uri.rstrip('/')}/version"
-    # Ignore failed requests, because MLflow repeats them with all TLS settings and reports errors.
+    # Ignore a failure of this first request: MLflow's own requests report errors.
     with (
         suppress(requests.RequestException),
         requests.get(address, stream=True, timeout=SECONDS_FOR_VERSION) as answer,
     ):
         if len(next(answer.iter_content(MAX_VERSION_BYTES), b"")) == MAX_VERSION_BYTES:
             raise TrackingError(
-                f"{without_credentials(uri)}: expected an MLflow server, but the answer of "
-                "this server is too long; check the address"
+                f"{without_credentials(uri)}: expected an MLflow server, but the response "
+                "of this server is too long; check the address"
             )
 
 

@@ -38,7 +38,7 @@ DISAPPEARED = (
 
 
 class Origin(NamedTuple):
-    """Facts that are known when a training starts."""
+    """Facts known at the start of a training run."""
 
     training_id: str
     start_ms: int
@@ -48,7 +48,7 @@ class Origin(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """Facts that are known when a training ends."""
+    """Facts known at the end of a training run."""
 
     status: str
     reason: str

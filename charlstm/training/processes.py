@@ -256,7 +256,7 @@ class Processes:
 
 
 def _start_gathering(mine: Tensor, world_size: int) -> tuple[Tensor, Any]:
-    """Start to gather. Return the stacked tensors, which are complete when the work is done."""
+    """Start an asynchronous gather. The tensor is valid when the returned work completes."""
     stacked = mine.new_empty((world_size, *mine.shape))
     # Accelerate's `gather` would copy the tensors once more.
     work = torch.distributed.all_gather_into_tensor(

@@ -196,7 +196,7 @@ def check_gpu(devices: Path = DEVICES) -> Iterator[str]:
 
 
 def check_rows(params: Params, devices: Path = DEVICES) -> Iterator[str]:
-    """Yield a line if the GPUs of this machine get too few rows each."""
+    """Yield a line if each GPU of this machine gets too few rows to be useful."""
     if any(devices.glob("nvidia[0-9]*")):
         import torch
 

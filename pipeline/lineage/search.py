@@ -62,7 +62,7 @@ def find(name: str) -> tuple[Reader | None, list[Match]]:
     if commit and (matches := _of_commit(commit, reader)):
         return reader, matches
     raise CharlstmError(
-        f"{printable(name)}: expected a training's run, output file or git revision, found none; "
+        f"{printable(name)}: no MLflow run, output file or git revision of a training matches; "
         "list all trainings with `charlstm trace`"
     )
 

@@ -74,7 +74,8 @@ HUGE_CHARS = 100_000_000
 VALIDATED = 1_000_000
 EVALUATED = 10_000_000
 
-# (most training characters, (embedding_size, hidden_size, num_layers, feed_forward_size))
+# (maximum number of training characters,
+#  (embedding_size, hidden_size, num_layers, feed_forward_size))
 WIDTHS = (
     (20_000, (32, 96, 1, 96)),
     (100_000, (64, 192, 1, 192)),

@@ -57,7 +57,7 @@ class TextReport(NamedTuple):
         return self.counts.total()
 
     def lines(self) -> Iterator[str]:
-        """Yield a line with the size and encoding, then a line on each oddity and its handling."""
+        """Yield a line with the size and encoding, then a line on how each oddity is handled."""
         size = f"{self.num_chars:,} characters, {len(self.counts):,} of them distinct"
         yield f"{size}; lines: {self.num_lines:,}; {self.encoding}"
         if self.num_crlf:

@@ -108,8 +108,8 @@ def _finished(trials: Sequence[Trial], baseline: str) -> set[str]:
         if commit := commits.get(trial.name):
             if flat_in(git("show", f"{commit}:./params.yaml")) != flat_in(trial.params):
                 raise ParamsError(
-                    f"{trial.name}: an experiment of this name exists, with different parameters: "
-                    f"commit params.yaml, or run `dvc exp remove {trial.name}`"
+                    f"{trial.name}: an experiment with this name exists, but has different "
+                    f"parameters: commit params.yaml, or run `dvc exp remove {trial.name}`"
                 )
             finished.add(trial.name)
     return finished

@@ -48,7 +48,7 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path: Path) -> None:
 def test_a_state_of_another_model_is_refused(tmp_path: Path, hidden_size: int) -> None:
     state = make(tmp_path / "one", 0).read("abc")
     other = make(tmp_path / "two", 1, hidden_size)
-    expected = r"state: expected a state of the model \w{12}, got a state of the model \w{12}; read"
+    expected = r"state: expected a state from model \w{12}, got a state from model \w{12}; read"
     for use in (other.generate, other.stream, other.score, other.read):
         with pytest.raises(CharlstmError, match=expected):
             use("abc", state=state)

@@ -159,7 +159,9 @@ def test_a_second_sweep_and_other_parameters_of_one_name_are_refused(copy: Path,
     with exclusive(copy / ".charlstm/sweep", "a sweep in this checkout"):
         assert "ERROR: a sweep in this checkout is already running" in run("sweep", RATES)[2]
     add_experiment(copy, "learning_rate=0.003", 1.4, learning_rate=0.003)
-    expected = "learning_rate=0.003: an experiment of this name exists, with different parameters"
+    expected = (
+        "learning_rate=0.003: an experiment with this name exists, but has different parameters"
+    )
     assert expected in run("sweep", RATES)[2]
 
 
