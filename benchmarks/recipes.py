@@ -35,7 +35,7 @@ Record = dict[str, Any]
 
 def main() -> int:
     """Train missing recipes and print tables. Return 1 if `original` is too far off."""
-    available = names(RECIPES, ROOT)
+    available = names(RECIPES)
     parser = new_parser(__doc__)
     words = f"recipes out of {', '.join(available)}; default: all"
     parser.add_argument("names", nargs="*", metavar="NAME", help=words)
@@ -59,7 +59,7 @@ def main() -> int:
 
 def values_of(name: str) -> dict[str, object]:
     """Return the values that a recipe decides, by dotted name."""
-    return dict(load(RECIPES, name, ROOT).values)
+    return dict(load(RECIPES, name).values)
 
 
 def record_of(name: str, seed: int, data: str) -> Record | None:

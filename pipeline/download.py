@@ -19,7 +19,7 @@ from charlstm.files.urls import without_credentials
 from charlstm.params import DownloadParams, Params
 from pipeline.lineage.git import git
 from pipeline.run import stage
-from pipeline.run.dvc import Paths, cached, inputs_of, md5, read_lock, recorded_outputs
+from pipeline.run.dvc import Paths, cached, inputs_of, md5, read_lock
 from pipeline.run.project import LOCK, PARAMS, project_root
 
 log = logging.getLogger("charlstm")
@@ -83,7 +83,7 @@ def kept_text(section: DownloadParams, corpus: Path) -> Path | None:
     # Read a source that may have changed: a local path that exists, or a URL without a hash.
     if source.exists() if source else section.sha256 is None:
         return None
-    recorded = recorded_outputs("download").get(corpus, "")
+    recorded = read_lock().output(corpus)
     candidates = chain([corpus], map(cached, chain([recorded], _committed(corpus))))
     files = (file for file in candidates if file and file.is_file())
     # The expected SHA-256 is the source's, which is the corpus only if nothing is converted.
@@ -102,8 +102,7 @@ def _committed(corpus: Path) -> Iterator[str]:
 
 def _is_recorded() -> bool:
     """Return True if `dvc.lock` records the current download parameters, ignoring `watch`."""
-    lock = read_lock()
-    known = lock.params("download").get("download", {}) if lock else {}
+    known = read_lock().params("download").get("download", {})
     # The watched file triggers the stage, but does not affect the stage's output.
     return {**known, "watch": None} == {**load_yaml(PARAMS)["download"], "watch": None}
 

@@ -2,8 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from charlstm.corpus.parts import PARTS, read_characters
@@ -17,7 +16,6 @@ from charlstm.text.vocabulary import Vocab, describe
 from charlstm.text.vocabulary_file import VOCAB
 from pipeline.run import stage
 from pipeline.run.dvc import Paths
-from pipeline.run.terminal import progress
 
 log = logging.getLogger("charlstm")
 
@@ -37,8 +35,8 @@ def run(params: Params, paths: Paths) -> None:
     digests = {}
     for name, path in parts.items():
         target = paths.encoded / f"{name}.npy"
-        with _characters_of(path, f"write {target.name}") as characters:
-            digests[target.name] = write_ids(target, characters, vocab, num_ids[name])
+        characters = read_characters(read_pieces(path), path)
+        digests[target.name] = write_ids(target, characters, vocab, num_ids[name])
     # Without DVC, an earlier run with other parameters may have left extra part files.
     for name in PARTS.keys() - parts.keys():
         (paths.encoded / f"{name}.npy").unlink(missing_ok=True)
@@ -49,10 +47,10 @@ def run(params: Params, paths: Paths) -> None:
 
 def _characters(params: Params, parts: Mapping[str, Path]) -> tuple[Vocab, dict[str, int]]:
     """Return the vocabulary of the training part, and the number of characters in each part."""
-    counts = {}
-    for name, path in parts.items():
-        with _characters_of(path, f"count {path.name}") as characters:
-            counts[name] = count_characters(characters)
+    counts = {
+        name: count_characters(read_characters(read_pieces(path), path))
+        for name, path in parts.items()
+    }
     alphabet = choose_alphabet(
         counts["train"],
         {name: found for name, found in counts.items() if name != "train"},
@@ -62,13 +60,6 @@ def _characters(params: Params, parts: Mapping[str, Path]) -> tuple[Vocab, dict[
     )
     _warn(alphabet, params.encode.min_count)
     return alphabet.vocab, {name: int(found.sum()) for name, found in counts.items()}
-
-
-@contextmanager
-def _characters_of(path: Path, what: str) -> Iterator[Iterator[str]]:
-    """Yield an iterator over the text of a part, in pieces. Show its progress in a bar."""
-    with progress(what, path.stat().st_size) as advance:
-        yield read_characters(read_pieces(path, advance=advance), path)
 
 
 def _warn(alphabet: Alphabet, min_count: int) -> None:

@@ -26,7 +26,7 @@ from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, text_sha256
 from charlstm.text.encoded_files import load_parts
-from charlstm.text.vocabulary import Ids, Vocab
+from charlstm.text.vocabulary import Vocab
 from pipeline.hardware import use_reproducible_kernels
 from pipeline.lineage.outputs import publish_outputs
 from pipeline.run import stage
@@ -55,7 +55,9 @@ def run(params: Params, paths: Paths) -> None:
     losses, nats_N = _measure(trained, text, section.window_lens, paths)
     write_csv(paths.evaluate / BLOCKS, pd.DataFrame(blocks_of(nats_N, text)._asdict()))
     _compare(paths, losses[HEADLINE], train, text, trained.vocab)
-    _find_cells(trained, val.ids, paths)
+    cells = analyse_cells(trained.model, trained.vocab, val.ids)
+    write_document(paths.evaluate / CELLS, cells)
+    write_csv(paths.evaluate / CELLS_TABLE, cells_table(cells))
     for part in test:
         log.info("the test part, which has influenced no choice:")
         beginning = _beginning(part, section.max_chars, "test")
@@ -102,11 +104,9 @@ def _measure(
     model = trained.model
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     lengths = {f"{prefix}windowed_{length}": length for length in window_lens}
-    headline = f"{prefix}{HEADLINE}"
-    log.info("measuring %s, which may take a minute", ", ".join([*lengths, headline]))
     losses = {name: windowed(model, text, length) for name, length in lengths.items()}
     nats_N = stateful_nats(model, text)
-    losses[headline] = summed(nats_N, text)
+    losses[f"{prefix}{HEADLINE}"] = summed(nats_N, text)
     for protocol, loss in losses.items():
         # JSON has no infinity.
         if not math.isfinite(loss.perplexity):
@@ -131,17 +131,6 @@ def _compare(
     log.info("%-13s %.4f bits/char; %s", "the model", bits, baselines.in_words())
     if not baselines.is_beaten_by(bits):
         log.warning("%s; `python -m pipeline.report` says what may help", baselines.verdict(bits))
-
-
-def _find_cells(trained: TrainedModel, ids: Ids, paths: Paths) -> None:
-    cells = analyse_cells(trained.model, trained.vocab, ids)
-    write_document(paths.evaluate / CELLS, cells)
-    write_csv(paths.evaluate / CELLS_TABLE, cells_table(cells))
-    if cells.reason:
-        log.info("single cells were not analyzed: %s", cells.reason)
-    else:
-        num_confirmed = sum(label.is_confirmed for label in cells.tested)
-        log.info("single cells track %d of %d labels of the text", num_confirmed, len(cells.tested))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from the root. So writing a preset into `params.yaml` replaces all values of the
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from io import StringIO
 from itertools import takewhile
 from pathlib import Path
@@ -65,9 +66,9 @@ class Recipe(NamedTuple):
         return " · ".join(self.label_parts)
 
 
-def names(kind: Kind, root: Path = Path()) -> list[str]:
+def names(kind: Kind) -> list[str]:
     """Return the names of all presets of a kind. Ignore hidden files, which editors create."""
-    files = (root / CONF / kind.name).glob("*.yaml")
+    files = (CONF / kind.name).glob("*.yaml")
     return sorted(file.stem for file in files if file.is_file() and not file.name.startswith("."))
 
 
@@ -76,22 +77,22 @@ def path_of(kind: Kind, name: str) -> Path:
     return CONF / kind.name / f"{name}.yaml"
 
 
-def load(kind: Kind, name: str, root: Path = Path()) -> Preset:
+def load(kind: Kind, name: str) -> Preset:
     """Load a preset. Values that the preset does not change come from the root preset.
 
     Raises:
         ParamsError: the preset does not exist, or has a mistake.
     """
-    path = root / path_of(kind, name)
-    existing = names(kind, root)
+    path = path_of(kind, name)
+    existing = names(kind)
     if name not in existing:
         near = did_you_mean(name, existing)
         raise ParamsError(
             f"there is no {kind.name} {name!r}{near}; the existing names are {', '.join(existing)}"
         )
-    values = _load(path)
+    values = values_in(path)
     if name != kind.root:
-        base = load(kind, kind.root, root).values
+        base = load(kind, kind.root).values
         if unknown := [key for key in values if key not in base]:
             raise ParamsError(
                 f"{path}: {', '.join(unknown)}: expected only parameters that "
@@ -103,21 +104,17 @@ def load(kind: Kind, name: str, root: Path = Path()) -> Preset:
     return Preset(" ".join(line.removeprefix("#").strip() for line in about), values)
 
 
-def nearest(
-    kind: Kind, values: Mapping[str, object], root: Path = Path(), without: str | None = None
-) -> Recipe:
+def nearest(kind: Kind, values: Mapping[str, object], without: str | None = None) -> Recipe:
     """Return the preset from which the fewest `values` differ, and these values.
 
     The preset `without` and damaged presets are skipped.
     """
     matches = []
-    for name in names(kind, root):
-        try:
-            preset = load(kind, name, root)
-        except ParamsError:
+    for name in names(kind):
+        if name == without:
             continue
-        if name != without:
-            known = preset.values.items()
+        with suppress(ParamsError):
+            known = load(kind, name).values.items()
             changes = {key: values.get(key) for key, value in known if values.get(key) != value}
             matches.append(Recipe(name, changes))
     return min(
@@ -127,15 +124,15 @@ def nearest(
     )
 
 
-def recognized(kind: Kind, values: Mapping[str, object], root: Path = Path()) -> Recipe:
+def recognized(kind: Kind, values: Mapping[str, object]) -> Recipe:
     """Return the nearest preset if few values differ from it, or else a recipe without a name."""
-    match = nearest(kind, values, root)
+    match = nearest(kind, values)
     return match if len(match.changes) <= MAX_CHANGES else Recipe(None, {})
 
 
-def recipe_of(params: Params, root: Path = Path()) -> Recipe:
+def recipe_of(params: Params) -> Recipe:
     """Return the recipe that is nearest to `params`, or a recipe without a name if none is near."""
-    return recognized(RECIPES, params.values(), root)
+    return recognized(RECIPES, params.values())
 
 
 def in_words(values: Mapping[str, object]) -> str:
@@ -147,14 +144,9 @@ def in_words(values: Mapping[str, object]) -> str:
     return f"{', '.join(words)}, seed {values.get(SEED)}"
 
 
-def current_values() -> dict[str, object]:
-    """Return the values in `params.yaml` by dotted name, without validating them."""
-    return _load(PARAMS)
-
-
 def check_kept(kind: Kind, target: Mapping[str, object]) -> None:
     """Raise ParamsError if `target` would overwrite values in `params.yaml` that no preset has."""
-    match = nearest(kind, current_values())
+    match = nearest(kind, values_in(PARAMS))
     if lost := {name: value for name, value in match.changes.items() if target[name] != value}:
         keep = "save them in a file in conf/corpus/"
         if kind == RECIPES:
@@ -180,7 +172,7 @@ def params_with(values: Mapping[str, object]) -> tuple[str, Params]:
     Raises:
         ParamsError: the file is not readable, or the result has a mistake.
     """
-    current_values()
+    values_in(PARAMS)
     changed = with_values(PARAMS.read_text(encoding="utf-8"), values)
     return changed, validate(Params, parse_yaml(changed), PARAMS)
 
@@ -222,7 +214,8 @@ def _place_comments(section: Any) -> None:  # noqa: ANN401  # a section of ruame
             _place_comments(value)
 
 
-def _load(path: Path) -> dict[str, object]:
+def values_in(path: Path) -> dict[str, object]:
+    """Return the values in a file of parameters by dotted name, without validating them."""
     document = load_yaml(path)
     if not isinstance(document, dict):
         raise ParamsError(f"{path}: expected parameter sections, found none")

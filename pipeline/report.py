@@ -58,15 +58,7 @@ def _verdict(params: Params, review: ReviewDocument, baselines: Baselines) -> st
         reason = "much of the validation part also occurs in the training part"
         sentences.append(f"{reason}, so all these losses are too low")
     elif not baselines.is_beaten_by(bits):
-        advice = remedy(
-            params,
-            best_epoch=review.best_epoch,
-            num_epochs=review.num_epochs,
-            num_train_chars=review.num_train_chars,
-            vocab_size=review.vocab_size,
-            num_parameters=review.num_parameters,
-        )
-        sentences.append(advice)
+        sentences.append(remedy(params, review))
     return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences)
 
 

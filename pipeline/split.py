@@ -10,7 +10,6 @@ from charlstm.files.pieces import find, read_pieces, write_pieces
 from charlstm.params import Params
 from pipeline.run import stage
 from pipeline.run.dvc import Paths
-from pipeline.run.terminal import progress
 
 log = logging.getLogger("charlstm")
 
@@ -20,9 +19,7 @@ def run(params: Params, paths: Paths) -> None:
     section = params.split
     source = paths.corpus
     verify(sums_of(source), [source.name])
-    num_bytes = source.stat().st_size
-    with progress("count", num_bytes) as advance:
-        corpus = Corpus(source, read_pieces(source, advance=advance))
+    corpus = Corpus(source, read_pieces(source))
     separator = section.document_separator
     parts = corpus.parts(section.val_fraction, section.test_fraction, separator)
 
@@ -34,10 +31,9 @@ def run(params: Params, paths: Paths) -> None:
         )
 
     digests = {}
-    with progress("write", num_bytes) as advance:
-        for name, part in parts.items():
-            pieces = read_pieces(source, part.start, part.end, advance)
-            digests[f"{name}.txt"] = write_pieces(paths.split / f"{name}.txt", pieces)
+    for name, part in parts.items():
+        pieces = read_pieces(source, part.start, part.end)
+        digests[f"{name}.txt"] = write_pieces(paths.split / f"{name}.txt", pieces)
     # Without DVC, an earlier run with other parameters may have left extra part files.
     for name in PARTS.keys() - parts.keys():
         (paths.split / f"{name}.txt").unlink(missing_ok=True)

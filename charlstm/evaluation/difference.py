@@ -22,6 +22,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -74,6 +75,11 @@ def blocks_of(nats_N: NDArray[np.float64], text: EncodedText) -> Blocks:
     num_chars = [num_chars_of(text.ids[start:end], text.unit) for start, end in pairs]
     nats = [math.fsum(nats_N[start - 1 : end - 1]) for start, end in pairs]
     return Blocks(np.arange(len(pairs)) * length, np.array(num_chars), np.array(nats))
+
+
+def read_blocks(file: Path) -> Blocks:
+    """Return the blocks in a `blocks.csv`."""
+    return parse_blocks(file.read_text("utf-8", errors="replace"), file)
 
 
 def parse_blocks(table: str, where: object) -> Blocks:

@@ -8,13 +8,10 @@ from pathlib import Path
 from charlstm.files.atomic import atomic_file
 
 PIECE_BYTES = 1 << 20
-Advance = Callable[[int], object]  # called with the number of bytes of each finished piece
 Check = Callable[[str], object]  # called with the SHA-256 of a new file before the final rename
 
 
-def read_pieces(
-    path: Path, start: int = 0, end: int | None = None, advance: Advance | None = None
-) -> Iterator[bytes]:
+def read_pieces(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     """Yield the bytes of a file from offset `start` up to `end`, at most PIECE_BYTES at a time."""
     rest = sys.maxsize if end is None else max(0, end - start)
     with path.open("rb") as file:
@@ -22,8 +19,6 @@ def read_pieces(
         while piece := file.read(min(PIECE_BYTES, rest)):
             rest -= len(piece)
             yield piece
-            if advance:
-                advance(len(piece))
 
 
 def write_pieces(

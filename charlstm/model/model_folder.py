@@ -6,6 +6,7 @@ weight is used. No file is a pickle.
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,12 @@ class TrainedModel(NamedTuple):
     model: CharLSTM
     vocab: Vocab
     sha256: str  # hash of the weights file, which identifies the model
+
+
+def copy_model(source: Path, target: Path) -> None:
+    """Copy the files of a model folder into another folder."""
+    for name in (WEIGHTS, CONFIG, VOCAB):
+        shutil.copyfile(source / name, target / name)
 
 
 def save_model(folder: Path, weights: dict[str, Tensor], shape: ModelShape, vocab: Vocab) -> None:

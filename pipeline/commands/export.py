@@ -1,6 +1,5 @@
 """`charlstm export`: a trained model as a file for other runtimes, or as a folder with its card."""
 
-import shutil
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -43,8 +42,6 @@ def export(
     results.
     """
     output = output or checked_output(from_here(Path("model.onnx" if kind == "onnx" else "model")))
-    if kind == "folder" and output.exists():
-        raise CharlstmError(f"{output} already exists: choose another path for --output")
     with model_folder(model) as folder:
         if kind == "folder":
             _copy(model, folder, output)
@@ -55,15 +52,12 @@ def export(
 
 def _copy(where: str, folder: Path, target: Path) -> None:
     """Write a folder with the model and its card, either completely or not at all."""
-    from charlstm.model.model_folder import load_model
-    from charlstm.model.shape import CONFIG, WEIGHTS
-    from charlstm.text.vocabulary_file import VOCAB
+    from charlstm.model.model_folder import copy_model, load_model
 
     card = read_card(where, load_model(folder, "fused").sha256)
     text = card.model_dump_json(exclude={"recorded_in"}, indent=2)
     with atomic_folder(target) as temporary:
-        for name in (WEIGHTS, CONFIG, VOCAB):
-            shutil.copyfile(folder / name, temporary / name)
+        copy_model(folder, temporary)
         (temporary / CARD).write_text(f"{text}\n", "utf-8")
     typer.echo(target)
 

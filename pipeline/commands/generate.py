@@ -101,8 +101,12 @@ def generate(
         text = replaced(text, trained.vocab)
     if is_json:
         _write_json(trained, text, num_texts, options)
-    else:
-        _write_texts(trained, text, num_texts, options, is_seed_shown=is_seed_shown)
+        return 0
+    try:
+        _write_texts(trained, text, num_texts, options)
+    finally:
+        if is_seed_shown and sys.stdout.isatty():
+            typer.echo(f"again: --seed {options.seed}", err=True)
     return 0
 
 
@@ -135,14 +139,11 @@ def _write_json(model: "Model", prompt: str, num_texts: int, options: Sampling) 
         echo_json(line, indent=None)
 
 
-def _write_texts(
-    model: "Model", prompt: str, num_texts: int, options: Sampling, *, is_seed_shown: bool
-) -> None:
+def _write_texts(model: "Model", prompt: str, num_texts: int, options: Sampling) -> None:
     """Write a single text while it is generated, or several texts when they are complete.
 
-    A terminal shows the prompt and the seed as well.
+    A terminal shows the prompt as well.
     """
-    is_terminal = sys.stdout.isatty()
     values = options._asdict()
     texts: Iterable[Iterable[str]]
     if num_texts == 1:
@@ -153,16 +154,13 @@ def _write_texts(
         for index, text in enumerate(texts):
             if index:
                 _write(f"{SEPARATOR}\n")
-            if is_terminal:
+            if sys.stdout.isatty():
                 typer.secho(printable(prompt), dim=True, nl=False)
             _write(text)
             _write("\n")
     except KeyboardInterrupt:
         _write("\n")  # the shell's next prompt starts on a line of its own
         raise
-    finally:
-        if is_terminal and is_seed_shown:
-            typer.echo(f"again: --seed {options.seed}", err=True)
 
 
 def _write(pieces: Iterable[str]) -> None:

@@ -49,7 +49,7 @@ def recipe(
 
 
 def _show() -> None:
-    values = recipes.current_values()
+    values = recipes.values_in(PARAMS)
     typer.echo(f"params.yaml: {recipes.in_words(values)}")
     for name in recipes.names(RECIPES):
         preset = load(RECIPES, name)
@@ -61,7 +61,7 @@ def _show() -> None:
 def _write(name: str, is_forced: bool) -> None:
     recipes.check_idle()
     preset = load(RECIPES, name)
-    before = recipes.current_values()
+    before = recipes.values_in(PARAMS)
     if not is_forced:
         recipes.check_kept(RECIPES, preset.values)
 

@@ -100,8 +100,7 @@ def _worktree(commit: str) -> Iterator[Path]:
 
 
 def _outputs(folder: Path) -> dict[str, str]:
-    lock = parse_lock((folder / LOCK).read_text(encoding="utf-8"))
-    return lock.files("outs") if lock else {}
+    return parse_lock((folder / LOCK).read_text(encoding="utf-8")).files("outs")
 
 
 def _repeat(folder: Path, environment: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from charlstm.errors import CharlstmError, ParamsError
-from charlstm.evaluation.difference import BLOCKS, Blocks, parse_blocks
+from charlstm.evaluation.difference import BLOCKS, parse_blocks, read_blocks
 from charlstm.files.atomic import write_text
 from charlstm.report.document import DOCUMENT, ReviewDocument, ReviewedModel, read_review
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
@@ -110,7 +110,7 @@ def _find(model: str) -> ReviewedModel:
         with contextlib.suppress(ParamsError), contextlib.chdir(project):
             tables.append(project / load_paths().evaluate / BLOCKS)
             recipe = recipe_in(document.parameters)
-    blocks = next((_read_blocks(table) for table in tables if table.is_file()), None)
+    blocks = next((read_blocks(table) for table in tables if table.is_file()), None)
     return ReviewedModel((project or folder).name or str(file), document, blocks, recipe)
 
 
@@ -147,17 +147,12 @@ def _of_run(model: str) -> ReviewedModel:
 def _of_commit(model: str, commit: str, paths: Paths) -> ReviewedModel | None:
     """Return the model that a commit records, or None if DVC's cache lacks the model's review."""
     lock = lock_at(commit)
-    outs = lock.files("outs") if lock else {}
-    file = cached(files_of(outs.get(str(paths.samples), "")).get(DOCUMENT, ""))
+    file = cached(files_of(lock.output(paths.samples)).get(DOCUMENT, ""))
     if file is None:
         return None
-    table = cached(outs.get(str(paths.evaluate / BLOCKS), ""))
-    blocks = _read_blocks(table) if table else None
+    table = cached(lock.output(paths.evaluate / BLOCKS))
+    blocks = read_blocks(table) if table else None
     return ReviewedModel(model, read_review(file), blocks, recipe_at(commit))
-
-
-def _read_blocks(file: Path) -> Blocks:
-    return parse_blocks(file.read_text("utf-8", errors="replace"), file)
 
 
 def _short(name: str) -> str:

@@ -29,7 +29,7 @@ from pipeline.lineage.provenance import (
     recipe_at,
 )
 from pipeline.lineage.search import Match, find
-from pipeline.run.dvc import Lock, cached, files_of, load_paths
+from pipeline.run.dvc import cached, files_of, load_paths
 from pipeline.run.project import PARAMS, from_here, store
 from pipeline.run.terminal import printable
 
@@ -88,10 +88,11 @@ def trace_of(match: Match) -> dict[str, Any]:
     run = match.run
     commits = match.commits()
     here = flat_in(PARAMS.read_text(encoding="utf-8"))
-    params, tags, metrics = (run.params, run.tags, run.metrics) if run else _recorded_at(commits[0])
+    recorded = (run.params, run.tags, losses_of(run.metrics)) if run else _recorded_at(commits[0])
+    params, tags, losses = recorded
     params = dict(sorted(params.items()))
     in_git = [git("log", "-1", "--format=%H%d %s", commit) for commit in commits]
-    if not in_git and TRAIN_MD5 in tags and lock_at("HEAD"):
+    if not in_git and TRAIN_MD5 in tags and lock_at("HEAD").stages:
         reason = "this model is not committed yet, or another processor rounded differently"
         in_git = [f"no commit records this model: dvc.lock at HEAD records another one ({reason})"]
     return {
@@ -102,7 +103,7 @@ def trace_of(match: Match) -> dict[str, Any]:
         "not as here": {
             name: value for name, value in params.items() if here.get(name, value) != value
         },
-        "losses": {protocol: round(loss, 4) for protocol, loss in losses_of(metrics).items()},
+        "losses": {protocol: round(loss, 4) for protocol, loss in losses.items()},
         "model SHA-256": tags.get(MODEL_TAG),
         "text": tags.get("corpus"),
         "text SHA-256": tags.get("corpus_sha256"),
@@ -126,8 +127,8 @@ def _section(prefix: str, tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _recorded_at(commit: str) -> tuple[dict[str, str], dict[str, str], dict[str, float]]:
-    """Return the parameters, tags and metrics that git and DVC's cache record for a commit."""
-    lock = lock_at(commit) or Lock({})
+    """Return the parameters, tags and losses that git and DVC's cache record for a commit."""
+    lock = lock_at(commit)
     paths = load_paths()
     # `flat_in` returns nothing for the `params.yaml` of another version of charlstm.
     params = flat_in(git("show", f"{commit}:./{PARAMS}")) or flat(lock.params())
@@ -140,7 +141,7 @@ def _recorded_at(commit: str) -> tuple[dict[str, str], dict[str, str], dict[str,
         fallback = FALLBACKS.get(params.get("download.sha256", ""))
         if fallback and tags["corpus_sha256"] == fallback.sha256:
             tags["corpus"] = f"{FALLBACK} {fallback.requirement}"
-    if weights := cached(files_of(lock.files("outs").get(str(paths.model), "")).get(WEIGHTS, "")):
+    if weights := cached(files_of(lock.output(paths.model)).get(WEIGHTS, "")):
         tags[MODEL_TAG] = sha256(weights)
     if (initial := params.get("train.initial", NOTHING)) != NOTHING:
         tags[INITIAL_TAG] = initial

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Annotated
 from urllib.parse import urlsplit
@@ -20,12 +20,13 @@ from charlstm.files.urls import without_credentials
 from charlstm.tracking.client import MAX_RESULTS, Store, ask, check_exists, connect
 from charlstm.tracking.shared_view import page, share_view
 from charlstm.tracking.sync import publish_all
-from pipeline.run.dvc import corpus_name
+from pipeline.run.dvc import load_paths
 from pipeline.run.project import state_root, store
 
 HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 120
 STOP_TIMEOUT_SECONDS = 2
+Page = tuple[str, str, bool]  # an experiment's name and ID, and whether it shows our view
 
 
 def ui(
@@ -39,11 +40,12 @@ def ui(
     runs = store()
     with suppress(KeyboardInterrupt):
         if urlsplit(runs.uri).scheme in ("http", "https"):
-            _print_pages(_find_runs(runs, corpus_name()), without_credentials(runs.uri))
+            _print_pages(_find_runs(runs, load_paths().corpus.stem), without_credentials(runs.uri))
             return 0
         _check_port(port)
+        check_exists(runs)
         typer.echo("MLflow's server is starting ...", err=True)
-        pages = _find_runs(runs, corpus_name())
+        pages = _find_runs(runs, load_paths().corpus.stem)
         with tempfile.TemporaryFile() as output, _server(runs.uri, port, output) as server:
             if _answers(server, port):
                 _print_pages(pages, f"http://{HOST}:{port}")
@@ -54,12 +56,8 @@ def ui(
     return 0
 
 
-def _find_runs(store: Store, corpus: str) -> list[tuple[str, str, bool]]:
-    """Return each experiment that has runs: its name, its ID and whether it shows our view.
-
-    The experiment of `corpus` comes first.
-    """
-    check_exists(store)
+def _find_runs(store: Store, corpus: str) -> list[Page]:
+    """Return the experiments that have runs. The experiment of `corpus` comes first."""
     ask(store, lambda: publish_all(store, state_root()))  # also ends runs whose process has died
     pages = ask(store, lambda: _share_views(store, store.experiment_of(corpus)))
     if not pages:
@@ -69,17 +67,16 @@ def _find_runs(store: Store, corpus: str) -> list[tuple[str, str, bool]]:
     return pages
 
 
-def _share_views(store: Store, first: str) -> list[tuple[str, str, bool]]:
+def _share_views(store: Store, first: str) -> list[Page]:
     client = connect(store)
-    found = {
-        one.name: str(one.experiment_id)
-        for one in client.search_experiments(max_results=MAX_RESULTS)
-        if one.name.partition("/")[0] == store.experiment or one.name == store.experiment
-    }
-    names = sorted(found, key=lambda name: (name != first, name))
-    shared = [(name, found[name], share_view(client, found[name])) for name in names]
-    # An experiment without runs has no view.
-    return [(name, number, view) for name, number, view in shared if view is not None]
+    pages = []
+    for one in client.search_experiments(max_results=MAX_RESULTS):
+        if f"{one.name}/".startswith(f"{store.experiment}/"):
+            is_shared = share_view(client, one.experiment_id)
+            # An experiment without runs has no view.
+            if is_shared is not None:
+                pages.append((one.name, one.experiment_id, is_shared))
+    return sorted(pages, key=lambda page: (page[0] != first, page[0]))
 
 
 def _check_port(port: int) -> None:
@@ -140,6 +137,6 @@ def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
     )
 
 
-def _print_pages(pages: Sequence[tuple[str, str, bool]], server: str) -> None:
+def _print_pages(pages: list[Page], server: str) -> None:
     for name, experiment_id, is_shared in pages:
         typer.echo(f"{name}: {page(server, experiment_id, is_shared=is_shared)}")

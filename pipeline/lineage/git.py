@@ -68,8 +68,8 @@ def experiments() -> dict[str, tuple[str, str]]:
     return {part[0]: (part[5], part[3] + part[4]) for part in parts if len(part) == 6}
 
 
-def lock_at(commit: str) -> Lock | None:
-    """Return the `dvc.lock` of a commit, or None if the file is missing or unreadable."""
+def lock_at(commit: str) -> Lock:
+    """Return the `dvc.lock` of a commit, which is empty if the file is missing or unreadable."""
     # `./` means the current folder, which may be below the root of the repository.
     return parse_lock(git("show", f"{commit}:./{LOCK}") or "")
 
@@ -83,19 +83,18 @@ def commits_with(md5: str) -> list[str]:
     commits = git("log", "--all", "--format=%H", f"-S{md5}", "--", str(LOCK))
     if commits is None:
         check_git()
-    found = {commit: lock_at(commit) for commit in (commits or "").splitlines()}
     # `git log -S` also finds the commits that removed the hash.
-    return [commit for commit, lock in found.items() if lock and md5 in lock.files("outs").values()]
+    return [
+        commit
+        for commit in (commits or "").splitlines()
+        if md5 in lock_at(commit).files("outs").values()
+    ]
 
 
 def losses_at(commit: str, paths: Paths) -> dict[str, float]:
-    """Return the losses in a commit's metrics file, keyed by the names that MLflow uses."""
+    """Return the losses in a commit's metrics file in nats per character, keyed by protocol."""
     try:
         metrics = json.loads(git("show", f"{commit}:./{paths.evaluate / 'metrics.json'}") or "{}")
-        return {
-            f"{protocol}/{name}": float(value)
-            for protocol, loss in metrics.items()
-            for name, value in loss.items()
-        }
-    except (ValueError, TypeError, AttributeError):
+        return {protocol: float(loss["nats_per_char"]) for protocol, loss in metrics.items()}
+    except (ValueError, TypeError, AttributeError, LookupError):
         return {}

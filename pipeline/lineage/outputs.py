@@ -17,7 +17,7 @@ from charlstm.interpretation.analysis import CELLS, CELLS_TABLE
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
-from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses
+from charlstm.report.document import DOCUMENT, PAGE, read_losses
 from charlstm.text.encoded import text_sha256
 from charlstm.text.encoded_files import load_encoded
 from charlstm.tracking.publish import TABLES_TAG
@@ -56,7 +56,7 @@ def check_recorded() -> None:
         CharlstmError: an output or a section of parameters differs, or an output is missing.
     """
     lock = read_lock()
-    if lock is None:
+    if not lock.stages:
         raise CharlstmError(
             f"{LOCK}: expected DVC's record of the stages, found no file; `dvc repro` creates it"
         )
@@ -88,12 +88,13 @@ def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> S
     for protocol, loss in losses.items():
         measured |= {f"{protocol}/{name}": value for name, value in loss}
 
+    nats = {protocol: loss.nats_per_char for protocol, loss in losses.items()}
     new_tags = provenance.tags(params, paths) | provenance.train_md5(paths)
     new_tags["made_from"] = "files"
     tags = page_tags(
         summary_of(params, new_tags)._replace(
             num_parameters=num_parameters,
-            losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
+            losses=nats,
             model_sha256=trained.sha256,
             baselines=read_baselines(paths.evaluate / BASELINES).in_words(),
         )
@@ -101,7 +102,6 @@ def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> S
 
     texts: dict[str, str] = {}
     files = {f"evaluate/{name}": paths.evaluate / name for name in EVALUATE_FILES}
-    files = {name: file for name, file in files.items() if file.exists()}
     if has_samples:
         tags[TABLES_TAG] = json.dumps([{"path": SIDE_BY_SIDE, "type": "table"}])
         texts = _sample_texts(paths.samples / SAMPLES)
@@ -121,12 +121,12 @@ def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> S
         measured=measured,
         texts=texts,
         files=files,
-        model=_logged_model(params, paths, trained, losses),
+        model=_logged_model(params, paths, trained, nats),
     )
 
 
 def _logged_model(
-    params: Params, paths: Paths, trained: TrainedModel, losses: dict[str, Loss]
+    params: Params, paths: Paths, trained: TrainedModel, losses: dict[str, float]
 ) -> LoggedModel:
     """Return the model for MLflow's registry, with the losses that decide the champion.
 
@@ -136,7 +136,7 @@ def _logged_model(
     vocab = trained.vocab
     validation = load_encoded(paths.encoded / "val.npy", vocab).first(params.evaluate.max_chars)
     chosen_by = {
-        protocol: loss.nats_per_char
+        protocol: loss
         for protocol, loss in losses.items()
         if not protocol.startswith(TEST_PREFIX)
         and (vocab.unit == "character" or protocol == HEADLINE)
@@ -147,10 +147,8 @@ def _logged_model(
 def _read_rows(paths: Paths, time_ms: int) -> list[Row]:
     """Return the rows of the training's tables, each with the given time."""
     tables = read_tables(paths.train, paths.model / WEIGHTS)
-    steps = [StepRow(*row) for row in tables.steps[list(StepRow._fields)].itertuples(index=False)]
-    epochs = [
-        EpochRow(*row) for row in tables.epochs[list(EpochRow._fields)].itertuples(index=False)
-    ]
+    steps = [StepRow(*row) for row in tables.steps.itertuples(index=False)]
+    epochs = [EpochRow(*row) for row in tables.epochs.itertuples(index=False)]
     rows = [Row(row.step, time_ms, step_metrics(row)) for row in steps]
     rows += [Row(row.step, time_ms, epoch_metrics(row)) for row in epochs]
     return sorted(rows, key=lambda row: row.step)

@@ -29,16 +29,7 @@ from pipeline.recipes import RECIPES, recognized
 from pipeline.run.dvc import Paths, md5
 from pipeline.run.project import LOCK, PARAMS, PIPELINE
 
-LIBRARIES = (
-    "torch",
-    "accelerate",
-    "numpy",
-    "pandas",
-    "matplotlib",
-    "safetensors",
-    "dvc",
-    "mlflow",
-)
+LIBRARIES = ("torch", "accelerate", "numpy", "pandas", "matplotlib", "safetensors", "dvc", "mlflow")
 GIB = 2**30
 COMMIT = "mlflow.source.git.commit"
 TRAIN_MD5 = "dvc_train_md5"
@@ -47,8 +38,6 @@ CHANGED = "git_changed"  # tag that lists the files that differ
 BASELINE = "dvc_exp_baseline"
 CODE = ("charlstm", "pipeline", "conf")  # folders that Python imports from, even untracked files
 FALLBACK = "FALLBACK"  # the recorded source of a substitute text begins with this word
-# Prefixes of losses that earlier versions of charlstm measured while training.
-WHILE_TRAINING = ("train/", "validation/")
 
 
 def environment() -> dict[str, str]:
@@ -125,8 +114,7 @@ def _code(paths: Paths) -> dict[str, str]:
 
 def train_md5(paths: Paths) -> dict[str, str]:
     """Return a tag with DVC's hash of the checksum file for a training's weights and tables."""
-    sums = paths.train / SUMS
-    return {TRAIN_MD5: md5(sums)} if sums.is_file() else {}
+    return {TRAIN_MD5: md5(paths.train / SUMS)}
 
 
 def flat_in(text: str | None) -> dict[str, str]:
@@ -167,5 +155,5 @@ def losses_of(metrics: Mapping[str, float]) -> dict[str, float]:
     return {
         name.removesuffix(LOSS_SUFFIX): value
         for name, value in metrics.items()
-        if name.endswith(LOSS_SUFFIX) and not name.startswith(WHILE_TRAINING)
+        if name.endswith(LOSS_SUFFIX)
     }

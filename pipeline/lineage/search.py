@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import CharlstmError, NoStoreError, TrackingError
-from charlstm.files.checksums import sha256
+from charlstm.files.checksums import SUMS, sha256
 from charlstm.model.shape import WEIGHTS
 from charlstm.tracking.client import EXPERIMENT_TAG
 from charlstm.tracking.reader import Reader, TrackedRun
@@ -80,8 +80,8 @@ def _runs_named(name: str, reader: Reader) -> list[TrackedRun]:
 def _of_commit(commit: str, reader: Reader | None) -> list[Match]:
     """Return the training in the commit's `dvc.lock`, or the commit's runs if it has no lock."""
     lock = lock_at(commit)
-    if lock is None:
+    if not lock.stages:
         return [Match(run, None) for run in reader.by_tag(COMMIT, commit)] if reader else []
-    train_md5 = lock.train_md5(load_paths())
+    train_md5 = lock.output(load_paths().train / SUMS)
     runs = reader.by_tag(TRAIN_MD5, train_md5) if reader and train_md5 else []
     return [Match(run, commit) for run in runs] or [Match(None, commit)]

@@ -6,17 +6,13 @@ fresh clone include the model.
 """
 
 import os
-import shutil
 from collections.abc import Mapping
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from charlstm.errors import CharlstmError, CorpusError, ParamsError
 from charlstm.files.atomic import atomic_folder, write_text
-from charlstm.model.shape import CONFIG, WEIGHTS
 from charlstm.params import AUTO, NOTHING
-from charlstm.text.vocabulary_file import VOCAB
 from pipeline.new.proposal import (
     FEW_TRAIN_CHARS,
     Proposal,
@@ -25,7 +21,7 @@ from pipeline.new.proposal import (
     training_for,
     training_within,
 )
-from pipeline.new.text import DOCUMENT_SEPARATOR, Source, TextReport, find_source, name_of, read
+from pipeline.new.text import DOCUMENT_SEPARATOR, TextReport, find_source, name_of, read
 from pipeline.recipes import (
     CONF,
     CORPORA,
@@ -38,7 +34,7 @@ from pipeline.recipes import (
     path_of,
     preset_text,
 )
-from pipeline.run.dvc import EXTENSION, ask_dvc, load_paths, reason_of
+from pipeline.run.dvc import ask_dvc, load_paths, reason_of
 from pipeline.run.project import PARAMS
 from pipeline.timing import step_seconds
 
@@ -96,9 +92,10 @@ class InitialModel(NamedTuple):
         Raises:
             CharlstmError: `dvc add` failed.
         """
+        from charlstm.model.model_folder import copy_model
+
         with atomic_folder(self.target) as temporary:
-            for name in (WEIGHTS, CONFIG, VOCAB):
-                shutil.copyfile(self.folder / name, temporary / name)
+            copy_model(self.folder, temporary)
         done = ask_dvc("add", str(self.target))
         # DVC may exit with code 0 although the disk of its cache is full.
         if done.returncode or "ERROR" in done.stderr:
@@ -129,8 +126,8 @@ def plan(
     text: str,
     name: str | None,
     encoding: str | None,
-    initial: InitialModel | None = None,
-    seconds: float | None = None,
+    initial: InitialModel | None,
+    seconds: float | None,
     *,
     is_documents: bool,
     is_forced: bool,
@@ -140,7 +137,7 @@ def plan(
     paths = load_paths()
     own = {paths.corpus.parent, *(Path(path.parts[0]) for _, path in paths), CONF}
     source = find_source(text, own)
-    name = _free_name(source, paths.corpus.parent) if name is None else _checked(name)
+    name = _checked(name_of(source.stem) if name is None else name)
     bases = {kind: load(kind, kind.root).values for kind in (CORPORA, RECIPES)}
     replaced = [str(path) for kind in bases if os.path.lexists(path := path_of(kind, name))]
     if not is_forced:
@@ -205,20 +202,6 @@ def _checked(name: str) -> str:
     if name_of(name) != name or name in (CORPORA.root, RECIPES.root):
         expected = "lowercase letters, digits, - and _, and none of the project's own names"
         raise ParamsError(f"--name: expected {expected}, got {name!r}")
-    return name
-
-
-def _free_name(source: Source, outputs: Path) -> str:
-    """Derive a corpus name from the name of the source. No other corpus has the returned name."""
-    base = name_of(source.stem)
-    for number in count(1):
-        name = base if number == 1 else f"{base}-{number}"
-        is_known = name in names(CORPORA)
-        if is_known and load(CORPORA, name).values["download.source"] == source.address:
-            break
-        taken = (path_of(CORPORA, name), path_of(RECIPES, name), outputs / f"{name}{EXTENSION}")
-        if not any(os.path.lexists(path) for path in taken):
-            break
     return name
 
 

@@ -5,13 +5,16 @@ docs/data.md explains the rules, and docs/benchmarks.md shows their results on r
 
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil, log2
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from charlstm.errors import CorpusError
 from charlstm.model.shape import ModelShape
 from charlstm.params import NOTHING, Params
 from charlstm.text.byte_vocabulary import NUM_BYTES
 from charlstm.text.vocabulary import Unit
+
+if TYPE_CHECKING:
+    from charlstm.report.document import ReviewDocument
 
 MIN_CHARS = 500  # from a shorter text, a model learns next to nothing
 TRAIN_FRACTION = 0.9  # the training part's share of the text
@@ -349,26 +352,20 @@ def _training_within(
     return found[-1]
 
 
-def remedy(
-    params: Params,
-    *,
-    best_epoch: int,
-    num_epochs: int,
-    num_train_chars: int,
-    vocab_size: int,
-    num_parameters: int,
-) -> str:
-    """Return advice for lowering the loss of a training whose loss was lowest at `best_epoch`."""
+def remedy(params: Params, review: "ReviewDocument") -> str:
+    """Return advice for lowering the loss of a reviewed model."""
     begins_from_model = params.train.initial != NOTHING
     dropout = params.train.dropout.output
+    num_epochs = review.num_epochs
+    num_train_chars = review.num_train_chars
     ways = []
     if num_train_chars < FEW_TRAIN_CHARS and not begins_from_model:
         ways.append(
             "start from a model of a longer text in the same language "
             "(charlstm new TEXT --from MODEL)"
         )
-    if best_epoch < num_epochs:
-        trend = f"the loss rose after epoch {best_epoch} of {num_epochs}"
+    if review.best_epoch < num_epochs:
+        trend = f"the loss rose after epoch {review.best_epoch} of {num_epochs}"
         if dropout < MAX_DROPOUT:
             ways.append(f"use more dropout than {dropout:g} (train.dropout.output)")
         if not begins_from_model:
@@ -377,10 +374,10 @@ def remedy(
         trend = "the loss still fell in the last epoch"
         if num_epochs < useful_epochs(num_train_chars, begins_from_model=begins_from_model):
             ways.append("train longer (train.epochs)")
-        if num_train_chars > num_parameters and not begins_from_model:
+        if num_train_chars > review.num_parameters and not begins_from_model:
             ways.append("use more units (model.hidden_size)")
-    is_character = params.encode.unit == "character"
-    is_rare = num_train_chars < MIN_MEAN_COUNT * vocab_size
-    if is_character and vocab_size > NUM_BYTES and is_rare:
+    # The vocabulary of a byte model has NUM_BYTES entries.
+    vocab_size = review.vocab_size
+    if vocab_size > NUM_BYTES and num_train_chars < MIN_MEAN_COUNT * vocab_size:
         ways.append(f"keep fewer than {vocab_size:,} characters (encode.min_count)")
     return f"{trend}: {', or '.join(ways) or 'find more text'}"

@@ -6,6 +6,7 @@ import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,6 @@ from charlstm.files.urls import without_credentials
 from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, code_points, describe
 from pipeline.new.proposal import MIN_CHARS
 from pipeline.recipes import CORPORA, names
-from pipeline.run.terminal import progress
 
 DOCUMENT_SEPARATOR = "\f"
 # Unicode categories: control characters, private-use characters, and unassigned code points.
@@ -91,15 +91,11 @@ def find_source(text: str, own: Collection[Path]) -> Source:
         )
     path = Path(os.path.abspath(path))  # noqa: PTH100  # `resolve` would follow links
     # Check this before listing files, because listing the files in `/` would search the whole disk.
-    if Path.cwd().is_relative_to(path.resolve()):
-        raise CorpusError(
-            f"{path}: expected a text outside of the project, found a folder that contains the "
-            f"project"
-        )
+    for folder in own:
+        check_outside(path, folder)
     files = files_of(path)
-    for file in (path, *files):
-        for folder in own:
-            check_outside(file, folder)
+    for file, folder in product(files, own):
+        check_outside(file, folder)
     return Source(str(path), path.name if path.is_dir() else path.stem, files)
 
 
@@ -132,14 +128,7 @@ def report_on(files: Sequence[Path], encoding: str | None) -> TextReport:
             uncertain.
     """
     name = _encoding_of_all(files) if encoding is None else check_encoding(encoding)
-    with progress("look", sum(file.stat().st_size for file in files)) as advance:
-
-        def pieces() -> Iterator[str]:
-            for piece in corpus_pieces(files, Form(name)):
-                advance(len(piece))
-                yield piece.decode()
-
-        return inspect(pieces(), name)
+    return inspect((piece.decode() for piece in corpus_pieces(files, Form(name))), name)
 
 
 def _encoding_of_all(files: Sequence[Path]) -> str:
@@ -164,9 +153,7 @@ def inspect(pieces: Iterable[str], encoding: str = "utf-8") -> TextReport:
     num_crlf = 0
     last = "\n"  # last character so far; initially a line end, so that an empty text has no line
     for piece in pieces:
-        is_ascii = piece.isascii()  # faster
-        points = np.frombuffer(piece.encode(), np.uint8) if is_ascii else code_points(piece)
-        found = np.bincount(points)
+        found = np.bincount(code_points(piece))
         counts_K[: len(found)] += found
         num_crlf += (last + piece).count("\r\n")
         last = piece[-1:] or last

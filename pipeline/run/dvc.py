@@ -21,7 +21,6 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 from charlstm.errors import CharlstmError, ParamsError
-from charlstm.files.checksums import SUMS
 from charlstm.files.documents import load_yaml, parse_yaml, validate
 from charlstm.parameter_names import flatten
 from pipeline.run.interruption import sigterm_requester
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 DVC = (sys.executable, "-m", "dvc")
 FOLDER = ".dir"  # DVC appends this to a folder's hash
-EXTENSION = ".txt"
 
 
 class Paths(BaseModel):
@@ -61,7 +59,7 @@ def load_paths(path: Path = PIPELINE) -> Paths:
     declared = declared_paths(path)
     params = load_yaml(path.with_name(PARAMS.name))
     try:
-        declared["corpus"] = f"{declared.pop('corpora')}/{params['download']['name']}{EXTENSION}"
+        declared["corpus"] = f"{declared.pop('corpora')}/{params['download']['name']}.txt"
         declared["initial"] = params["train"]["initial"]
     except (KeyError, TypeError):
         raise ParamsError(
@@ -69,14 +67,6 @@ def load_paths(path: Path = PIPELINE) -> Paths:
             "paths.corpora: add the missing entry"
         ) from None
     return validate(Paths, declared, path)
-
-
-def corpus_name() -> str:
-    """Return the corpus name from `params.yaml`, or an empty string if the name is missing."""
-    try:
-        return load_paths().corpus.name.removesuffix(EXTENSION)
-    except ParamsError:
-        return ""
 
 
 def inputs_of(stage: str, params: "Params") -> dict[str, object]:
@@ -100,7 +90,10 @@ def inputs_of(stage: str, params: "Params") -> dict[str, object]:
 
 
 class Lock(NamedTuple):
-    """The records of a `dvc.lock`. Methods called without a stage return all stages' records."""
+    """The records of a `dvc.lock`, which are empty if the file is missing.
+
+    Methods called without a stage return all stages' records.
+    """
 
     stages: Mapping[str, Any]
 
@@ -115,6 +108,10 @@ class Lock(NamedTuple):
             for file in record.get(kind, [])
         }
 
+    def output(self, path: Path) -> str:
+        """Return the recorded MD5 of an output, or an empty string if there is no record."""
+        return self.files("outs").get(str(path), "")
+
     def params(self, stage: str | None = None) -> dict[str, Any]:
         """Return recorded parameters, keyed by the section or parameter names in `dvc.yaml`."""
         return {
@@ -124,20 +121,13 @@ class Lock(NamedTuple):
             for name, value in section.items()
         }
 
-    def train_md5(self, paths: Paths) -> str | None:
-        """Return the MD5 of the training's checksum file, which identifies the training.
-
-        Return None if there is no record.
-        """
-        return self.files("outs").get(str(paths.train / SUMS))
-
     def _records(self, stage: str | None) -> Collection[Any]:
         return self.stages.values() if stage is None else [self.stages.get(stage, {})]
 
 
 @cache
-def parse_lock(text: str) -> Lock | None:
-    """Parse the text of a `dvc.lock`. Return None if the text is damaged."""
+def parse_lock(text: str) -> Lock:
+    """Parse the text of a `dvc.lock`. The result is empty if the text is damaged."""
     try:
         lock = Lock(parse_yaml(text)["stages"])
         # Read all records once, so that a malformed record is found here.
@@ -145,30 +135,25 @@ def parse_lock(text: str) -> Lock | None:
         lock.files("deps")
         lock.params()
     except (ValueError, KeyError, TypeError, AttributeError):
-        return None
+        return Lock({})
     return lock
 
 
-def read_lock() -> Lock | None:
-    """Return the content of this working tree's `dvc.lock`, or None if there is no such file.
+def read_lock() -> Lock:
+    """Return the content of this working tree's `dvc.lock`.
 
     Raises:
         CharlstmError: the file is damaged.
     """
     if not LOCK.exists():
-        return None
-    if (lock := parse_lock(LOCK.read_text(errors="replace"))) is None:
+        return Lock({})
+    lock = parse_lock(LOCK.read_text(errors="replace"))
+    if not lock.stages:
         raise CharlstmError(
             f"{LOCK} is damaged, maybe by a merge: restore the last committed version with "
             f"`git checkout HEAD {LOCK}`"
         )
     return lock
-
-
-def recorded_outputs(stage: str) -> dict[Path, str]:
-    """Return the MD5 hash of each output that `dvc.lock` records for a stage, keyed by path."""
-    lock = read_lock()
-    return {Path(path): md5 for path, md5 in lock.files("outs", stage).items()} if lock else {}
 
 
 def md5(path: Path) -> str:

@@ -160,23 +160,14 @@ def check_settings() -> None:
     Raises:
         ParamsError: a setting has an invalid value. The error reports the first such setting.
     """
-    for fault in setting_faults():
-        raise fault
-
-
-def setting_faults() -> Iterator[ParamsError]:
-    """Yield an error for each setting that has an invalid value."""
     url = os.environ.get(CHECKPOINT_MIRROR, "")
     if url and "://" not in url and not Path(url).is_absolute():
-        yield ParamsError(
+        raise ParamsError(
             f"{CHECKPOINT_MIRROR}: expected a URL like s3://bucket/prefix or an absolute path, got "
             f"{url[:60]!r}"
         )
     for name in DEFAULT_SECONDS:
-        try:
-            seconds(name)
-        except ParamsError as fault:
-            yield fault
+        seconds(name)
 
 
 def project_root() -> Path:

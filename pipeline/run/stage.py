@@ -124,11 +124,11 @@ def with_removed_outputs_named(run: Callable[[], int]) -> int:
 
 
 def _name_removed_outputs() -> None:
-    from pipeline.run.dvc import cached, recorded_outputs
+    from pipeline.run.dvc import cached, read_lock
 
     stage = os.environ.get("DVC_STAGE", "")  # for example `train` or `sub/dvc.yaml:train`
-    recorded = recorded_outputs(stage.rpartition(":")[2])
-    if any(not path.exists() and cached(md5) for path, md5 in recorded.items()):
+    recorded = read_lock().files("outs", stage.rpartition(":")[2])
+    if any(cached(md5) for path, md5 in recorded.items() if not Path(path).exists()):
         log.warning(
             "DVC removed the outputs of %s before it ran: `%s` goes back to the last commit and "
             "discards your changes",

@@ -1,12 +1,9 @@
-"""The terminal: text made safe to print, and progress bars."""
+"""The terminal: text made safe to print, and a plain console."""
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from charlstm.files.pieces import Advance
 from charlstm.files.urls import without_credentials
 
 if TYPE_CHECKING:
@@ -17,7 +14,6 @@ UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 SECRET_VARIABLE = re.compile(r"SECRET|PASSW|TOKEN|CREDENTIAL|KEY", re.IGNORECASE)
 # Minimum length of a secret. Hiding shorter values would also hide parts of ordinary words.
 MIN_SECRET = 6
-DELAY_SECONDS = 2  # time until a progress bar appears
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:
@@ -49,21 +45,3 @@ def plain_console(*, stderr: bool = False, soft_wrap: bool = False) -> "Console"
     from rich.console import Console
 
     return Console(highlight=False, markup=False, emoji=False, stderr=stderr, soft_wrap=soft_wrap)
-
-
-@contextmanager
-def progress(what: str, total: int, unit: str = "B") -> Iterator[Advance]:
-    """Show a progress bar. Yield a function that advances the bar by a number of units."""
-    # Import tqdm here, because most commands show no progress bar.
-    from tqdm import tqdm
-
-    with tqdm(
-        desc=what,
-        total=total,
-        unit=unit,
-        unit_scale=True,
-        delay=DELAY_SECONDS,
-        disable=None,
-        leave=False,
-    ) as bar:
-        yield bar.update

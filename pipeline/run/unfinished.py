@@ -89,7 +89,8 @@ def remove_others(root: Path, mine: Path | None = None, *, is_all: bool = False)
     for other in root.iterdir() if root.exists() else ():
         if FINGERPRINT.fullmatch(other.name) and other != mine:
             with suppress(LockedError, FileNotFoundError), exclusive(other, "that training"):
-                if is_all or (_is_recorded(other) and _is_published(other)):
+                is_published = (other / PUBLISHED).exists() or not (other / ORIGIN).exists()
+                if is_all or (is_published and _is_recorded(other)):
                     shutil.rmtree(other, ignore_errors=True)
                     removed.append(other)
     return removed
@@ -101,7 +102,3 @@ def _is_recorded(folder: Path) -> bool:
         return cached((folder / FINISHED).read_text(errors="replace").strip()) is not None
     except FileNotFoundError:
         return False
-
-
-def _is_published(folder: Path) -> bool:
-    return (folder / PUBLISHED).exists() or not (folder / ORIGIN).exists()

@@ -1,14 +1,12 @@
 """The results of experiments, read from git and DVC's cache, never from a running experiment."""
 
-import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from charlstm.errors import CharlstmError
-from charlstm.evaluation.difference import BLOCKS, Blocks, parse_blocks
+from charlstm.evaluation.difference import BLOCKS, Blocks, read_blocks
 from charlstm.evaluation.results import HEADLINE
 from charlstm.parameter_names import NOT_OF_A_MODEL, SEED, differing, flatten
-from pipeline.lineage.git import experiments, git, lock_at
+from charlstm.report.document import read_losses
+from pipeline.lineage.git import experiments, git, lock_at, losses_at
 from pipeline.run.dvc import Lock, cached, load_paths, md5, read_lock
 
 OWN = "this checkout"  # the name that results give to the working tree's model
@@ -52,45 +50,33 @@ def results_of(baseline: str, names: list[str] | None = None) -> list[Result]:
 
 
 def _at_commit(name: str, commit: str) -> Result | None:
-    lock = lock_at(commit)
-    metrics = git("show", f"{commit}:./{load_paths().evaluate / 'metrics.json'}")
-    return _result(name, lock, metrics) if lock and metrics else None
+    loss = losses_at(commit, load_paths()).get(HEADLINE)
+    return None if loss is None else _result(name, lock_at(commit), loss)
 
 
 def _own() -> Result | None:
     """Return the working tree's result, or None if `dvc.lock` does not record this result."""
     lock = read_lock()
     file = load_paths().evaluate / "metrics.json"
-    if lock is None or not file.exists() or lock.files("outs").get(str(file)) != md5(file):
+    if not file.exists() or lock.output(file) != md5(file):
         return None
-    return _result(OWN, lock, file.read_text("utf-8"))
+    return _result(OWN, lock, read_losses(file)[HEADLINE].nats_per_char)
 
 
-def _result(name: str, lock: Lock, metrics: str) -> Result | None:
+def _result(name: str, lock: Lock, loss: float) -> Result:
     paths = load_paths()
-    outs = lock.files("outs")
     recorded = flatten(lock.params())
     params = {
         key: str(value) if isinstance(value, list) else value
         for key, value in recorded.items()
         if not key.startswith((*NOT_OF_A_MODEL, "download."))
     }
-    try:
-        loss = float(json.loads(metrics)[HEADLINE]["nats_per_char"])
-    except (ValueError, LookupError, TypeError):
-        return None
     seed = int(params.pop(SEED, 0))
     text = (
         recorded.get("download.name"),
-        outs.get(str(paths.split)),
+        lock.output(paths.split),
         recorded.get("evaluate.max_chars"),
     )
-    table = cached(outs.get(str(paths.evaluate / BLOCKS), ""))
-    return Result(name, params, seed, text, loss, _blocks_in(table) if table else None)
-
-
-def _blocks_in(table: Path) -> Blocks | None:
-    try:
-        return parse_blocks(table.read_text("utf-8"), table)
-    except (OSError, CharlstmError):
-        return None  # without blocks, only the confidence interval of a difference is unknown
+    table = cached(lock.output(paths.evaluate / BLOCKS))
+    blocks = read_blocks(table) if table else None
+    return Result(name, params, seed, text, loss, blocks)

@@ -15,7 +15,7 @@ from charlstm.model.shape import CONFIG, WEIGHTS
 from charlstm.params import NOTHING, load_params
 from charlstm.text.vocabulary_file import VOCAB, load_vocab
 from charlstm.training.sizes import shape_of
-from pipeline.new.text import inspect
+from pipeline.new.text import inspect, name_of
 from pipeline.recipes import CORPORA, Recipe, nearest, recipe_of
 from pipeline.run.dvc import load_paths
 from pipeline.run.project import CHECKOUT
@@ -133,7 +133,7 @@ def test_mistakes_are_told_in_a_line(
         (["tiny-shakspeare"], "did you mean tiny-shakespeare?"),
         (["link"], "expected a text outside of Datasets"),
         (["."], "expected a text outside of "),
-        (["/"], "expected a text outside of the project, found a folder that contains"),
+        (["/"], "expected a text outside of "),
         (["ftp://example.org/text.txt"], "ftp://example.org/text.txt: cannot download the text"),
         (["https://example.org/text.txt?token=abc"], "?token=***"),
     ):
@@ -149,8 +149,8 @@ def test_the_parameters_are_those_of_the_text_and_back(
     assert run("new", "latest.txt", "--name", "pride")[0] == 0
     params = load_params(project / "params.yaml")
     assert params.download.source == params.download.watch == f"{project}/below/latest.txt"
-    found = recipe_of(params, project)
-    assert found == nearest(CORPORA, params.values(), project) == Recipe("pride", {})
+    monkeypatch.chdir(project)
+    assert recipe_of(params) == nearest(CORPORA, params.values()) == Recipe("pride", {})
     mine = (project / "params.yaml").read_text()
     assert run("new", "tiny-shakespeare")[0] == 0
     assert (project / "params.yaml").read_text() == shipped_params() != mine
@@ -173,19 +173,20 @@ def test_what_is_there_is_replaced_only_by_force(run: Run, project: Path) -> Non
     assert "mine" not in (project / "conf/recipe/pride.yaml").read_text()
 
 
-def test_another_text_gets_a_name_of_its_own(run: Run, project: Path) -> None:
-    (project / "other").mkdir()
-    (project / "Datasets").mkdir()
-    (project / "Datasets/kept.txt").write_text(ENGLISH)
-    texts = {"Pride.txt": "pride", "other/pride.txt": "pride-2"}
-    texts |= {"best.txt": "best-2", "kept.txt": "kept-2"}
-    # YAML reads a number and a boolean.
-    texts |= {"1984.txt": "text-1984", "no.txt": "text-no", "Élégies (1813).txt": "elegies-1813"}
-    for text, name in texts.items():
+def test_another_text_needs_another_name(run: Run, project: Path) -> None:
+    for text in ("pride.txt", "best.txt", "quick.txt"):
         (project / text).write_text(ENGLISH)
-        assert run("new", text)[0] == 0
-        assert load_params(project / "params.yaml").download.name == name
-    assert_refused(run, project, "conf/corpus/pride-2.yaml", "new", "other/pride.txt")
+    assert run("new", "Pride.txt")[0] == 0
+    assert_refused(run, project, "conf/corpus/pride.yaml", "new", "pride.txt")
+    assert_refused(run, project, "conf/recipe/best.yaml: exists already", "new", "best.txt")
+    assert_refused(run, project, "none of the project's own names", "new", "quick.txt")
+
+
+def test_a_name_is_one_that_yaml_reads_as_a_text() -> None:
+    names = {"Élégies (1813)": "elegies-1813", "Война и мир": "text"}
+    names |= {"1984": "text-1984", "no": "text-no"}
+    for stem, name in names.items():
+        assert name_of(stem) == name == name_of(name)
 
 
 @pytest.mark.parametrize(

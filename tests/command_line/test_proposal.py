@@ -17,9 +17,8 @@ from pipeline.new.proposal import (
     training_within,
 )
 from pipeline.recipes import RECIPES, load
-from tests.support.projects import ROOT
 
-QUICK = load(RECIPES, "quick", ROOT).values
+QUICK = load(RECIPES, "quick").values
 SIZES = (500, 3_000, 50_000, 300_000, 2_000_000, 10**8, 10**10)
 MINUTES = (3.0, 15.0, 60.0, 600.0)
 LENGTHS = (100_000, 1_100_000, 3_300_000, 10_000_000)

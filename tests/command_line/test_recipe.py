@@ -22,8 +22,8 @@ stages:
     outs: [trained.yaml]
 """
 SHIPPED = shipped_params()
-RECIPE_VALUES = load(RECIPES, RECIPES.root, ROOT).values
-CORPUS_VALUES = load(CORPORA, CORPORA.root, ROOT).values
+RECIPE_VALUES = load(RECIPES, RECIPES.root).values
+CORPUS_VALUES = load(CORPORA, CORPORA.root).values
 
 
 @pytest.fixture
@@ -43,22 +43,22 @@ def edit(project: Path, before: str, after: str) -> None:
     (project / "params.yaml").write_text(text.replace(before, after, 1))
 
 
-@pytest.mark.parametrize("name", names(RECIPES, ROOT))
+@pytest.mark.parametrize("name", names(RECIPES))
 def test_each_shipped_recipe_is_recognized(name: str) -> None:
-    assert recipe_of(compose(ROOT, [f"recipe={name}"]), ROOT) == Recipe(name, {})
+    assert recipe_of(compose(ROOT, [f"recipe={name}"])) == Recipe(name, {})
 
 
 def test_what_differs_is_named() -> None:
     changed = ["recipe=best", "train.muon.learning_rate=0.05", "train.seed=7"]
-    label = recipe_of(compose(ROOT, changed), ROOT).label
+    label = recipe_of(compose(ROOT, changed)).label
     assert label == "best · muon.learning_rate 0.05", "no recipe decides the seed"
 
 
 @pytest.mark.parametrize("kind", [RECIPES, CORPORA])
 def test_every_preset_decides_the_same_parameters(kind: Kind) -> None:
     """A preset replaces all values of the previous preset."""
-    root = load(kind, kind.root, ROOT)
-    found = [load(kind, name, ROOT) for name in names(kind, ROOT)]
+    root = load(kind, kind.root)
+    found = [load(kind, name) for name in names(kind)]
     assert len(found) >= 2 and set(root.values) <= set(Params.names())
     assert all(list(preset.values) == list(root.values) for preset in found)
     assert not RECIPE_VALUES.keys() & CORPUS_VALUES.keys()
@@ -66,11 +66,11 @@ def test_every_preset_decides_the_same_parameters(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(kind, name) for kind in (RECIPES, CORPORA) for name in names(kind, ROOT)]
+    ("kind", "name"), [(kind, name) for kind in (RECIPES, CORPORA) for name in names(kind)]
 )
 def test_a_preset_and_back_leaves_the_file_as_it_was(kind: Kind, name: str, tmp_path: Path) -> None:
     """DVC, too, writes the file in the same form, so that an experiment changes only its values."""
-    text = with_values(SHIPPED, load(kind, name, ROOT).values)
+    text = with_values(SHIPPED, load(kind, name).values)
     assert with_values(text, {**RECIPE_VALUES, **CORPUS_VALUES}) == SHIPPED
     path = tmp_path / "params.yaml"
     path.write_text(text)

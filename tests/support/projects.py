@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import chdir
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,8 @@ def tiny_params(folder: Path, override: Override) -> Params:
 @cache
 def shipped_params() -> str:
     """Return `params.yaml` of a fresh clone. The working tree may have another recipe or text."""
-    recipe = load(RECIPES, RECIPES.root, ROOT).values
-    values = {**recipe, **load(CORPORA, CORPORA.root, ROOT).values}
+    with chdir(ROOT):
+        values = {**load(RECIPES, RECIPES.root).values, **load(CORPORA, CORPORA.root).values}
     return with_values((ROOT / "params.yaml").read_text(encoding="utf-8"), values)
 
 
@@ -137,8 +138,9 @@ def compose(root: Path, overrides: Sequence[str] = ()) -> Params:
     presets = {RECIPES: RECIPES.root, CORPORA: CORPORA.root}
     presets |= {kind: value for kind in presets for name, _, value in pairs if name == kind.name}
     values: dict[str, object] = {}
-    for kind, name in presets.items():
-        values |= load(kind, name, root).values
+    with chdir(root):
+        for kind, name in presets.items():
+            values |= load(kind, name).values
     for name, _, value in pairs:
         if name not in (RECIPES.name, CORPORA.name):
             try:
