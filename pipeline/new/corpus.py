@@ -19,9 +19,9 @@ from pipeline.new.proposal import (
     TextCounts,
     propose,
     training_for,
-    training_within,
 )
 from pipeline.new.text import DOCUMENT_SEPARATOR, TextReport, find_source, name_of, read
+from pipeline.new.training_time import training_within
 from pipeline.recipes import (
     CONF,
     CORPORA,

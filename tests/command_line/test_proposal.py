@@ -9,13 +9,12 @@ from charlstm.model.shape import ModelShape
 from pipeline.new import proposal
 from pipeline.new.proposal import (
     AFTER_A_MODEL,
-    MIN_CHARS_PER_WEIGHT,
     Proposal,
     TextCounts,
     Training,
     training_for,
-    training_within,
 )
+from pipeline.new.training_time import MIN_CHARS_PER_WEIGHT, training_within
 from pipeline.recipes import RECIPES, load
 
 QUICK = load(RECIPES, "quick").values

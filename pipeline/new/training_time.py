@@ -1,0 +1,110 @@
+"""The best training for a given time on this machine.
+
+docs/data.md explains the rules.
+"""
+
+from collections.abc import Callable
+from math import ceil
+
+from charlstm.errors import CorpusError
+from charlstm.model.shape import ModelShape
+from pipeline.new.proposal import (
+    HUGE_CHARS,
+    MANY_ROWS,
+    NUM_STEPS,
+    SHORT_TRAIN_CHARS,
+    USEFUL_EPOCHS,
+    VALIDATED,
+    TextCounts,
+    Training,
+    sizes_for,
+    useful_epochs,
+)
+
+# Values of model.hidden_size to try if a training time is given.
+HIDDEN_SIZES = (64, 128, 192, 320, 512, 768, 1024, 1536)
+MAX_EMBEDDING = 128
+MAX_BLOCK = 512
+# (batch_size, context_len) for a training time, if the text is longer than LARGE_TRAIN_CHARS.
+LARGE_SIZES = (64, 64)
+LARGE_TRAIN_CHARS = 500_000
+# A GPU computes more rows in almost the same time. So it trains on MANY_ROWS if a step then takes
+# at most MAX_SLOWDOWN times as long.
+MAX_SLOWDOWN = 1.6
+TIMED_SHAPE = ModelShape(0, 128, 320, 1, 320)
+# A model is too wide if training reads fewer than MIN_CHARS_PER_WEIGHT characters per weight.
+# A model is also too wide if it has more than MAX_WEIGHTS_PER_CHAR weights per training character.
+MIN_CHARS_PER_WEIGHT = 3.0
+MAX_WEIGHTS_PER_CHAR = 2.5
+MAX_WEIGHTS_OF_SHORT = 4.0  # weights per character for at most SHORT_TRAIN_CHARS characters
+# Training may take 5 % longer than the given time, because it consists of whole epochs.
+USED = 1.05
+# Time to validate on a character, as a fraction of the time to train on a character.
+VALIDATION_COST = 1 / 3
+
+
+def training_within(
+    text: TextCounts,
+    seconds: float,
+    step_seconds: Callable[[Training], float],
+    initial: ModelShape | None = None,
+) -> tuple[Training, float]:
+    """Return the best training for a given time, and its estimated duration in seconds.
+
+    The best model is the widest that still reads enough characters. `step_seconds` measures the
+    duration of a step.
+
+    Raises:
+        CorpusError: the time is too short to read the text once.
+    """
+    if text.num_train <= LARGE_TRAIN_CHARS:
+        sizes = sizes_for(text.num_train, USEFUL_EPOCHS)
+        return _training_within(text, seconds, step_seconds, initial, sizes)
+    shape = (initial or TIMED_SHAPE)._replace(vocab_size=text.vocab_size)
+    few = Training(text.num_train, shape, 1, *LARGE_SIZES, initial is not None)
+    many = few._replace(batch_size=MANY_ROWS)
+    if initial is None and step_seconds(many) <= MAX_SLOWDOWN * step_seconds(few):
+        sizes = (MANY_ROWS, few.context_len)
+        found = _training_within(text, seconds, step_seconds, initial, sizes)
+        if found[0].num_steps >= NUM_STEPS:
+            return found
+    return _training_within(text, seconds, step_seconds, initial, LARGE_SIZES)
+
+
+def _training_within(
+    text: TextCounts,
+    seconds: float,
+    step_seconds: Callable[[Training], float],
+    initial: ModelShape | None,
+    sizes: tuple[int, int],
+) -> tuple[Training, float]:
+    num_train = text.num_train
+    is_short = num_train <= SHORT_TRAIN_CHARS
+    max_weights = (MAX_WEIGHTS_OF_SHORT if is_short else MAX_WEIGHTS_PER_CHAR) * num_train
+    num_validated = VALIDATED if text.num_chars > HUGE_CHARS else text.num_chars - num_train
+    validation_steps = VALIDATION_COST * num_validated / (sizes[0] * sizes[1])
+    max_epochs = useful_epochs(num_train, begins_from_model=initial is not None)
+
+    found = list[tuple[Training, float]]()
+    for hidden_size in [initial.hidden_size] if initial else HIDDEN_SIZES:
+        embedding_size = min(hidden_size // 2, MAX_EMBEDDING)
+        own = ModelShape(0, embedding_size, hidden_size, 1, min(hidden_size, MAX_BLOCK))
+        shape = (initial or own)._replace(vocab_size=text.vocab_size)
+        if found and shape.num_multiplied > max_weights:
+            break
+        training = Training(num_train, shape, 1, *sizes, initial is not None)
+        epoch_seconds = step_seconds(training) * (training.num_steps + validation_steps)
+        possible = USED * seconds / epoch_seconds
+        epochs = min(int(possible), max_epochs)
+        if not epochs and not found:
+            minutes = f"{ceil(epoch_seconds / USED / 6) / 10:.1f} minutes"
+            raise CorpusError(
+                f"--minutes {seconds / 60:g} is too short: reading all {num_train:,} training "
+                f"characters once takes {minutes} on this machine"
+            )
+        least_chars = MIN_CHARS_PER_WEIGHT * shape.num_multiplied
+        if not found or epochs * num_train >= least_chars:
+            found.append((training._replace(epochs=epochs), epochs * epoch_seconds))
+        elif possible * num_train < least_chars:
+            break  # a wider model would read even fewer characters
+    return found[-1]
