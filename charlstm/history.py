@@ -78,9 +78,7 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """
     texts = dict.fromkeys(TEXT_COLUMNS, str)  # a text value may look like a number, such as "007"
     try:
-        frame = pd.read_csv(
-            path, keep_default_na=False, na_values=[""], dtype=texts, float_precision="round_trip"
-        )
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=texts)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CharlstmError(f"{path}: cannot read the table: {reason}") from None
