@@ -38,15 +38,14 @@ def resolve_prompts(
 
 def _beginnings(text: str) -> list[str]:
     """Return beginnings of lines or, if there are too few lines, of words or of equal pieces."""
-    lines = _distinct(text.splitlines()[1:], 2)  # the first line may be incomplete
-    if len(lines) >= NUM_BEGINNINGS:
-        return lines
-    word_starts = [match.start() for match in re.finditer(r"(?<=\s)\S", text)]
-    words = _distinct((text[start : start + 2 * MAX_LEN] for start in word_starts), 2)
-    if len(words) >= NUM_BEGINNINGS:
-        return words
-    pieces = _distinct((text[at : at + MAX_LEN] for at in range(0, len(text), MAX_LEN)), 1)
-    return max(lines, words, pieces, key=len)
+    word_starts = (match.start() for match in re.finditer(r"(?<=\s)\S", text))
+    candidates = [
+        _distinct(text.splitlines()[1:], 2),  # the first line may be incomplete
+        _distinct((text[start : start + 2 * MAX_LEN] for start in word_starts), 2),
+        _distinct((text[at : at + MAX_LEN] for at in range(0, len(text), MAX_LEN)), 1),
+    ]
+    are_enough = (found for found in candidates if len(found) >= NUM_BEGINNINGS)
+    return next(are_enough, max(candidates, key=len))
 
 
 def _distinct(texts: Iterable[str], min_len: int) -> list[str]:

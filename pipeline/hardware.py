@@ -158,6 +158,7 @@ def use_reproducible_kernels() -> None:
         # Of these two workspaces, torch accepts only `:16:8`.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":16:8")
         # By default, cuDNN's LSTM computes in TF32, which is less precise than fp32.
+        torch.backends.cuda.matmul.fp32_precision = "ieee"
         torch.backends.cudnn.rnn.fp32_precision = "ieee"  # type: ignore[attr-defined]
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from charlstm.corpus.parts import PARTS, Corpus
+from charlstm.corpus.parts import PARTS, parts_of, read_characters
 from charlstm.errors import CorpusError
 from charlstm.files.checksums import SUMS, sums_of, verify, write_digests
 from charlstm.files.pieces import find, read_pieces, write_pieces
@@ -19,9 +19,9 @@ def run(params: Params, paths: Paths) -> None:
     section = params.split
     source = paths.corpus
     verify(sums_of(source), [source.name])
-    corpus = Corpus(source, read_pieces(source))
+    num_chars = sum(map(len, read_characters(read_pieces(source), source)))
     separator = section.document_separator
-    parts = corpus.parts(section.val_fraction, section.test_fraction, separator)
+    parts = parts_of(source, num_chars, section.val_fraction, section.test_fraction, separator)
 
     if separator and not 0 <= find(source, separator.encode()) < parts["train"].end:
         problem = f"{separator[:50]!r} does not occur in the training part of {source}"

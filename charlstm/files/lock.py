@@ -3,7 +3,7 @@
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,12 +14,12 @@ from charlstm.files.atomic import write_text
 
 
 @contextmanager
-def exclusive(path: Path, what: str, waits: Callable[[], bool] = lambda: False) -> Iterator[None]:
+def exclusive(path: Path, what: str, waits: bool = False) -> Iterator[None]:
     """Lock `path` while the context lasts. Error messages describe the work as `what`.
 
     The lock is a file next to `path`, so `path` may be missing, created or removed. The context
-    may be entered in one thread and left in another. While `waits` returns True, wait for another
-    process to release the lock.
+    may be entered in one thread and left in another. With `waits`, wait until another process
+    releases the lock.
 
     Raises:
         LockedError: another process holds the lock. The message names its process id and machine.
@@ -29,9 +29,7 @@ def exclusive(path: Path, what: str, waits: Callable[[], bool] = lambda: False) 
     lock = _lock(path)
     try:
         # Without a timeout, filelock reports a deadlock if this thread already holds the lock.
-        lock.acquire(
-            timeout=threading.TIMEOUT_MAX, poll_interval=1, cancel_check=lambda: not waits()
-        )
+        lock.acquire(timeout=threading.TIMEOUT_MAX, poll_interval=1, cancel_check=lambda: not waits)
     except Timeout:
         raise LockedError(
             f"{what} is already running {_read(holder)}: wait until it ends, or stop it"

@@ -3,6 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from charlstm.files.atomic import atomic_file
@@ -39,13 +40,9 @@ def write_pieces(
 
 
 def find(path: Path, sought: bytes, start: int = 0) -> int:
-    """Return the offset of the first `sought` in a file from `start` on, or -1 if there is none."""
-    # Prepend the end of the previous piece, because a match may span two pieces.
-    tail = b""
-    for piece in read_pieces(path, start):
-        content = tail + piece
-        if (place := content.find(sought)) >= 0:
-            return start - len(tail) + place
-        start += len(piece)
-        tail = content[max(0, len(content) - len(sought) + 1) :]
-    return -1
+    """Return the offset of the first `sought` in a file from `start` on, or -1 if there is none.
+
+    The file must not be empty.
+    """
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        return content.find(sought, start)

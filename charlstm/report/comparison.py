@@ -1,10 +1,9 @@
 """The comparison of several reviewed models: one page with verdicts, differences and texts."""
 
-import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from charlstm.evaluation.difference import RecipeLosses, by_recipe, compare
+from charlstm.evaluation.difference import RecipeLosses, by_recipe, compare, mean_and_deviation
 from charlstm.evaluation.plots import losses_svg
 from charlstm.evaluation.results import HEADLINE
 from charlstm.parameter_names import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, values_in_words
@@ -65,9 +64,8 @@ def verdicts(candidates: Sequence[ReviewedModel]) -> list[str]:
     if len(groups) > 1:
         return list(map(str, compare(groups)))
     losses = groups[0].losses
-    mean = f"{groups[0].loss:.4f} nats per character"
-    spread = f"{mean}, standard deviation {statistics.stdev(losses):.4f}"
-    return [f"{len(losses)} seeds of one recipe: {spread}. They differ only in the seed."]
+    mean = f"{mean_and_deviation(losses)} nats per character"
+    return [f"{len(losses)} seeds of one recipe: {mean}. They differ only in the seed."]
 
 
 def _is_one_text(documents: Sequence[ReviewDocument]) -> bool:
@@ -79,9 +77,7 @@ def labels_of(candidates: Sequence[ReviewedModel]) -> list[str]:
 
     If the descriptions are not unique, each label begins with the user's name for the model.
     """
-    words = differences(
-        [model.document for model in candidates], [model.recipe for model in candidates]
-    )
+    words = differences(candidates, NOT_OF_A_MODEL)
     if all(words) and len(set(words)) == len(words):
         return words
     pairs = zip((model.label for model in candidates), words, strict=True)
@@ -92,23 +88,22 @@ def labels_of(candidates: Sequence[ReviewedModel]) -> list[str]:
     ]
 
 
-def differences(documents: Sequence[ReviewDocument], recipes: Sequence[str | None]) -> list[str]:
+def differences(models: Sequence[ReviewedModel], ignored: tuple[str, ...]) -> list[str]:
     """Describe each model's differences from the others in a few words, such as `hidden_size 64`.
 
+    Parameters whose names begin with one of `ignored` are left out.
     If more than `MAX_NAMED` parameters differ, use the recipes' names if all are known. A
     description is empty if no difference is known.
     """
-    names = [
-        name
-        for name in differing([document.parameters for document in documents])
-        if not name.startswith(NOT_OF_A_MODEL)
-    ]
+    documents = [model.document for model in models]
+    columns = [document.parameters for document in documents]
+    names = [name for name in differing(columns) if not name.startswith(ignored)]
     has_corpora = len({document.corpus_sha256 for document in documents}) > 1
+    recipes = [model.recipe or "" for model in models]
     words = []
-    for document, recipe in zip(documents, recipes, strict=True):
-        own = "" if None in recipes else recipe
+    for document, recipe, parameters in zip(documents, recipes, columns, strict=True):
+        own = recipe if all(recipes) else ""
         if len(names) <= MAX_NAMED:
-            parameters = document.parameters
             own = values_in_words({name: parameters[name] for name in names if name in parameters})
         words.append(", ".join(filter(None, [document.corpus if has_corpora else "", own])))
     return words
@@ -119,12 +114,7 @@ def recipes_of(models: Sequence[ReviewedModel]) -> list[RecipeLosses]:
     groups = by_recipe(
         models, lambda one: _recipe(one.document), lambda one: one.document.parameters.get(SEED)
     )
-    # The name of a recipe does not include the seed.
-    without_seed = [
-        first.document.model_copy(update={"parameters": {**first.document.parameters, SEED: None}})
-        for first, *_ in groups
-    ]
-    words = differences(without_seed, [first.recipe for first, *_ in groups])
+    words = differences([group[0] for group in groups], (*NOT_OF_A_MODEL, SEED))
     recipes = []
     for group, word in zip(groups, words, strict=True):
         if not word or words.count(word) > 1:
@@ -140,7 +130,7 @@ def _recipe(document: ReviewDocument) -> str:
     decisive = [
         (name, value)
         for name, value in document.parameters.items()
-        if name != SEED and not name.startswith(NOT_OF_A_MODEL)
+        if not name.startswith((*NOT_OF_A_MODEL, SEED))
     ]
     return repr((document.corpus_sha256, sorted(decisive)))
 

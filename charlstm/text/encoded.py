@@ -85,15 +85,11 @@ class EncodedText:
         """
         if self.separator is None:
             return None
-        flat = positions.reshape(-1)
         # Few positions match the separator's first id, so only those are compared any further.
-        matches = np.flatnonzero(self.ids[flat] == self.separator[0])
-        matches = matches[flat[matches] + len(self.separator) <= len(self)]
-        for offset, separator_id in enumerate(self.separator[1:], start=1):
-            matches = matches[self.ids[flat[matches] + offset] == separator_id]
-        starts = np.zeros(len(flat), np.bool_)
-        starts[matches] = True
-        return starts.reshape(positions.shape)
+        is_start = positions + len(self.separator) <= len(self)
+        for offset, separator_id in enumerate(self.separator):
+            is_start[is_start] = self.ids[positions[is_start] + offset] == separator_id
+        return is_start
 
     def windows(self, positions_BT: NDArray[np.integer]) -> Windows:
         """Return the ids at `positions_BT` as inputs, and the following ids as targets.

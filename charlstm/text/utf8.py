@@ -11,29 +11,24 @@ import numpy as np
 
 START, ONE, TWO, THREE, AFTER_E0, AFTER_ED, AFTER_F0, AFTER_F4 = range(8)
 
-# Each row has the state before a byte, the byte's first and last value, and the state after it.
-TRANSITIONS = (
-    (START, 0x00, 0x7F, START),
-    (START, 0xC2, 0xDF, ONE),
-    (START, 0xE0, 0xE0, AFTER_E0),
-    (START, 0xE1, 0xEC, TWO),
-    (START, 0xED, 0xED, AFTER_ED),
-    (START, 0xEE, 0xEF, TWO),
-    (START, 0xF0, 0xF0, AFTER_F0),
-    (START, 0xF1, 0xF3, THREE),
-    (START, 0xF4, 0xF4, AFTER_F4),
-    (ONE, 0x80, 0xBF, START),
-    (TWO, 0x80, 0xBF, ONE),
-    (THREE, 0x80, 0xBF, TWO),
-    (AFTER_E0, 0xA0, 0xBF, ONE),
-    (AFTER_ED, 0x80, 0x9F, ONE),
-    (AFTER_F0, 0x90, 0xBF, TWO),
-    (AFTER_F4, 0x80, 0x8F, TWO),
-)
 # Table (states, bytes) of the state after a byte, or -1 if the byte is not allowed.
 NEXT = np.full((8, 256), -1)
-for _before, _first, _last, _after in TRANSITIONS:
-    NEXT[_before, _first : _last + 1] = _after
+NEXT[START, 0x00:0x80] = START
+NEXT[START, 0xC2:0xE0] = ONE
+NEXT[START, 0xE0] = AFTER_E0
+NEXT[START, 0xE1:0xED] = TWO
+NEXT[START, 0xED] = AFTER_ED
+NEXT[START, 0xEE:0xF0] = TWO
+NEXT[START, 0xF0] = AFTER_F0
+NEXT[START, 0xF1:0xF4] = THREE
+NEXT[START, 0xF4] = AFTER_F4
+NEXT[ONE, 0x80:0xC0] = START
+NEXT[TWO, 0x80:0xC0] = ONE
+NEXT[THREE, 0x80:0xC0] = TWO
+NEXT[AFTER_E0, 0xA0:0xC0] = ONE
+NEXT[AFTER_ED, 0x80:0xA0] = ONE
+NEXT[AFTER_F0, 0x90:0xC0] = TWO
+NEXT[AFTER_F4, 0x80:0x90] = TWO
 
 
 def utf8_state(beginning: bytes) -> int:

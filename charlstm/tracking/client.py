@@ -74,7 +74,7 @@ def connect(store: Store) -> "MlflowClient":
 
     if (database := sqlite_file(store.uri)) and not database.exists():
         # Create the database atomically, because MLflow cannot complete a half-created one.
-        with exclusive(database, "creating the database", lambda: True):
+        with exclusive(database, "creating the database", waits=True):
             if not database.exists():
                 with atomic_file(database) as temporary:
                     MlflowClient(sqlite_uri(temporary)).search_experiments(max_results=1)

@@ -30,7 +30,7 @@ def publish_all(store: Store, root: Path, outputs: Snapshot | None = None) -> li
     """
     errors = []
     # Two processes that publish at the same time could create two runs for one model.
-    with exclusive(root / "sending", "the publication in MLflow", lambda: True):
+    with exclusive(root / "sending", "the publication in MLflow", waits=True):
         for folder in sorted(file.parent for file in root.glob(f"*/{ORIGIN}")):
             if (folder / PUBLISHED).exists():
                 continue

@@ -86,5 +86,5 @@ def test_who_waits_has_it_when_the_other_one_is_done(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     with hold(folder) as process:
         threading.Timer(0.5, process.kill).start()
-        with exclusive(folder, "work", waits=lambda: True):
+        with exclusive(folder, "work", waits=True):
             assert process.wait() == -signal.SIGKILL

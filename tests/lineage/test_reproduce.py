@@ -61,7 +61,7 @@ def test_what_cannot_be_made_again_is_one_line(
         (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
         return line
 
-    assert fail("nothing").startswith("nothing: expected a training's run, ")
+    assert fail("nothing").startswith("nothing: no MLflow run, output file or git revision")
     client = MlflowClient(f"sqlite:///{copy.resolve()}/mlflow.db")
     killed = client.create_run("1", run_name="killed").info.run_id
     advice = "outputs: commit dvc.lock, or train with `dvc exp run`"

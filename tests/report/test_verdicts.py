@@ -59,8 +59,7 @@ def test_seeds_of_one_recipe_are_told_apart_by_nothing() -> None:
     assert verdicts(
         [candidate("a", 1.4, seed=1), candidate("b", 1.5, seed=2), candidate("c", 1.6, seed=3)]
     ) == [
-        "3 seeds of one recipe: 1.5000 nats per character, standard deviation 0.1000. "
-        "They differ only in the seed."
+        "3 seeds of one recipe: 1.5000 ± 0.1000 nats per character. They differ only in the seed."
     ]
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.corpus.parts import Corpus, read_characters
+from charlstm.corpus.parts import parts_of, read_characters
 from charlstm.errors import CorpusError
 from charlstm.files import pieces
 from tests.support import reference
@@ -55,7 +55,7 @@ def corpus_of(
     path.write_bytes(content.encode())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
-        parts = Corpus(path, pieces.read_pieces(path)).parts(*options)  # type: ignore[arg-type]
+        parts = parts_of(path, len(content), *options)  # type: ignore[arg-type]
         return {
             name: (b"".join(pieces.read_pieces(path, part.start, part.end)), part.num_chars)
             for name, part in parts.items()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from charlstm.corpus.encodings import check_encoding, detect_encoding, explain
-from charlstm.corpus.parts import BadByteError, TextReader
+from charlstm.corpus.parts import BadByteError, decoded
 from charlstm.errors import CorpusError
 
 RUSSIAN = (
@@ -24,10 +24,8 @@ CASES += [(JAPANESE, "cp932"), (GERMAN, "cp1252")]
 def explained(folder: Path, content: bytes) -> str:
     """Return the explanation of a file with a bad byte."""
     (folder / "text").write_bytes(content)
-    reader = TextReader()
     with pytest.raises(BadByteError) as caught:
-        reader.read(content)
-        reader.read(b"", is_end=True)
+        list(decoded([content]))
     return explain(caught.value, folder / "text")
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.prompts import MAX_LEN, resolve_prompts
-from charlstm.text.encoded_files import load_ids
+from charlstm.text.encoded_files import load_encoded
 from charlstm.text.vocabulary import UNSEEN, Vocab
 from charlstm.text.vocabulary_file import load_vocab
 from tests.support.projects import write_params
@@ -69,7 +69,7 @@ def test_the_stage_takes_them_and_the_review_names_them(trained_project: Path) -
     write_params(project, {"sample.prompts": "auto", "sample.seeds": [1, 2], "sample.min_p": 1.0})
     run_stages(project, "sample")
     vocab = load_vocab(project / "Datasets/encoded/vocab.json")
-    val = load_ids(project / "Datasets/encoded/val.npy", len(vocab))
+    val = load_encoded(project / "Datasets/encoded/val.npy", vocab).ids
     expected = resolve_prompts("auto", val, vocab)
     assert len(expected) == 4
     shown = json.loads((project / "artifacts/samples/review.json").read_text())["parameters"]
