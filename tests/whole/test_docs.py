@@ -3,8 +3,6 @@
 import os
 import re
 import shlex
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -18,8 +16,7 @@ from tests.support.documented import (
     problem_of_charlstm,
     prose,
 )
-from tests.support.projects import PACKAGES, PATH, ROOT, captured, compose
-from tests.support.stages import dvc
+from tests.support.projects import PACKAGES, ROOT, compose
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 MAX_README_LINES = 142
@@ -85,17 +82,6 @@ def test_there_are_commands() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_is_one_that_exists(command: str) -> None:
     assert problem(command) == ""
-
-
-@pytest.mark.slow
-def test_the_search_by_optuna_makes_experiments(copy: Path) -> None:
-    pytest.importorskip("optuna")
-    (program,) = blocks(PAGES["docs/recipes.md"], "python")
-    command = [sys.executable, "-c", program.replace("n_trials=20", "n_trials=2")]
-    found = captured(command, copy, PATH=PATH)
-    assert found.returncode == 0, found.stderr
-    assert found.stdout.splitlines()[-1].startswith("{'rate': ")
-    assert len(set(dvc(copy, "exp", "list", "--name-only").split())) == 2
 
 
 def test_the_readme_is_short() -> None:
