@@ -93,7 +93,7 @@ def kept_text(section: DownloadParams, corpus: Path) -> Path | None:
 
 
 def _committed(corpus: Path) -> Iterator[str]:
-    """Yield the corpus's MD5 from each commit's `dvc.lock`, and run git only if one is needed."""
+    """Yield the corpus's MD5 in each commit's `dvc.lock`. Git runs when the first is requested."""
     commits = (git("rev-list", "--all", "--", str(LOCK)) or "").split()
     options = ("-h", "--fixed-strings", "-A2", f"path: {corpus}")
     found = git("grep", *options, *commits, "--", str(LOCK)) if commits else ""

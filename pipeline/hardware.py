@@ -24,7 +24,7 @@ M_MMAP_MAX = -4
 # Least work per thread: rows × hidden units² at a time step (docs/distributed.md).
 # With less work, an additional thread costs more time than it saves.
 WORK_PER_THREAD = 2**18
-# With fewer rows than this, a step takes a GPU about as long as with this number.
+# With fewer rows, a step on a GPU is hardly faster.
 MIN_ROWS_PER_GPU = 32
 
 

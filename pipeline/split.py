@@ -27,7 +27,7 @@ def run(params: Params, paths: Paths) -> None:
         problem = f"{separator[:50]!r} does not occur in the training part of {source}"
         raise CorpusError(
             f"split.document_separator: {problem}; "
-            "set it to the text with which each document begins, or to null"
+            "set it to the text that starts every document, or to null"
         )
 
     digests = {}

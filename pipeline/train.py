@@ -76,7 +76,7 @@ def run(params: Params, paths: Paths) -> None:
         with processes.interrupted_by_lost_peers():
             _check_same_training(processes, fingerprint)
             _warn_of_few_rows(processes, params.train.batch_size)
-            # Open the training's folder, tracking and console on process 0 only.
+            # Only process 0 opens the training's folder, sends data to MLflow and prints.
             training = processes.on_main(lambda: _open(fingerprint, opened))
             observers: list[Observer] = []
             if processes.is_main:

@@ -31,7 +31,7 @@ def local_path(source: str) -> Path | None:
 
 
 def check_outside(path: Path, output: Path) -> None:
-    """Raise CorpusError if a source is in a project output or contains it, even through links."""
+    """Raise CorpusError if a source lies in a project output or contains one, also by symlinks."""
     source = path.resolve()
     written = output.resolve()
     if source.is_relative_to(written) or written.is_relative_to(source):
@@ -149,8 +149,8 @@ def fetch(url: str, folder: Path) -> Path:
     head = next(read_pieces(file, 0, 1_000), b"").removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.lower().startswith(HTML):
         raise CorpusError(
-            f"{shown}: expected a text, found an HTML page: download the text yourself, check it, "
-            f"and give the path of the file"
+            f"{shown}: expected plain text, found an HTML page: download the text yourself, "
+            f"check it, and give the path of the file"
         )
     return file
 

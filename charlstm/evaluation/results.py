@@ -12,7 +12,7 @@ from charlstm.files.atomic import write_text
 from charlstm.params import PublishedLoss
 
 HEADLINE = "stateful"  # the protocol whose loss is used to name, sort and compare models
-TEST_PREFIX = "test_"  # prefix of losses on the test part, which must not influence any choice
+TEST_PREFIX = "test_"  # prefix of names of test losses, which must not influence any choice
 Kind = TypeVar("Kind")
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]

@@ -167,7 +167,7 @@ def copied_spans(train: str, texts: Sequence[str], min_len: int = MIN_SPAN) -> l
 
     Spans are sorted by start. They may overlap, but no span lies within another span.
     """
-    # Training positions of each window of `min_len` characters, from which a span can grow.
+    # Where each window of `min_len` characters occurs in the training text. A span starts there.
     places: dict[str, list[int]] = {
         text[start : start + min_len]: []
         for text in texts

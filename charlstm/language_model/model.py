@@ -71,7 +71,7 @@ class Model:
 
     @property
     def info(self) -> dict[str, Any]:
-        """The model's sizes, number of parameters and vocabulary, and the SHA-256 of its weights.
+        """The model's sizes, parameter count and vocabulary, and the SHA-256 of its weights.
 
         The SHA-256 identifies the model. `unit` is `character` or `byte`. A byte model knows all
         characters, so its `characters` is None.
@@ -175,7 +175,7 @@ class Model:
         before = self._lstm_state(state)
         if len(text) < 2 and before is None:
             raise TextRequestError(
-                "text: expected at least two characters, or a state to score the first character"
+                "text: expected at least two characters, or one character and a state"
             )
         ids = self._ids(text)
         unit = self.vocab.unit

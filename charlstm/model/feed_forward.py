@@ -23,5 +23,5 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(inner_size, hidden_size, bias=False)  # W_down, zero in a new model
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return the hidden states with the block's correction added."""
+        """Return the hidden states plus the block's output (a residual connection)."""
         return torch.add(hidden, self.down(functional.gelu(self.up(hidden))))

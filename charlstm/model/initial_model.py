@@ -23,7 +23,7 @@ class InitialWeights(NamedTuple):
 
     weights: Mapping[str, Tensor]
     new_ids: Tensor  # ids of the shared characters in the new vocabulary
-    old_ids: Tensor  # ids of the shared characters in the model's vocabulary, in the same order
+    old_ids: Tensor  # ids of the same characters in the initial model, in the order of `new_ids`
 
     def over(self, fresh: Mapping[str, Tensor], shape: ModelShape) -> dict[str, Tensor]:
         """Return a `state_dict` of the trained weights, with `fresh` weights for new characters."""

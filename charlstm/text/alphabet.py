@@ -63,7 +63,7 @@ def choose_alphabet(
 
 
 def count_characters(pieces: Iterable[str]) -> Counts:
-    """Return how often each code point occurs in a text, which is given in pieces."""
+    """Count each code point in a text that is given in pieces."""
     counts = np.zeros(NUM_CODE_POINTS, np.int64)
     for piece in pieces:
         found = np.bincount(code_points(piece))

@@ -50,7 +50,7 @@ class EncodedText:
 
     @property
     def num_chars(self) -> int:
-        """Number of characters that begin in the text."""
+        """Number of characters whose first id is in the text."""
         return num_chars_of(self.ids, self.unit)
 
     def num_chars_at(self, positions: NDArray[np.integer]) -> int:
@@ -59,7 +59,7 @@ class EncodedText:
 
     @property
     def first_input(self) -> int:
-        """Index of the first character's last id, which is 0 if ids are characters.
+        """Index of the last id of the first character: 0 for characters, 0 to 3 for bytes.
 
         This id is the model's first input. So the first character is not scored, and all scored
         characters are whole.
@@ -120,7 +120,7 @@ def begins_character(ids: NDArray[np.integer], unit: Unit) -> NDArray[np.bool_]:
 
 
 def num_chars_of(ids: NDArray[np.integer], unit: Unit) -> int:
-    """Return how many characters begin in `ids` (N,)."""
+    """Return the number of characters whose first id is in `ids` (N,)."""
     if unit == "character":
         return len(ids)
     return sum(int(np.count_nonzero(begins_character(chunk, unit))) for chunk in _chunks(ids))
@@ -137,8 +137,8 @@ def separator_ids(separator: str | None, vocab: Vocab) -> Ids | None:
     if unknown := vocab.unknown(separator):
         raise VocabularyError(
             f"split.document_separator: {separator[:50]!r} does not occur in the encoded training "
-            f"part, because the vocabulary lacks {describe(unknown)}; set it to the text with "
-            f"which every document begins, or to null"
+            f"part, because the vocabulary lacks {describe(unknown)}; set it to the text that "
+            f"starts every document, or to null"
         )
     return vocab.ids_of(separator)
 

@@ -118,7 +118,7 @@ class Decoder:
 
 
 def describe(characters: Counter[str]) -> str:
-    """Describe the most common characters, with code points and counts, for a message."""
+    """Describe the most common of these characters for a message, with code points and counts."""
     most_common = characters.most_common(5)
     named = [
         f"{character!r} (U+{ord(character):04X}, {'once' if count == 1 else f'{count} times'})"

@@ -59,7 +59,7 @@ def _location(client: "MlflowClient", address: str) -> str:
     name = address.partition(":/")[2]
     if address.startswith("runs:/"):
         if not (models := outputs_of(client.get_run(name.strip("/")))):
-            raise TrackingError("the run has logged no model; evaluate the run's model first")
+            raise TrackingError("the run has no model in MLflow; stage evaluate logs it")
         name = models[-1]
     if name.startswith("m-"):
         return str(client.get_logged_model(name).artifact_location)

@@ -77,7 +77,7 @@ def _create_run(client: "MlflowClient", store: Store, corpus: str, snapshot: Sna
     run = client.create_run(experiment_id, start_time=snapshot.start_ms, tags=tags)
     if not run.info.run_id:
         raise TrackingError(
-            "expected an MLflow server, but the answer contains no run id; check the address"
+            "expected an MLflow server, but the response contains no run id; check the address"
         )
     return run
 

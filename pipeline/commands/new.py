@@ -67,7 +67,7 @@ def new(
         if path := local_path(text):
             text = path_from_here(str(path))
         seconds = None if minutes is None else 60 * minutes
-        # Use stage train's setting for realistic timing. Set it now: torch reads it when imported.
+        # Steps are timed with the train stage's setting, which torch reads when it is imported.
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
         with model_folder(initial) if initial else nullcontext() as folder:
             model = InitialModel.load(initial, folder) if initial and folder else None

@@ -82,7 +82,7 @@ def _of_sweep() -> list[str]:
     names = [name for name in last.names if name in finished] if last else []
     if not names:
         raise CharlstmError(
-            "expected the names of models, because this project has no finished sweep; see "
+            "this project has no finished sweep, so name the models to review; see "
             "`charlstm review --help`"
         )
     return names

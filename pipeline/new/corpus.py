@@ -56,7 +56,7 @@ class InitialModel(NamedTuple):
 
     @classmethod
     def load(cls, where: str, folder: Path) -> "InitialModel":
-        """Load the model in `folder`. Messages call the model `where`, as the user did."""
+        """Load the model in `folder`. Error messages use `where`, the name that the user typed."""
         from charlstm.model.model_folder import load_model
 
         return cls(where, folder, load_model(folder, "gates"))

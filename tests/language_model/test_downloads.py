@@ -94,7 +94,7 @@ def test_another_address_is_one_line(logged: Logged, address: str) -> None:
 
 
 def test_a_run_without_a_model_is_said_to_have_none(logged: Logged) -> None:
-    with pytest.raises(TrackingError, match=r"runs:/\w+: the run has logged no model"):
+    with pytest.raises(TrackingError, match=r"runs:/\w+: the run has no model in MLflow"):
         charlstm.load(f"runs:/{logged[2]}", tracking_uri=logged[0])
 
 

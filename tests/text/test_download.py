@@ -141,7 +141,7 @@ def test_no_server_is_asked_with_a_secret(target: Path, caplog: pytest.LogCaptur
 def test_a_page_in_place_of_a_text_is_refused(serve: Serve, target: Path, tmp_path: Path) -> None:
     page = b"\xef\xbb\xbf\n<!DOCTYPE html><html>404: not found</html>"
     url = serve([(200, page)])
-    with pytest.raises(CorpusError, match="expected a text, found an HTML page"):
+    with pytest.raises(CorpusError, match="expected plain text, found an HTML page"):
         fetch(url, tmp_path)
     (tmp_path / "own.html").write_bytes(page)
     get(target, str(tmp_path / "own.html"), sha256=None)
