@@ -14,6 +14,7 @@ from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE
 from charlstm.text.encoded import EncodedText
 from charlstm.training.batches import Batches, StreamBatches, WindowBatches, rows_of
+from charlstm.training.prefetching import Prefetched
 
 
 def position_ids(length: int) -> np.ndarray:
@@ -142,3 +143,22 @@ def test_too_little_text_is_refused_with_what_would_fit() -> None:
     expected = "90 windows of train.context_len 10, but train.batch_size is 91"
     with pytest.raises(TrainingError, match=expected):
         WindowBatches(text, **sizes(91, 10), stride=1)
+
+
+def test_batches_are_the_same_if_they_are_prepared_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned: list[Tensor] = []
+
+    def pin_memory(tensor: Tensor) -> Tensor:
+        pinned.append(tensor)
+        return tensor
+
+    monkeypatch.setattr(Tensor, "pin_memory", pin_memory)
+    source = make("windows", EncodedText(position_ids(500)))
+    ahead = Prefetched(source, is_pinned=True)
+    last = source.steps_per_epoch - 1
+    # A resumed training begins in the middle of an epoch.
+    for epoch, step in ((1, 3), (1, 4), (1, last), (2, 0), (2, 1)):
+        found = ahead.batch(epoch, step).ids_on(torch.device("cpu"))
+        expected = source.batch(epoch, step).ids_on(torch.device("cpu"))
+        assert all(map(torch.equal, found, expected))
+    assert len(pinned) > 10
