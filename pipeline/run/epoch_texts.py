@@ -33,6 +33,8 @@ NUM_PROMPTS = 2  # number of prompts to use, from the start of `sample.prompts`
 NUM_CHARS = 300
 TEMPERATURE = 0.8
 SECONDS = 30  # time limit for the texts of an epoch
+MAX_PROCESSES = 4  # processes that generate texts at the same time
+NO_TEXTS = "epoch %d: no texts were generated (%s); training is unaffected"
 WrittenText = tuple[str, str]  # a prompt, and the text that continues it
 Show = Callable[[int, Sequence[WrittenText]], None]
 
@@ -64,7 +66,8 @@ class EpochTexts(Observer):
     """An observer that generates texts after each epoch and passes them to the `shows` callbacks.
 
     Texts are passed on when a later row of the history is logged, or by `finish`. The end of the
-    context gives up all other texts.
+    context gives up all other texts. Training waits only if the texts of several very short epochs
+    are not done.
     """
 
     def __init__(
@@ -82,6 +85,8 @@ class EpochTexts(Observer):
 
     def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
         """Start to generate a text for each prompt."""
+        if len(self._unfinished) == MAX_PROCESSES:
+            self._wait_for_first()
         # A forked process has the weights as they are now, but cannot use a GPU.
         weights = {name: weight.cpu() for name, weight in model.state_dict().items()}
 
@@ -103,7 +108,11 @@ class EpochTexts(Observer):
         context = multiprocessing.get_context("fork")
         receive, send = context.Pipe(duplex=False)
         process = context.Process(target=write, daemon=True)
-        process.start()
+        try:
+            process.start()
+        except OSError as error:
+            log.warning(NO_TEXTS, row.epoch, error)
+            return
         send.close()
         deadline = time.monotonic() + SECONDS
         self._unfinished.append(Writing(row.epoch, process, receive, deadline))
@@ -115,9 +124,7 @@ class EpochTexts(Observer):
     def finish(self) -> None:
         """Wait for the last texts, and pass them to all callbacks."""
         while self._unfinished:
-            writing = self._unfinished.pop(0)
-            writing.receive.poll(max(0.0, writing.deadline - time.monotonic()))
-            self._pass_on(writing)
+            self._wait_for_first()
 
     def __enter__(self) -> "EpochTexts":
         return self
@@ -128,6 +135,11 @@ class EpochTexts(Observer):
         for writing in self._unfinished:
             writing.process.kill()
 
+    def _wait_for_first(self) -> None:
+        writing = self._unfinished.pop(0)
+        writing.receive.poll(max(0.0, writing.deadline - time.monotonic()))
+        self._pass_on(writing)
+
     def _pass_on_ready(self) -> None:
         while self._unfinished and _is_over(self._unfinished[0]):
             self._pass_on(self._unfinished.pop(0))
@@ -136,11 +148,7 @@ class EpochTexts(Observer):
         try:
             texts = _received(writing)
         except RuntimeError as error:
-            log.warning(
-                "epoch %d: no texts were generated (%s); training is unaffected",
-                writing.epoch,
-                error,
-            )
+            log.warning(NO_TEXTS, writing.epoch, error)
             return
         for show in self._shows:
             show(writing.epoch, texts)

@@ -152,9 +152,8 @@ def test_gpus_that_would_share_too_few_rows(
     monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
     (line,) = check_rows(params, tmp_path)
     assert "8 GPUs share 64 rows: `CUDA_VISIBLE_DEVICES=0,1 dvc repro` is about as fast" in line
-    for num_gpus in (0, 1, 2):
-        monkeypatch.setattr("torch.cuda.device_count", lambda num_gpus=num_gpus: num_gpus)
-        assert list(check_rows(params, tmp_path)) == []
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert list(check_rows(params, tmp_path)) == []
 
 
 def test_the_launcher_refuses_bad_input_before_any_process_starts(project: Path) -> None:

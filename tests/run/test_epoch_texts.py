@@ -53,24 +53,37 @@ def test_a_fault_of_the_sampler_is_a_warning(
 
 def test_training_does_not_wait_for_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[int] = []
-    steps = StepRow(11, 2, 1.0, 1.0, 1.0)
     monkeypatch.setattr(Sampler, "generate", lambda *_: time.sleep(100))
     with EpochTexts(["a"], VOCAB, 3, [lambda epoch, texts: shown.append(epoch)]) as texts:
         started = time.monotonic()
         texts.on_epoch(ROW, model(), 0.0)
-        texts.on_steps(steps, 1.0, 1)
+        texts.on_steps(StepRow(11, 2, 1.0, 1.0, 1.0), 1.0, 1)
         (process,) = multiprocessing.active_children()
     assert time.monotonic() - started < 10 and not shown
     process.join(10)
     assert process.exitcode == -signal.SIGKILL
 
 
-def test_texts_are_shown_with_a_later_step() -> None:
+def test_a_process_that_cannot_start_costs_only_its_texts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fork() -> int:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(os, "fork", fork)
+    one = EpochTexts(["a"], VOCAB, 3, [])
+    one.on_epoch(ROW, model(), 0.0)
+    one.finish()
+    assert "no texts were generated ([Errno 12] Cannot allocate memory)" in caplog.text
+
+
+def test_texts_come_with_a_later_step_from_few_processes() -> None:
     shown: list[int] = []
     with EpochTexts(["a"], VOCAB, 3, [lambda epoch, texts: shown.append(epoch)]) as texts:
-        for epoch in (1, 2):
+        for epoch in range(1, 9):
             texts.on_epoch(ROW._replace(epoch=epoch), model(), 0.0)
+            assert len(multiprocessing.active_children()) <= 4
         for process in multiprocessing.active_children():
             process.join(60)
         texts.on_steps(StepRow(11, 2, 1.0, 1.0, 1.0), 1.0, 1)
-        assert shown == [1, 2]
+        assert shown == list(range(1, 9))
