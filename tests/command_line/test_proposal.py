@@ -116,5 +116,4 @@ def test_a_machine_that_computes_many_rows_at_once_gets_them_and_higher_rates() 
     few, many = (proposal.propose(text, QUICK, one).recipe for one in (on_cpu, on_gpu))
     assert (few["train.muon.learning_rate"], many["train.muon.learning_rate"]) == (0.023, 0.065)
     assert many["train.learning_rate"] == 0.02
-    # With many rows, a short text would give too few steps.
     assert within(15, 600_000, power=1e10, rows_at_once=256)[0].batch_size == 64
