@@ -134,6 +134,7 @@ class EpochTexts(Observer):
         self._pass_on_ready()
         for writing in self._unfinished:
             writing.process.kill()
+            writing.process.join()
 
     def _wait_for_first(self) -> None:
         writing = self._unfinished.pop(0)
