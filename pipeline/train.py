@@ -105,9 +105,8 @@ def run(params: Params, paths: Paths) -> None:
                 _log_ending(result, params.train)
                 training.finish(paths.train / SUMS)
                 texts.finish()
-                tags = _end_tags(summary, result, paths)
-                peak = hardware.peak_memory_mib(processes.device.type)
-                record.finish(paths.model, len(result.epochs), result.train_seconds, peak, tags)
+                tags = _end_tags(summary, result, paths, processes.device.type)
+                record.finish(paths.model, len(result.epochs), result.train_seconds, tags)
 
 
 def _load(params: Params, paths: Paths) -> Data:
@@ -190,12 +189,15 @@ def _write(paths: Paths, result: Result, vocab: Vocab) -> None:
     write_tables(paths.train, tables, paths.model / WEIGHTS)
 
 
-def _end_tags(summary: RunSummary, result: Result, paths: Paths) -> dict[str, str]:
+def _end_tags(
+    summary: RunSummary, result: Result, paths: Paths, device_type: str
+) -> dict[str, str]:
     summary = summary._replace(
         num_parameters=result.shape.num_parameters,
         val_nats_per_char=result.best.val_nats_per_char,
     )
-    return page_tags(summary) | provenance.train_md5(paths)
+    peak = {"hardware.peak_memory_mib": f"{hardware.peak_memory_mib(device_type):.0f}"}
+    return page_tags(summary) | provenance.train_md5(paths) | peak
 
 
 def _log_ending(result: Result, planned: TrainParams) -> None:

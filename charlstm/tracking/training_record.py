@@ -90,21 +90,12 @@ class TrainingRecord(Observer):
             write_text(self.folder / EPOCH_TEXTS / f"epoch-{epoch:03d}.txt", content + "\n")
 
     def finish(
-        self,
-        model: Path,
-        num_epochs: int,
-        train_seconds: float,
-        peak_memory_mib: float,
-        tags: Mapping[str, str],
+        self, model: Path, num_epochs: int, train_seconds: float, tags: Mapping[str, str]
     ) -> None:
         """Record that training has finished. `train_seconds` includes interrupted starts."""
         if self.plan is not None:
             speed = self.plan.chars_per_epoch * num_epochs / train_seconds
-            measured = {
-                "train/seconds": train_seconds,
-                "train/speed": speed,
-                "train/peak_memory_mib": peak_memory_mib,
-            }
+            measured = {"train/seconds": train_seconds, "train/speed": speed}
             tags = {**tags, MODEL_TAG: sha256(model / WEIGHTS)}
             self._end(Ending(FINISHED, "", now_ms(), tags, measured))
 

@@ -35,6 +35,10 @@ SHARE_OF_TIMEOUT = 0.9
 # Timeout of the first message. NCCL creates its communicator when the first message is sent.
 # With many machines, creating the communicator may take minutes.
 SECONDS_TO_MEET = {"cuda": 600.0}
+# From torch 2.13 on, the former name is deprecated.
+_all_gather = getattr(torch.distributed, "all_gather_single", None) or (
+    torch.distributed.all_gather_into_tensor
+)
 # Size of a message with gradients. The gradients of 6.5 M weights fit into one message.
 BUCKET_MIB = 25
 
@@ -259,9 +263,7 @@ def _start_gathering(mine: Tensor, world_size: int) -> tuple[Tensor, Any]:
     """Start an asynchronous gather. The tensor is valid when the returned work completes."""
     stacked = mine.new_empty((world_size, *mine.shape))
     # Accelerate's `gather` would copy the tensors once more.
-    work = torch.distributed.all_gather_into_tensor(
-        stacked.view(-1), mine.contiguous().view(-1), async_op=True
-    )
+    work = _all_gather(stacked.view(-1), mine.contiguous().view(-1), async_op=True)
     return stacked, work
 
 

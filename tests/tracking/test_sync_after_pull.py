@@ -18,7 +18,6 @@ OF_THE_MACHINE = (
     "train/speed",
     "train/seconds",
     "train/chars_",
-    "train/peak_",
 )  # not in any file
 
 

@@ -63,9 +63,7 @@ def steps_of(snapshot: Snapshot | None) -> list[int]:
 
 def test_a_training_is_a_whole_run_of_its_files(store: Store, folder: Path, learned: Path) -> None:
     with record(folder, Progress(), 10) as written:
-        written.finish(
-            learned, num_epochs=1, train_seconds=2.0, peak_memory_mib=500.0, tags={"later": "yes"}
-        )
+        written.finish(learned, num_epochs=1, train_seconds=2.0, tags={"later": "yes"})
     assert publish_all(store, folder.parent) == [""]
     assert publish_all(store, folder.parent) == [] and (folder / PUBLISHED).exists()
     status, tags, metrics = run_of(store)
