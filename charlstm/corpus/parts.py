@@ -66,6 +66,8 @@ def _byte_of(path: Path, char: int) -> int:
         before = text[:char]
         offset += len(before.encode())
         char -= len(before)
+        if char == 0:
+            break
     return offset
 
 

@@ -4,6 +4,7 @@ docs/data.md explains the rules.
 """
 
 from collections.abc import Callable
+from functools import cache
 from math import ceil
 
 from charlstm.errors import CorpusError
@@ -57,18 +58,19 @@ def training_within(
     Raises:
         CorpusError: the time is too short to read the text once.
     """
-    if text.num_train <= LARGE_TRAIN_CHARS:
-        sizes = sizes_for(text.num_train, USEFUL_EPOCHS)
-        return _training_within(text, seconds, step_seconds, initial, sizes)
-    shape = (initial or TIMED_SHAPE)._replace(vocab_size=text.vocab_size)
-    few = Training(text.num_train, shape, 1, *LARGE_SIZES, initial is not None)
-    many = few._replace(batch_size=MANY_ROWS)
-    if initial is None and step_seconds(many) <= MAX_SLOWDOWN * step_seconds(few):
-        sizes = (MANY_ROWS, few.context_len)
-        found = _training_within(text, seconds, step_seconds, initial, sizes)
-        if found[0].num_steps >= NUM_STEPS:
-            return found
-    return _training_within(text, seconds, step_seconds, initial, LARGE_SIZES)
+    num_train = text.num_train
+    sizes = LARGE_SIZES if num_train > LARGE_TRAIN_CHARS else sizes_for(num_train, USEFUL_EPOCHS)
+    step_seconds = cache(step_seconds)
+    if initial is None and sizes == LARGE_SIZES:
+        shape = TIMED_SHAPE._replace(vocab_size=text.vocab_size)
+        few = Training(num_train, shape, 1, *sizes)
+        many = few._replace(batch_size=MANY_ROWS)
+        if step_seconds(many) <= MAX_SLOWDOWN * step_seconds(few):
+            many_sizes = (many.batch_size, many.context_len)
+            found = _training_within(text, seconds, step_seconds, None, many_sizes)
+            if found[0].num_steps >= NUM_STEPS:
+                return found
+    return _training_within(text, seconds, step_seconds, initial, sizes)
 
 
 def _training_within(
