@@ -158,7 +158,8 @@ def test_batches_are_the_same_if_they_are_prepared_ahead(monkeypatch: pytest.Mon
     last = source.steps_per_epoch - 1
     # A resumed training begins in the middle of an epoch.
     for epoch, step in ((1, 3), (1, 4), (1, last), (2, 0)):
-        found = ahead.batch(epoch, step).ids_on(torch.device("cpu"))
+        batch = ahead.batch(epoch, step)
+        assert any(batch.inputs_BT is tensor for tensor in pinned)
+        found = batch.ids_on(torch.device("cpu"))
         expected = source.batch(epoch, step).ids_on(torch.device("cpu"))
         assert all(map(torch.equal, found, expected))
-    assert len(pinned) > 9
