@@ -21,7 +21,6 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -42,6 +41,8 @@ NO_INTERVAL = (
 )
 # Largest standard deviation over seeds that was measured, in nats per character (docs/review.md).
 SEED_DEVIATION = 0.02
+POWER = 0.8  # probability that `seeds_needed` find a true difference
+MAX_SEEDS = 99
 
 Model = TypeVar("Model")
 
@@ -158,6 +159,8 @@ class Difference(NamedTuple):
     """Half of the 95 % confidence interval, or None if blocks are missing or too few."""
     by_seeds: float
     """Largest difference that seeds alone explain."""
+    num_seeds: int | None
+    """Number of seeds per recipe that a difference of this size needs, or None if unknown."""
 
     @property
     def is_beyond_text(self) -> bool:
@@ -187,10 +190,7 @@ class Difference(NamedTuple):
 
         numbers = f"{self.in_numbers()} nats per character"
         lower = f"{self.best.name} has a lower loss than {self.other.name}, by {numbers}."
-        num_seeds = max(len(self.best.losses), len(self.other.losses))
         seeds = f"seeds alone make differences of up to {self.by_seeds:.4f}"
-        if num_seeds == 1:
-            seeds += ", as far as seeds were measured"
         if self.is_real:
             return f"{lower} That is more than chance: {seeds}."
 
@@ -200,7 +200,9 @@ class Difference(NamedTuple):
         elif not self.is_beyond_text:
             reasons.append("a longer text might reverse the result")
         if not self.is_beyond_seeds:
-            more = f"the same sweep with --seeds {max(3, num_seeds + 1)} tells more"
+            more = "the same sweep with --seeds 3 tells more"
+            if self.num_seeds is not None:
+                more = f"a difference of this size needs --seeds {self.num_seeds}"
             reasons.append(f"{seeds}; {more}")
         return f"{lower} Not decided: {', and '.join(reasons)}."
 
@@ -208,34 +210,26 @@ class Difference(NamedTuple):
 def compare(groups: Sequence[RecipeLosses]) -> list[Difference]:
     """Compare the recipe with the lowest loss with every other recipe.
 
-    All recipes must be measured on the same text.
+    All recipes must be measured on the same text. The deviation over seeds is estimated from all
+    groups. The significance level is divided by the number of all pairs (Bonferroni), because the
+    pair was chosen by its losses.
     """
     best = min(groups, key=lambda group: group.loss)
-    return [difference(best, other, groups) for other in groups if other is not best]
-
-
-def compare_neighbors(groups: Sequence[RecipeLosses]) -> list[Difference]:
-    """Compare each recipe with the previous one. The recipe with the lowest loss comes first."""
-    return [difference(better, other, groups) for better, other in pairwise(groups)]
-
-
-def difference(
-    best: RecipeLosses, other: RecipeLosses, groups: Sequence[RecipeLosses]
-) -> Difference:
-    """Return the difference between the losses of two recipes in `groups`.
-
-    The deviation over seeds is estimated from all groups. The significance level is divided by the
-    number of all pairs (Bonferroni), because the pair was chosen by its losses.
-    """
-    first = best.mean_blocks()
-    second = other.mean_blocks()
-    by_text = (
-        half_interval(first, second) if first and second and first.align_with(second) else None
-    )
     level = LEVEL / max(1, math.comb(len(groups), 2))
-    sizes = (len(best.losses), len(other.losses))
-    by_seeds = explained_by_seeds(sizes, [group.losses for group in groups], level)
-    return Difference(best, other, other.loss - best.loss, by_text, by_seeds)
+    losses = [group.losses for group in groups]
+    first = best.mean_blocks()
+    differences = []
+    for other in groups:
+        if other is not best:
+            second = other.mean_blocks()
+            by_text = None
+            if first and second and first.align_with(second):
+                by_text = half_interval(first, second)
+            by_seeds = explained_by_seeds((len(best.losses), len(other.losses)), losses, level)
+            nats = other.loss - best.loss
+            needed = seeds_needed(nats, losses, level)
+            differences.append(Difference(best, other, nats, by_text, by_seeds, needed))
+    return differences
 
 
 def half_interval(first: Blocks, second: Blocks) -> float | None:
@@ -264,23 +258,37 @@ def explained_by_seeds(
 ) -> float:
     """Return the largest difference of two mean losses that the choice of seeds can explain.
 
-    The difference comes from Student's t-test, with the variance pooled over all groups. A few
-    seeds estimate the deviation poorly. So if the estimate is at most `SEED_DEVIATION`, the result
-    is at most the difference that a known deviation of `SEED_DEVIATION` explains.
+    Without two seeds of any recipe, the deviation is `SEED_DEVIATION`.
 
     Args:
         sizes: numbers of trainings in the two means.
         groups: losses of the trainings of each recipe.
         level: probability that seeds alone make a larger difference.
     """
-    freedom = sum(len(losses) - 1 for losses in groups)
+    freedom, deviation = _deviation_over_seeds(groups)
     scale = math.sqrt(1 / sizes[0] + 1 / sizes[1])
-    known = statistics.NormalDist().inv_cdf(1 - level / 2) * SEED_DEVIATION * scale
-    if freedom == 0:
-        return known
-    squares = sum(
-        (len(losses) - 1) * statistics.variance(losses) for losses in groups if len(losses) > 1
-    )
-    deviation = math.sqrt(squares / freedom)
-    found = float(stdtrit(freedom, 1 - level / 2)) * deviation * scale
-    return min(found, known) if deviation <= SEED_DEVIATION else found
+    return float(stdtrit(freedom or math.inf, 1 - level / 2)) * deviation * scale
+
+
+def seeds_needed(nats: float, groups: Sequence[Sequence[float]], level: float) -> int | None:
+    """Return how many seeds per recipe find a true difference of `nats` with probability `POWER`.
+
+    Return None if no recipe has two seeds, or if `MAX_SEEDS` are too few.
+    """
+    freedom, deviation = _deviation_over_seeds(groups)
+    for number in range(2, MAX_SEEDS + 1) if freedom else ():
+        count = len(groups) * (number - 1)
+        quantiles = stdtrit(count, 1 - level / 2) + stdtrit(count, POWER)
+        if quantiles * deviation * math.sqrt(2 / number) <= nats:
+            return number
+    return None
+
+
+def _deviation_over_seeds(groups: Sequence[Sequence[float]]) -> tuple[int, float]:
+    """Return the degrees of freedom and the pooled standard deviation."""
+    several = [losses for losses in groups if len(losses) > 1]
+    freedom = sum(len(losses) - 1 for losses in several)
+    if not freedom:
+        return 0, SEED_DEVIATION
+    squares = sum((len(losses) - 1) * statistics.variance(losses) for losses in several)
+    return freedom, math.sqrt(squares / freedom)

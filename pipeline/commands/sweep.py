@@ -11,7 +11,7 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation.difference import (
     RecipeLosses,
     by_recipe,
-    compare_neighbors,
+    compare,
     mean_and_deviation,
 )
 from charlstm.evaluation.results import HEADLINE
@@ -123,8 +123,8 @@ def show(results: list[Result], output: Path) -> None:
         losses = [one.loss for one in group]
         trained.append(RecipeLosses(name, losses, [one.blocks for one in group]))
 
-    differences = compare_neighbors(trained)
-    columns = ("parameters", "seeds", HEADLINE, "above the row before")
+    differences = compare(trained)
+    columns = ("parameters", "seeds", HEADLINE, "above the best")
     table = Table(*columns, title=str(text[0]), caption=CAPTION)
     for row, group, one, above in zip(rows, groups, trained, [None, *differences], strict=True):
         seeds = ", ".join(str(result.seed) for result in group)
