@@ -2,10 +2,9 @@
 
 Usage: python -m benchmarks.verdicts [--count 40] [--into build/verdicts.jsonl]
 
-Trains the recipe `quick` and variants of it with many seeds, each kept in a file. Small sweeps are
-then drawn at random from these trainings and compared, as `charlstm sweep` compares them. The first
-table shows how often a recipe is called better than itself. The second shows how often the true
-difference between `quick` and a variant, that of the means over all seeds, is called real.
+Trains `quick` and variants of it with many seeds, and compares small sweeps that are drawn from
+these trainings. The first table shows how often a recipe is called better than itself. The second
+shows how often the difference between `quick` and a variant, over all seeds, is found.
 """
 
 import json
@@ -17,15 +16,8 @@ import numpy as np
 
 from benchmarks.harness import new_parser, print_table
 from benchmarks.trials import fresh_processes, load_data
-from charlstm.evaluation.difference import (
-    LEVEL,
-    Blocks,
-    RecipeLosses,
-    blocks_of,
-    compare,
-    mean_and_deviation,
-    seeds_needed,
-)
+from charlstm.evaluation import difference
+from charlstm.evaluation.difference import Blocks, RecipeLosses
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.protocols import stateful_nats
 from charlstm.training.loop import fit
@@ -50,58 +42,52 @@ def main() -> int:
     arguments = parser.parse_args()
     arguments.into.parent.mkdir(exist_ok=True)
     arguments.into.touch()
-    trained: dict[str, dict[int, Blocks]] = {name: {} for name in VARIANTS}
-    for name, seed, *blocks in map(json.loads, arguments.into.read_text().splitlines()):
-        trained[name][seed] = Blocks(*map(np.array, blocks))
+    kept = {tuple(key): blocks for key, *blocks in map(json.loads, arguments.into.open())}
+    pools: dict[str, list[Blocks]] = {name: [] for name in VARIANTS}
     for seed in range(1, arguments.count + 1):
         for name, overrides in VARIANTS.items():
-            if seed not in trained[name]:
-                trained[name][seed] = found = train(*overrides, f"train.seed={seed}")
+            if (name, seed) not in kept:
+                kept[name, seed] = [column.tolist() for column in train(*overrides, seed=seed)]
                 with arguments.into.open("a") as file:
-                    file.write(json.dumps([name, seed, *(part.tolist() for part in found)]) + "\n")
+                    file.write(json.dumps([(name, seed), *kept[name, seed]]) + "\n")
+            pools[name].append(Blocks(*map(np.array, kept[name, seed])))
 
     errors, powers = [], []
-    pools = {name: list(by_seed.values()) for name, by_seed in trained.items()}
     for name, pool in pools.items():
         losses = [[loss_of(blocks) for blocks in one] for one in (pools["quick"], pool)]
-        rates = [
-            share_called_real([pool] * number, size) for number in (2, 5) for size in SIZES[:3]
-        ]
-        errors.append([name, mean_and_deviation(losses[1]), *(f"{rate:.1%}" for rate in rates)])
+        false = [share_found([pool] * number, size) for number in (2, 5) for size in SIZES[:3]]
+        loss = difference.mean_and_deviation(losses[1])
+        errors.append([name, loss, *(f"{share:.1%}" for share in false)])
         nats = abs(fmean(losses[1]) - fmean(losses[0]))
-        shares = [f"{share_called_real([pools['quick'], pool], size):.0%}" for size in SIZES]
-        powers.append([name, f"{nats:.4f}", *shares, seeds_needed(nats, losses, LEVEL)])
-    columns = [f"{number} recipes, {size}" for number in (2, 5) for size in SIZES[:3]]
-    print_table(("nothing is better: seeds", "loss", *columns), errors)
+        shares = [f"{share_found([pools['quick'], pool], size):.0%}" for size in SIZES]
+        needed = difference.seeds_needed(nats, losses, difference.LEVEL)
+        powers.append([name, f"{nats:.4f}", *shares, needed])
+    sweeps = [f"{number} recipes, {size}" for number in (2, 5) for size in SIZES[:3]]
+    print_table(("nothing is better: seeds", "loss", *sweeps), errors)
     print_table(("a variant: seeds", "difference", *map(str, SIZES), "by formula"), powers[1:])
     return 0
 
 
-def train(*overrides: str) -> Blocks:
+def train(*overrides: str, seed: int) -> Blocks:
     """Return the losses of a new training on the validation text."""
-    params = compose(ROOT, overrides)
+    params = compose(ROOT, (*overrides, f"train.seed={seed}"))
     data = load_data()
     result = fit(data, params.model, params.train, fresh_processes(params), [])
     model = CharLSTM(result.shape, params.model.implementation)
     model.load_state_dict(result.weights)
-    return blocks_of(stateful_nats(model, data.val), data.val)
+    return difference.blocks_of(stateful_nats(model, data.val), data.val)
 
 
-def share_called_real(pools: list[list[Blocks]], size: int) -> float:
-    """Return the share of sweeps that call a difference more than chance.
-
-    Each recipe has `size` trainings of its pool. No training is drawn twice for a sweep.
-    """
+def share_found(pools: list[list[Blocks]], size: int) -> float:
+    """Return the share of sweeps that call a difference real, with `size` seeds per recipe."""
     generator = np.random.default_rng(1)
-    num_real = 0
+    num_found = 0
     for _ in range(NUM_SWEEPS):
-        drawn = {id(pool): iter(generator.permutation(len(pool))) for pool in pools}
-        recipes = []
-        for pool in pools:
-            blocks = [pool[index] for index in islice(drawn[id(pool)], size)]
-            recipes.append(RecipeLosses("", [loss_of(one) for one in blocks], blocks))
-        num_real += any(difference.is_real for difference in compare(recipes))
-    return num_real / NUM_SWEEPS
+        orders = {id(pool): iter(generator.permutation(len(pool))) for pool in pools}
+        drawn = [[pool[index] for index in islice(orders[id(pool)], size)] for pool in pools]
+        recipes = [RecipeLosses("", [loss_of(one) for one in blocks], blocks) for blocks in drawn]
+        num_found += any(one.is_real for one in difference.compare(recipes))
+    return num_found / NUM_SWEEPS
 
 
 def loss_of(blocks: Blocks) -> float:

@@ -163,19 +163,10 @@ class Difference(NamedTuple):
     """Number of seeds per recipe that a difference of this size needs, or None if unknown."""
 
     @property
-    def is_beyond_text(self) -> bool:
-        """True if the confidence interval of the difference excludes 0."""
-        return self.by_text is not None and self.nats_per_char > self.by_text
-
-    @property
-    def is_beyond_seeds(self) -> bool:
-        """True if the difference is too large for seeds alone to explain it."""
-        return self.nats_per_char > self.by_seeds
-
-    @property
     def is_real(self) -> bool:
         """True if neither the choice of the text nor the seeds can explain the difference."""
-        return self.is_beyond_text and self.is_beyond_seeds
+        is_beyond_text = self.by_text is not None and self.nats_per_char > self.by_text
+        return is_beyond_text and self.nats_per_char > self.by_seeds
 
     def in_numbers(self) -> str:
         """Format the difference, followed by ± half of its confidence interval if that is known."""
@@ -197,9 +188,9 @@ class Difference(NamedTuple):
         reasons = []
         if self.by_text is None:
             reasons.append(f"the uncertainty due to this text is unknown ({NO_INTERVAL})")
-        elif not self.is_beyond_text:
+        elif self.nats_per_char <= self.by_text:
             reasons.append("a longer text might reverse the result")
-        if not self.is_beyond_seeds:
+        if self.nats_per_char <= self.by_seeds:
             more = "the same sweep with --seeds 3 tells more"
             if self.num_seeds is not None:
                 more = f"a difference of this size needs --seeds {self.num_seeds}"

@@ -139,7 +139,7 @@ def test_without_blocks_nothing_is_real() -> None:
     best = RecipeLosses("A", [1.400, 1.401], [None, None])
     other = RecipeLosses("B", [1.5, 1.501], [blocks([1.5] * 30)] * 2)
     (found,) = compare([best, other])
-    assert found.by_text is None and found.is_beyond_seeds and not found.is_real
+    assert found.by_text is None and not found.is_real
     assert "±" not in str(found)
     unknown = "Not decided: the uncertainty due to this text is unknown (it has fewer than "
     assert unknown in str(found)
