@@ -13,7 +13,7 @@ from charlstm.errors import TextRequestError
 
 MAX_INTEGER = 2**63 - 1  # the largest integer that torch supports
 MAX_TEXTS = 100_000  # per call, because all texts and their states are in memory
-MAX_TEMPERATURE = 1e38  # within the range of fp32, like `sample.temperatures`
+MAX_TEMPERATURE = 1e38  # fits into fp32; also the limit of `sample.temperatures`
 Unknown = Literal["error", "replace"]
 
 

@@ -49,7 +49,7 @@ def open_model(where: str) -> "Model":
     Raises:
         CharlstmError: the folder or the store has no such model.
     """
-    # The import creates a million permanent objects. Garbage collection would scan them for 0.35 s.
+    # The import creates a million permanent objects. Garbage collection would spend 0.35 s on them.
     gc.disable()
     from charlstm.language_model.loading import load
 

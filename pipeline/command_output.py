@@ -71,6 +71,6 @@ def checked_output(path: Path, *, may_replace: bool = True) -> Path:
                 )
     if path.exists() and not (may_replace and path.is_file()):
         raise CharlstmError(
-            f"{path} already exists: choose another name, or pass --force to replace a file"
+            f"{path} already exists: choose another name, or pass --force to overwrite a file"
         )
     return path

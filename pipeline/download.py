@@ -45,7 +45,7 @@ def run(params: Params, paths: Paths) -> None:
             # A file that DVC's cache lacks may be the user's only copy.
             if file.exists() and sha256(file) != content and cached(md5(file)) is None:
                 raise CorpusError(
-                    f"{file}: the download does not overwrite this file, because DVC's cache has "
+                    f"{file}: the download will not overwrite this file, because DVC's cache has "
                     "no copy of it: move it to another folder"
                 )
 

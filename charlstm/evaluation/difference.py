@@ -127,7 +127,7 @@ def mean_and_deviation(losses: Sequence[float]) -> str:
 
 
 class RecipeLosses(NamedTuple):
-    """The losses of trainings that share a recipe and differ only in the seed."""
+    """The losses of training runs of one recipe, which differ only in the seed."""
 
     name: str
     """Name of the recipe in messages."""

@@ -32,7 +32,7 @@ COLORS = (
 )  # fmt: skip
 MAX_PANELS = 9
 INK = "#010203"  # placeholder for the page's text color
-# Ignore the user's matplotlib style, so that plots have the same bytes everywhere.
+# Ignore the user's matplotlib style, so that plots are byte-identical on every machine.
 default_style = matplotlib.style.context("default", after_reset=True)
 
 

@@ -40,7 +40,7 @@ def load_yaml(path: Path) -> Any:  # noqa: ANN401  # a document has any type; th
 
 
 def validate(kind: type[Kind], document: object, path: Path) -> Kind:
-    """Validate the document from the file `path`. Return it as an instance of `kind`.
+    """Validate the document in the file `path`. Return it as an instance of `kind`.
 
     Raises:
         ParamsError: values are wrong. The message names each value by its dotted name.

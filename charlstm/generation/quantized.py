@@ -76,7 +76,7 @@ class QuantizedModel(NamedTuple):
 
     @property
     def matrices(self) -> list[Matrix]:
-        """All matrices in the order of use: layers, feed-forward block (if any), head."""
+        """All matrices, in order of use: layers, feed-forward block (if any), head."""
         block = [self.up, self.down] if self.up and self.down else []
         return [*(layer.matrix for layer in self.layers), *block, self.head]
 

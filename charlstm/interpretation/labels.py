@@ -137,7 +137,7 @@ def _on_lines_that_end_with(is_end: Flags, is_newline: Flags) -> Flags:
 
 
 def _indentation(at: Finder, is_newline: Flags) -> Numbers:
-    """Count, at each character, the spaces and tabs that its line begins with so far."""
+    """At each character, count the leading spaces and tabs of its line up to there."""
     is_blank = at(lambda one: one in " \t")
     is_leading = is_blank & (_count_since(~is_blank & ~is_newline, is_newline) == 0)
     return _count_since(is_leading, is_newline)

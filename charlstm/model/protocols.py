@@ -48,7 +48,7 @@ class LossSum(NamedTuple):
     num_chars: int = 0
 
     def plus(self, other: "LossSum") -> "LossSum":
-        """Return the loss of both texts together."""
+        """Return the sums over both texts."""
         return LossSum(self.nats + other.nats, self.num_chars + other.num_chars)
 
     @property

@@ -56,7 +56,7 @@ def choose_alphabet(
     if lacking and not may_replace:
         raise VocabularyError(
             f"the vocabulary of {is_known.sum()} characters lacks {describe(lacking)}; "
-            f"set encode.unseen to replace, or choose another text"
+            f"set encode.unseen to 'replace', or choose another text"
         )
     is_known[ord(UNSEEN)] |= bool(lacking)
     return Alphabet(Vocab("".join(map(chr, np.flatnonzero(is_known)))), rare, unseen)

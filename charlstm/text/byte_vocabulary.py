@@ -60,5 +60,5 @@ class ByteVocab(Vocab):
         return bytes(ids)
 
     def save(self, path: Path) -> None:
-        """Write the unit `byte`, which fully defines this vocabulary, to a JSON file."""
+        """Write a JSON file that says only `byte`, because all byte vocabularies are the same."""
         write_text(path, json.dumps({"unit": self.unit}) + "\n")

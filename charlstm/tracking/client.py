@@ -96,8 +96,8 @@ def _check_server(uri: str) -> None:
     ):
         if len(next(answer.iter_content(MAX_VERSION_BYTES), b"")) == MAX_VERSION_BYTES:
             raise TrackingError(
-                f"{without_credentials(uri)}: expected an MLflow server, but the response "
-                "of this server is too long; check the address"
+                f"{without_credentials(uri)}: expected an MLflow server, but this "
+                "server's response is too long; check the address"
             )
 
 

@@ -59,7 +59,9 @@ def _location(client: "MlflowClient", address: str) -> str:
     name = address.partition(":/")[2]
     if address.startswith("runs:/"):
         if not (models := outputs_of(client.get_run(name.strip("/")))):
-            raise TrackingError("the run has no model in MLflow; stage evaluate logs it")
+            raise TrackingError(
+                "the run has no model in MLflow: a run gets its model at the end of stage evaluate"
+            )
         name = models[-1]
     if name.startswith("m-"):
         return str(client.get_logged_model(name).artifact_location)

@@ -206,7 +206,7 @@ def _window_order(num_windows: int, seed: int, epoch: int) -> NDArray[np.int64]:
 def _read_batch(
     text: EncodedText, positions_BT: NDArray[np.int64], is_scored_BT: NDArray[np.bool_]
 ) -> Batch:
-    """Read the ids at `positions_BT` as a batch, in which some targets may not be scored."""
+    """Read the ids at `positions_BT` as a batch. Only the targets in `is_scored_BT` are scored."""
     inputs_BT, targets_BT, starts_BT = text.windows(positions_BT)
     parts = (inputs_BT, targets_BT, None if is_scored_BT.all() else is_scored_BT, starts_BT)
     return Batch._make(part if part is None else torch.from_numpy(part) for part in parts)

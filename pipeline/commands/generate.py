@@ -28,7 +28,7 @@ from pipeline.streams import read_input
 if TYPE_CHECKING:
     from charlstm.language_model.model import Model
 
-SEED_BITS = 32  # few enough for users to type a seed
+SEED_BITS = 32  # few enough that a seed is easy to type
 SEPARATOR = "---"  # a line between texts
 
 # Option names that differ from those that typer derives from the fields of `Sampling`.

@@ -79,8 +79,8 @@ def _save(name: str, is_forced: bool) -> None:
     path = recipes.path_of(RECIPES, name)
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name) or name in (SAVE, RECIPES.root):
         raise ParamsError(
-            "expected a recipe name of lowercase letters, digits, - and _, other than save and "
-            f"quick, got {name!r}"
+            f"expected a recipe name of lowercase letters, digits, '-' and '_', got {name!r} "
+            "('save' and 'quick' are taken)"
         )
     if os.path.lexists(path) and not is_forced:
         raise ParamsError(

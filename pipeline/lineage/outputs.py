@@ -58,7 +58,7 @@ def check_recorded() -> None:
     lock = read_lock()
     if not lock.stages:
         raise CharlstmError(
-            f"{LOCK}: expected DVC's record of the stages, found no file; `dvc repro` creates it"
+            f"{LOCK}: file not found; it is DVC's record of the stages, and `dvc repro` creates it"
         )
     for name, recorded in lock.files("outs").items():
         if not Path(name).exists() or recorded != md5(Path(name)):

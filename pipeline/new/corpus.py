@@ -97,7 +97,7 @@ class InitialModel(NamedTuple):
         with atomic_folder(self.target) as temporary:
             copy_model(self.folder, temporary)
         done = ask_dvc("add", str(self.target))
-        # DVC may exit with code 0 although the disk of its cache is full.
+        # DVC may exit with code 0 even if the disk that holds its cache is full.
         if done.returncode or "ERROR" in done.stderr:
             raise CharlstmError(f"{self.target}: `dvc add` failed: {reason_of(done)}")
 

@@ -71,7 +71,7 @@ MAX_ALPHABET = 3_000
 MAX_MIN_COUNT = 5
 MAX_REPLACED = 0.01  # largest fraction of the text's characters that may be replaced
 
-# In a text of more than HUGE_CHARS characters, validation and evaluation read fewer characters.
+# In a text longer than HUGE_CHARS characters, only a part of the validation text is measured.
 HUGE_CHARS = 100_000_000
 VALIDATED = 1_000_000
 EVALUATED = 10_000_000
@@ -87,7 +87,7 @@ WIDTHS = (
     (float("inf"), (128, 512, 1, 512)),
 )
 
-# If training reads MANY_ROWS at a time, it has these parameters (docs/recipes.md).
+# Parameters for a batch of MANY_ROWS rows (see docs/recipes.md).
 MANY_ROWS = 256
 OF_MANY_ROWS = {
     "train.learning_rate": 0.02,
@@ -141,7 +141,7 @@ class TextCounts(NamedTuple):
 class Training(NamedTuple):
     """The sizes that determine a training: text, model, epochs and batches."""
 
-    num_train: int  # characters of the training part
+    num_train: int  # characters in the training part
     shape: ModelShape
     epochs: int
     batch_size: int

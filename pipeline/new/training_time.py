@@ -37,7 +37,7 @@ TIMED_SHAPE = ModelShape(0, 128, 320, 1, 320)
 # A model is also too wide if it has more than MAX_WEIGHTS_PER_CHAR weights per training character.
 MIN_CHARS_PER_WEIGHT = 3.0
 MAX_WEIGHTS_PER_CHAR = 2.5
-MAX_WEIGHTS_OF_SHORT = 4.0  # weights per character for at most SHORT_TRAIN_CHARS characters
+MAX_WEIGHTS_OF_SHORT = 4.0  # the same limit for texts of at most SHORT_TRAIN_CHARS characters
 # Training may take 5 % longer than the given time, because it consists of whole epochs.
 USED = 1.05
 # Time to validate on a character, as a fraction of the time to train on a character.

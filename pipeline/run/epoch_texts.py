@@ -167,7 +167,7 @@ def _received(writing: Writing) -> list[WrittenText]:
     """
     try:
         if not writing.receive.poll():
-            raise RuntimeError(f"the texts were not done after {SECONDS} seconds")
+            raise RuntimeError(f"the texts were not finished after {SECONDS} seconds")
         answer: list[WrittenText] | str = writing.receive.recv()
     except EOFError:
         writing.process.join()

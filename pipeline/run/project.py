@@ -23,7 +23,7 @@ PIPELINE = Path("dvc.yaml")
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
 STATE_FOLDER = Path(".charlstm")
-CHECKOUT = STATE_FOLDER / "checkout"  # the training that runs in this checkout locks this file
+CHECKOUT = STATE_FOLDER / "checkout"  # locked while a training runs in this checkout
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"  # next to the database
 Value = TypeVar("Value", bound=Path | str | list[str] | None)

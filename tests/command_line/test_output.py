@@ -15,7 +15,7 @@ def test_a_file_of_the_user_is_replaced_with_force_alone(run: Run, copy: Path) -
     for command in COMMANDS:
         code, _, err = run(*command, "-o", "notes.md")
         assert code == 2
-        assert "already exists: choose another name, or pass --force to replace a file" in err
+        assert "already exists: choose another name, or pass --force to overwrite a file" in err
         assert (copy / "notes.md").read_text() == "mine"
     assert run("review", "--force", "HEAD", "-o", "notes.md")[0] == 0
     assert (copy / "notes.md").read_text() != "mine"

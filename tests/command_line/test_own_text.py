@@ -39,7 +39,7 @@ def test_a_file_where_the_corpus_goes_survives(project: Path) -> None:
     (project / CORPUS).write_text(OWN)
     write_sums(project / f"{CORPUS}.sha256", [Path(CORPUS).name])
     before = (project / f"{CORPUS}.sha256").read_bytes()
-    assert_refused(project, "the download does not overwrite this file")
+    assert_refused(project, "the download will not overwrite this file")
     assert (project / CORPUS).read_text() == OWN
     assert (project / f"{CORPUS}.sha256").read_bytes() == before
     (project / CORPUS).rename(project / "own.txt")  # as the message says
@@ -79,7 +79,7 @@ def test_without_a_record_only_the_same_text_is_written_again(
     first = (project / CORPUS).read_text()
     (project / "text.txt").write_text(first + "corrected")
     assert run_here(project, "download") == 2
-    assert "the download does not overwrite this file" in caplog.text
+    assert "the download will not overwrite this file" in caplog.text
     assert (project / CORPUS).read_text() == first
 
 
@@ -99,7 +99,7 @@ def test_a_corpus_that_was_downloaded_is_replaced_and_another_text_in_its_place_
     assert (project / CORPUS).read_text() == first + "corrected"
     (project / CORPUS).unlink()
     (project / CORPUS).write_text(OWN)
-    assert_refused(project, "the download does not overwrite this file")
+    assert_refused(project, "the download will not overwrite this file")
     write_params(project, {"download.source": CORPUS})
     assert run_here(project, "download") == 2
     assert (project / CORPUS).read_text() == OWN

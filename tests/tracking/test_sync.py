@@ -21,7 +21,7 @@ def test_what_a_server_has_missed_is_sent_later(
     with chdir(project):
         code, out, _ = run("sync")
         left_out, counted, reason = out.splitlines()
-        assert code == 2 and "expected DVC's record of the stages, found no file" in left_out
+        assert code == 2 and "file not found; it is DVC's record of the stages" in left_out
         assert counted == "0 of 1 runs are complete in MLflow"
         assert reason.startswith("not sent: MLflow at http://127")
         monkeypatch.delenv("MLFLOW_TRACKING_URI")
