@@ -51,7 +51,7 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version  # imported here because it is slow
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, so imported here
 
     try:
         return version("charlstm")

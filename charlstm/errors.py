@@ -41,11 +41,11 @@ class NoStoreError(TrackingError):
 
 
 class LockedError(CharlstmError):
-    """A lock that is held by another running process that does the same work."""
+    """A lock held by another running process that does the same work."""
 
 
 class TextRequestError(CharlstmError):
-    """A request to generate or score a text that has an invalid key, value or character."""
+    """An invalid key, value or character in a request to generate or score a text."""
 
 
 class TrainingError(CharlstmError):

@@ -18,7 +18,7 @@ from charlstm.model.layers import stacked
 from charlstm.model.model_folder import TrainedModel
 
 OPSET = 20  # the first opset with Gelu, supported since onnxruntime 1.17 (January 2024)
-IR_VERSION = 9  # released with this opset; older runtimes would reject onnx's default
+IR_VERSION = 9  # released with opset 20; older runtimes would reject the default of `onnx`
 SCHEMA = "1"  # version of the names and shapes of inputs, outputs and metadata
 NUM_COMPARED = 1_000  # characters
 # ONNX stacks the gates in the order input, output, forget, cell.
@@ -62,7 +62,7 @@ def onnx_bytes(trained: TrainedModel) -> bytes:
 
 @torch.inference_mode()
 def largest_difference(trained: TrainedModel, file: bytes) -> float:
-    """Return the largest difference between the logits and states of onnxruntime and of torch.
+    """Return the largest difference between onnxruntime and torch in any logit or state.
 
     Both runtimes read the same NUM_COMPARED random ids.
     """

@@ -35,7 +35,7 @@ def shown(value: object) -> str:
     """Return a value as one line of text, shortened if it is too long."""
     if value is None:
         return "none"
-    # JSON escapes unprintable characters. It lacks YAML's dates, which `str` converts.
+    # JSON escapes unprintable characters. Unlike YAML, JSON has no dates, so `str` converts them.
     line = json.dumps(value, ensure_ascii=False, default=str)
     if isinstance(value, str) and value.isprintable():
         line = value

@@ -28,16 +28,16 @@ from charlstm.parameter_names import flatten
 from charlstm.text.vocabulary import Unit
 
 AUTO: Literal["auto"] = "auto"  # takes prompts from the validation part
-# This path means "no file". The file itself exists, because DVC has no optional dependencies.
+# This path means "no file". A file must exist there: DVC has no optional dependencies.
 NOTHING = "conf/corpus/nothing"
 
-# The bounds are generous: a larger value is a typo that would fill the memory or never finish.
+# The bounds are generous. Larger values are probably typos, and need too much memory or time.
 PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
 PositiveFloat = Annotated[float, Field(gt=0, le=1e38, allow_inf_nan=False)]  # fits into fp32
 NonNegativeFloat = Annotated[float, Field(ge=0, le=1e38, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or decay rate, for which 1 is useless
+Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or decay rate; 1 would be useless
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Features = Annotated[int, Field(gt=0, le=65_536)]  # size of a vector, such as the hidden state
@@ -68,13 +68,13 @@ Prompts = Annotated[tuple[Prompt, ...] | Literal["auto"], WrapValidator(_or_auto
 
 
 class Section(BaseModel):
-    """A mapping with exactly the declared keys, whose values are never converted."""
+    """A mapping with exactly the declared keys. Its values are never converted."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     @classmethod
     def names(cls) -> Iterator[str]:
-        """Yield the dotted names of all parameters. A section that may be null counts as one."""
+        """Yield the dotted names of all parameters. A section that may be null is one parameter."""
         for name, field in cls.model_fields.items():
             kind = field.annotation
             if isinstance(kind, type) and issubclass(kind, Section):
@@ -100,7 +100,7 @@ class DownloadParams(Section):
 
     @property
     def fallback(self) -> Fallback | None:
-        """The text that may replace this source, or None if no text may."""
+        """The text that may replace this source, or None if there is no such text."""
         return FALLBACKS.get(self.sha256 or "")
 
 
@@ -122,7 +122,7 @@ class EncodeParams(Section):
     @model_validator(mode="after")
     def _has_no_rare_bytes(self) -> Self:
         if self.unit == "byte" and self.min_count > 1:
-            raise ValueError("min_count must be 1 if unit is byte, because every byte has an id")
+            raise ValueError("min_count must be 1 if unit is 'byte', because every byte has an id")
         return self
 
 

@@ -16,7 +16,7 @@ LINE_END = "\n"
 def resolve_prompts(
     prompts: tuple[str, ...] | Literal["auto"], val_ids: Ids, vocab: Vocab
 ) -> tuple[str, ...]:
-    """Return `prompts` unchanged or, for `auto`, distinct prompts from the validation part.
+    """Return `prompts`, or distinct prompts from the validation part if `prompts` is `auto`.
 
     The prompts are a line break, if the vocabulary has this character, and the beginnings of three
     lines, spread over the first 100,000 ids. If there are too few lines, beginnings of words or
@@ -30,14 +30,14 @@ def resolve_prompts(
     line_end = [] if vocab.unknown(LINE_END) else [LINE_END]
     beginnings = _beginnings(text)
     num_lines = len(beginnings)
-    # Take the first beginning in each third of the list, or every beginning in a shorter list.
+    # Take the first beginning in each third of the list, or all if there are fewer than three.
     spread = [beginnings[num_lines * third // 3] for third in range(3) if beginnings]
     any_character = next((one for one in text if one != UNSEEN), vocab.characters[:1] or LINE_END)
     return tuple(dict.fromkeys(line_end + spread)) or (any_character,)
 
 
 def _beginnings(text: str) -> list[str]:
-    """Return beginnings of lines or, if there are too few lines, of words or of equal pieces."""
+    """Return beginnings of lines. If there are too few lines, begin at words or equal distances."""
     word_starts = (match.start() for match in re.finditer(r"(?<=\s)\S", text))
     candidates = [
         _distinct(text.splitlines()[1:], 2),  # the first line may be incomplete
@@ -49,7 +49,7 @@ def _beginnings(text: str) -> list[str]:
 
 
 def _distinct(texts: Iterable[str], min_len: int) -> list[str]:
-    """Return the distinct beginnings of the texts, except those that are short or have U+FFFD."""
+    """Return the distinct beginnings of the texts. Skip those that are short or have U+FFFD."""
     cut = (_cut(lines[0]) for text in texts if (lines := text.strip().splitlines()))
     return list(dict.fromkeys(one for one in cut if len(one) >= min_len and UNSEEN not in one))
 

@@ -53,7 +53,7 @@ class CheckpointMirror:
         self._thread = Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> None:
-        # Move damaged checkpoints aside: only copies newer than the local checkpoints are fetched.
+        # Move damaged checkpoints aside. Otherwise, their intact copies would not be fetched.
         CheckpointFolder(self.folder, 0).newest()
         try:
             files = self._ask(self._files)
@@ -96,7 +96,7 @@ class CheckpointMirror:
                 try:
                     self.put(self.folder / newest)
                 except Exception as error:
-                    # Training may remove an old checkpoint while it is copied, which is no error.
+                    # It is not an error if training removes an old checkpoint during the copy.
                     if (self.folder / newest).exists():
                         self._warn(error)
                         self._has_ended.wait(SECONDS_AFTER_FAILURE)
@@ -151,7 +151,7 @@ class CheckpointMirror:
         return sorted(filter(FILE.match, (path.rpartition("/")[2] for path in paths)))
 
     def _remove(self, files: Sequence[str]) -> None:
-        """Remove `files` from the mirror. They are sorted: checksums precede their checkpoint."""
+        """Remove `files` from the mirror in the given order: checksums before their checkpoint."""
         fs, root = self._open()
         for file in files:
             # Another machine may have removed the file in the meantime.

@@ -19,7 +19,7 @@ from pipeline.run.project import at_root, check_settings
 from pipeline.run.stage import end_process, guarded
 
 USE = "Use: a trained model"
-# Group -> command -> summary, which repeats the first line of the command's help.
+# Group -> command -> summary. A summary repeats the first line of the command's help.
 COMMANDS = {
     "Start: your own text": {
         "new": "Set up the project for your own text.",
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def app_with(given: str) -> typer.Typer:
-    """Return the Typer app. Import the `given` command only, and add summaries of the others."""
+    """Return the Typer app. Import only the `given` command, and add summaries of the others."""
     app = typer.Typer(
         help="Set up a project for your text; use, compare, trace and reproduce trained models. "
         "`dvc repro` runs the stages. generate, score, info, export and review work in any folder. "
@@ -77,7 +77,7 @@ def app_with(given: str) -> typer.Typer:
 
 
 def run() -> None:
-    """Run a command, and end this process with its exit code."""
+    """Run a command, and end this process with the command's exit code."""
     end_process(main)
 
 

@@ -84,7 +84,7 @@ def echo_json(document: object, indent: int | None = 2) -> None:
 
 
 def note_unseen(text: str, vocab: "Vocab") -> None:
-    """Print a note on standard error about characters of `text` that the model never saw."""
+    """Print to standard error which characters of `text` the model never saw."""
     from charlstm.text.vocabulary import UNSEEN, describe
 
     if unseen := vocab.unknown(text):

@@ -26,7 +26,7 @@ log = logging.getLogger("charlstm")
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Fetch and verify the corpus. Never overwrite a file that no download wrote."""
+    """Fetch and verify the corpus. Never overwrite a file that may be the user's only copy."""
     section = params.download
     corpus = paths.corpus
     if source := local_path(section.source):
@@ -46,7 +46,7 @@ def run(params: Params, paths: Paths) -> None:
             if file.exists() and sha256(file) != content and cached(md5(file)) is None:
                 raise CorpusError(
                     f"{file}: the download will not overwrite this file, because DVC's cache has "
-                    "no copy of it: move it to another folder"
+                    "no copy of it: move the file to another folder"
                 )
 
     if kept := kept_text(section, corpus):
@@ -74,7 +74,7 @@ def _sources(section: DownloadParams, corpus: Path) -> list[str]:
 
 
 def kept_text(section: DownloadParams, corpus: Path) -> Path | None:
-    """Return the path of a local copy of the corpus, or None if it must be fetched from its source.
+    """Return the path of a local copy of the corpus, or None if the source must be read.
 
     The copy is in the working tree or in DVC's cache. It has the expected SHA-256, or `dvc.lock`
     records it for the current parameters.
@@ -86,14 +86,14 @@ def kept_text(section: DownloadParams, corpus: Path) -> Path | None:
     recorded = read_lock().output(corpus)
     candidates = chain([corpus], map(cached, chain([recorded], _committed(corpus))))
     files = (file for file in candidates if file and file.is_file())
-    # The expected SHA-256 is the source's, which is the corpus only if nothing is converted.
+    # `section.sha256` is the hash of the source. The corpus has it only if nothing is converted.
     if section.sha256 and (section.encoding, section.newlines) == ("utf-8", "keep"):
         return next((file for file in files if sha256(file) == section.sha256), None)
     return next((file for file in files if md5(file) == recorded), None) if _is_recorded() else None
 
 
 def _committed(corpus: Path) -> Iterator[str]:
-    """Yield the corpus's MD5 in each commit's `dvc.lock`. Git runs when the first is requested."""
+    """Yield the corpus's MD5 in each commit's `dvc.lock`. Git runs only if an MD5 is requested."""
     commits = (git("rev-list", "--all", "--", str(LOCK)) or "").split()
     options = ("-h", "--fixed-strings", "-A2", f"path: {corpus}")
     found = git("grep", *options, *commits, "--", str(LOCK)) if commits else ""

@@ -21,7 +21,7 @@ log = logging.getLogger("charlstm")
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Encode all parts as ids of characters in the training part, or as ids of UTF-8 bytes."""
+    """Encode all parts with the vocabulary of the training part, or as UTF-8 bytes."""
     sums = paths.split / SUMS
     known = read_sums(sums)
     names = [name for name in PARTS if name != "test" or f"{name}.txt" in known]
@@ -37,7 +37,7 @@ def run(params: Params, paths: Paths) -> None:
         target = paths.encoded / f"{name}.npy"
         characters = read_characters(read_pieces(path), path)
         digests[target.name] = write_ids(target, characters, vocab, num_ids[name])
-    # Without DVC, an earlier run with other parameters may have left extra part files.
+    # Without DVC, an earlier run may have left the file of a part that this run does not have.
     for name in PARTS.keys() - parts.keys():
         (paths.encoded / f"{name}.npy").unlink(missing_ok=True)
     vocab.save(paths.encoded / VOCAB)

@@ -112,7 +112,7 @@ def _measure(
         if not math.isfinite(loss.perplexity):
             found = f"a loss of {loss.nats_per_char:.4g} nats/char under {protocol}"
             raise CharlstmError(
-                f"{paths.model}: expected a trained model, found {found}, whose perplexity is not "
+                f"{paths.model}: expected a trained model, found {found}, so the perplexity is not "
                 "finite; train again with a lower train.learning_rate"
             )
         figures = (loss.nats_per_char, loss.bits_per_char)
@@ -123,7 +123,7 @@ def _measure(
 def _compare(
     paths: Paths, loss: LossSum, train: EncodedText, text: EncodedText, vocab: Vocab
 ) -> None:
-    """Write the baselines' losses on this text. Log a warning unless the model beats them all."""
+    """Write the baselines' losses on `text`. Log a warning unless the model beats all baselines."""
     known = vocab.decode(train.last(MAX_CHARS).ids)
     baselines = measure_baselines(known, vocab.decode(text.first(MAX_CHARS).ids))
     write_document(paths.evaluate / BASELINES, baselines, indent=2)

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 # Option numbers for mallopt(3), as defined in malloc.h.
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
-# Least work per thread: rows × hidden units² at a time step (docs/distributed.md).
+# Minimum work per thread in a time step, measured as rows × hidden units² (docs/distributed.md).
 # With less work, an additional thread costs more time than it saves.
 WORK_PER_THREAD = 2**18
-# With fewer rows, a step on a GPU is hardly faster.
+# Fewer rows than this hardly shorten a GPU's step.
 MIN_ROWS_PER_GPU = 32
 
 
 def set_num_threads(work: int | None = None) -> None:
-    """Set torch's number of threads: a fair share of the cores, at most as many as `work` can use.
+    """Set torch's number of threads: a fair share of the cores, but no more than `work` can use.
 
     The user's choice in OMP_NUM_THREADS has priority. `accelerate launch` and `torchrun` set
     this variable to 1 if it is unset, which would leave all other cores idle. So a 1 counts as a
@@ -58,7 +58,7 @@ def num_threads(work: int, cores: int) -> int:
 
 
 def work_of(params: "Params") -> int:
-    """Return the work of a time step, for all threads: rows computed together × hidden units².
+    """Return the work of all threads in a time step: rows of a micro-batch × hidden units².
 
     All processes get the same value, even if they hold different numbers of rows.
     """
@@ -113,7 +113,7 @@ def is_kept_on_cpu() -> bool:
 
 
 def advice_on_rows(batch_size: int, num_gpus: int) -> str | None:
-    """Return advice if each GPU gets too few rows to be faster than fewer GPUs, else None."""
+    """Return advice if fewer GPUs would be about as fast for this batch size, or else None."""
     if num_gpus < 2 or batch_size >= MIN_ROWS_PER_GPU * num_gpus:
         return None
     useful = max(1, batch_size // MIN_ROWS_PER_GPU)
@@ -125,7 +125,7 @@ def advice_on_rows(batch_size: int, num_gpus: int) -> str | None:
 
 
 def peak_memory_mib(device_type: str) -> float:
-    """Return the most memory that this process has used on its device so far."""
+    """Return the peak memory of this process on its device, in MiB."""
     if device_type == "cuda":
         import torch
 

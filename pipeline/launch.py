@@ -30,7 +30,7 @@ DEFAULTS = {
     "PYTHONFAULTHANDLER": "1",
 }
 # How many times a waiting OpenMP thread spins before it sleeps.
-# An LSTM's threads wait at every time step, for less time than it takes to wake them.
+# An LSTM's threads wait briefly at every time step. Waking sleeping threads would take longer.
 # libgomp spins longer by default, which makes a step on a busy machine many times slower.
 SPIN_COUNT = "10000"
 

@@ -38,9 +38,9 @@ CORPORA = Kind("corpus", "tiny-shakespeare")
 
 
 class Preset(NamedTuple):
-    """A preset of parameter values, which is a recipe or a corpus."""
+    """A preset of parameter values: a recipe or a corpus."""
 
-    about: str  # the comment at the top of its file
+    about: str  # the comment at the top of the preset's file
     values: Mapping[str, object]  # values of all parameters of this kind, by dotted name
 
 
@@ -183,7 +183,7 @@ def preset_text(about: str, values: Mapping[str, object]) -> str:
 
 
 def with_values(text: str, values: Mapping[str, object]) -> str:
-    """Return a YAML document with some values changed, in the format of `dvc exp run -S`."""
+    """Return a YAML document with some values changed, formatted as by `dvc exp run -S`."""
     yaml = YAML()
     yaml.default_flow_style = False
     document = yaml.load(text) or yaml.load("{}")
@@ -206,7 +206,7 @@ def replaced(document: Any, values: Mapping[str, object]) -> Any:  # noqa: ANN40
 
 
 def _place_comments(section: Any) -> None:  # noqa: ANN401  # a section of ruamel's document
-    """Place each comment directly after its value, whatever the length of the previous value."""
+    """Place each comment directly after its value, even if the old value was longer or shorter."""
     for key, value in section.items():
         if key in section.ca.items and section.ca.items[key][2]:
             section.ca.items[key][2].column = 0
@@ -215,7 +215,7 @@ def _place_comments(section: Any) -> None:  # noqa: ANN401  # a section of ruame
 
 
 def values_in(path: Path) -> dict[str, object]:
-    """Return the values in a file of parameters by dotted name, without validating them."""
+    """Return the values in a file of parameters, keyed by dotted name, without validating them."""
     document = load_yaml(path)
     if not isinstance(document, dict):
         raise ParamsError(f"{path}: expected parameter sections, found none")

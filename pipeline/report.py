@@ -63,7 +63,7 @@ def _verdict(params: Params, review: ReviewDocument, baselines: Baselines) -> st
 
 
 def _losses(review: ReviewDocument) -> Table:
-    """Return a table of the model's losses and published losses, headline protocol first."""
+    """Return a table of the model's and the published losses, with the headline protocol first."""
     has_test = f"{TEST_PREFIX}{HEADLINE}" in review.losses
     part = "validation and test part" if has_test else "validation part"
     published = ("others", "who") if review.published else ()

@@ -27,14 +27,14 @@ def run(params: Params, paths: Paths) -> None:
         problem = f"{separator[:50]!r} does not occur in the training part of {source}"
         raise CorpusError(
             f"split.document_separator: {problem}; "
-            "set it to the text that starts every document, or to null"
+            "set the separator to the text that starts every document, or to null"
         )
 
     digests = {}
     for name, part in parts.items():
         pieces = read_pieces(source, part.start, part.end)
         digests[f"{name}.txt"] = write_pieces(paths.split / f"{name}.txt", pieces)
-    # Without DVC, an earlier run with other parameters may have left extra part files.
+    # Without DVC, an earlier run may have left the file of a part that this run does not have.
     for name in PARTS.keys() - parts.keys():
         (paths.split / f"{name}.txt").unlink(missing_ok=True)
     write_digests(paths.split / SUMS, digests)

@@ -99,7 +99,7 @@ def run(params: Params, paths: Paths) -> None:
                 )  # fmt: skip
 
             processes.close()
-            # Write the outputs last, so that a failed training leaves none. Then mark it finished.
+            # Write outputs only after success. Mark the training as finished only after that.
             if processes.is_main:
                 _write(paths, result, data.vocab)
                 _log_ending(result, params.train)
@@ -120,7 +120,7 @@ def _load(params: Params, paths: Paths) -> Data:
 
 
 def _check_same_training(processes: Processes, fingerprint: str) -> None:
-    """Raise CharlstmError if the processes have different inputs or different precision.
+    """Raise CharlstmError if the processes differ in their inputs or their precision.
 
     Collective: every process must call this.
     """

@@ -42,7 +42,7 @@ def check_encoding(name: str) -> str:
     """
     try:
         codecs.getincrementaldecoder(name)()
-        b"0".decode(name, "replace")  # rejects codecs that do not produce text, such as hex
+        b"0".decode(name, "replace")  # rejects codecs such as hex, which do not produce text
         return codecs.lookup(name).name
     except (LookupError, ValueError):
         expected = "a text encoding as Python names it, e.g. utf-8, cp1251, gb18030 or utf-16"
@@ -50,7 +50,7 @@ def check_encoding(name: str) -> str:
 
 
 def detect_encoding(file: Path) -> str:
-    """Return the encoding that a nonempty file's byte-order mark indicates. Without one: UTF-8.
+    """Return the encoding of a nonempty file by its byte-order mark, or UTF-8 if it has no mark.
 
     Raises:
         CorpusError: the file has no byte-order mark and is not UTF-8.
@@ -70,12 +70,12 @@ def detect_encoding(file: Path) -> str:
 
 
 def corpus_pieces(files: Sequence[Path], form: Form) -> Iterator[bytes]:
-    """Yield the corpus in pieces of UTF-8, read from files in `form.encoding`.
+    """Convert files from `form.encoding` to UTF-8, and yield the corpus in pieces.
 
     Raises:
         CorpusError: a file is in another encoding.
     """
-    rest = ""  # a CR at the end of a piece, whose LF may begin the next piece
+    rest = ""  # a CR at the end of a piece, because the next piece may begin with its LF
     for index, file in enumerate(files):
         for piece in chain([form.separator if index else ""], read_as(file, form.encoding)):
             text = rest + piece
@@ -130,7 +130,7 @@ def likeliest(sample: bytes) -> tuple[str, str] | None:
 
     # The sample may end in the middle of a character, but a complete line cannot.
     lines = sample.rpartition(b"\n")[0] or sample
-    # Try cp1252 first: if all encodings compete, it loses to encodings that decode identically.
+    # Try cp1252 alone first, because encodings that decode identically would win against it.
     for candidates in (["cp1252"], None):
         if best := charset_normalizer.from_bytes(
             lines, cp_isolation=candidates, enable_fallback=False

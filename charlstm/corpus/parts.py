@@ -14,7 +14,7 @@ MIN_PART_CHARS = 2  # one character to read and one to predict
 
 
 class Part(NamedTuple):
-    """A contiguous piece of a text, from byte `start` up to byte `end`, which is excluded."""
+    """A contiguous piece of a text, from byte `start` up to, but not including, byte `end`."""
 
     start: int
     end: int
@@ -28,7 +28,7 @@ def parts_of(
     test_fraction: float,
     separator: str | None,
 ) -> dict[str, Part]:
-    """Return the parts of a UTF-8 file of `num_chars` characters by name.
+    """Return the parts, keyed by name, of a UTF-8 file with `num_chars` characters.
 
     The names are "train", "val" and, if `test_fraction` is not 0, "test". The test part is the last
     `test_fraction` of the characters, and the validation part is the `val_fraction` before it. With
@@ -54,7 +54,7 @@ def parts_of(
         sizes = ", ".join(f"{part.num_chars} {PARTS[name]}" for name, part in parts.items())
         raise CorpusError(
             f"a text of {num_chars} characters splits into {sizes}; each part needs at least "
-            f"{MIN_PART_CHARS}: use a longer text or change the fractions in split"
+            f"{MIN_PART_CHARS} characters: use a longer text or change the fractions in `split`"
         )
     return parts
 
@@ -85,7 +85,7 @@ class BadByteError(ValueError):
 
 
 def decoded(pieces: Iterable[bytes], encoding: str = "utf-8") -> Iterator[str]:
-    """Decode a text in pieces, which may end in the middle of a character.
+    """Decode a text from its pieces. A piece may end in the middle of a character.
 
     Raises:
         BadByteError: a byte is invalid, or the text ends inside a character.
@@ -121,5 +121,5 @@ def read_characters(pieces: Iterable[bytes], path: Path) -> Iterator[str]:
 
 
 def line_of(path: Path, offset: int) -> int:
-    """Return the number of the line, counted from 1, that has the byte at `offset`."""
+    """Return the line number, counted from 1, of the byte at `offset`."""
     return 1 + sum(piece.count(b"\n") for piece in read_pieces(path, 0, offset))

@@ -27,8 +27,8 @@ from charlstm.text.vocabulary import Ids, Vocab
 
 BASELINES = "baselines.json"
 MAX_CHARS = 10_000_000  # per text, to limit time and memory (100 bytes per character)
-MIN_DISCOUNT = 0.05  # with no discount, a character unseen after a context has probability 0
-MAX_DRAW_BITS = 0.01  # bits per character; models that differ by at most this are equally good
+MIN_DISCOUNT = 0.05  # without it, characters never seen after a context would have probability 0
+MAX_DRAW_BITS = 0.01  # bits per character; two losses that differ by at most this much are a tie
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -64,7 +64,7 @@ class Baselines(Document):
         return f"a {self.best_ngram} gives {self.ngrams[self.best_ngram]:.4f}{others}"
 
     def verdict(self, bits_per_char: float) -> str:
-        """Compare a model's loss `bits_per_char` with the best baseline, in one sentence."""
+        """Say in one sentence how a model's loss `bits_per_char` compares to the best baseline."""
         name, bits = min(self.bits_per_char.items(), key=lambda item: item[1])
         best = f"a {name}" if name in self.ngrams else name
         figures = f"{bits_per_char:.4f} against {bits:.4f} bits/char"
@@ -76,7 +76,7 @@ class Baselines(Document):
 
     @property
     def is_of_repetitions(self) -> bool:
-        """True if the text is so repetitive that xz needs under half as many bits as n-grams."""
+        """True if the text is so repetitive that xz needs less than half the bits of any n-gram."""
         return min(self.compressors.values()) < min(self.ngrams.values()) / 2
 
     def is_beaten_by(self, bits_per_char: float) -> bool:
@@ -106,11 +106,11 @@ def measure_baselines(train: str, text: str) -> Baselines:
 
 
 def ngram_nats(train: Ids, text: Ids, vocab_size: int, max_order: int = 6) -> Floats:
-    """Return each character's loss in nats (K, N), with one row per n-gram order from 1.
+    """Return each character's loss in nats (K, N), with a row for each n-gram order from 1 up.
 
     At the beginning of the text, contexts are shorter.
     """
-    # The number of a k-gram is V times the rank of its first k - 1 characters, plus its last id.
+    # A k-gram's number is V times the rank of its first k - 1 ids, plus the k-gram's last id.
     # For any alphabet, the number of a k-gram fits into 64 bits.
     ids_M = np.concatenate([train, text]).astype(np.int64)
     # `ranks_M` holds the rank of the k-gram that starts at each position.
@@ -143,7 +143,7 @@ def _interpolated(counts_G: Ints, contexts_G: Ints, grams_N: Ints, lower_N: Floa
     discount_G = discounts(counts_G)[np.minimum(counts_G, 3)]
     contexts_N = contexts_G[grams_N]
     total_N = np.bincount(contexts_G, counts_G)[contexts_N]
-    # The sum of a context's discounts goes to the lower order.
+    # The sum of a context's discounts becomes the weight of the next lower order.
     freed_N = np.bincount(contexts_G, discount_G)[contexts_N]
     own_N = (counts_G - discount_G)[grams_N]
     return np.where(total_N > 0, (own_N + freed_N * lower_N) / np.maximum(total_N, 1), lower_N)

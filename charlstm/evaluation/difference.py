@@ -5,9 +5,9 @@ it (see docs/review.md):
 
 - The text: on another text of the same kind, the difference would vary. All models are measured
   on the same blocks of the text, so their difference has a confidence interval. The interval comes
-  from the circular block bootstrap (Politis & Romano 1992), which resamples runs of blocks, because
-  neighboring blocks resemble each other. The standard error over all resamples has a closed form,
-  so nothing is sampled.
+  from the circular block bootstrap (Politis & Romano 1992), which resamples sequences of blocks,
+  because neighboring blocks resemble each other. The standard error over all resamples has a
+  closed form, so nothing is sampled.
 - The seed: with another seed, a training of the same recipe has a different loss. Student's t-test
   gives the largest difference between mean losses that seeds alone explain.
 
@@ -33,22 +33,22 @@ from charlstm.text.encoded import EncodedText, begins_character, num_chars_of
 
 BLOCKS = "blocks.csv"
 BLOCK_LEN = 500  # characters per block (see docs/review.md)
-MAX_BLOCKS = 10_000  # the blocks of a long text are longer, so that there are at most this many
+MAX_BLOCKS = 10_000  # a longer text has longer blocks, so that it has at most this many
 LEVEL = 0.05
 MIN_BLOCKS = 20  # with fewer blocks, the confidence interval would be too narrow
 NO_INTERVAL = (
     "it has fewer than 10,000 characters, or `dvc repro evaluate` has to measure it by blocks"
 )
-# Largest standard deviation over seeds that was measured, in nats per character (docs/review.md).
+# Largest measured standard deviation over seeds, in nats per character (docs/review.md).
 SEED_DEVIATION = 0.02
-POWER = 0.8  # probability that `seeds_needed` find a true difference
+POWER = 0.8  # probability that `seeds_needed` seeds reveal a true difference
 MAX_SEEDS = 99
 
 Model = TypeVar("Model")
 
 
 class Blocks(NamedTuple):
-    """The `stateful` loss of each block of a text (K,), as in the columns of `blocks.csv`."""
+    """Blocks of a text with their `stateful` losses: the columns (K,) of `blocks.csv`."""
 
     start: NDArray[np.int64]
     """Index of the block's first character in the text, from 0."""
@@ -63,7 +63,7 @@ class Blocks(NamedTuple):
 
 
 def blocks_of(nats_N: NDArray[np.float64], text: EncodedText) -> Blocks:
-    """Split a text into blocks, given the nats (N - 1,) of all its ids except the first."""
+    """Split a text into blocks, given the loss in nats (N - 1,) of every id except the first."""
     begins = np.flatnonzero(begins_character(np.asarray(text.ids), text.unit))
     length = BLOCK_LEN
     while len(begins) > length * MAX_BLOCKS:
@@ -97,7 +97,7 @@ def parse_blocks(table: str, where: object) -> Blocks:
     except ValueError:
         expected = f"expected the columns {', '.join(Blocks._fields)}, found invalid content"
         raise CharlstmError(
-            f"{where}: {expected}; `dvc repro --force --single-item evaluate` rewrites it"
+            f"{where}: {expected}; `dvc repro --force --single-item evaluate` rewrites the file"
         ) from None
     return Blocks(start.astype(np.int64), num_chars.astype(np.int64), nats)
 
@@ -127,7 +127,7 @@ def mean_and_deviation(losses: Sequence[float]) -> str:
 
 
 class RecipeLosses(NamedTuple):
-    """The losses of training runs of one recipe, which differ only in the seed."""
+    """The losses of one recipe's training runs, which differ only in the seed."""
 
     name: str
     """Name of the recipe in messages."""
@@ -169,7 +169,7 @@ class Difference(NamedTuple):
         return is_beyond_text and self.nats_per_char > self.by_seeds
 
     def in_numbers(self) -> str:
-        """Format the difference, followed by ± half of its confidence interval if that is known."""
+        """Format the difference, followed by ± half of its confidence interval if known."""
         half = "" if self.by_text is None else f" ± {self.by_text:.4f}"
         return f"{self.nats_per_char:.4f}{half}"
 
@@ -199,7 +199,7 @@ class Difference(NamedTuple):
 
 
 def compare(groups: Sequence[RecipeLosses]) -> list[Difference]:
-    """Compare the recipe with the lowest loss with every other recipe.
+    """Compare the recipe that has the lowest loss with every other recipe.
 
     All recipes must be measured on the same text. The deviation over seeds is estimated from all
     groups. The significance level is divided by the number of all pairs (Bonferroni), because the
@@ -235,7 +235,7 @@ def half_interval(first: Blocks, second: Blocks) -> float | None:
     num_chars = first.num_chars.sum()
     rest_K = nats_K - nats_K.sum() / num_chars * first.num_chars  # deviations from the mean
 
-    # The best length of a run grows with the cube root of the number of blocks (Künsch 1989).
+    # The best length of a sequence grows with the cube root of the number of blocks (Künsch 1989).
     length = math.ceil(num_blocks ** (1 / 3))
     sums = np.append(0, np.append(rest_K, rest_K[:length]).cumsum())
     runs_K = sums[length : length + num_blocks] - sums[:num_blocks]
@@ -247,7 +247,7 @@ def half_interval(first: Blocks, second: Blocks) -> float | None:
 def explained_by_seeds(
     sizes: tuple[int, int], groups: Sequence[Sequence[float]], level: float = LEVEL
 ) -> float:
-    """Return the largest difference of two mean losses that the choice of seeds can explain.
+    """Return the largest difference between two mean losses that the choice of seeds can explain.
 
     Without two seeds of any recipe, the deviation is `SEED_DEVIATION`.
 
@@ -262,7 +262,7 @@ def explained_by_seeds(
 
 
 def seeds_needed(nats: float, groups: Sequence[Sequence[float]], level: float) -> int | None:
-    """Return how many seeds per recipe find a true difference of `nats` with probability `POWER`.
+    """Return how many seeds per recipe it takes to find a difference of `nats` with power `POWER`.
 
     Return None if no recipe has two seeds, or if `MAX_SEEDS` are too few.
     """

@@ -19,7 +19,7 @@ from charlstm.files.atomic import atomic_file
 from charlstm.parameter_names import short_name
 
 # This project began with a model from https://github.com/tusharip/NLP (commit 07de339).
-# The original model is a 2 x 256 LSTM, trained on stride-1 windows of 100 with Adam at 1e-3.
+# The original, a 2 x 256 LSTM, was trained by Adam (1e-3) on stride-1 windows of 100 characters.
 # The original's LSTM/training_log.txt contains the validation loss after each of 5 epochs.
 # The protocol of these losses is `sliding_100` (`charlstm.model.protocols.sliding`).
 # The original validation text is the last 10 % of tiny Shakespeare's characters.
@@ -40,7 +40,7 @@ default_style = matplotlib.style.context("default", after_reset=True)
 def plot_losses(
     path: Path, steps: pd.DataFrame, epochs: pd.DataFrame, *, compare_with_original: bool
 ) -> None:
-    """Plot the training loss by step and the validation loss by epoch in a PNG file.
+    """Plot the training loss by step and the validation loss by epoch, and save a PNG file.
 
     With `compare_with_original`, the plot includes the original model's validation losses.
     """
@@ -72,7 +72,7 @@ def plot_sweep(
     losses: Sequence[Sequence[float]],
     halves: Sequence[float | None],
 ) -> None:
-    """Plot each recipe's loss against each parameter in a PNG file of up to `MAX_PANELS` panels.
+    """Plot each recipe's loss against each parameter, in up to `MAX_PANELS` panels of a PNG file.
 
     Args:
         path: file to write.

@@ -12,12 +12,12 @@ from charlstm.files.atomic import write_text
 from charlstm.params import PublishedLoss
 
 HEADLINE = "stateful"  # the protocol whose loss is used to name, sort and compare models
-TEST_PREFIX = "test_"  # prefix of names of test losses, which must not influence any choice
+TEST_PREFIX = "test_"  # begins the names of test losses, which must not influence any choice
 Kind = TypeVar("Kind")
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Nats = Annotated[float, Field(ge=0, le=1e6)]  # per character; no training reaches 1e6
+Nats = Annotated[float, Field(ge=0, le=1e6)]  # per character; no training reaches a loss of 1e6
 Point = tuple[Number, Nats]
 
 
@@ -89,7 +89,7 @@ def read_document(path: Path, kind: type[Kind], what: str, stage: str) -> Kind:
         if isinstance(error, ValidationError):
             fault = error.errors()[0]
             found = f"{'.'.join(map(str, fault['loc']))[:100]}: {fault['msg']}"
-        advice = f"`dvc repro --force --single-item {stage}` rewrites it"
+        advice = f"`dvc repro --force --single-item {stage}` rewrites the file"
         raise CharlstmError(
             f"{path}: expected {what}, found invalid content ({found}); {advice}"
         ) from None

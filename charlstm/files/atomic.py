@@ -53,7 +53,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_leftovers(path: Path, seconds_kept: float = 0.0) -> None:
-    """Remove temporary files of `path` that killed processes left, if they are old enough."""
+    """Remove temporary files of `path`, left by killed processes, after `seconds_kept` seconds."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.tmp"):
         with suppress(OSError):
             if time.time() - leftover.lstat().st_mtime >= seconds_kept:
@@ -62,7 +62,7 @@ def remove_leftovers(path: Path, seconds_kept: float = 0.0) -> None:
 
 @contextmanager
 def _removed(path: Path) -> Iterator[Path]:
-    """Yield a temporary path next to `path`. At the end, remove any file or folder that has it."""
+    """Yield a temporary path next to `path`. Finally, remove what exists at the temporary path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # A temporary file less than a day old may belong to a running process.
     remove_leftovers(path, 24 * 3600)

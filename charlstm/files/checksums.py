@@ -65,5 +65,5 @@ def verify(sums: Path, names: Iterable[str]) -> None:
         if file.is_file() and (found := sha256(file)) != expected.get(name):
             raise ChecksumError(
                 f"{file} is damaged or comes from another run: {sums.name} expects SHA-256 "
-                f"{expected.get(name)}, found {found}; `dvc repro` rewrites it"
+                f"{expected.get(name)}, found {found}; `dvc repro` rewrites the file"
             )

@@ -8,12 +8,12 @@ from typing import TypeVar
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LOOKS = 0.1
-WORK_SECONDS = 0.2  # CPU time of this process that makes the call count as working
+WORK_SECONDS = 0.2  # a call counts as working if this process uses so much CPU time
 MOST_EXTENSION = 4  # maximum total time of a working call, as a multiple of its deadline
 
 
 def answer_within(seconds: float, call: Callable[[], T]) -> T:
-    """Run `call` in its own thread, and return its result within a deadline of `seconds`.
+    """Run `call` in a new thread. Return the result within a deadline of `seconds`.
 
     The timeout of a request restarts with every byte, so a slow server could block forever. The
     deadline is extended only while this process works, e.g. imports a library on a busy machine,

@@ -45,7 +45,7 @@ def validate(kind: type[Kind], document: object, path: Path) -> Kind:
     Raises:
         ParamsError: values are wrong. The message names each value by its dotted name.
     """
-    from pydantic import ValidationError  # imported here: a model's sizes are read without pydantic
+    from pydantic import ValidationError  # imported here: reading a model's sizes does not need it
 
     try:
         return kind.model_validate(document)

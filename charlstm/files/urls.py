@@ -3,7 +3,7 @@
 import logging
 import re
 
-# User and password: text after `//` with a `:` or `@` before the path, up to the last `@`.
+# User name and password: text from `//` to the last `@`, if a `:` or `@` precedes the path.
 # An unencoded password may contain any character, so `//host:80/a@b` counts as a password.
 _USERINFO = re.compile(r"(?<=//)(?=[^\s/?#]*[:@])\S*@")
 _SECRET_NAMES = (
@@ -27,12 +27,12 @@ def fault_of_source(source: str) -> str | None:
 
 
 def without_credentials(text: str) -> str:
-    """Remove users, passwords and secret parameters from the URLs in `text`."""
+    """Remove user names, passwords and secret parameters from the URLs in `text`."""
     return _USERINFO.sub("", _SECRET_VALUE.sub(r"\1***", text))
 
 
 def hide_credentials(record: logging.LogRecord) -> bool:
-    """Remove credentials from a log record. As a logging filter, it keeps all records."""
+    """Remove credentials from a log record. Return True, because this filter keeps all records."""
     record.msg = without_credentials(record.getMessage())
     record.args = ()
     return True

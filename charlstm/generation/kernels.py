@@ -30,7 +30,7 @@ STEPS_PER_UNIT: Final = 256  # table entries per unit of a function's argument
 TABLE_LEN: Final = 8192  # number of entries in a table, for arguments from -16 to 16
 MIDDLE: Final = TABLE_LEN / 2 + 0.5  # table index of the argument 0, plus 1/2 for rounding
 LEVELS: Final = 127  # largest magnitude of an 8-bit weight or activation
-TILE: Final = 4  # rows, and columns, that are multiplied at once
+TILE: Final = 4  # number of rows, and of columns, that are multiplied at once
 MAX_EXACT_COLUMNS: Final = 2**24 // LEVELS**2  # float32 represents integers up to 2^24 exactly
 NEVER: Final = np.float32(-np.inf)  # logit of a byte that would make the UTF-8 invalid
 
@@ -227,7 +227,7 @@ def inputs_of(model: PackedModel, hidden_RLH: Int8, first: int, end: int) -> Int
 
 @part
 def multiply(model: PackedModel, number: int, inputs_RQ: Int16, factors_R: Float) -> Float:
-    """Multiply each row of inputs by matrix `number`. Return exact sums scaled to floats (R, N)."""
+    """Multiply input rows by the matrix at `number`. Return exact sums as scaled floats (R, N)."""
     num_outputs = model.sizes_M2[number, 0]
     num_columns = model.sizes_M2[number, 1]
     sums_RN = np.zeros((len(inputs_RQ), num_outputs), np.float32)
@@ -272,7 +272,7 @@ def add_tile(weights_QP: Float, inputs_RQ: Float, num_columns: int, sums_RN: Flo
 
 @part
 def look_up(table: Float, places_K: Float, first: np.float32) -> None:
-    """Clip each index to the table, which begins at `first`, and replace it by its table entry."""
+    """Clip each index to the table, which begins at `first`. Replace the index with its entry."""
     last = first + LAST_STEP
     for index in range(len(places_K)):
         place = places_K[index] if places_K[index] > first else first  # NaN becomes `first`
@@ -281,7 +281,7 @@ def look_up(table: Float, places_K: Float, first: np.float32) -> None:
 
 @part
 def eight_bits(values_K: Float, inputs_Q: Int16) -> np.float32:
-    """Quantize the values to 8 bits, write them to `inputs_Q`, return the largest magnitude."""
+    """Write the values to `inputs_Q`, quantized to 8 bits. Return the largest magnitude."""
     largest = max(TINY, np.abs(values_K).max())
     per_unit = LEVELS_F32 / largest
     for column in range(len(values_K)):
@@ -309,7 +309,7 @@ def draw(
 
 @part
 def relative_probabilities(logits_V: Float, largest: np.float32, rules: Rules, row: int) -> Double:
-    """Return each id's probability relative to the likeliest id, or 0 if the rule excludes it."""
+    """Return probabilities relative to the likeliest id, with 0 for ids that the rule excludes."""
     probable_V = np.zeros(len(logits_V), np.float64)
     for index in range(len(logits_V)):
         if logits_V[index] > NEVER:
@@ -327,7 +327,7 @@ def relative_probabilities(logits_V: Float, largest: np.float32, rules: Rules, r
 
 @part
 def smallest_kept(sorted_V: Double, top_k: int, top_p: float) -> float:
-    """Apply top-k and then top-p to descending probabilities. Return the smallest one kept."""
+    """Apply top-k and then top-p to descending probabilities. Return the smallest that remains."""
     smallest = sorted_V[top_k - 1]
     kept_V = sorted_V * (sorted_V >= smallest)
     sums_V = kept_V.cumsum()

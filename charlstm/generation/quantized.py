@@ -116,7 +116,7 @@ def _rounded(weight_NK: Float, factor: float) -> Matrix:
 
 
 def _fixed_point(steps_VG: NDArray[np.float64]) -> tuple[NDArray[np.int16], float]:
-    """Return the values as 16-bit integers, and the smallest unit in which all values fit."""
+    """Return the values as 16-bit multiples of the smallest possible unit, and return the unit."""
     unit = max(2.0 ** (math.frexp(float(np.abs(steps_VG).max()))[1] - 15), FINEST)
     fixed_VG = np.floor(steps_VG / unit + 0.5).clip(-(2**15) + 1, 2**15 - 1)
     return fixed_VG.astype(np.int16), unit
@@ -131,7 +131,7 @@ def _product(rows_VE: Float, weight_GE: Float) -> NDArray[np.float64]:
 
 
 def _table(values: NDArray[np.float64]) -> Float:
-    """Round to 15 binary places, so that math libraries that differ in the last bit agree."""
+    """Round to 15 binary places, so that math libraries agree even if their last bits differ."""
     return (np.floor(values * 2**15 + 0.5) / 2**15).astype(np.float32)
 
 

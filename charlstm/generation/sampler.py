@@ -101,7 +101,7 @@ class Sampler:
 
 
 class Rows:
-    """Batch of texts, one per row: `texts` so far, results of `done` rows, and `active` rows.
+    """Batch of `texts`, one per row. A finished row leaves `active` and has its result in `done`.
 
     Every active row has the same number of ids, which are characters or bytes. In a byte model,
     `texts` has only whole characters, and the decoders keep the bytes of incomplete characters.
@@ -159,7 +159,7 @@ class Rows:
 def _states_after_prompts(
     stepper: Stepper, vocab: Vocab, requests: Sequence[Request]
 ) -> QuantizedState:
-    """Return each row's state after its prompt. A prompt shared by rows is read only once."""
+    """Return each row's state after its prompt. A prompt that several rows share is read once."""
     states: dict[tuple[str, int], QuantizedState] = {}
     rows = []
     for request in requests:

@@ -52,7 +52,7 @@ class Stepper:
         self._state_shape = len(model.layers), model.hidden_size
 
     def zero_state(self, num_rows: int) -> QuantizedState:
-        """Return the zero state for `num_rows` rows, which precedes the first character."""
+        """Return the state before the first character: zeros in each of `num_rows` rows."""
         shape = (num_rows, *self._state_shape)
         return QuantizedState(np.zeros(shape, np.int8), np.zeros(shape, np.float32))
 
@@ -92,7 +92,7 @@ class Stepper:
                 kernels.advance(*arguments)
             except OSError:
                 # numba compiled the function but could not write its cache, e.g. on a full disk.
-                # Nothing was computed yet, and the next call finds the compiled function in memory.
+                # Nothing has been computed. The next call finds the compiled function in memory.
                 kernels.advance(*arguments)
 
         num_at_once = max(1, min(MAX_ROWS_PER_CALL, -(-num_rows // self._num_threads)))

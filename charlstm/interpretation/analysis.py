@@ -24,17 +24,17 @@ from charlstm.interpretation.labels import Label, labels_of
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.text.vocabulary import Ids, Vocab
 
-WARM_UP = 200  # characters read before each row, so that its first state is a typical one
-ROW_LEN = 1_000  # characters; each half of the text is a multiple of this length
+WARM_UP = 200  # characters read before each row, so that the row starts from a typical state
+ROW_LEN = 1_000  # characters; the length of each half of the text is a multiple of this
 MIN_HALF = 2_000  # characters
 MAX_HALF = 50_000  # characters
 MIN_CHARS = WARM_UP + 2 * MIN_HALF
 MAX_CELL_STATES = 2**26  # states in both halves, to limit memory (two bytes per state)
-MIN_FALLS = 5  # minimum number of a label's changes from yes to no, or to a smaller number
-SIGNIFICANT = 0.05  # significance level for all labels together
+MIN_FALLS = 5  # a label must fall at least this often: from yes to no, or to a smaller number
+SIGNIFICANT = 0.05  # significance level, which is divided by the number of labels
 CELLS = "cells.json"
 CELLS_TABLE = "cells.csv"
-# Digits after the fourth depend on the machine.
+# Significant digits after the fourth depend on the machine.
 Rounded = Annotated[float, AfterValidator(lambda value: float(f"{value:.4g}"))]
 
 
@@ -145,7 +145,7 @@ def cell_states(model: CharLSTM, ids: Ids) -> Cells:
 
 
 def find(cells_UN: Cells, labels: list[Label], second_half: str, hidden_size: int) -> list[Tracked]:
-    """Choose, for each label, the cell with the largest effect on the first half of the text.
+    """Choose, for each label, the cell with the largest effect in the first half of the text.
 
     Each chosen cell is tested on the second half. Confirmed labels come first.
     """

@@ -43,7 +43,7 @@ def effect_and_p(cell_N: Cells, values_N: NDArray[np.generic]) -> tuple[float, f
     cell.
     """
     spectrum = np.fft.rfft(ranks(cell_N)) * np.conj(np.fft.rfft(weights(values_N)))
-    effects_N = np.fft.irfft(spectrum, len(cell_N))  # for label shifts by 0, 1, ... characters
+    effects_N = np.fft.irfft(spectrum, len(cell_N))  # with labels shifted by 0, 1, ... characters
     shifted_S = np.abs(effects_N[MIN_SHIFT : len(effects_N) - MIN_SHIFT + 1])
     num_as_large = int((shifted_S >= abs(effects_N[0])).sum())
     return float(effects_N[0]), (1 + num_as_large) / (1 + len(shifted_S))

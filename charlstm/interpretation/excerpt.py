@@ -13,7 +13,7 @@ FULL = 100  # level of the most extreme states
 
 
 def excerpt_start(values_N: NDArray[np.generic], line_starts: list[int]) -> int:
-    """Return the start of the first line at which an excerpt would show a label well.
+    """Find the first line from which an excerpt would show a label well. Return its start.
 
     The label's variance in the excerpt is at least half of the largest variance in any excerpt. The
     choice does not depend on any cell.

@@ -22,7 +22,7 @@ Numbers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Finder = Callable[
     [Callable[[str], bool]], Flags
-]  # takes a property, returns a mask of characters with it
+]  # takes a property and flags the characters that have the property
 STOPS = (
     ".!?\N{HORIZONTAL ELLIPSIS}\N{IDEOGRAPHIC FULL STOP}\N{FULLWIDTH EXCLAMATION MARK}"
     "\N{FULLWIDTH QUESTION MARK}\N{DEVANAGARI DANDA}\N{ARABIC QUESTION MARK}\N{ARABIC FULL STOP}"
@@ -43,7 +43,7 @@ class Label(NamedTuple):
 
 
 def labels_of(ids_N: Ids, vocab: Vocab) -> list[Label]:
-    """Return all labels of a text with LF line endings, even labels that never vary in the text."""
+    """Return all labels of a text with LF line endings, even those that never vary."""
 
     def at(is_so: Callable[[str], bool]) -> Flags:
         return np.array([is_so(one) for one in vocab.characters], bool)[ids_N]
@@ -113,7 +113,7 @@ def _reset(sums_N: Numbers, starts_N: Flags) -> Numbers:
 
 
 def _inside(at: Finder, opening: str, closing: str, starts_N: Flags) -> Flags:
-    """Mark the characters inside brackets or quotes, given the Unicode categories of these marks.
+    """Flag the characters inside brackets or quotes, which have these Unicode categories.
 
     A start closes all open marks. A closing mark without an opening mark is ignored. Single quotes
     are ignored, because the right single quote is usually an apostrophe.
@@ -137,7 +137,7 @@ def _on_lines_that_end_with(is_end: Flags, is_newline: Flags) -> Flags:
 
 
 def _indentation(at: Finder, is_newline: Flags) -> Numbers:
-    """At each character, count the leading spaces and tabs of its line up to there."""
+    """For each character, count the leading spaces and tabs of its line up to that character."""
     is_blank = at(lambda one: one in " \t")
     is_leading = is_blank & (_count_since(~is_blank & ~is_newline, is_newline) == 0)
     return _count_since(is_leading, is_newline)

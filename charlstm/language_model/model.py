@@ -63,7 +63,7 @@ class Model:
 
     @property
     def state(self) -> State | None:
-        """State after the last single text that was generated, streamed, scored or read, or None.
+        """State after the last single text (generated, streamed, scored or read), or None.
 
         A stream sets the state when it ends. Until then, and if it is abandoned, the state is None.
         """

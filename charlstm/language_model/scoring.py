@@ -19,7 +19,7 @@ MIN_CHARS = 8  # the mean loss of shorter pieces is mostly noise
 
 
 class Passage(NamedTuple):
-    """A line of the scored text, or a piece of a long line: `text[start:end]` without newline."""
+    """A line of the scored text, or a piece of a long line: `text[start:end]` without a newline."""
 
     line: int
     """Number of the line, starting at 1."""
@@ -62,7 +62,7 @@ class Score:
 
     @property
     def nats_per_char(self) -> float:
-        """Mean loss in nats per character. On a validation text, it is the `stateful` loss."""
+        """Mean loss in nats per character. On a validation text, this is the `stateful` loss."""
         return self._total.nats_per_char
 
     @property
@@ -72,7 +72,7 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """Size of a uniform alphabet that is equally hard to predict: exp(nats per character)."""
+        """Number of equally likely characters that give the same loss: exp(nats per character)."""
         return self._total.perplexity
 
     def most_surprising(self, num_passages: int = 5) -> list[Passage]:

@@ -13,7 +13,7 @@ from charlstm.files.atomic import write_bytes
 from charlstm.model.gates import LSTMState
 
 MODEL = "model_sha256"  # the only key in the metadata of a state file
-# The checksum is a tensor, because safetensors writes several metadata keys in a random order.
+# The checksum is a tensor: safetensors would write two metadata keys in a random order.
 CHECKSUM = "sha256"
 
 
@@ -55,7 +55,7 @@ class State:
             CharlstmError: the file is missing, damaged, or not a saved state.
         """
         try:
-            # Open the file first, for a clear error message if it is missing or is a folder.
+            # Open the file first, so that a missing file or a folder gives a clear error message.
             Path(path).open("rb").close()
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -74,7 +74,7 @@ class State:
         )
 
     def of(self, model_sha256: str) -> LSTMState:
-        """Return the state's tensors for the model with the SHA-256 `model_sha256`.
+        """Return the state's tensors if the state belongs to the model `model_sha256`.
 
         Raises:
             CharlstmError: the state belongs to another model.

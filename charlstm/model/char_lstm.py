@@ -17,7 +17,7 @@ from charlstm.model.shape import Implementation, ModelShape
 
 
 class CharLSTM(nn.Module):
-    """A character-level LSTM, which computes logits of p(next character | characters so far).
+    """A character-level LSTM, which computes logits of p(next character | previous characters).
 
     `implementation` selects how the layers are computed: `gates` is readable, `fused` is fast. Both
     have the same weights under the same names and compute the same results.
@@ -97,7 +97,7 @@ class CharLSTM(nn.Module):
         return logits_BV
 
     def zero_state(self, num_rows: int) -> LSTMState:
-        """Return the all-zero initial state (L, B, H), on the model's device and in its dtype."""
+        """Return the all-zero initial state (L, B, H) with the model's device and dtype."""
         zeros_LBH = self.head.weight.new_zeros(
             (self.shape.num_layers, num_rows, self.shape.hidden_size)
         )

@@ -21,7 +21,7 @@ from charlstm.model.shape import ModelShape
 from charlstm.seeds import numpy_generator
 
 # Factors and shift of a 32-bit hash with little bias (Wellons 2018, "Prospecting for hash
-# functions"), as signed integers. Without the hash's last shift, only its high bits are random.
+# functions"), as signed integers. The last shift is omitted, so only the high bits are random.
 FACTORS = (0x7FEB352D, 0x846CA68B - 2**32)
 SHIFT = 15
 
@@ -104,7 +104,7 @@ def draw_masks(
 def _random_bits(
     rows: NDArray[np.uint32], features_F: NDArray[np.uint32], device: torch.device | str
 ) -> Tensor:
-    """Return an int32 hash for each pair of a row and a feature, in the shape (*rows.shape, F)."""
+    """Return an int32 hash for each (row, feature) pair, with shape (*rows.shape, F)."""
     own, other = (
         torch.from_numpy(np.ascontiguousarray(numbers).view(np.int32)).to(device, non_blocking=True)
         for numbers in (rows, features_F)

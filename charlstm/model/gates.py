@@ -23,11 +23,11 @@ class LSTMState(NamedTuple):
     cell: Tensor
 
     def detach(self) -> "LSTMState":
-        """Return the state detached from the graph, so that back-propagation stops here."""
+        """Return the state detached from the graph, so that back-propagation goes no further."""
         return LSTMState(self.hidden.detach(), self.cell.detach())
 
     def rows(self, rows: slice) -> "LSTMState":
-        """Return the state of the selected batch rows, given the state (L, B, H) of all layers."""
+        """Return the selected batch rows of the state (L, B, H) of all layers."""
         return LSTMState(self.hidden[:, rows], self.cell[:, rows])
 
 
@@ -54,7 +54,7 @@ class LSTMCell(nn.Module):
 
 
 class Gate(nn.Module):
-    """Base class of the four gates: the weighted sum from which each gate is computed."""
+    """Base class of the four gates, which computes the weighted sum of a gate's inputs."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class ForgetGate(Gate):
     """The forget gate: f_t = σ(W_xf x_t + W_hf h_{t-1} + b_f)."""
 
     def forward(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
-        """Return the share (B, H) of the cell state that is kept, between 0 and 1."""
+        """Return the share (B, H) of the cell state to keep: values between 0 and 1."""
         return torch.sigmoid(self.weighted_sum(x_BI, hidden_BH))
 
 
@@ -79,7 +79,7 @@ class InputGate(Gate):
     """The input gate: i_t = σ(W_xi x_t + W_hi h_{t-1} + b_i)."""
 
     def forward(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
-        """Return the share (B, H) of the candidate values that is added, between 0 and 1."""
+        """Return the share (B, H) of the candidate to add: values between 0 and 1."""
         return torch.sigmoid(self.weighted_sum(x_BI, hidden_BH))
 
 
@@ -87,7 +87,7 @@ class Candidate(Gate):
     """The candidate: c̃_t = tanh(W_xc x_t + W_hc h_{t-1} + b_c)."""
 
     def forward(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
-        """Return the values (B, H) that may be added to the cell state, between -1 and 1."""
+        """Return the candidate values (B, H) for the cell state: values between -1 and 1."""
         return torch.tanh(self.weighted_sum(x_BI, hidden_BH))
 
 
@@ -95,5 +95,5 @@ class OutputGate(Gate):
     """The output gate: o_t = σ(W_xo x_t + W_ho h_{t-1} + b_o)."""
 
     def forward(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
-        """Return the share (B, H) of the cell state that is output, between 0 and 1."""
+        """Return the share (B, H) of the cell state to output: values between 0 and 1."""
         return torch.sigmoid(self.weighted_sum(x_BI, hidden_BH))

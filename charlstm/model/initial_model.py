@@ -19,11 +19,11 @@ from charlstm.text.vocabulary import Vocab
 
 
 class InitialWeights(NamedTuple):
-    """The weights of a trained model, and the ids of the characters in both vocabularies."""
+    """The weights of a trained model, and the ids of the characters that both vocabularies have."""
 
     weights: Mapping[str, Tensor]
     new_ids: Tensor  # ids of the shared characters in the new vocabulary
-    old_ids: Tensor  # ids of the same characters in the initial model, in the order of `new_ids`
+    old_ids: Tensor  # ids of the same characters in the initial model, in the same order
 
     def over(self, fresh: Mapping[str, Tensor], shape: ModelShape) -> dict[str, Tensor]:
         """Return a `state_dict` of the trained weights, with `fresh` weights for new characters."""
@@ -80,5 +80,5 @@ def _check_fits(folder: Path, trained: TrainedModel, vocab: Vocab, shape: ModelS
     ]
     if wrong:
         raise CharlstmError(
-            f"{folder}: to train from this model, use the same sizes: set {', '.join(wrong)}"
+            f"{folder}: to start training from this model, use its sizes: set {', '.join(wrong)}"
         )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from charlstm.model.gates import LSTMCell, LSTMState
 from charlstm.model.shape import GATES, gate_weight_names
 
-# Name of a gate's weight -> name under which nn.LSTM stacks this weight of all gates.
+# Name of a weight in every gate -> name of the weight in nn.LSTM that stacks all four.
 STACKED_NAMES = {
     "from_input.weight": "weight_ih_l0",
     "from_input.bias": "bias_ih_l0",
@@ -73,7 +73,7 @@ class FusedLayer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Call `torch.lstm` as `nn.LSTM` does, with inputs and weights cast to `dtype`."""
         weights = list(self.lstm.parameters())
-        # If the weights are not contiguous and in this order, cuDNN copies them at every call.
+        # Unless the weights are contiguous and in this order, cuDNN copies them at every call.
         flat = torch.cat([weight.flatten() for weight in weights]).to(dtype)
         parts = torch.split(flat, [weight.numel() for weight in weights])
         return torch.lstm(
@@ -101,7 +101,7 @@ def stacked(weights: Mapping[str, Tensor], layer: int, part: str, gates: Sequenc
 def _split_into_gates(
     layer: nn.Module, weights: dict[str, Tensor], prefix: str, _: Mapping[str, Any]
 ) -> None:
-    """Split the stacked weights of nn.LSTM into one weight per gate, after `state_dict()`."""
+    """Split the stacked weights in the result of `state_dict()` into one weight per gate."""
     del weights[f"{prefix}lstm.bias_hh_l0"]
     for part, stacked_name in STACKED_NAMES.items():
         rows_of_gates = weights.pop(f"{prefix}lstm.{stacked_name}").chunk(len(GATES))
@@ -110,7 +110,7 @@ def _split_into_gates(
 
 
 def _join_gates(layer: nn.Module, weights: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """Stack the gates' weights under the names of nn.LSTM, before `load_state_dict()`."""
+    """Stack the gates' weights under nn.LSTM's names, before `load_state_dict()` reads them."""
     for part, stacked_name in STACKED_NAMES.items():
         rows_of_gates = [weights.pop(prefix + name) for name in gate_weight_names(part)]
         weights[f"{prefix}lstm.{stacked_name}"] = torch.cat(rows_of_gates)

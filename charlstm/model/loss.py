@@ -18,16 +18,16 @@ from charlstm.model.resets import Resets
 IGNORE = -100  # the value of a target that is not scored
 
 # A training step with more than MAX_LOGITS logits computes only LOGITS_AT_ONCE of them at a time.
-# The logits are computed again in the backward pass, so the head takes a fifth to a third longer.
+# The logits are computed again in the backward pass, so the head takes 20 to 33 % longer.
 # In return, the head's memory grows neither with the vocabulary nor with the batch.
 MAX_LOGITS = 2**24
 LOGITS_AT_ONCE = 2**22
-# Bytes of a GPU's memory for each logit. A step needs about 12 bytes for a logit.
+# Bytes that a GPU's memory must have for each logit. A step uses only about 12 of them.
 GPU_BYTES_PER_LOGIT = 256
 
 
 class SummedLoss(nn.Module):
-    """The model together with its loss.
+    """A module that computes the model's loss.
 
     DDP wraps this module, so that one forward call uses all weights.
     """

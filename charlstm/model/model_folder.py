@@ -47,11 +47,11 @@ def save_model(folder: Path, weights: dict[str, Tensor], shape: ModelShape, voca
         name: weight.detach().to("cpu", torch.float32).contiguous()
         for name, weight in weights.items()
     }
-    # Omit sizes that have their default value, so that older models keep their bytes.
+    # Omit sizes with their default value, so that new sizes do not change older models' files.
     defaults = ModelShape._field_defaults
     sizes = {name: n for name, n in shape._asdict().items() if n != defaults.get(name)}
     with atomic_folder(folder) as temporary:
-        # `save_file` is not used, because on a full disk it does not raise OSError.
+        # `save_file` is not used, because it does not raise OSError if the disk is full.
         (temporary / WEIGHTS).write_bytes(save(on_disk))
         vocab.save(temporary / VOCAB)
         hashes = {name: sha256(temporary / name) for name in (WEIGHTS, VOCAB)}
@@ -90,7 +90,7 @@ def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
     weights = load_file(folder / WEIGHTS)
     _check_range(folder / WEIGHTS, weights)
 
-    # The device "meta" is not used, because torch would import its compiler, which takes a second.
+    # A model on the device "meta" would make torch import its compiler, which takes one second.
     # `fork_rng` leaves the caller's random state unchanged.
     with torch.random.fork_rng(devices=[]):
         model = CharLSTM(shape, implementation)
@@ -141,8 +141,8 @@ def _check_header(path: Path, shape: ModelShape) -> None:
     # Check the number of layers first: a huge number would make the list of expected weights huge.
     if shape.num_layers > len(found):
         raise CharlstmError(
-            f"{path}: the weights do not match {CONFIG}: expected {shape.num_layers} layers, "
-            f"found only {len(found)} weights"
+            f"{path}: the weights do not match {CONFIG}: expected weights of "
+            f"{shape.num_layers} layers, found only {len(found)} weights"
         )
 
     expected = {name: f"F32 {size}" for name, size in shape.weights.items()}

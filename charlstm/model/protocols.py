@@ -167,7 +167,7 @@ def _loss_of(
 def _read(
     model: CharLSTM, text: EncodedText, starts_B: np.ndarray, num_steps: int, state: LSTMState
 ) -> tuple[Tensor, Ids, LSTMState]:
-    """Run the model on a window of `num_steps` ids from each start.
+    """Run the model on the windows of `num_steps` ids that begin at `starts_B`.
 
     Return the nats of all targets (N,) in float64 on the CPU, the targets (B, T), and the final
     state.

@@ -22,7 +22,7 @@ GATES = ("input_gate", "forget_gate", "candidate", "output_gate")
 
 
 def gate_weight_names(part: str) -> list[str]:
-    """Return the full name of a weight, e.g. `from_input.weight`, for each gate in GATES."""
+    """Return the full names of the weight `part` (such as `from_input.weight`) in all gates."""
     return [f"cell.{gate}.{part}" for gate in GATES]
 
 
@@ -68,6 +68,6 @@ class ModelShape(NamedTuple):
 
     @property
     def num_multiplied(self) -> int:
-        """Number of weights in all matrices except the embedding, each used once per character."""
+        """Number of weights in matrices except the embedding. Each is used once per character."""
         matrices = [shape for name, shape in self.weights.items() if name != EMBEDDING]
         return sum(math.prod(shape) for shape in matrices if len(shape) == 2)

@@ -18,10 +18,10 @@ from charlstm.optimization.sharding import Peers, compute_sharded
 
 # Coefficients of odd polynomials a x + b x^3 + c x^5, applied in turn to the singular values.
 # The coefficients come from algorithm 1 of Polar Express (Amsel et al. 2025).
-# The three polynomials bring every singular value between SMALLEST and 1 to within 0.515 of 1.
-# No other three such polynomials come closer. Values below SMALLEST grow a hundredfold.
+# The three polynomials map singular values from SMALLEST to 1 into the range 0.485 to 1.515.
+# No other three such polynomials come closer to 1. Values below SMALLEST grow a hundredfold.
 # Each polynomial tolerates inputs 2 % above the previous polynomial's range.
-# Without this margin, bf16 rounding can push a value to where the polynomial diverges.
+# Without this margin, bf16 rounding could make a value so large that the polynomial diverges.
 SMALLEST = 0.005
 QUINTICS = (
     (8.140029491872138, -23.036751298422676, 16.396678005632282),
@@ -84,7 +84,7 @@ class Muon(torch.optim.Optimizer):
             weight_HI.add_(update_HI, alpha=-group["lr"] * max(1, num_rows / num_columns) ** 0.5)
 
     def _matrices(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> "list[_Matrix]":
-        """Update the momentum of a parameter. Return its matrices, one for each gate."""
+        """Update a parameter's momentum. Return the parameter's matrices, one for each gate."""
         state = self.state[weight]
         if "mean" not in state:
             state["mean"] = torch.zeros_like(gradient)
@@ -97,7 +97,7 @@ class Muon(torch.optim.Optimizer):
 
 
 class _Matrix(NamedTuple):
-    """A matrix to update: either the part of a parameter for one gate, or a whole parameter."""
+    """A matrix to update: either one gate's part of a parameter, or a whole parameter."""
 
     weight_HI: Tensor
     direction_HI: Tensor  # Nesterov momentum

@@ -24,7 +24,7 @@ class Peers(Protocol):
         """Number of processes that train together."""
 
     def all_gather(self, own: Tensor, /) -> Tensor:
-        """Return the tensors of all processes, stacked in the order of ranks.
+        """Return the tensors of all processes, stacked by rank.
 
         Collective: every process must call this, with a tensor of the same shape and dtype.
         """
@@ -59,7 +59,7 @@ def compute_sharded(
 
 
 def shares(costs: Sequence[float], num_processes: int) -> list[list[int]]:
-    """Assign pieces to processes: the costliest piece first, each to the least loaded process.
+    """Assign each piece to the least loaded process, beginning with the costliest piece.
 
     The busiest process has at most a third more work than in the best assignment (Graham 1969).
     """

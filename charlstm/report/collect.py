@@ -150,7 +150,7 @@ def _samples(
     samples = []
     for row, counts in zip(generated[:MAX_SAMPLES], measured, strict=False):
         fields = row._replace(text=row.text[:size])._asdict()
-        del fields["min_p"]  # the page already shows it among the parameters
+        del fields["min_p"]  # the page already shows `min_p` among the parameters
         spans = [one for one in counts.spans if one.is_copied and one.start + one.length <= size]
         samples.append(
             Sample(

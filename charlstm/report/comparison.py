@@ -10,7 +10,7 @@ from charlstm.parameter_names import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing,
 from charlstm.report.document import ReviewDocument, ReviewedModel, Sample, Value
 from charlstm.report.page import environment
 
-MAX_RUNS = 10  # more colors would be hard to distinguish, more columns hard to read
+MAX_RUNS = 10  # more colors are hard to distinguish, and more columns are hard to read
 
 
 class TableRow(NamedTuple):
@@ -52,7 +52,7 @@ def comparison_of(candidates: Sequence[ReviewedModel]) -> str:
 
 
 def verdicts(candidates: Sequence[ReviewedModel]) -> list[str]:
-    """Return one statement per comparison of losses, or none if losses cannot be compared."""
+    """Return sentences that compare the losses, or an empty list if they cannot be compared."""
     documents = [model.document for model in candidates]
     are_measured = all(HEADLINE in document.losses for document in documents)
     if len(documents) < 2 or not _is_one_text(documents) or not are_measured:
@@ -73,7 +73,7 @@ def _is_one_text(documents: Sequence[ReviewDocument]) -> bool:
 
 
 def labels_of(candidates: Sequence[ReviewedModel]) -> list[str]:
-    """Return a unique label for each model, which describes how it differs from the others.
+    """Return a unique label for each model, which says how the model differs from the others.
 
     If the descriptions are not unique, each label begins with the user's name for the model.
     """
@@ -142,7 +142,7 @@ def parameter_rows(documents: Sequence[ReviewDocument]) -> list[TableRow]:
 
 
 def loss_rows(documents: Sequence[ReviewDocument]) -> list[TableRow]:
-    """Return a row of losses in nats per character for each protocol, with `HEADLINE` first."""
+    """Return one row per protocol, with losses in nats per character. `HEADLINE` is first."""
     columns = [
         {name: loss.nats_per_char for name, loss in document.losses.items()}
         for document in documents

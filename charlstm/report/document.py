@@ -61,7 +61,7 @@ class Copy(Document):
 
 
 class Sample(Document):
-    """A generated text. `text` and `copies` may be cut, but `num_chars` counts the whole text."""
+    """A generated text. `text` and `copies` may be shortened, but `num_chars` counts all of it."""
 
     prompt: str
     temperature: Number
@@ -75,7 +75,7 @@ class Sample(Document):
 
 
 def typical_sample(samples: Sequence[Sample]) -> Sample | None:
-    """Choose the sample to show first, with a visible prompt and a medium temperature.
+    """Choose the sample to show first: one with a visible prompt and a medium temperature.
 
     Return None if there are no samples.
     """

@@ -29,8 +29,8 @@ from charlstm.report.playground import Playground
 SHOWN = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 RETURN = "\N{RETURN SYMBOL}"
-MAX_PROMPT = 300  # characters of a prompt that are shown before its text
-DARKEST = 4  # number of color shades for low cell states, and as many for high ones
+MAX_PROMPT = 300  # maximum number of a prompt's characters that are shown
+DARKEST = 4  # number of shades for low cell states; high cell states have as many
 STEP = 25  # levels per shade
 FORMATS = {"share": ".1%", "count": ",.0f", "nats": ".4f"}
 
@@ -75,7 +75,7 @@ def title_of(document: ReviewDocument, recipe: str | None) -> str:
 
 @cache
 def environment() -> Environment:
-    """Return the Jinja environment, which escapes all values and provides the pages' functions."""
+    """Return the Jinja environment, which escapes all values and has the pages' functions."""
     loader = PackageLoader("charlstm.report", "templates")
     made = Environment(
         loader=loader,
@@ -115,7 +115,7 @@ def environment() -> Environment:
 
 
 class Piece(NamedTuple):
-    """A piece of a sample's text. `copy` is the copied span that contains it, or None."""
+    """A piece of a sample's text. `copy` is the copied span that contains the piece, or None."""
 
     text: str
     copy: Copy | None

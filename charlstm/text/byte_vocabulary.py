@@ -12,7 +12,7 @@ from charlstm.errors import VocabularyError
 from charlstm.files.atomic import write_text
 from charlstm.text.vocabulary import Ids, Vocab
 
-# UTF-8 never uses 13 of the 256 bytes. They also have ids, so that a byte's id is its value.
+# UTF-8 never uses 13 of the 256 bytes. These also have ids, so that a byte's id is its value.
 NUM_BYTES = 256
 
 
@@ -56,7 +56,7 @@ class ByteVocab(Vocab):
             ) from None
 
     def utf8_of(self, ids: Iterable[int]) -> bytes:
-        """Return the ids, which are a list of integers or a uint8 array, as bytes."""
+        """Return the bytes in `ids`, which is a list of integers or a uint8 array."""
         return bytes(ids)
 
     def save(self, path: Path) -> None:

@@ -26,7 +26,7 @@ CHUNK = 2**22  # number of ids to process at a time, which limits memory use
 
 
 class Windows(NamedTuple):
-    """Input ids, target ids (the next ids), and whether an input begins a document, all (B, T)."""
+    """Arrays (B, T): input ids, target ids (the next ids), and where an input begins a document."""
 
     inputs_BT: Ids
     targets_BT: Ids
@@ -54,7 +54,7 @@ class EncodedText:
         return num_chars_of(self.ids, self.unit)
 
     def num_chars_at(self, positions: NDArray[np.integer]) -> int:
-        """Return at how many of the `positions`, an array of any shape, a character begins."""
+        """Count the `positions` at which a character begins. They may have any shape."""
         return num_chars_of(self.ids[positions].ravel(), self.unit)
 
     @property
@@ -67,14 +67,14 @@ class EncodedText:
         return self._next_character(1) - 1
 
     def first(self, max_ids: int | None) -> "EncodedText":
-        """Return the first `max_ids` ids or, for None, all ids. No character is cut at the end."""
+        """Return at most the first `max_ids` ids (None: all). No character is cut at the end."""
         end = len(self) if max_ids is None else min(max_ids, len(self))
         while 0 < end < len(self) and not self._is_character(end):
             end -= 1
         return replace(self, ids=self.ids[:end])
 
     def last(self, max_ids: int) -> "EncodedText":
-        """Return the last `max_ids` ids. No character is cut at the beginning."""
+        """Return at most the last `max_ids` ids. No character is cut at the beginning."""
         start = self._next_character(max(0, len(self) - max_ids))
         return replace(self, ids=self.ids[start:])
 
@@ -85,7 +85,7 @@ class EncodedText:
         """
         if self.separator is None:
             return None
-        # Few positions match the separator's first id, so only those are compared any further.
+        # Few positions match the separator's first id. Only these are compared with the other ids.
         is_start = positions + len(self.separator) <= len(self)
         for offset, separator_id in enumerate(self.separator):
             is_start[is_start] = self.ids[positions[is_start] + offset] == separator_id

@@ -96,12 +96,12 @@ class Vocab:
         return len(self.ids_of(text))
 
     def save(self, path: Path) -> None:
-        """Write the characters to a JSON file, in the order of their ids."""
+        """Write the characters to a JSON file, sorted by id."""
         write_text(path, json.dumps({"characters": list(self.characters)}, indent=1) + "\n")
 
 
 class Decoder:
-    """Incremental decoder of ids. It returns a character as soon as all its bytes were read."""
+    """Incremental decoder of ids. It returns a character when all its bytes have been read."""
 
     def __init__(self, vocab: Vocab) -> None:
         self._vocab = vocab
@@ -118,7 +118,7 @@ class Decoder:
 
 
 def describe(characters: Counter[str]) -> str:
-    """Describe the most common of these characters for a message, with code points and counts."""
+    """Describe the most common `characters` for a message, with code points and counts."""
     most_common = characters.most_common(5)
     named = [
         f"{character!r} (U+{ord(character):04X}, {'once' if count == 1 else f'{count} times'})"

@@ -11,7 +11,7 @@ VOCAB = "vocab.json"  # in the folders of encoded texts and of models
 
 
 def load_vocab(path: Path) -> Vocab:
-    """Load a vocabulary from a file. An id is a character, or a byte if `unit` is `byte`.
+    """Load a vocabulary from a file: characters, or all bytes if the file's `unit` is `byte`.
 
     Raises:
         VocabularyError: the file is missing, not JSON, or not a list of distinct single characters.

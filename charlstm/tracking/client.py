@@ -29,7 +29,7 @@ CORPUS_TAG = "corpus_name"
 RECIPE_TAG = "recipe"
 EXPERIMENT_TAG = "dvc_exp_name"  # names a DVC experiment, not an MLflow experiment
 LOG_LEVELS = {
-    "alembic": "WARNING",  # logs every table of a new database, as mlflow does
+    "alembic": "WARNING",  # at level INFO, alembic and mlflow log every table of a new database
     "mlflow": "WARNING",
     "mlflow.store.db.utils": "CRITICAL",  # logs the stack trace of errors that it also raises
     "mlflow.system_metrics": "ERROR",  # warns about libraries that are not installed
@@ -59,7 +59,7 @@ class Store(NamedTuple):
     is_by_corpus: bool = False
 
     def experiment_of(self, corpus: str) -> str:
-        """Return the experiment name for a corpus. An empty `corpus` means that it is unknown."""
+        """Return the experiment name for a corpus. If `corpus` is empty, the corpus is unknown."""
         return f"{self.experiment}/{corpus}" if self.is_by_corpus and corpus else self.experiment
 
 
@@ -114,7 +114,7 @@ def describe(error: Exception, store: Store) -> str:
 
 
 def ask(store: Store, call: Callable[[], Value], seconds: float = SECONDS_FOR_AN_ANSWER) -> Value:
-    """Return the result of `call`, which sends requests to the store, within a time limit.
+    """Call `call`, which sends requests to the store, with a time limit. Return its result.
 
     Raises:
         TrackingError: `call` raised an exception, or did not return within `seconds`.
@@ -144,7 +144,7 @@ def start_monitor(store: Store, run_id: str) -> Thread:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=store.uri)
-    # `monitor.start()` would not return the thread, but the caller must know when it ends.
+    # `monitor.start()` would not return the thread, but the caller must see when the thread ends.
     thread = Thread(target=monitor.monitor, daemon=True)
     thread.start()
     return thread

@@ -52,7 +52,7 @@ def download_model(address: str, target: Path, store: Store | None) -> Path:
 
 
 def _location(client: "MlflowClient", address: str) -> str:
-    """Return the location of the files of a logged model.
+    """Return the location of a logged model's files.
 
     MLflow itself resolves `models:/...` only in its global store.
     """
@@ -60,7 +60,7 @@ def _location(client: "MlflowClient", address: str) -> str:
     if address.startswith("runs:/"):
         if not (models := outputs_of(client.get_run(name.strip("/")))):
             raise TrackingError(
-                "the run has no model in MLflow: a run gets its model at the end of stage evaluate"
+                "the run has no model in MLflow: a run gets its model when stage `evaluate` ends"
             )
         name = models[-1]
     if name.startswith("m-"):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, Run, RunTag
 
 MAX_TAG_LENGTH = 8_000  # MLflow's limit, in characters
-TABLES_TAG = "mlflow.loggedArtifacts"  # lists, as JSON, the tables that MLflow's page compares
+TABLES_TAG = "mlflow.loggedArtifacts"  # JSON list of the tables that MLflow's page compares
 
 
 def publish(client: "MlflowClient", store: Store, snapshot: Snapshot) -> str:
@@ -42,7 +42,7 @@ def publish(client: "MlflowClient", store: Store, snapshot: Snapshot) -> str:
 
 
 def find_run(client: "MlflowClient", tag: str, value: str) -> "Run | None":
-    """Return the newest run whose tag has this value, in any experiment, or None."""
+    """Return the newest run whose tag has this value, or None. Search all experiments."""
     experiments = client.search_experiments(max_results=MAX_RESULTS)
     experiment_ids = [experiment.experiment_id for experiment in experiments]
     condition = f"tags.{tag} = '{value}'"
@@ -101,7 +101,7 @@ def _new_metrics(run: "Run", snapshot: Snapshot) -> list["Metric"]:
     # Only the protobuf message contains the steps, which `run.data.metrics` lacks.
     points = run.to_proto().data.metrics
     last_steps = {str(point.key): int(point.step) for point in points}
-    # An epoch's row has the same step as the row before it, which may already have been sent.
+    # An epoch's row repeats a step. The first row with this step may already have been sent.
     rows = snapshot.rows_after(last_steps.get("loss/training", 0) - 1)
     return [
         Metric(name, value, row.time_ms, row.step)
@@ -116,7 +116,7 @@ def _new_metrics(run: "Run", snapshot: Snapshot) -> list["Metric"]:
 
 
 def _upload(client: "MlflowClient", run_id: str, snapshot: Snapshot) -> None:
-    """Upload texts and files. Skip epoch texts that the run already has, as they never change."""
+    """Upload texts and files. Skip epoch texts that the run already has: they never change."""
     for path, text in snapshot.texts.items():
         client.log_text(run_id, encodable(text), path)
     if not snapshot.files:

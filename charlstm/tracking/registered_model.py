@@ -31,9 +31,9 @@ REQUIREMENTS = (
     "safetensors",
     "torch",
 )
-CHAMPION = "champion"  # name of the alias, and of a tag that excludes versions if it is "no"
+CHAMPION = "champion"  # name of an alias, and of a tag whose value "no" excludes a version
 VALIDATION_TAG = "validation_sha256"
-LOSS_SUFFIX = "/nats_per_char"  # ends names of metrics and tags, e.g. `stateful/nats_per_char`
+LOSS_SUFFIX = "/nats_per_char"  # suffix of metric and tag names, e.g. `stateful/nats_per_char`
 
 
 class LoggedModel(NamedTuple):
@@ -65,7 +65,7 @@ def log_model(client: "MlflowClient", run_id: str, model: LoggedModel) -> str:
             save_pyfunc(target, model.folder, model_id, run_id)
             client.log_model_artifacts(model_id, str(target))
         client.finalize_logged_model(model_id, "READY")
-    # MLflow would store the same output twice.
+    # Without this check, MLflow would store the same output twice.
     if model_id not in outputs_of(run):
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     return model_id
@@ -104,7 +104,7 @@ def requirements() -> list[str]:
 def register(
     client: "MlflowClient", run_id: str, model_id: str, corpus: str, model: LoggedModel
 ) -> str:
-    """Register a model, and make it champion if it beats the current one. Return its version."""
+    """Register a model. If it beats the current champion, make it champion. Return its version."""
     tags = {MODEL_TAG: model.sha256, VALIDATION_TAG: model.validation_sha256}
     for protocol, loss in model.losses.items():
         tags[f"{protocol}{LOSS_SUFFIX}"] = repr(float(loss))
@@ -120,7 +120,7 @@ def register(
     if versions := client.search_model_versions(condition):
         version = versions[0]
     else:
-        # The source is not `models:/ID`, because MLflow would look for it in its global store.
+        # MLflow would look for the source `models:/ID` in its global store, so use the location.
         source = client.get_logged_model(model_id).artifact_location
         version = client.create_model_version(name, source, run_id, tags, model_id=model_id)
     number = str(version.version)
@@ -145,7 +145,7 @@ def _is_better(challenger: Mapping[str, str], champion: Mapping[str, str] | None
 
     The challenger is also better if there is no champion or a user has excluded the champion.
     """
-    # Imported here because it imports pydantic, which is not needed to load a model folder.
+    # A global import would import pydantic, which is not needed to load a model folder.
     from charlstm.evaluation.results import HEADLINE
 
     if champion is None or champion.get(CHAMPION) == "no":

@@ -21,14 +21,14 @@ from charlstm.text.vocabulary import Vocab
 from charlstm.unknown_characters import check_stops, readable
 
 MAX_ROWS = 100
-MAX_CHARS = 100_000  # for all rows together, including prompts: about 20 s on a CPU
+MAX_CHARS = 100_000  # total of all prompts and texts in a request: about 20 s on a CPU
 _OPTIONS = {"unknown": str, **TYPES}
 _FIELDS: Any = {
     name: (SkipValidation[kind | None], None)  # type: ignore[valid-type,misc]  # made at run time
     for name, kind in _OPTIONS.items()
 }
-# This type only gives MLflow a signature. The rows are checked by `parse_requests`,
-# because MLflow would silently drop unknown keys and convert types.
+# This type only gives MLflow a signature. `parse_requests` checks the rows.
+# MLflow's own checks would silently drop unknown keys and convert types.
 SampledRow = create_model(
     "SampledRow",
     __config__=ConfigDict(extra="allow"),
@@ -38,7 +38,7 @@ SampledRow = create_model(
 
 
 class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no type annotations
-    """An MLflow model that generates a text for each row, which continues the row's prompt."""
+    """An MLflow model that continues the prompt of each row with a generated text."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the weights and the vocabulary from the model folder."""
@@ -52,7 +52,7 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no type anno
         self,
         model_input: list[SampledRow],  # type: ignore[valid-type]
     ) -> list[dict[str, str]]:
-        """Return each row's text without the prompt, and why it ended: `length` or `stop`."""
+        """Return each row's text without the prompt, and why the text ended: `length` or `stop`."""
         from charlstm.generation.sampler import Request
 
         rows: list[Any] = model_input

@@ -23,11 +23,11 @@ TAG = f"mlflow.sharedViewState.{NAME}"
 NUM_RUNS = 50  # number of newest runs that decide which columns are shown
 MAX_PARAMETERS = 8
 COST = ("params.`train.epochs`", "metrics.`train/num_parameters`", "metrics.`train/seconds`")
-# Parameters that get no column. All runs of an experiment have the same corpus.
+# Parameters without a column. All runs of an experiment use the same corpus.
 NOT_VARIED = ("download.", *NOT_OF_A_MODEL)
 OPENED = ("loss", "train")  # chart sections that are open at first
 RUN_NAME = "attributes.`Run Name`"
-# Column widths in pixels. Name, recipe, losses and cost fit on a screen 1,600 pixels wide.
+# Column widths in pixels. All columns up to the cost fit on a screen 1,600 pixels wide.
 NAME_WIDTH = 280
 RECIPE_WIDTH = 220
 LOSS_WIDTH = 130
@@ -45,7 +45,7 @@ def share_view(client: "MlflowClient", experiment_id: str) -> bool | None:
     state = view_state([run.data.metrics for run in runs], [run.data.params for run in runs])
     try:
         client.set_experiment_tag(experiment_id, TAG, json.dumps(state))
-    except Exception:  # the user or the database may be read-only: open the page without it
+    except Exception:  # without write access to the database, the page opens without the view
         return False
     return True
 

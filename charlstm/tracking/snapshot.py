@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The desired content of the newest run whose tag `tag` has this `value`, or of a new run."""
+    """The desired content of a run: the newest run whose tag `tag` is `value`, or a new run."""
 
     tag: str
     value: str
@@ -51,7 +51,7 @@ class Snapshot:
 
 
 def step_metrics(row: StepRow) -> dict[str, float]:
-    """Return the MLflow metrics for a row of training steps.
+    """Return the MLflow metrics for a row of the training history.
 
     MLflow's page groups metrics by the part of the name before the slash.
     """

@@ -91,7 +91,7 @@ def _error_of(store: Store, snapshot: Snapshot) -> str:
 
 @contextmanager
 def published_while_training(store: Store, folder: Path, seconds: float) -> Iterator[None]:
-    """Publish the training in `folder` from a thread while it runs, and the rest at its end.
+    """While the training in `folder` runs, publish it from a thread. Publish the rest at the end.
 
     Training never waits for the thread. If MLflow fails, the thread logs one warning and retries.
     """

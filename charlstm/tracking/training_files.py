@@ -95,7 +95,7 @@ def read_training(folder: Path) -> Snapshot | None:
 
 
 def read_rows(file: Path, after_step: int = -1, max_rows: int | None = None) -> list[Row]:
-    """Return the rows of a metrics file after `after_step`, but only the last `max_rows` of them.
+    """Return a metrics file's rows after step `after_step`, but at most the last `max_rows` rows.
 
     Incomplete lines are ignored. The file is read from its end, because a training is published
     every few seconds, which must not take longer after a week.

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class TrainingRecord(Observer):
-    """An observer that writes the content of the training's MLflow run into the training's folder.
+    """An observer of training that writes the MLflow run's content into the training's folder.
 
     A full disk causes only a warning, because no output of the training depends on these files.
 
@@ -73,7 +73,7 @@ class TrainingRecord(Observer):
             self._write(ORIGIN, origin._asdict())
 
     def on_steps(self, row: StepRow, chars_per_second: float, ids_seen: int) -> None:
-        """Append the metrics of the last training steps."""
+        """Append the metrics of the latest training steps."""
         assert self.plan is not None
         seen = "bytes_seen" if self.plan.unit == "byte" else "chars_seen"
         speed = {"train/chars_per_second": chars_per_second, f"train/{seen}": float(ids_seen)}
@@ -92,7 +92,7 @@ class TrainingRecord(Observer):
     def finish(
         self, model: Path, num_epochs: int, train_seconds: float, tags: Mapping[str, str]
     ) -> None:
-        """Record that training has finished. `train_seconds` includes interrupted starts."""
+        """Record that training has finished. `train_seconds` includes the time before restarts."""
         if self.plan is not None:
             speed = self.plan.chars_per_epoch * num_epochs / train_seconds
             measured = {"train/seconds": train_seconds, "train/speed": speed}
@@ -100,13 +100,13 @@ class TrainingRecord(Observer):
             self._end(Ending(FINISHED, "", now_ms(), tags, measured))
 
     def __enter__(self) -> "TrainingRecord":
-        """Remove the ending of an earlier start, so that the run is RUNNING again."""
+        """Remove the ending that an earlier start recorded, so that the run is RUNNING again."""
         for file in (ENDING, PUBLISHED):
             (self.folder / file).unlink(missing_ok=True)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Record why the training ended without a model, if this or an earlier start began it."""
+        """Record why the training ended without a model, unless the training never began."""
         if error is None or not (self.folder / ORIGIN).exists():
             return
         if isinstance(error, KeyboardInterrupt | Interrupted):
@@ -130,7 +130,7 @@ class TrainingRecord(Observer):
         A row that this folder already has keeps its time. Other rows come from a checkpoint that
         another machine wrote, and get the current time.
         """
-        # These keys sort the row of an epoch behind the last row of its steps.
+        # These keys sort an epoch's row after the rows of its steps.
         rows = {(row.step, False): step_metrics(row) for row in progress.steps}
         rows |= {(row.step, True): epoch_metrics(row) for row in progress.epochs}
         known = {

@@ -42,7 +42,7 @@ class Batch(NamedTuple):
         return Batch._make(part if part is None else part.pin_memory() for part in self)
 
     def ids_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the inputs and targets as int64 on `device`. Targets without score are IGNORE."""
+        """Return the inputs and targets as int64 on `device`. Unscored targets are IGNORE."""
         inputs_BT = self.inputs_BT.to(device, non_blocking=True).long()
         targets_BT = self.targets_BT.to(device, non_blocking=True).long()
         if self.is_scored_BT is not None:
@@ -52,7 +52,7 @@ class Batch(NamedTuple):
 
 
 def rows_of(rank: int, world_size: int, batch_size: int) -> slice:
-    """Return the contiguous rows of the global batch that a process holds.
+    """Return which contiguous rows of the global batch a process holds.
 
     The shares of two processes differ by at most one row.
 
@@ -126,7 +126,7 @@ class StreamBatches:
         return num_chars_of(self.text.ids[1:], self.text.unit)
 
     def _positions(self, epoch: int, step: int, rows: slice) -> NDArray[np.int64]:
-        """Return the positions (B, T) in the text from which the inputs of `rows` are read."""
+        """Return the positions (B, T) of the inputs of `rows` in the text."""
         offset = numpy_generator(self._seed, "stream offset", epoch).integers(self.ids_per_epoch)
         unwrapped = offset + self._starts[rows, None] + self._columns(step)
         return np.asarray(unwrapped % self.ids_per_epoch)
@@ -137,7 +137,7 @@ class StreamBatches:
 
 
 class WindowBatches:
-    """Batches of windows that start at every `stride` ids. Each epoch reads every window once.
+    """Batches of windows, one starting every `stride` ids. Each epoch reads every window once.
 
     By default, windows are read in random order from zero states. If `is_sliding`, windows are read
     in text order, as in the original. Each row then continues from its state in the previous batch,
@@ -199,7 +199,7 @@ class WindowBatches:
 
 @lru_cache(maxsize=1)
 def _window_order(num_windows: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the random order (num_windows,) of an epoch's windows. It takes 8 bytes per window."""
+    """Return the random order (num_windows,) of an epoch's windows, in 8 bytes per window."""
     return numpy_generator(seed, "window order", epoch).permutation(num_windows)
 
 

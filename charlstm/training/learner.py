@@ -92,7 +92,7 @@ class Learner:
         self.state = self.model.zero_state(self.num_rows)
 
     def take_step(self, step: int, epoch: int, index: int) -> Step | None:
-        """Make optimizer update number `step`, counted from 0, on batch `index` of the epoch.
+        """Update the weights in step `step` (counted from 0) with batch `index` of the epoch.
 
         Return None if the step was skipped. Collective: every process must call this.
 

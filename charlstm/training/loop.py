@@ -63,7 +63,7 @@ def fit(
     checkpoints: CheckpointFolder | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:
-    """Train for `params.epochs` or until early stopping. Return the same result on every process.
+    """Train until epoch `params.epochs` or early stopping. Return the same result on every process.
 
     Training resumes from the newest checkpoint. If any process is asked to stop, all processes stop
     after the same step, with a checkpoint on disk. Collective: every process must call this.
@@ -119,7 +119,7 @@ class _Training:
             while not self.is_done():
                 self.run_epoch()
                 self.end_epoch()
-            # With this checkpoint, the next start need not train again if writing outputs fails.
+            # If writing the outputs fails, the next start uses this checkpoint, without training.
             self.boundary.save(now.step, self.checkpoint)
 
         assert now.best is not None  # params.epochs > 0
@@ -198,7 +198,7 @@ class _Training:
         self.meter = StepMeter(now.totals)
 
     def end_epoch(self) -> None:
-        """Validate the averaged weights, and keep a copy if they are the best so far."""
+        """Validate the averaged weights, and keep a copy if they beat every earlier epoch."""
         now = self.progress
         if now.loss.num_chars == 0:
             raise TrainingError(f"every step of epoch {now.epoch} was skipped; {ADVICE}")

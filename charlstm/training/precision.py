@@ -7,7 +7,7 @@ import torch
 
 from charlstm.errors import TrainingError
 
-MIN_CUDNN = 91300  # cuDNN 9.13 is the first with which torch computes an LSTM in bf16
+MIN_CUDNN = 91300  # torch needs cuDNN 9.13 or newer to compute an LSTM in bf16
 
 
 class Precision(NamedTuple):
@@ -27,8 +27,8 @@ def choose_precision(asked: str, device_type: str) -> Precision:
     """
     if asked == "bf16" and device_type == "cpu" and not has_bf16_lstm():
         raise TrainingError(
-            "train.precision is bf16, but this processor cannot compute an LSTM in bf16; set it to "
-            "auto or fp32"
+            "train.precision is bf16, but this processor cannot compute an LSTM in bf16; set "
+            "train.precision to 'auto' or 'fp32'"
         )
     if asked != "auto":
         return Precision(asked, "set by train.precision")

@@ -30,12 +30,12 @@ T = TypeVar("T")
 
 SECONDS_BETWEEN_LOOKS = 0.1
 SECONDS_BETWEEN_POLLS = 0.001
-# Share of the timeout after which this process gives up. At the timeout itself, NCCL kills it.
+# This process gives up after this share of the timeout, before NCCL kills the process.
 SHARE_OF_TIMEOUT = 0.9
 # Timeout of the first message. NCCL creates its communicator when the first message is sent.
 # With many machines, creating the communicator may take minutes.
 SECONDS_TO_MEET = {"cuda": 600.0}
-# From torch 2.13 on, the former name is deprecated.
+# `all_gather_into_tensor` has been deprecated since torch 2.13.
 _all_gather = getattr(torch.distributed, "all_gather_single", None) or (
     torch.distributed.all_gather_into_tensor
 )
@@ -88,8 +88,8 @@ class Processes:
         kind = self._accelerator.distributed_type
         if kind != DistributedType.NO and not kind.value.startswith("MULTI_"):
             raise TrainingError(
-                f"Accelerate is configured for {kind.value}, which shards the weights, but "
-                "each process of charlstm must hold all weights: disable it in `accelerate config`"
+                f"Accelerate is configured for {kind.value}, which shards the weights, but each "
+                "process of charlstm must hold all weights: disable sharding in `accelerate config`"
             )
 
         self._seconds_to_wait = SHARE_OF_TIMEOUT * seconds_to_meet
@@ -136,7 +136,7 @@ class Processes:
         return self.device.type
 
     def distribute(self, model: nn.Module) -> nn.Module:
-        """Wrap a model for training in this precision on all processes.
+        """Wrap a model, so that all processes train it in this precision.
 
         `backward` then averages gradients over processes.
         """
@@ -155,7 +155,7 @@ class Processes:
         return cast(Tensor, self._accelerator.clip_grad_norm_(model.parameters(), limit))
 
     def gather(self, mine: Tensor) -> Tensor:
-        """Return the tensors of all processes on the CPU, stacked in the order of ranks.
+        """Return one tensor on the CPU: the tensors of all processes, stacked by rank.
 
         All tensors must have the same shape and dtype. Collective: every process must call this.
 
@@ -165,7 +165,7 @@ class Processes:
         if self.world_size == 1:
             return mine[None].cpu()
         stacked, work = _start_gathering(mine.to(self.device), self.world_size)
-        # Poll, because a wait in C would handle no signal and see no failure of another process.
+        # Poll, because a wait in C would notice neither signals nor failures of other processes.
         deadline = time.monotonic() + self._seconds_to_wait
         while not work.is_completed():
             if self._failure is not None and self._failure.exists():
@@ -177,7 +177,7 @@ class Processes:
         return stacked.cpu()
 
     def all_gather(self, mine: Tensor, /) -> Tensor:
-        """Return the tensors of all processes on the device, stacked in the order of ranks.
+        """Return one tensor on the device: the tensors of all processes, stacked by rank.
 
         All tensors must have the same shape and dtype. Collective: every process must call this.
         """
@@ -227,7 +227,7 @@ class Processes:
             return work()
         with ThreadPoolExecutor(max_workers=1) as executor:
             working = executor.submit(work) if self.is_main else None
-            # A process that is silent for too long counts as lost, so it sends messages meanwhile.
+            # Send messages meanwhile, because a process that is silent for too long counts as lost.
             while self.all_reduce_max([working is not None and not working.done()])[0]:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
         error = working.exception() if working else None
@@ -255,14 +255,17 @@ class Processes:
             raise
 
     def close(self) -> None:
-        """Leave the process group, but not after a failure: NCCL would wait for other processes."""
+        """Leave the process group.
+
+        Do not call this after a failure, because NCCL would wait for other processes.
+        """
         self._accelerator.end_training()
 
 
 def _start_gathering(mine: Tensor, world_size: int) -> tuple[Tensor, Any]:
     """Start an asynchronous gather. The tensor is valid when the returned work completes."""
     stacked = mine.new_empty((world_size, *mine.shape))
-    # Accelerate's `gather` would copy the tensors once more.
+    # Accelerate's `gather` would make an additional copy of the tensors.
     work = _all_gather(stacked.view(-1), mine.contiguous().view(-1), async_op=True)
     return stacked, work
 
@@ -286,6 +289,6 @@ def is_out_of_memory(error: Exception) -> bool:
     """
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # The last three are messages of CUDA's libraries and NCCL.
+    # The last three patterns match messages of CUDA's libraries and NCCL.
     words = "out of memory|allocate memory|bad_alloc|ALLOC_FAILED|ALLOCATION_FAILED|CUDA calloc"
     return re.search(words, str(error)) is not None

@@ -20,7 +20,7 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.protocols import LossSum
 from charlstm.text.vocabulary import Unit
 
-# A function from this process's values (K,) to the values (N, K) of all processes, on the CPU.
+# Takes this process's values (K,). Returns the values (N, K) of all processes, on the CPU.
 Gather = Callable[[Tensor], Tensor]
 
 
@@ -40,7 +40,7 @@ class Progress:
 
     step: int = 0
     step_in_epoch: int = 0
-    # The summed training loss of the current epoch so far.
+    # Training loss summed over the completed steps of the current epoch.
     loss: LossSum = field(default_factory=LossSum)
     epoch_seconds: float = 0.0
     # Time spent in the steps of all finished epochs.
@@ -75,7 +75,7 @@ class Plan(NamedTuple):
 class Step(NamedTuple):
     """The results of one optimizer update. Tensors are scalars that may still be on the device."""
 
-    number: int  # number of updates so far, including this one
+    number: int  # number of updates, up to and including this one
     rate: float
     nats: Tensor  # loss summed over this process's rows
     gradient_norm: Tensor  # norm of the global gradient before clipping
@@ -88,10 +88,10 @@ class Observer:
     """
 
     def on_start(self, plan: Plan, progress: Progress) -> None:
-        """React to the start of training. After a restart, `progress` has the results so far."""
+        """React to the start of training. After a restart, `progress` has the earlier results."""
 
     def on_steps(self, row: StepRow, chars_per_second: float, ids_seen: int) -> None:
-        """React to a new row of the training history, which summarizes the last steps.
+        """React to a new row of the training history: a summary of the steps since the last row.
 
         `ids_seen` is the number of ids that training has read, including repetitions.
         """
@@ -146,7 +146,7 @@ class StepMeter:
         self._pending.clear()
 
     def read(self, step: int, epoch: int, gather: Gather) -> tuple[StepRow | None, LossSum]:
-        """Return a row that summarizes the steps since the last row, and their summed loss.
+        """Return a summary row for the steps since the last row, and the sum of their losses.
 
         All processes get the same values. The row is None if no character was scored, because
         every step was skipped or all predicted bytes only continue a character.
@@ -170,7 +170,7 @@ class StepMeter:
 
 ADVICE = (
     "lower train.learning_rate, raise train.warmup_steps, set train.gradient_clip_norm, or set "
-    "train.on_nonfinite to skip"
+    "train.on_nonfinite to 'skip'"
 )
 
 

@@ -40,8 +40,8 @@ def stream_steps(num_ids: int, batch_size: int, context_len: int, unit: Unit) ->
     if num_pairs < batch_size * context_len:
         raise TrainingError(
             f"the training part has {num_ids} {unit}s, but one step needs more than "
-            f"{batch_size * context_len} (train.batch_size {batch_size} x train.context_len "
-            f"{context_len}); "
+            f"{batch_size * context_len} {unit}s (train.batch_size {batch_size} x "
+            f"train.context_len {context_len}); "
             f"{_fitting_sizes(num_pairs, batch_size, context_len)}"
         )
     longest_stream = -(-num_pairs // batch_size)
@@ -49,7 +49,7 @@ def stream_steps(num_ids: int, batch_size: int, context_len: int, unit: Unit) ->
 
 
 def num_windows(num_ids: int, batch_size: int, context_len: int, stride: int, unit: Unit) -> int:
-    """Return the number of windows with `context_len` inputs that start at every `stride` ids.
+    """Return the number of windows of `context_len` inputs, one starting every `stride` ids.
 
     The id after a window is the target of its last input, so the text must contain this id, too.
 

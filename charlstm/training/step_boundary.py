@@ -99,6 +99,6 @@ class StepBoundary:
 
 
 def steps_until_next(seconds_per_step: float) -> int:
-    """Return the number of steps until the next agreement: about a second, at most 100 steps."""
+    """Return the number of steps until the next agreement: those in a second, at most 100."""
     num_steps = 1 / max(seconds_per_step, 1e-9)
     return int(min(max(1, num_steps), MAX_STEPS_BETWEEN_AGREEMENTS))

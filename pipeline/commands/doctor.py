@@ -143,7 +143,7 @@ def check_git() -> Iterator[str]:
 
 
 def check_dvc() -> Iterator[str]:
-    """Yield a line if DVC fails, and one for each file in an output folder that no stage wrote."""
+    """Yield a line if DVC fails, and one for each of the user's files in an output folder."""
     read_lock()  # raises a clearer error than DVC does
     watched = load_yaml(PARAMS)["download"]["watch"]
     if not Path(watched).exists():
@@ -155,7 +155,7 @@ def check_dvc() -> Iterator[str]:
         yield f"ERROR: dvc: {reason_of(done).removeprefix('ERROR: ')}"
         return
     changed = json.loads(done.stdout or "{}").get("uncommitted", {})
-    # If outputs are missing as well, the added files are probably outputs of another commit.
+    # If outputs are missing, the added files are probably outputs of another commit.
     if not changed.get("deleted"):
         for name in changed.get("added", []):
             removal = f"DVC removes {Path(name).parent} before its stage runs"
@@ -196,7 +196,7 @@ def check_gpu(devices: Path = DEVICES) -> Iterator[str]:
 
 
 def check_rows(params: Params, devices: Path = DEVICES) -> Iterator[str]:
-    """Yield a line if each GPU of this machine gets too few rows to be useful."""
+    """Yield a line if the batch has too few rows to keep all GPUs of this machine busy."""
     if any(devices.glob("nvidia[0-9]*")):
         import torch
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SEED_BITS = 32  # few enough that a seed is easy to type
 SEPARATOR = "---"  # a line between texts
 
-# Option names that differ from those that typer derives from the fields of `Sampling`.
+# Options that need other names than typer derives from the fields of `Sampling`.
 FLAGS = {"num_chars": ("--num-chars", "-n"), "keep_stop": ("--keep-stop",)}
 METAVARS = {"stop": "TEXT", "keep_stop": ""}
 
@@ -111,21 +111,21 @@ def generate(
 
 
 def _beginning(model: "Model") -> str:
-    """Return the default prompt: a newline, or the model's first character if it lacks newlines."""
+    """Return the default prompt: a newline if it is known, else the first known character."""
     known = model.info["characters"]
     return "\n" if known is None or "\n" in known else str(known[0])
 
 
 def _prompt(prompt: str | None, file: Path | None) -> str | None:
-    """Return the prompt from the argument, the file or standard input, or None without a prompt."""
+    """Return the prompt from the argument, the file or standard input, else None."""
     if prompt is not None and file is not None:
         raise TextRequestError(
             "expected either a PROMPT or --prompt-file FILE, got both: omit one of them"
         )
     if prompt is not None:
-        # Python represents bytes of an argument that are not valid UTF-8 as surrogates.
+        # If an argument is not valid UTF-8, Python represents the invalid bytes as surrogates.
         if any("\ud800" <= character <= "\udfff" for character in prompt):
-            raise CorpusError(f"prompt: expected a text in valid UTF-8, got {prompt!r}")
+            raise CorpusError(f"prompt: expected valid UTF-8 text, got {prompt!r}")
         return prompt
     # Drop one newline at the end of the file. The shell's `$(cat FILE)` would drop all of them.
     return re.sub(r"\r?\n\Z", "", read_input(file) or "") or None
@@ -164,7 +164,7 @@ def _write_texts(model: "Model", prompt: str, num_texts: int, options: Sampling)
 
 
 def _write(pieces: Iterable[str]) -> None:
-    """Write text to a terminal, escaped and without delay, or as raw UTF-8 to a file or pipe."""
+    """Write escaped text to a terminal without delay, or raw UTF-8 to a file or pipe."""
     if not sys.stdout.isatty():
         for piece in pieces:
             sys.stdout.buffer.write(piece.encode())

@@ -99,7 +99,7 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
 
 
 def read_card(where: str, sha256: str) -> Card:
-    """Return the card of the model at `where`. Use only records of a model with this SHA-256."""
+    """Return the card of the model at `where`. Use only records with the given `sha256`."""
     folder = Path(where).resolve()
     card = None
     if is_address(where):
@@ -133,7 +133,7 @@ def _card_of_run(sha256: str) -> Card | None:
 
 
 def _card_of_project(folder: Path) -> Card | None:
-    """Return the card of a project's model from its review and its git history.
+    """Return the card of a project's model from the project's review and git history.
 
     Return None if `folder` is not the model folder of the project in the current folder.
     """

@@ -67,7 +67,7 @@ def new(
         if path := local_path(text):
             text = path_from_here(str(path))
         seconds = None if minutes is None else 60 * minutes
-        # Steps are timed with the train stage's setting, which torch reads when it is imported.
+        # Steps are timed with the train stage's setting, which is read when torch is imported.
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
         with model_folder(initial) if initial else nullcontext() as folder:
             model = InitialModel.load(initial, folder) if initial and folder else None

@@ -76,7 +76,7 @@ def review(
 
 
 def _of_sweep() -> list[str]:
-    """Return the names of the last sweep's finished experiments, by value and then by seed."""
+    """Return the names of the last sweep's finished experiments, sorted by value, then by seed."""
     last = last_sweep()
     finished = {name for name, _ in experiments().values()}
     names = [name for name in last.names if name in finished] if last else []
@@ -115,7 +115,7 @@ def _find(model: str) -> ReviewedModel:
 
 
 def _of_run(model: str) -> ReviewedModel:
-    """Return the review of the newest run, or else of the commit or experiment, with this name."""
+    """Return the review of the newest run with this name, or else of the commit or experiment."""
     if not PIPELINE.is_file():
         raise CharlstmError(
             f"{model}: no such file or folder; to name a run or a revision, run this command in "
@@ -139,7 +139,7 @@ def _of_run(model: str) -> ReviewedModel:
         if commit and (found := _of_commit(model, commit, paths)):
             return found
     raise CharlstmError(
-        f"{model}: expected a run with {ARTIFACT}, or its samples in DVC's cache, found neither; "
+        f"{model}: expected a run with {ARTIFACT}, or samples in DVC's cache, found neither; "
         "download the samples with `dvc pull`, or create them with `dvc repro sample`"
     )
 

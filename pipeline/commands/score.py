@@ -28,7 +28,7 @@ from pipeline.streams import read_input
 if TYPE_CHECKING:
     from charlstm.language_model.scoring import Passage, Score
 
-# Each step has the minimum nats of a character, the style, and the entry in the legend.
+# For each step: the lowest loss in nats at which it begins, its style, its entry in the legend.
 # A character's probability is 37 % at 1 nat, 5 % at 3 nats, and 1 in 400 at 6 nats.
 STEPS = (
     (6.0, "bold white on red", " 6 or more "),
@@ -37,7 +37,7 @@ STEPS = (
     (-math.inf, "", " less than 1 "),
 )
 MAX_COLORED = 5_000  # characters; only a text up to this length is shown in colors
-EXCERPT = 60  # characters to show of a line in the table
+EXCERPT = 60  # longest excerpt of a line in the table, in characters
 
 
 def score(

@@ -79,7 +79,7 @@ def sweep(
 
 
 def _keep(name: str) -> int:
-    """Apply an experiment to the working tree, and print how to commit it."""
+    """Apply an experiment to the working tree, and print how to commit the result."""
     names = [known for known, _ in experiments().values()]
     if name not in names:
         raise CharlstmError(f"{name}: no experiment has this name{did_you_mean(name, names)}")

@@ -47,7 +47,7 @@ def trace(
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """List all training runs, or show the origin of a model.
+    """List all trainings, or show the origin of a model.
 
     The origin is: recipe, parameters, losses, text, initial model, commit, DVC experiment, git
     revisions that record the model, and machine. The command also works without MLflow, for example

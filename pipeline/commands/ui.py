@@ -26,7 +26,7 @@ from pipeline.run.project import state_root, store
 HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 120
 STOP_TIMEOUT_SECONDS = 2
-Page = tuple[str, str, bool]  # an experiment's name and ID, and whether it shows our view
+Page = tuple[str, str, bool]  # an experiment's name, its ID, and whether our view was saved
 
 
 def ui(
@@ -81,7 +81,7 @@ def _share_views(store: Store, first: str) -> list[Page]:
 
 def _check_port(port: int) -> None:
     with socket.socket() as probe:
-        # Like the server, ignore connections of processes that have ended.
+        # Ignore connections of processes that have ended, as the server does.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -94,7 +94,7 @@ def _check_port(port: int) -> None:
 @contextmanager
 def _server(uri: str, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Run MLflow's server on the store at `uri`. At the end, stop all of the server's processes."""
-    # Pass the URI in a variable: other users could read its password on a command line.
+    # Pass the URI in a variable: other users could read the URI's password on a command line.
     environment = {
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": uri,
@@ -122,9 +122,9 @@ def _server(uri: str, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen
 
 
 def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
-    """Wait for the server. Return True when it answers, or False if it ends before answering."""
+    """Wait for the server. Return True once it answers, or False if it exits before answering."""
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    # Use no proxy, because a proxy cannot reach this machine's loopback address.
+    # Do not use a proxy, because a proxy cannot reach this machine's loopback address.
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < deadline:
         if server.poll() is not None:

@@ -8,7 +8,7 @@ from charlstm.errors import CharlstmError
 from pipeline.run.dvc import Lock, Paths, parse_lock
 from pipeline.run.project import LOCK
 
-SECONDS = 60  # enough for a large history on a slow disk
+SECONDS = 60  # time limit, enough for a large history on a slow disk
 
 
 def git(*arguments: str) -> str | None:
@@ -37,7 +37,7 @@ def check_git() -> None:
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[bytes] | None:
-    # The user's setting could make git print a commit's signature before the requested text.
+    # A user's git configuration may add a commit's signature before the requested text.
     command = ["git", "-c", "log.showSignature=false", *arguments]
     try:
         return subprocess.run(command, capture_output=True, timeout=SECONDS)
@@ -46,7 +46,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[bytes] | None:
 
 
 def find_commit(name: str) -> str | None:
-    """Return the commit of a hash, branch, tag or DVC experiment, or None if none has this name.
+    """Return the commit with this hash, branch, tag or DVC experiment, or None if there is none.
 
     Raises:
         CharlstmError: git does not work here.
@@ -61,7 +61,7 @@ def find_commit(name: str) -> str | None:
 
 
 def experiments() -> dict[str, tuple[str, str]]:
-    """Return the name and baseline commit of each DVC experiment, keyed by its own commit."""
+    """Return each DVC experiment's name and baseline commit, keyed by the experiment's commit."""
     refs = git("for-each-ref", "--format=%(objectname)/%(refname)", "refs/exps") or ""
     # Each reference is COMMIT/refs/exps/AB/CDEF.../NAME, where ABCDEF... is the baseline.
     parts = [ref.split("/") for ref in refs.splitlines()]
@@ -69,7 +69,7 @@ def experiments() -> dict[str, tuple[str, str]]:
 
 
 def lock_at(commit: str) -> Lock:
-    """Return the `dvc.lock` of a commit, which is empty if the file is missing or unreadable."""
+    """Return a commit's `dvc.lock`, or an empty lock if the file is missing or unreadable."""
     # `./` means the current folder, which may be below the root of the repository.
     return parse_lock(git("show", f"{commit}:./{LOCK}") or "")
 
@@ -92,7 +92,7 @@ def commits_with(md5: str) -> list[str]:
 
 
 def losses_at(commit: str, paths: Paths) -> dict[str, float]:
-    """Return the losses in a commit's metrics file in nats per character, keyed by protocol."""
+    """Return the losses (nats per character) in a commit's metrics file, keyed by protocol."""
     try:
         metrics = json.loads(git("show", f"{commit}:./{paths.evaluate / 'metrics.json'}") or "{}")
         return {protocol: float(loss["nats_per_char"]) for protocol, loss in metrics.items()}

@@ -50,7 +50,7 @@ def publish_outputs(params: Params, paths: Paths, *, has_samples: bool) -> None:
 
 
 def check_recorded() -> None:
-    """Check that the outputs and the parameters that affect them match `dvc.lock`.
+    """Check that the outputs, and the parameters that affect them, match `dvc.lock`.
 
     Raises:
         CharlstmError: an output or a section of parameters differs, or an output is missing.
@@ -70,8 +70,8 @@ def check_recorded() -> None:
     for section in ("model", "train", "evaluate", "sample"):
         if lock.params().get(section) != here.get(section):
             raise CharlstmError(
-                f"{PARAMS}: {section} differs from the values recorded in {LOCK}; restore them or "
-                "run `dvc repro`"
+                f"{PARAMS}: {section} differs from the values recorded in {LOCK}; restore these "
+                "values or run `dvc repro`"
             )
 
 
@@ -155,7 +155,7 @@ def _read_rows(paths: Paths, time_ms: int) -> list[Row]:
 
 
 def _sample_texts(file: Path) -> dict[str, str]:
-    """Return the samples as artifacts: a file with all texts, and a JSON table with a row each.
+    """Return the samples as artifacts: a file with all texts, and a JSON table with a row per text.
 
     MLflow's side-by-side view groups by the first column and compares the column `output`. Control
     characters are escaped, because they could change the direction of the text around them.

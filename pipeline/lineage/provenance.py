@@ -36,7 +36,7 @@ TRAIN_MD5 = "dvc_train_md5"
 DIRTY = "git_dirty"  # tag that says whether files differ from the commit
 CHANGED = "git_changed"  # tag that lists the files that differ
 BASELINE = "dvc_exp_baseline"
-CODE = ("charlstm", "pipeline", "conf")  # folders that Python imports from, even untracked files
+CODE = ("charlstm", "pipeline", "conf")  # folders in which untracked files count as changes
 FALLBACK = "FALLBACK"  # the recorded source of a substitute text begins with this word
 
 
@@ -113,7 +113,7 @@ def _code(paths: Paths) -> dict[str, str]:
 
 
 def train_md5(paths: Paths) -> dict[str, str]:
-    """Return a tag with DVC's hash of the checksum file for a training's weights and tables."""
+    """Return a tag with the MD5 of a training's checksum file, which covers weights and tables."""
     return {TRAIN_MD5: md5(paths.train / SUMS)}
 
 
@@ -141,7 +141,7 @@ def flat(params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def recipe_in(params: Mapping[str, Any]) -> str:
-    """Return the name of this checkout's recipe that matches the nested parameters."""
+    """Return the name of the recipe in this checkout that matches the nested parameters."""
     return recognized(RECIPES, flatten(params)).label
 
 

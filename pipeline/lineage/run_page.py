@@ -30,7 +30,7 @@ class RunSummary(NamedTuple):
 
 
 def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
-    """Return the facts about a run that every stage knows. `provenance.tags` gives `tags`."""
+    """Return the facts about a run that every stage knows. `tags` come from `provenance.tags`."""
     return RunSummary(
         recipe_of(params),
         params.train.seed,

@@ -62,8 +62,8 @@ def find(name: str) -> tuple[Reader | None, list[Match]]:
     if commit and (matches := _of_commit(commit, reader)):
         return reader, matches
     raise CharlstmError(
-        f"{printable(name)}: no MLflow run, output file or git revision of a training matches; "
-        "list all trainings with `charlstm trace`"
+        f"{printable(name)}: no MLflow run, output file or git revision of a training has this "
+        "name; list all trainings with `charlstm trace`"
     )
 
 
@@ -78,7 +78,7 @@ def _runs_named(name: str, reader: Reader) -> list[TrackedRun]:
 
 
 def _of_commit(commit: str, reader: Reader | None) -> list[Match]:
-    """Return the training in the commit's `dvc.lock`, or the commit's runs if it has no lock."""
+    """Return the training in the commit's `dvc.lock`, or the commit's runs if there is no lock."""
     lock = lock_at(commit)
     if not lock.stages:
         return [Match(run, None) for run in reader.by_tag(COMMIT, commit)] if reader else []

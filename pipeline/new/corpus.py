@@ -38,19 +38,19 @@ from pipeline.run.dvc import ask_dvc, load_paths, reason_of
 from pipeline.run.project import PARAMS
 from pipeline.timing import step_seconds
 
-if TYPE_CHECKING:  # importing torch takes a second: report mistakes first
+if TYPE_CHECKING:  # importing torch takes a second, so report mistakes first
     from charlstm.model.model_folder import TrainedModel
 
-NAME_LENGTH = 12  # digits of the SHA-256 that name a folder
+NAME_LENGTH = 12  # number of SHA-256 digits in a folder's name
 # Smallest fraction of a text's characters that an initial model should know.
-# A Dickens model knows 0.25 of a Russian text and makes the result worse (docs/benchmarks.md).
+# A Dickens model knows 25 % of a Russian text and makes the result worse (docs/benchmarks.md).
 MIN_KNOWN = 0.5
 
 
 class InitialModel(NamedTuple):
     """A trained model from whose weights another training starts."""
 
-    where: str  # the user's name for the model
+    where: str  # the model's name, as the user typed it
     folder: Path  # the model's files, possibly a temporary copy
     trained: "TrainedModel"
 
@@ -132,7 +132,7 @@ def plan(
     is_documents: bool,
     is_forced: bool,
 ) -> New:
-    """Inspect a text and plan its parameters, for a training time in seconds or by its size."""
+    """Inspect a text. Plan parameters for `seconds` of training or, if None, for the text size."""
     check_idle()
     paths = load_paths()
     own = {paths.corpus.parent, *(Path(path.parts[0]) for _, path in paths), CONF}

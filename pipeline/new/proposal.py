@@ -23,10 +23,10 @@ TRAIN_FRACTION = 0.9  # the training part's share of the text
 CHARS_SEEN = 2_000_000
 CHARS_SEEN_AGAIN = 1_000_000
 MAX_EPOCHS = 60  # no text is read more often than this
-# Training parts of at most this many characters are read at least twice.
+# A training part of at most this many characters is read at least twice.
 READ_TWICE = 5_000_000
 # The characters of a text are rare if they occur fewer than MIN_MEAN_COUNT times on average.
-# A text with rare characters is read at least RARE_EPOCHS times, unless longer than READ_TWICE.
+# Up to READ_TWICE characters, a text with rare characters is read at least RARE_EPOCHS times.
 MIN_MEAN_COUNT = 3_000
 RARE_EPOCHS = 4
 # More epochs than this make the loss worse, unless the text is short.
@@ -36,7 +36,7 @@ USEFUL_AFTER_A_MODEL = 12
 # A model hardly memorizes a long text, and is trained on it for many steps.
 # So a long text needs lower RATES than the recipe `quick` has (docs/benchmarks.md).
 # Beyond LONG_TRAIN_CHARS training characters, both rates are inversely proportional to the length.
-# Both rates stay above LEAST_SHARE of their values in `quick`, because no longer text was measured.
+# Both rates are at least LEAST_SHARE of those in `quick`: even longer texts were not measured.
 RATES = ("train.muon.learning_rate", "train.weight_decay")
 LONG_TRAIN_CHARS = 3_500_000
 LEAST_SHARE = 1 / 3
@@ -71,13 +71,13 @@ MAX_ALPHABET = 3_000
 MAX_MIN_COUNT = 5
 MAX_REPLACED = 0.01  # largest fraction of the text's characters that may be replaced
 
-# In a text longer than HUGE_CHARS characters, only a part of the validation text is measured.
+# For a text longer than HUGE_CHARS characters, only part of the validation text is measured.
 HUGE_CHARS = 100_000_000
 VALIDATED = 1_000_000
 EVALUATED = 10_000_000
 
-# (maximum number of training characters,
-#  (embedding_size, hidden_size, num_layers, feed_forward_size))
+# Each entry: the maximum number of training characters, and the model's
+# (embedding_size, hidden_size, num_layers, feed_forward_size).
 WIDTHS = (
     (20_000, (32, 96, 1, 96)),
     (100_000, (64, 192, 1, 192)),
@@ -150,7 +150,7 @@ class Training(NamedTuple):
 
     @property
     def dropout(self) -> float:
-        """The dropout rate of the output and between layers, three times the embedding's rate.
+        """The dropout rate of the output and between layers. The embedding's rate is a third of it.
 
         The rate grows with epochs * weights / characters, because the larger this ratio is, the
         more the model can memorize.
@@ -195,7 +195,7 @@ class Proposal(NamedTuple):
     """Proposed parameter values by dotted name, with the reasons for them."""
 
     recipe: dict[str, object]  # changes to the recipe `quick`
-    corpus: dict[str, object]  # parameters of the text that differ from the default corpus
+    corpus: dict[str, object]  # changes to the default corpus's parameters
     reasons: list[str]
 
 
@@ -250,7 +250,7 @@ def training_for(text: TextCounts, initial: ModelShape | None = None) -> Trainin
 
 
 def sizes_for(num_train: int, epochs: int) -> tuple[int, int]:
-    """Return the largest batch_size and context_len that give enough steps, or the smallest."""
+    """Return the largest (batch_size, context_len) with enough steps, or else the smallest pair."""
     fitting = [sizes for sizes in SIZES if sizes[0] * sizes[1] < num_train]
     for batch_size, context_len in fitting:
         if epochs * ceil(ceil((num_train - 1) / batch_size) / context_len) >= NUM_STEPS:

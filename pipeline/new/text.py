@@ -31,7 +31,7 @@ RESERVED = {"save", "null", "true", "false", "yes", "no", "on", "off", "y", "n",
 
 
 class Source(NamedTuple):
-    """The source of a text: its address, and its files in the order of reading."""
+    """The source of a text: its address, and its files in reading order."""
 
     address: str  # a URL or an absolute path
     stem: str  # the text's name is derived from the stem
@@ -46,7 +46,7 @@ class Source(NamedTuple):
 class TextReport(NamedTuple):
     """Statistics of a text in which LF has replaced CR LF, as in the corpus."""
 
-    encoding: str  # Python's name of the files' encoding
+    encoding: str  # Python's name for the files' encoding
     counts: Counter[str]  # occurrences of each character
     num_lines: int
     num_crlf: int  # replaced occurrences of CR LF
@@ -57,7 +57,7 @@ class TextReport(NamedTuple):
         return self.counts.total()
 
     def lines(self) -> Iterator[str]:
-        """Yield a line with the size and encoding, then a line on how each oddity is handled."""
+        """Yield a line with the size and encoding, then one on how each oddity is handled."""
         size = f"{self.num_chars:,} characters, {len(self.counts):,} of them distinct"
         yield f"{size}; lines: {self.num_lines:,}; {self.encoding}"
         if self.num_crlf:
@@ -133,7 +133,7 @@ def report_on(files: Sequence[Path], encoding: str | None) -> TextReport:
 
 def _encoding_of_all(files: Sequence[Path]) -> str:
     names = {detect_encoding(file): file for file in files if file.stat().st_size}
-    if names.keys() == {"utf-8", "utf-8-sig"}:  # `utf-8-sig` also reads files without a mark
+    if names.keys() == {"utf-8", "utf-8-sig"}:  # `utf-8-sig` also reads files without a BOM
         return "utf-8-sig"
     if len(names) > 1:
         examples = ", ".join(f"{file}: {name}" for name, file in sorted(names.items()))
@@ -145,13 +145,13 @@ def _encoding_of_all(files: Sequence[Path]) -> str:
 
 
 def inspect(pieces: Iterable[str], encoding: str = "utf-8") -> TextReport:
-    """Count the characters of a text that is given in pieces, with bounded memory.
+    """Count the characters of a text that is given in pieces. Memory use is bounded.
 
     Shapes: K code points.
     """
     counts_K = np.zeros(NUM_CODE_POINTS, np.int64)
     num_crlf = 0
-    last = "\n"  # last character so far; initially a line end, so that an empty text has no line
+    last = "\n"  # the last character read; at first a line end, so that an empty text has no line
     for piece in pieces:
         found = np.bincount(code_points(piece))
         counts_K[: len(found)] += found

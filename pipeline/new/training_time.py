@@ -26,19 +26,19 @@ from pipeline.new.proposal import (
 HIDDEN_SIZES = (64, 128, 192, 320, 512, 768, 1024, 1536)
 MAX_EMBEDDING = 128
 MAX_BLOCK = 512
-# (batch_size, context_len) for a training time, if the text is longer than LARGE_TRAIN_CHARS.
+# (batch_size, context_len) for texts longer than LARGE_TRAIN_CHARS if a training time is given.
 LARGE_SIZES = (64, 64)
 LARGE_TRAIN_CHARS = 500_000
-# A GPU computes more rows in almost the same time. So it trains on MANY_ROWS if a step then takes
-# at most MAX_SLOWDOWN times as long.
+# More rows hardly slow a GPU. So training uses MANY_ROWS if a step then takes at most
+# MAX_SLOWDOWN times as long.
 MAX_SLOWDOWN = 1.6
 TIMED_SHAPE = ModelShape(0, 128, 320, 1, 320)
 # A model is too wide if training reads fewer than MIN_CHARS_PER_WEIGHT characters per weight.
 # A model is also too wide if it has more than MAX_WEIGHTS_PER_CHAR weights per training character.
 MIN_CHARS_PER_WEIGHT = 3.0
 MAX_WEIGHTS_PER_CHAR = 2.5
-MAX_WEIGHTS_OF_SHORT = 4.0  # the same limit for texts of at most SHORT_TRAIN_CHARS characters
-# Training may take 5 % longer than the given time, because it consists of whole epochs.
+MAX_WEIGHTS_OF_SHORT = 4.0  # replaces MAX_WEIGHTS_PER_CHAR up to SHORT_TRAIN_CHARS characters
+# Training may exceed the given time by 5 %, because it always completes whole epochs.
 USED = 1.05
 # Time to validate on a character, as a fraction of the time to train on a character.
 VALIDATION_COST = 1 / 3

@@ -85,7 +85,7 @@ class TrainingConsole(Observer):
         )
 
     def show_texts(self, epoch: int, texts: Sequence[tuple[str, str]]) -> None:
-        """Print the first lines of the last text, given as (prompt, text) pairs of an epoch."""
+        """Print the first lines of an epoch's last text. `texts` has (prompt, text) pairs."""
         for prompt, text in texts[-1:]:
             self._print(f"after epoch {epoch} the model writes:")
             for line in printable(prompt + text).split("\n")[:EXCERPT_LINES]:
@@ -102,7 +102,7 @@ class TrainingConsole(Observer):
         self._show(lambda: self._console.print(line, soft_wrap=True))
 
     def _show(self, show: Callable[[], object]) -> None:
-        """Call `show`. If the terminal is lost or a pipe is closed, train on without output."""
+        """Call `show`. If the terminal is lost or a pipe closed, continue without output."""
         if self._has_reader:
             try:
                 show()

@@ -29,7 +29,7 @@ from pipeline.run.interruption import sigterm_requester
 
 log = logging.getLogger("charlstm")
 
-NUM_PROMPTS = 2  # number of prompts to use, from the start of `sample.prompts`
+NUM_PROMPTS = 2  # use only this many prompts, the first in `sample.prompts`
 NUM_CHARS = 300
 TEMPERATURE = 0.8
 SECONDS = 30  # time limit for the texts of an epoch
@@ -84,7 +84,7 @@ class EpochTexts(Observer):
         self._request_sigterm = sigterm_requester()
 
     def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
-        """Start to generate a text for each prompt."""
+        """Start generating a text for each prompt."""
         if len(self._unfinished) == MAX_PROCESSES:
             self._wait_for_first()
         # A forked process has the weights as they are now, but cannot use a GPU.
@@ -94,7 +94,7 @@ class EpochTexts(Observer):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             self._request_sigterm()
             faulthandler.disable()
-            # More threads than one would wait for threads that were not forked.
+            # With more threads, this process would wait for threads that were not forked.
             torch.set_num_threads(1)
             try:
                 on_cpu = CharLSTM(model.shape, "gates")
@@ -118,7 +118,7 @@ class EpochTexts(Observer):
         self._unfinished.append(Writing(row.epoch, process, receive, deadline))
 
     def on_steps(self, row: StepRow, chars_per_second: float, ids_seen: int) -> None:
-        """Pass the texts that are ready to all callbacks."""
+        """Pass all finished texts to the callbacks."""
         self._pass_on_ready()
 
     def finish(self) -> None:
@@ -130,7 +130,7 @@ class EpochTexts(Observer):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Pass on the texts that are ready. Kill the processes that still generate texts."""
+        """Pass on the finished texts. Kill the processes that are still generating texts."""
         self._pass_on_ready()
         for writing in self._unfinished:
             writing.process.kill()

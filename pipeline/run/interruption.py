@@ -14,7 +14,7 @@ from types import FrameType
 import psutil
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
-# This variable has the process ID of the parent: DVC, `accelerate launch` or torchrun.
+# This variable holds the process ID of the parent: DVC, `accelerate launch` or torchrun.
 LAUNCHER = "CHARLSTM_LAUNCHER"
 # Each kind of parent process sets one of these environment variables.
 STARTED_BY = ("DVC_STAGE", LAUNCHER, "TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")
@@ -86,7 +86,7 @@ def stop_with_parent() -> None:
     if not any(name in os.environ for name in STARTED_BY):
         return
     sigterm_requester()()
-    # When its launcher dies, a process gets another parent, usually process 1.
+    # When its launcher dies, a process gets a new parent, usually process 1.
     launcher = os.environ.get(LAUNCHER)
     if launcher and int(launcher) not in [parent.pid for parent in psutil.Process().parents()]:
         signal.raise_signal(signal.SIGTERM)

@@ -28,24 +28,24 @@ DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"  # next to the database
 Value = TypeVar("Value", bound=Path | str | list[str] | None)
 
-# The folder in which the user called the command, if it is not the project's root.
+# The folder from which the user ran the command, if it is not the project's root.
 _called_in: ContextVar[Path | None] = ContextVar("_called_in", default=None)
 
 DEFAULT_SECONDS = {
     # Time from one checkpoint to the next.
     "CHARLSTM_CHECKPOINT_SECONDS": 30.0,
-    # Time until a process that does not answer counts as lost.
+    # Time after which a process that does not answer counts as lost.
     "CHARLSTM_TIMEOUT_SECONDS": 60.0,
-    # Time that the end of a stage waits for an MLflow server that does not answer.
+    # How long a finished stage waits for an MLflow server that does not answer.
     "CHARLSTM_TRACKING_SECONDS": 14.0,
-    # Time limit for each answer of the mirror when training starts, and for all work at its end.
+    # The mirror's time limit: for each answer when training starts, in total when training ends.
     "CHARLSTM_CHECKPOINT_MIRROR_SECONDS": 20.0,
 }
-# A larger value is probably a typo, and would overflow the timeouts of gloo and of threads.
+# A value above MAX_SECONDS would overflow timeouts of gloo and threads, and is probably a typo.
 MIN_SECONDS = 0.0001
 MAX_SECONDS = 365 * 24 * 3600
 CHECKPOINT_MIRROR = "CHARLSTM_CHECKPOINT_MIRROR"  # holds a URL: see `pipeline.checkpoint_mirror`
-# MLflow settings, unless the user's environment sets them: no telemetry, short timeouts.
+# Defaults for MLflow: no telemetry, and short timeouts. The user's environment has priority.
 MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -105,7 +105,7 @@ def from_here(value: Value) -> Value:
 
 
 def path_from_here(name: str) -> str:
-    """Return a path that the user typed, relative to the project's root. It need not exist."""
+    """Make a path relative to the project's root. The user typed it, and it need not exist."""
     called_in = _called_in.get()
     if called_in is None:
         return name
@@ -193,7 +193,7 @@ def store() -> Store:
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     _check_address(uri)
     file = sqlite_file(uri) if uri else Path(DATABASE)
-    # Put the database into the project itself, because a temporary copy is soon deleted.
+    # Put the database into the project itself: a temporary copy of the project is soon deleted.
     if file is not None and not file.is_absolute():
         file = project_root() / file
         uri = sqlite_uri(file)

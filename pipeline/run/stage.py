@@ -35,7 +35,7 @@ UNWINDING = ("SIGTERM", "SIGHUP")
 # Linux is tested. macOS has everything that this code needs, but is untested.
 SUPPORTED = ("linux", "darwin")
 PACKAGES = ("charlstm", "pipeline")
-# Errors of the operating system that only a defect in this program can cause.
+# Operating-system errors that only a defect in this program can cause.
 # Users can fix all other errors: files, permissions, disk space, limits and broken disks.
 DEFECTS = (errno.EBADF, errno.ECHILD, errno.EINVAL, errno.EPIPE, errno.ESRCH)
 
@@ -155,7 +155,7 @@ def guarded(work: Callable[[], int]) -> int:
         )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # Escape characters that the terminal's encoding lacks, for example as `\u2026`.
+            # Write characters that the terminal's encoding lacks as escapes, such as `\u2026`.
             stream.reconfigure(errors="backslashreplace")
     # Let these signals unwind the stack, as Ctrl-C does.
     # Unwinding removes temporary files and ends the tracked run.
@@ -211,7 +211,7 @@ def _explanation(error: BaseException) -> tuple[str, int] | None:
 
 
 def _fail(message: str, code: int) -> int:
-    """Log an error message once for all processes that a launcher started. Return `code`.
+    """Log an error message only once, however many processes were launched. Return `code`.
 
     The first process reports at once. The others wait: if the first fails, too, the launcher ends
     them before they repeat its line. If only they have the problem, they report it.

@@ -9,7 +9,7 @@ from charlstm.files.urls import without_credentials
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Control characters except tab and line break, and marks that change the direction of text.
+# Marks that change the direction of text, and control characters except tab and line break.
 UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 SECRET_VARIABLE = re.compile(r"SECRET|PASSW|TOKEN|CREDENTIAL|KEY", re.IGNORECASE)
 # Minimum length of a secret. Hiding shorter values would also hide parts of ordinary words.

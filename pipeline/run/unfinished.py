@@ -48,7 +48,7 @@ class Unfinished(NamedTuple):
     """The state of a training until DVC has recorded its model."""
 
     folder: Path
-    is_anew: bool  # True if it finished before and `dvc repro --force` runs it again
+    is_anew: bool  # True if the training had finished and `dvc repro --force` repeats it
 
     @property
     def training_id(self) -> str:
@@ -62,7 +62,7 @@ class Unfinished(NamedTuple):
 
 @contextmanager
 def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
-    """Lock the folder of a training, creating it if it is missing. Yield the training's state.
+    """Lock the folder of a training run, creating it if it is missing. Yield the run's state.
 
     Raises:
         LockedError: this training, or another one in this checkout, is running.
@@ -80,7 +80,7 @@ def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
 
 
 def remove_others(root: Path, mine: Path | None = None, *, is_all: bool = False) -> list[Path]:
-    """Remove folders of trainings that are not running and whose outputs DVC has. Return them.
+    """Remove folders of stopped trainings whose outputs DVC has. Return the folders' paths.
 
     Keep a training whose run is not in MLflow yet. With `is_all`, remove all trainings that are not
     running.

@@ -11,7 +11,7 @@ from charlstm.files.documents import did_you_mean, parse_yaml
 from charlstm.parameter_names import SEED, short_name, shown
 from pipeline import recipes
 
-MAX_NAME_CHARS = 100  # git stores a reference in a file with the experiment's name
+MAX_NAME_CHARS = 100  # git uses the name as a file name, which has a maximum length
 
 
 class Trial(NamedTuple):

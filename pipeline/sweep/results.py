@@ -24,7 +24,7 @@ class Result(NamedTuple):
 
 
 def results_of(baseline: str, names: list[str] | None = None) -> list[Result]:
-    """Return the results of experiments and, if comparable, of the model in the working tree.
+    """Return the results of experiments, plus the model in the working tree if comparable.
 
     The model in the working tree is included if it was measured on the same text and differs only
     in parameters that vary between the experiments.

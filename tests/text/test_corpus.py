@@ -81,7 +81,7 @@ def test_parts_are_those_of_the_whole_text(
     expected = reference.split(text, val_fraction, test_fraction, separator)
     assert "".join(expected.values()) == text
     if min(map(len, expected.values())) < 2:
-        with pytest.raises(CorpusError, match="each part needs at least 2: use a longer text or"):
+        with pytest.raises(CorpusError, match="each part needs at least 2 characters:"):
             corpus_of(path, text, piece_bytes, val_fraction, test_fraction, separator)
     else:
         found = corpus_of(path, text, piece_bytes, val_fraction, test_fraction, separator)

@@ -67,8 +67,8 @@ def test_a_processor_without_bf16_computes_fp32_and_kernels_of_a_gpu_are_reprodu
     done = captured(command, ONEDNN_MAX_CPU_ISA="AVX2", ATEN_CPU_CAPABILITY="avx2")
     assert done.stdout.splitlines() == [
         "fp32: this processor cannot multiply bf16",
-        "train.precision is bf16, but this processor cannot compute an LSTM in bf16; set it to "
-        "auto or fp32",
+        "train.precision is bf16, but this processor cannot compute an LSTM in bf16; set "
+        "train.precision to 'auto' or 'fp32'",
         ":16:8 ieee",
         "ieee",
     ], done.stderr
