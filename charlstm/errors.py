@@ -37,7 +37,7 @@ class TrackingError(CharlstmError):
 
 
 class NoStoreError(TrackingError):
-    """An MLflow store that does not exist yet."""
+    """The MLflow store does not exist yet."""
 
 
 class LockedError(CharlstmError):

@@ -105,7 +105,7 @@ class _Graph:
 
 
 def _add_model(graph: _Graph, model: CharLSTM) -> None:
-    """Add all nodes from `ids` to `logits`. Time is the first dimension, as in `CharLSTM`."""
+    """Add all nodes between `ids` and `logits`. Time is the first dimension, as in `CharLSTM`."""
     weights = model.state_dict()
     shape = model.shape
     ids = graph.add("Transpose", ["ids"], "ids_by_time", perm=[1, 0])

@@ -37,14 +37,14 @@ T = TypeVar("T")
 class CheckpointMirror:
     """A context manager that copies new checkpoints from a training's `folder` to a URL.
 
-    At the start, it fetches the newest copy. If the training `is_anew` (it finished before and is
+    At the start, it fetches the newest copy. If the training `is_repeated` (it finished before and is
     run again), it removes all copies instead. Errors cost one warning.
     """
 
-    def __init__(self, url: str, folder: Path, *, is_anew: bool = False) -> None:
+    def __init__(self, url: str, folder: Path, *, is_repeated: bool = False) -> None:
         self.url = url
         self.folder = folder
-        self._is_anew = is_anew
+        self._is_repeated = is_repeated
         self._seconds = seconds("CHARLSTM_CHECKPOINT_MIRROR_SECONDS")
         self._has_ended = Event()
         self._has_warned = False
@@ -57,7 +57,7 @@ class CheckpointMirror:
         CheckpointFolder(self.folder, 0).newest()
         try:
             files = self._ask(self._files)
-            if self._is_anew:
+            if self._is_repeated:
                 self._ask(self._remove, files)
             else:
                 self._fetch([file for file in reversed(files) if file.endswith(SUMS)])

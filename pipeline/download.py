@@ -86,7 +86,7 @@ def kept_text(section: DownloadParams, corpus: Path) -> Path | None:
     recorded = read_lock().output(corpus)
     candidates = chain([corpus], map(cached, chain([recorded], _committed(corpus))))
     files = (file for file in candidates if file and file.is_file())
-    # `section.sha256` is the hash of the source. The corpus has it only if nothing is converted.
+    # `section.sha256` is the source's hash, which is the corpus's hash only without a conversion.
     if section.sha256 and (section.encoding, section.newlines) == ("utf-8", "keep"):
         return next((file for file in files if sha256(file) == section.sha256), None)
     return next((file for file in files if md5(file) == recorded), None) if _is_recorded() else None

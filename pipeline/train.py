@@ -131,8 +131,7 @@ def _check_same_training(processes: Processes, fingerprint: str) -> None:
         )
     if not processes.all_equal(str(processes.is_bf16)):
         raise CharlstmError(
-            "only some of the processes have hardware that multiplies bf16: set train.precision to "
-            "fp32"
+            "only some of the processes have bf16 hardware: set train.precision to fp32"
         )
 
 
@@ -146,7 +145,7 @@ def _open(fingerprint: str, opened: ExitStack) -> unfinished.Unfinished:
     """Lock the training's folder and start its checkpoint mirror, if any. `opened` ends both."""
     training = opened.enter_context(unfinished.start_or_resume(fingerprint))
     if url := os.environ.get(CHECKPOINT_MIRROR):
-        opened.enter_context(CheckpointMirror(url, training.folder, is_anew=training.is_anew))
+        opened.enter_context(CheckpointMirror(url, training.folder, is_repeated=training.is_repeated))
     return training
 
 

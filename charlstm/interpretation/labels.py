@@ -30,7 +30,7 @@ STOPS = (
 
 
 class Label(NamedTuple):
-    """A label of a text: name, meaning, and one boolean or number per character (N)."""
+    """A label for a text: name, meaning, and one boolean or number per character (N)."""
 
     name: str
     meaning: str

@@ -22,7 +22,7 @@ IGNORE = -100  # the value of a target that is not scored
 # In return, the head's memory grows neither with the vocabulary nor with the batch.
 MAX_LOGITS = 2**24
 LOGITS_AT_ONCE = 2**22
-# Bytes that a GPU's memory must have for each logit. A step uses only about 12 of them.
+# A GPU needs this many bytes of memory per logit. A step itself uses only about 12.
 GPU_BYTES_PER_LOGIT = 256
 
 

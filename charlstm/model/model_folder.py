@@ -47,7 +47,7 @@ def save_model(folder: Path, weights: dict[str, Tensor], shape: ModelShape, voca
         name: weight.detach().to("cpu", torch.float32).contiguous()
         for name, weight in weights.items()
     }
-    # Omit sizes with their default value, so that new sizes do not change older models' files.
+    # Omit sizes that equal their default, so that adding a new size does not change older files.
     defaults = ModelShape._field_defaults
     sizes = {name: n for name, n in shape._asdict().items() if n != defaults.get(name)}
     with atomic_folder(folder) as temporary:

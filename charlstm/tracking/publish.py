@@ -42,7 +42,7 @@ def publish(client: "MlflowClient", store: Store, snapshot: Snapshot) -> str:
 
 
 def find_run(client: "MlflowClient", tag: str, value: str) -> "Run | None":
-    """Return the newest run whose tag has this value, or None. Search all experiments."""
+    """Return the newest run that has this tag with this value, or None. Search all experiments."""
     experiments = client.search_experiments(max_results=MAX_RESULTS)
     experiment_ids = [experiment.experiment_id for experiment in experiments]
     condition = f"tags.{tag} = '{value}'"

@@ -31,7 +31,7 @@ REQUIREMENTS = (
     "safetensors",
     "torch",
 )
-CHAMPION = "champion"  # name of an alias, and of a tag whose value "no" excludes a version
+CHAMPION = "champion"  # an alias; also a tag, whose value "no" keeps a version from the alias
 VALIDATION_TAG = "validation_sha256"
 LOSS_SUFFIX = "/nats_per_char"  # suffix of metric and tag names, e.g. `stateful/nats_per_char`
 

@@ -218,7 +218,7 @@ class Processes:
         return len(set(self.gather_objects(text))) == 1
 
     def on_main(self, work: Callable[[], T]) -> T:
-        """Run `work` on process 0, however long it takes. Return its result on all processes.
+        """Run `work` on process 0, without a timeout. Return its result on all processes.
 
         The result is sent as a pickle. If `work` fails, all processes raise an error. Collective:
         every process must call this.

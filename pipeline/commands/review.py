@@ -115,7 +115,7 @@ def _find(model: str) -> ReviewedModel:
 
 
 def _of_run(model: str) -> ReviewedModel:
-    """Return the review of the newest run with this name, or else of the commit or experiment."""
+    """Return the review of the newest run, or of the commit or experiment, with this name."""
     if not PIPELINE.is_file():
         raise CharlstmError(
             f"{model}: no such file or folder; to name a run or a revision, run this command in "

@@ -36,7 +36,7 @@ STEPS = (
     (1.0, "yellow", " 1 or more "),
     (-math.inf, "", " less than 1 "),
 )
-MAX_COLORED = 5_000  # characters; only a text up to this length is shown in colors
+MAX_COLORED = 5_000  # characters; a longer text is shown without colors
 EXCERPT = 60  # longest excerpt of a line in the table, in characters
 
 

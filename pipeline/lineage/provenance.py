@@ -75,7 +75,7 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
     source = without_credentials(params.download.source)
     fallback = params.download.fallback
     if fallback and corpus_sha256 == fallback.sha256:
-        # A substitute is another text, so it has its own experiment and registered model.
+        # A substitute is a different text, so it has its own experiment and registered model.
         name = f"{name}-fallback"
         source = f"{FALLBACK} {fallback.requirement}"
     found = {CORPUS_TAG: name, "corpus": source, "corpus_sha256": corpus_sha256}

@@ -15,7 +15,7 @@ MAX_CHARS = 120
 
 
 class RunSummary(NamedTuple):
-    """The facts on a run's page in MLflow. A fact that only a later stage knows is None."""
+    """The facts on a run's page in MLflow. Facts from stages that have not run yet are None."""
 
     recipe: Recipe
     seed: int

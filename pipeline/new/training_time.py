@@ -29,7 +29,7 @@ MAX_BLOCK = 512
 # (batch_size, context_len) for texts longer than LARGE_TRAIN_CHARS if a training time is given.
 LARGE_SIZES = (64, 64)
 LARGE_TRAIN_CHARS = 500_000
-# More rows hardly slow a GPU. So training uses MANY_ROWS if a step then takes at most
+# More rows hardly slow a GPU down. Training uses MANY_ROWS if they make a step at most
 # MAX_SLOWDOWN times as long.
 MAX_SLOWDOWN = 1.6
 TIMED_SHAPE = ModelShape(0, 128, 320, 1, 320)

@@ -40,7 +40,7 @@ def fingerprint(params: Params) -> str:
 
 
 def folder_of(fingerprint: str) -> Path:
-    """Return the folder that holds the state of the training with this fingerprint."""
+    """Return the folder that holds the state of the training run with this fingerprint."""
     return state_root() / fingerprint
 
 
@@ -48,7 +48,7 @@ class Unfinished(NamedTuple):
     """The state of a training until DVC has recorded its model."""
 
     folder: Path
-    is_anew: bool  # True if the training had finished and `dvc repro --force` repeats it
+    is_repeated: bool  # True if the training had finished and `dvc repro --force` repeats it
 
     @property
     def training_id(self) -> str:
@@ -69,14 +69,14 @@ def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
     """
     folder = folder_of(fingerprint)
     with exclusive(CHECKOUT, "a training in this checkout"), exclusive(folder, "this training"):
-        is_anew = _is_recorded(folder)
-        if is_anew:
+        is_repeated = _is_recorded(folder)
+        if is_repeated:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         remove_others(folder.parent, folder)
         if not (folder / TRAINING_ID).exists():
             write_text(folder / TRAINING_ID, uuid.uuid4().hex + "\n")
-        yield Unfinished(folder, is_anew)
+        yield Unfinished(folder, is_repeated)
 
 
 def remove_others(root: Path, mine: Path | None = None, *, is_all: bool = False) -> list[Path]:
