@@ -145,7 +145,9 @@ def _open(fingerprint: str, opened: ExitStack) -> unfinished.Unfinished:
     """Lock the training's folder and start its checkpoint mirror, if any. `opened` ends both."""
     training = opened.enter_context(unfinished.start_or_resume(fingerprint))
     if url := os.environ.get(CHECKPOINT_MIRROR):
-        opened.enter_context(CheckpointMirror(url, training.folder, is_repeated=training.is_repeated))
+        opened.enter_context(
+            CheckpointMirror(url, training.folder, is_repeated=training.is_repeated)
+        )
     return training
 
 

@@ -113,7 +113,7 @@ def test_trainings_never_mix(tmp_path: Path) -> None:
 def test_a_training_that_is_repeated_is_removed_from_the_mirror(tmp_path: Path) -> None:
     here = Machine(tmp_path, "here")
     here.train(10, 20)
-    with CheckpointMirror(here.mirror.url, tmp_path / "again" / FINGERPRINT, is_anew=True):
+    with CheckpointMirror(here.mirror.url, tmp_path / "again" / FINGERPRINT, is_repeated=True):
         assert not list(here.copies.iterdir())
 
 
