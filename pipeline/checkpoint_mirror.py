@@ -37,7 +37,7 @@ T = TypeVar("T")
 class CheckpointMirror:
     """A context manager that copies new checkpoints from a training's `folder` to a URL.
 
-    At the start, it fetches the newest copy. If the training `is_repeated` (it had finished before),
+    At the start, it fetches the newest copy. If the training `is_repeated` (it had ended before),
     it removes all copies instead. Errors cost one warning.
     """
 
