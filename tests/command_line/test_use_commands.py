@@ -69,7 +69,7 @@ def test_json_has_all_that_makes_the_text_again(run: Run, learned: Path) -> None
         (["generate", "-n", "x"], "Invalid value for '--num-chars' / '-n'"),
         (["generate", "--temperature", "nan"], "temperature: expected a number"),
         (["generate", "--stop", "Ж"], "stop: the model cannot generate"),
-        (["generate", "\udcff"], "prompt: expected a text in valid UTF-8"),
+        (["generate", "\udcff"], "prompt: expected valid UTF-8 text"),
         (["generate", "a", "--prompt-file", "b"], "expected either a PROMPT or --prompt-file FILE"),
         (["score", "/"], "/: Is a directory"),
         (["score", "-"], "expected a text to score, found an empty text"),

@@ -38,7 +38,7 @@ def test_a_fault_of_the_sampler_is_a_warning(
 ) -> None:
     faults = {
         "-11": lambda *_: os.kill(os.getpid(), signal.SIGSEGV),
-        "not done after": lambda *_: time.sleep(100),
+        "not finished after": lambda *_: time.sleep(100),
     }
     shown: list[int] = []
     one = EpochTexts(["a"], VOCAB, 3, [lambda epoch, texts: shown.append(epoch)])

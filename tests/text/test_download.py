@@ -185,7 +185,7 @@ def test_a_file_of_ones_own_in_place_of_the_checksums_stays(
     own = project / f"{CORPUS}.sha256"
     own.write_text("mine\n")
     assert run_here(project, "download") == 2 and own.read_text() == "mine\n"
-    assert f"{CORPUS}.sha256: the download does not overwrite this file" in caplog.text
+    assert f"{CORPUS}.sha256: the download will not overwrite this file" in caplog.text
 
 
 def test_a_pulled_corpus_is_taken_where_its_source_is_on_another_machine(project: Path) -> None:
