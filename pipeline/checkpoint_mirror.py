@@ -37,8 +37,8 @@ T = TypeVar("T")
 class CheckpointMirror:
     """A context manager that copies new checkpoints from a training's `folder` to a URL.
 
-    At the start, it fetches the newest copy. If the training `is_repeated` (it had ended before),
-    it removes all copies instead. Errors cost one warning.
+    At the start, it fetches the newest copy, or removes all copies if the training `is_repeated`
+    (it had finished before). Errors cost one warning.
     """
 
     def __init__(self, url: str, folder: Path, *, is_repeated: bool = False) -> None:

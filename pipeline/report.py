@@ -25,7 +25,7 @@ def run(params: Params, paths: Paths) -> None:
     console.print(f"params.yaml: {in_words(params.values())}", soft_wrap=True)
     fallback = params.download.fallback
     if fallback is not None and review.corpus_sha256 == fallback.sha256:
-        reason = "because no source has the configured text"
+        reason = "because no source provided the configured text"
         console.print(f"THE TEXT IS A SUBSTITUTE, {fallback.requirement}, {reason}.")
 
     console.print(_losses(review))

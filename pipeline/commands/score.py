@@ -28,7 +28,7 @@ from pipeline.streams import read_input
 if TYPE_CHECKING:
     from charlstm.language_model.scoring import Passage, Score
 
-# For each step: the lowest loss in nats at which it begins, its style, its entry in the legend.
+# For each step: the lowest loss in nats, the style, and the entry in the legend.
 # A character's probability is 37 % at 1 nat, 5 % at 3 nats, and 1 in 400 at 6 nats.
 STEPS = (
     (6.0, "bold white on red", " 6 or more "),

@@ -62,8 +62,8 @@ def find(name: str) -> tuple[Reader | None, list[Match]]:
     if commit and (matches := _of_commit(commit, reader)):
         return reader, matches
     raise CharlstmError(
-        f"{printable(name)}: no MLflow run, output file or git revision of a training has this "
-        "name; list all trainings with `charlstm trace`"
+        f"{printable(name)}: no MLflow run, output file or git revision of a training matches; "
+        "list all trainings with `charlstm trace`"
     )
 
 

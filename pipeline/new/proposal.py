@@ -36,7 +36,7 @@ USEFUL_AFTER_A_MODEL = 12
 # A model hardly memorizes a long text, and is trained on it for many steps.
 # So a long text needs lower RATES than the recipe `quick` has (docs/benchmarks.md).
 # Beyond LONG_TRAIN_CHARS training characters, both rates are inversely proportional to the length.
-# Rates never fall below LEAST_SHARE of those in `quick`, because no longer texts were measured.
+# Rates never fall below LEAST_SHARE of those in `quick`: longer texts were not measured.
 RATES = ("train.muon.learning_rate", "train.weight_decay")
 LONG_TRAIN_CHARS = 3_500_000
 LEAST_SHARE = 1 / 3

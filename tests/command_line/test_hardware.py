@@ -69,7 +69,7 @@ def test_the_document_has_the_threads_of_all_recipes() -> None:
     for recipe in found:
         work = work_of(compose(ROOT, [f"recipe={recipe}"]))
         assert found[recipe] == [f"{work:,}", str(num_threads(work, 10_000))], recipe
-    assert f"{WORK_PER_THREAD:,} rows × units²" in " ".join(document.split())
+    assert f"rows × units² / {WORK_PER_THREAD:,}" in " ".join(document.split())
 
 
 def test_processes_that_share_rows_unevenly_take_the_same_number_of_threads(

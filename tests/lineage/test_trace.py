@@ -147,7 +147,7 @@ def test_what_leads_nowhere_is_one_line(here: Path, caplog: pytest.LogCaptureFix
     bad_name = os.fsdecode(b"caf\xe9.txt")
     for name in ("nothing", "0" * 32, "a'b\"c", bad_name, "dvc.yaml", "pipeline"):
         error = fail(caplog, "trace", name)
-        assert "no MLflow run, output file or git revision of a training has this name" in error
+        assert "no MLflow run, output file or git revision of a training matches" in error
 
 
 def test_a_server_that_does_not_answer_is_a_warning(
