@@ -27,7 +27,7 @@ from charlstm.text.vocabulary import Ids, Vocab
 
 BASELINES = "baselines.json"
 MAX_CHARS = 10_000_000  # per text, to limit time and memory (100 bytes per character)
-MIN_DISCOUNT = 0.05  # without it, characters never seen after a context would have probability 0
+MIN_DISCOUNT = 0.05  # if discounts were 0, characters unseen after a context would be impossible
 MAX_DRAW_BITS = 0.01  # bits per character; two losses that differ by at most this much are a tie
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -22,6 +22,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
+from statistics import NormalDist
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -42,7 +43,6 @@ NO_INTERVAL = (
 # Largest measured standard deviation over seeds, in nats per character (docs/review.md).
 SEED_DEVIATION = 0.02
 POWER = 0.8  # probability that `seeds_needed` seeds reveal a true difference
-MAX_SEEDS = 99
 
 Model = TypeVar("Model")
 
@@ -202,8 +202,8 @@ def compare(groups: Sequence[RecipeLosses]) -> list[Difference]:
     """Compare the recipe that has the lowest loss with every other recipe.
 
     All recipes must be measured on the same text. The deviation over seeds is estimated from all
-    groups. The significance level is divided by the number of all pairs (Bonferroni), because the
-    pair was chosen by its losses.
+    groups. For the seeds, the significance level is divided by the number of pairs (Bonferroni),
+    because the best recipe was chosen by its loss.
     """
     best = min(groups, key=lambda group: group.loss)
     level = LEVEL / max(1, math.comb(len(groups), 2))
@@ -264,15 +264,14 @@ def explained_by_seeds(
 def seeds_needed(nats: float, groups: Sequence[Sequence[float]], level: float) -> int | None:
     """Return how many seeds per recipe it takes to find a difference of `nats` with power `POWER`.
 
-    Return None if no recipe has two seeds, or if `MAX_SEEDS` are too few.
+    The sample size is that of a t-test (Guenther 1981). It is None if no recipe has two seeds,
+    or if there is no difference.
     """
     freedom, deviation = _deviation_over_seeds(groups)
-    for number in range(2, MAX_SEEDS + 1) if freedom else ():
-        count = len(groups) * (number - 1)
-        quantiles = stdtrit(count, 1 - level / 2) + stdtrit(count, POWER)
-        if quantiles * deviation * math.sqrt(2 / number) <= nats:
-            return number
-    return None
+    if freedom == 0 or nats == 0:
+        return None
+    quantile, power = (NormalDist().inv_cdf(share) for share in (1 - level / 2, POWER))
+    return max(2, math.ceil(2 * ((quantile + power) * deviation / nats) ** 2 + quantile**2 / 4))
 
 
 def _deviation_over_seeds(groups: Sequence[Sequence[float]]) -> tuple[int, float]:

@@ -53,7 +53,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_leftovers(path: Path, seconds_kept: float = 0.0) -> None:
-    """Remove temporary files of `path`, left by killed processes, after `seconds_kept` seconds."""
+    """Remove killed processes' temporary files of `path` at least `seconds_kept` seconds old."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.tmp"):
         with suppress(OSError):
             if time.time() - leftover.lstat().st_mtime >= seconds_kept:

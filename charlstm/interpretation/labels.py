@@ -113,7 +113,7 @@ def _reset(sums_N: Numbers, starts_N: Flags) -> Numbers:
 
 
 def _inside(at: Finder, opening: str, closing: str, starts_N: Flags) -> Flags:
-    """Flag the characters inside brackets or quotes, which have these Unicode categories.
+    """Flag characters inside brackets or quotes of the Unicode categories `opening` and `closing`.
 
     A start closes all open marks. A closing mark without an opening mark is ignored. Single quotes
     are ignored, because the right single quote is usually an apostrophe.

@@ -22,7 +22,8 @@ IGNORE = -100  # the value of a target that is not scored
 # In return, the head's memory grows neither with the vocabulary nor with the batch.
 MAX_LOGITS = 2**24
 LOGITS_AT_ONCE = 2**22
-# A GPU needs this many bytes of memory per logit. A step itself uses only about 12.
+# A GPU's limit is its memory in bytes / GPU_BYTES_PER_LOGIT, if that is more than MAX_LOGITS.
+# A step needs about 12 bytes per logit.
 GPU_BYTES_PER_LOGIT = 256
 
 

@@ -61,7 +61,7 @@ class Copy(Document):
 
 
 class Sample(Document):
-    """A generated text. `text` and `copies` may be shortened, but `num_chars` counts all of it."""
+    """A generated text. `text` and `copies` may be cut, but `num_chars` counts the whole text."""
 
     prompt: str
     temperature: Number

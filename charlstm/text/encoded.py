@@ -35,7 +35,7 @@ class Windows(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class EncodedText:
-    """A text as ids (N,), with the unit of an id and the separator that precedes each document.
+    """A text as ids (N,), with an id's unit and the ids of the separator that begins a document.
 
     Without a separator, the text is one document.
     """

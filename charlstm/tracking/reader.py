@@ -34,7 +34,7 @@ class Reader:
         self._experiments = [experiment.experiment_id for experiment in found]
 
     def by_hash(self, prefix: str, tag: str) -> list[TrackedRun]:
-        """Return the runs whose id starts with `prefix`. If there are none, search by tag."""
+        """Return the runs whose id starts with `prefix` or, if there are none, whose `tag` does."""
         by_id = self._search(f"attributes.run_id LIKE '{prefix}%'")
         return by_id or self._search(f"tags.`{tag}` LIKE '{prefix}%'")
 

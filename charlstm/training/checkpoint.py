@@ -93,8 +93,8 @@ def restore_newest(
         reason = " ".join(str(error).split())[:200]
         raise CharlstmError(
             f"cannot restore the checkpoint in {folder.folder} ({reason}): install the versions of "
-            "charlstm and torch that wrote it, or, to start from the beginning, delete this "
-            "folder and its copy in the checkpoint mirror"
+            "charlstm and torch that wrote it, or, to start from the beginning, move this folder "
+            "and its copy in the checkpoint mirror away"
         ) from error
 
 

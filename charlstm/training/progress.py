@@ -40,7 +40,7 @@ class Progress:
 
     step: int = 0
     step_in_epoch: int = 0
-    # Training loss summed over the completed steps of the current epoch.
+    # Training loss of the current epoch, summed over the steps up to the last logged row.
     loss: LossSum = field(default_factory=LossSum)
     epoch_seconds: float = 0.0
     # Time spent in the steps of all finished epochs.

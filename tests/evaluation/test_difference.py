@@ -132,7 +132,7 @@ def test_the_seeds_needed_find_a_difference_four_times_out_of_five() -> None:
     number = seeds_needed(2 * BY_SEED, many, LEVEL) or 0
     assert share_of_real((number - 1, number - 1), 2 * BY_SEED, 1000) < 0.8
     assert share_of_real((number, number), 2 * BY_SEED, 1000) > 0.75
-    assert seeds_needed(1e-5, many, LEVEL) is seeds_needed(0.1, [[1.5], [1.6]], LEVEL) is None
+    assert seeds_needed(0.1, [[1.5], [1.6]], LEVEL) is seeds_needed(0, many, LEVEL) is None
 
 
 def test_without_blocks_nothing_is_real() -> None:

@@ -148,7 +148,7 @@ def test_seeds_of_one_recipe_are_a_row(
     ]
     near, far = [line for line in out.splitlines() if " has a lower loss than " in line]
     assert "learning_rate 0.3 has a lower loss than learning_rate 0.01, by 0.0005" in near
-    assert near.endswith("a difference of this size needs --seeds 85.")
+    assert near.endswith("a difference of this size needs --seeds 86.")
     assert "learning_rate 0.3 has a lower loss than learning_rate 0.0001, by 0.1200" in far
     assert "more than chance" in far
     assert "learning_rate: the best value, 0.3, is at the grid's edge; try larger values" in out
