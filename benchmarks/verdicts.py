@@ -25,9 +25,9 @@ from tests.support.projects import ROOT, compose
 
 VARIANTS = {
     "quick": (),
-    "Muon's rate 0.1": ("train.muon.learning_rate=0.1",),
+    "Muon's rate 0.022": ("train.muon.learning_rate=0.022",),
     "Muon's rate 0.025": ("train.muon.learning_rate=0.025",),
-    "Muon's rate 0.018": ("train.muon.learning_rate=0.018",),
+    "Muon's rate 0.03": ("train.muon.learning_rate=0.03",),
     "64 units, one epoch": ("model.hidden_size=64", "model.feed_forward_size=64", "train.epochs=1"),
 }
 SIZES = (1, 2, 3, 5, 8, 12)  # seeds per recipe
