@@ -193,7 +193,10 @@ class Difference(NamedTuple):
         if self.nats_per_char <= self.by_seeds:
             more = "the same sweep with --seeds 3 tells more"
             if self.num_seeds is not None:
-                more = f"a difference of this size needs --seeds {self.num_seeds}"
+                num_seeds = max(
+                    self.num_seeds, len(self.best.losses) + 1, len(self.other.losses) + 1
+                )
+                more = f"a difference of this size needs about {num_seeds:,} seeds per recipe"
             reasons.append(f"{seeds}; {more}")
         return f"{lower} Not decided: {', and '.join(reasons)}."
 
@@ -271,7 +274,7 @@ def seeds_needed(nats: float, groups: Sequence[Sequence[float]], level: float) -
     if freedom == 0 or nats == 0:
         return None
     quantile, power = (NormalDist().inv_cdf(share) for share in (1 - level / 2, POWER))
-    return max(2, math.ceil(2 * ((quantile + power) * deviation / nats) ** 2 + quantile**2 / 4))
+    return math.ceil(2 * ((quantile + power) * deviation / nats) ** 2 + quantile**2 / 4)
 
 
 def _deviation_over_seeds(groups: Sequence[Sequence[float]]) -> tuple[int, float]:
