@@ -88,7 +88,7 @@ def run(params: Params, paths: Paths) -> None:
                 observers = [console, record, texts]
                 patience = seconds("CHARLSTM_TRACKING_SECONDS")
                 published = published_while_training(store(), folder, patience)
-                for context in (published, console, record, texts):
+                for context in (published, console, record):
                     opened.enter_context(context)
 
             # Train until the last epoch, an early stop or a request to stop.
@@ -104,7 +104,6 @@ def run(params: Params, paths: Paths) -> None:
                 _write(paths, result, data.vocab)
                 _log_ending(result, params.train)
                 training.finish(paths.train / SUMS)
-                texts.finish()
                 tags = _end_tags(summary, result, paths, processes.device.type)
                 record.finish(paths.model, len(result.epochs), result.train_seconds, tags)
 

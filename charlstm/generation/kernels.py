@@ -111,11 +111,6 @@ class Rules(NamedTuple):
         return Rules._make(column_R[rows] for column_R in self)
 
 
-def import_compiler() -> None:
-    """Import all modules that numba would otherwise import when a kernel is first called."""
-    numba.njit(lambda: None)()
-
-
 compiled: Final = partial(numba.njit, error_model="numpy")
 # `part` compiles a function that only compiled code calls.
 # `any_order` also lets the compiler reorder sums, which must therefore be exact in any order.
