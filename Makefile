@@ -23,7 +23,7 @@ repro: $(INSTALLED) ## run all six stages on the text of params.yaml, and print 
 	@python -m pipeline.cli doctor
 	@echo 'Training takes half a minute to five minutes, all stages together two to twenty, by the machine and what else it does.'
 	dvc repro
-	@python -m pipeline.report
+	@python -m pipeline report
 	@echo 'In each new shell, before other commands: source .venv/bin/activate'
 
 # Two processes, so that none waits for the other's subprocesses; the first that has nothing left takes tests of the other's.

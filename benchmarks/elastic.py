@@ -27,7 +27,7 @@ from benchmarks.harness import console, new_parser
 from benchmarks.tracking import expected_run, read_run
 from charlstm.errors import ParamsError, TrainingError
 from pipeline.run.project import CHECKPOINT_MIRROR
-from pipeline.run.stage import guarded
+from pipeline.run.stage import errors_reported
 from tests.support.projects import LAUNCH, kill, make_encoded_project, run, start, training_command
 
 PREFIX = "charlstm-elastic"
@@ -117,7 +117,7 @@ def start_node(folder: Path, name: str) -> "subprocess.Popen[bytes]":
         CHECKPOINT_MIRROR: (folder / "mirror").as_uri(),
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
     }
-    command = [*namespace, *LAUNCH, *torchrun.split(), "-m", "pipeline.train"]
+    command = [*namespace, *LAUNCH, *torchrun.split(), "-m", "pipeline", "train"]
     # The log is outside of the node's folder, which may be removed.
     return start(folder / name, command, folder / f"{name}.log", **variables)
 
@@ -180,4 +180,6 @@ def compare(folder: Path) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    with errors_reported() as outcome:
+        outcome.code = main()
+    sys.exit(outcome.code)

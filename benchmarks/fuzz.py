@@ -159,7 +159,7 @@ def _run_damaged(
 
 
 def _run(project: Path, stage: str) -> "subprocess.CompletedProcess[str]":
-    command = [*PYTHON, f"pipeline.{stage}"]
+    command = [*PYTHON, "pipeline", stage]
     return captured(command, project, OMP_NUM_THREADS="1", MLFLOW_DISABLE_TELEMETRY="true")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import charlstm
 from benchmarks.harness import console, new_parser, print_table, seconds_of
-from pipeline.run.stage import guarded
+from pipeline.run.stage import errors_reported
 from tests.support.projects import PYTHON, ROOT
 
 NUM_ROUNDS = 3
@@ -58,4 +58,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    with errors_reported() as outcome:
+        outcome.code = main()
+    sys.exit(outcome.code)

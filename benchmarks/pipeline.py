@@ -82,7 +82,7 @@ def seconds_to_first_step(project: Path) -> float:
     log = project / "log"
     log.unlink(missing_ok=True)
     started = time.perf_counter()
-    process = start(project, [*LAUNCH, *ACCELERATE, "-m", "pipeline.train"], log)
+    process = start(project, [*LAUNCH, *ACCELERATE, "-m", "pipeline", "train"], log)
     while b"parameters, " not in log.read_bytes():
         if process.poll() is not None:
             raise RuntimeError(log.read_text())
@@ -111,11 +111,11 @@ def stages(project: Path, gigabytes: float) -> Iterator[tuple[str, ...]]:
 def be_stage(stage: str) -> None:
     """Run a stage in the current folder. Print its seconds, processor seconds and memory."""
     module = import_module(f"pipeline.{stage}")
-    load = import_module("pipeline.run.stage").load
+    stage_inputs = import_module("pipeline.run.stage").start(stage)
     before = memory_of_process("VmRSS")
     started = time.perf_counter()
     cpu_started = time.process_time()
-    module.run(*load())
+    module.run(stage_inputs)
     seconds = time.perf_counter() - started
     processor = time.process_time() - cpu_started
     memory = memory_of_process("VmHWM") - before

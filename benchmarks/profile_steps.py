@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.harness import console, new_parser, print_table
 from benchmarks.trials import make_learner, take_steps
-from pipeline.run.stage import guarded
+from pipeline.run.stage import errors_reported
 
 NUM_STEPS = 20
 NUM_GAPS = 10
@@ -71,4 +71,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    with errors_reported() as outcome:
+        outcome.code = main()
+    sys.exit(outcome.code)

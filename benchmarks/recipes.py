@@ -22,7 +22,7 @@ from charlstm.evaluation.difference import mean_and_deviation
 from charlstm.evaluation.plots import ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.files.documents import load_yaml
 from pipeline.recipes import RECIPES, load, names
-from pipeline.run.stage import guarded
+from pipeline.run.stage import errors_reported
 from tests.support.projects import ROOT
 
 RECORDS = ROOT / "benchmarks/records/recipes.jsonl"
@@ -144,4 +144,6 @@ def against_the_original(record: Record) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    with errors_reported() as outcome:
+        outcome.code = main()
+    sys.exit(outcome.code)

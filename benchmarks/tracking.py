@@ -39,7 +39,7 @@ from charlstm.tracking.training_record import TrainingRecord
 from charlstm.training.loop import fit
 from charlstm.training.progress import Observer
 from pipeline.run.project import DEFAULT_SECONDS
-from pipeline.run.stage import guarded
+from pipeline.run.stage import errors_reported
 from tests.support.projects import (
     PYTHON,
     kill,
@@ -260,4 +260,6 @@ def _train(folder: Path, uri: str) -> tuple[list[float], float]:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    with errors_reported() as outcome:
+        outcome.code = main()
+    sys.exit(outcome.code)

@@ -22,7 +22,7 @@ from benchmarks.harness import console, new_parser, print_table, take_turns
 from benchmarks.trials import load_data, make_learner, take_steps
 from charlstm.training.precision import multiplies_bf16
 from pipeline.hardware import keep_freed_memory, set_num_threads
-from pipeline.run.stage import guarded
+from pipeline.run.stage import errors_reported
 
 NUM_ROUNDS = {"cpu": 9, "cuda": 3}
 NUM_STEPS = {"cpu": 1, "cuda": 200}  # in a row
@@ -185,4 +185,6 @@ def plain_loop(size: Size, device: str, precision: str) -> Callable[[], None]:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    with errors_reported() as outcome:
+        outcome.code = main()
+    sys.exit(outcome.code)

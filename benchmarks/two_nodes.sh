@@ -60,7 +60,7 @@ CONFIG
 torchrun_on() { # a|b, address, whether it is the meeting place (both share one host name here, so torchrun cannot tell)
     on "charlstm-$1" "eth-$1" python -m pipeline.launch torchrun --nnodes 2 --nproc_per_node 1 --rdzv-backend c10d \
         --rdzv-endpoint $IP_A:29501 --rdzv-id charlstm-two-nodes --local-addr "$2" \
-        --rdzv-conf "is_host=$3" -m pipeline.train
+        --rdzv-conf "is_host=$3" -m pipeline train
 }
 compare() { # folder, words
     python -c "
@@ -79,7 +79,7 @@ override = {'train.precision': 'fp64', 'train.epochs': 6, 'train.early_stopping_
             'train.state_reset_probability': 0.1, 'train.muon.learning_rate': 0.01}
 make_encoded_project(Path('$PROJECT'), override)
 "
-(cd "$PROJECT" && python -m pipeline.train 2> "$FOLDER/log-one" && mv artifacts "$FOLDER/one" && rm -rf .charlstm)
+(cd "$PROJECT" && python -m pipeline train 2> "$FOLDER/log-one" && mv artifacts "$FOLDER/one" && rm -rf .charlstm)
 
 torchrun_on a $IP_A 1 & FIRST=$!
 torchrun_on b $IP_B 0 || fail "torchrun on the second node"
@@ -91,7 +91,7 @@ configure 0; configure 1
 cp .gitignore .dvcignore "$PROJECT"
 (cd "$PROJECT" && git init --quiet && dvc init --quiet && dvc repro --quiet encode)
 HF_HOME=$FOLDER/config-0 on "$A" eth-a dvc repro --single-item train & FIRST=$!
-HF_HOME=$FOLDER/config-1 on "$B" eth-b accelerate launch -m pipeline.train || fail "accelerate launch next to dvc repro"
+HF_HOME=$FOLDER/config-1 on "$B" eth-b accelerate launch -m pipeline train || fail "accelerate launch next to dvc repro"
 wait $FIRST || fail "dvc repro on the first node"
 grep -q "2 process(es)" "$FOLDER/log-eth-a" || fail "dvc repro did not train with the second node"
 mv "$PROJECT/artifacts" "$FOLDER/dvc"; rm -rf "$PROJECT/.charlstm"

@@ -52,5 +52,9 @@ class TrainingError(CharlstmError):
     """Training that cannot start with the given settings, or whose loss is no longer finite."""
 
 
+class PeerError(TrainingError):
+    """The failure of another process, which reports the reason itself."""
+
+
 class Interrupted(Exception):
     """Interruption of training. The next training run resumes from the newest checkpoint."""

@@ -16,7 +16,7 @@ from typer.exceptions import TyperException
 
 from charlstm.errors import CharlstmError
 from pipeline.run.project import at_root, check_settings
-from pipeline.run.stage import end_process, guarded
+from pipeline.run.stage import end_process, errors_reported
 
 USE = "Use: a trained model"
 # Group -> command -> summary. A summary repeats the first line of the command's help.
@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     An error that the user can fix is reported in one line, with exit code 2.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _run(arguments or ["--help"]))
+    with errors_reported() as outcome:
+        outcome.code = _run(arguments or ["--help"])
+    return outcome.code
 
 
 def app_with(given: str) -> typer.Typer:
@@ -78,7 +80,7 @@ def app_with(given: str) -> typer.Typer:
 
 def run() -> None:
     """Run a command, and end this process with the command's exit code."""
-    end_process(main)
+    end_process(main())
 
 
 def _not_imported() -> None:

@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 import re
-import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -16,17 +15,20 @@ from charlstm.files.checksums import digest_lines, sha256, sums_of, write_digest
 from charlstm.files.documents import load_yaml
 from charlstm.files.pieces import read_pieces, write_pieces
 from charlstm.files.urls import without_credentials
-from charlstm.params import DownloadParams, Params
+from charlstm.params import DownloadParams
 from pipeline.lineage.git import git
-from pipeline.run import stage
-from pipeline.run.dvc import Paths, cached, inputs_of, md5, read_lock
+from pipeline.run.dvc import cached, md5, read_lock
+from pipeline.run.preflight import check_text
 from pipeline.run.project import LOCK, PARAMS, project_root
+from pipeline.run.stage import Stage
 
 log = logging.getLogger("charlstm")
 
 
-def run(params: Params, paths: Paths) -> None:
+def run(stage: Stage) -> None:
     """Fetch and verify the corpus. Never overwrite a file that may be the user's only copy."""
+    params = stage.params
+    paths = stage.paths
     section = params.download
     corpus = paths.corpus
     if source := local_path(section.source):
@@ -34,11 +36,10 @@ def run(params: Params, paths: Paths) -> None:
             check_outside(source, output)
     separator = params.split.document_separator or "\n"
     form = Form(check_encoding(section.encoding), section.newlines, separator)
-    before = inputs_of("download", params)
 
     def check_replaceable(new: str) -> None:
         # This check runs before the stage writes anything.
-        stage.check_unchanged("download", before)
+        stage.check_unchanged()
         lines = digest_lines({corpus.name: new})
         contents = {corpus: new, sums_of(corpus): hashlib.sha256(lines).hexdigest()}
         for file, content in contents.items():
@@ -59,6 +60,8 @@ def run(params: Params, paths: Paths) -> None:
         )
     write_digests(sums_of(corpus), {corpus.name: sha256(corpus)})
     log.info("%s: %d bytes from %s", corpus, corpus.stat().st_size, without_credentials(origin))
+    # The next stages remove their outputs before they could refuse a parameter.
+    check_text(params, paths)
 
 
 def _sources(section: DownloadParams, corpus: Path) -> list[str]:
@@ -105,7 +108,3 @@ def _is_recorded() -> bool:
     known = read_lock().params("download").get("download", {})
     # The watched file triggers the stage, but does not affect the stage's output.
     return {**known, "watch": None} == {**load_yaml(PARAMS)["download"], "watch": None}
-
-
-if __name__ == "__main__":
-    sys.exit(stage.run(run))

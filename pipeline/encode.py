@@ -1,7 +1,6 @@
 """Stage encode: parts of the corpus -> ids, vocabulary."""
 
 import logging
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,14 +13,15 @@ from charlstm.text.byte_vocabulary import ByteVocab
 from charlstm.text.encoded_files import write_ids
 from charlstm.text.vocabulary import Vocab, describe
 from charlstm.text.vocabulary_file import VOCAB
-from pipeline.run import stage
-from pipeline.run.dvc import Paths
+from pipeline.run.stage import Stage
 
 log = logging.getLogger("charlstm")
 
 
-def run(params: Params, paths: Paths) -> None:
+def run(stage: Stage) -> None:
     """Encode all parts with the vocabulary of the training part, or as UTF-8 bytes."""
+    params = stage.params
+    paths = stage.paths
     sums = paths.split / SUMS
     known = read_sums(sums)
     names = [name for name in PARTS if name != "test" or f"{name}.txt" in known]
@@ -52,8 +52,7 @@ def _characters(params: Params, parts: Mapping[str, Path]) -> tuple[Vocab, dict[
         for name, path in parts.items()
     }
     alphabet = choose_alphabet(
-        counts["train"],
-        {name: found for name, found in counts.items() if name != "train"},
+        counts,
         min_count=params.encode.min_count,
         may_replace=params.encode.unseen == "replace",
         never_rare=params.split.document_separator or "",
@@ -75,7 +74,3 @@ def _warn(alphabet: Alphabet, min_count: int) -> None:
             part = {"val": "validation"}.get(name, name)
             message = "characters that training never sees became U+FFFD in the %s part: %s"
             log.warning(message, part, describe(unseen))
-
-
-if __name__ == "__main__":
-    sys.exit(stage.run(run))

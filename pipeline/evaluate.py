@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import sys
 from collections.abc import Iterable
 
 import numpy as np
@@ -23,22 +22,23 @@ from charlstm.interpretation.analysis import CELLS, CELLS_TABLE, analyse_cells, 
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.protocols import LossSum, stateful_nats, summed, windowed
 from charlstm.model.shape import WEIGHTS
-from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, text_sha256
 from charlstm.text.encoded_files import load_parts
 from charlstm.text.vocabulary import Vocab
 from pipeline.hardware import use_reproducible_kernels
 from pipeline.lineage.outputs import publish_outputs
-from pipeline.run import stage
 from pipeline.run.dvc import Paths
+from pipeline.run.stage import Stage
 
 log = logging.getLogger("charlstm")
 
 FIGURES = ("nats_per_char", "bits_per_char", "perplexity", "num_chars")
 
 
-def run(params: Params, paths: Paths) -> None:
+def run(stage: Stage) -> None:
     """Evaluate the model, write the results, and add them to the model's MLflow run."""
+    params = stage.params
+    paths = stage.paths
     use_reproducible_kernels()
     trained = load_model(paths.model, params.model.implementation)
     tables = read_tables(paths.train, paths.model / WEIGHTS)
@@ -130,8 +130,4 @@ def _compare(
     bits = loss.bits_per_char
     log.info("%-13s %.4f bits/char; %s", "the model", bits, baselines.in_words())
     if not baselines.is_beaten_by(bits):
-        log.warning("%s; `python -m pipeline.report` says what may help", baselines.verdict(bits))
-
-
-if __name__ == "__main__":
-    sys.exit(stage.run(run))
+        log.warning("%s; `python -m pipeline report` says what may help", baselines.verdict(bits))

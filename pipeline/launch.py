@@ -1,7 +1,7 @@
 """The start of a launcher, `accelerate launch ...` or `torchrun ...`, after a check of its input.
 
-`python -m pipeline.launch accelerate launch -m pipeline.train` becomes the process
-`accelerate launch -m pipeline.train`. In contrast to the plain command, bad input ends with one
+`python -m pipeline.launch accelerate launch -m pipeline train` becomes the process
+`accelerate launch -m pipeline train`. In contrast to the plain command, bad input ends with one
 line and exit code 2 before any process starts. Training also stops when DVC dies.
 """
 
@@ -9,18 +9,17 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NoReturn
 
 import numpy as np
 
-from charlstm.params import AUTO
 from charlstm.text.vocabulary_file import VOCAB, load_vocab
-from charlstm.training.sizes import check_warmup, steps_per_epoch
-from charlstm.unknown_characters import check_prompts
 from pipeline.run.interruption import LAUNCHER, SIGNALS, stop_with_parent, without_ignored
+from pipeline.run.preflight import check_training
 from pipeline.run.project import check_settings
-from pipeline.run.stage import EXIT_BAD_INPUT, guarded, load, with_removed_outputs_named
+from pipeline.run.stage import EXIT_BAD_INPUT, errors_reported, load
 
-TRAINING = "pipeline.train"
+TRAINING = ["pipeline", "train"]
 DEFAULTS = {
     # Without this setting, restarted processes connect to dead processes (torchrun 2.13).
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
@@ -40,13 +39,15 @@ def main(command: Sequence[str]) -> int:
     if not command or not command[0]:
         sys.stderr.write("usage: python -m pipeline.launch accelerate launch ... | torchrun ...\n")
         return EXIT_BAD_INPUT
-    return with_removed_outputs_named(lambda: guarded(lambda: _become(command)))
+    with errors_reported() as outcome:
+        stop_with_parent()
+        if list(command[-2:]) == TRAINING:
+            _check_training()
+        _become(command)
+    return outcome.code
 
 
-def _become(command: Sequence[str]) -> int:
-    stop_with_parent()
-    if TRAINING in command:
-        _check_training()
+def _become(command: Sequence[str]) -> NoReturn:
     signals = ",".join(number.name for number in without_ignored(SIGNALS))
     defaults = {**DEFAULTS, "TORCHELASTIC_SIGNALS_TO_HANDLE": signals}
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -58,20 +59,15 @@ def _check_training() -> None:
     """Run the quick input checks of the train stage.
 
     Raises:
-        CharlstmError: parameters are wrong, the text is too short for them, or a prompt has unknown
-            characters.
+        CharlstmError: a setting or a parameter is invalid, or does not suit the encoded text.
     """
     check_settings()
     params, paths = load()
-    train = params.train
     vocab = load_vocab(paths.encoded / VOCAB)
-    if params.sample.prompts != AUTO:
-        check_prompts(vocab, params.sample.prompts, "sample.prompts")
     # The train stage itself reports a damaged file of ids.
     with suppress(OSError, ValueError, EOFError):
         num_ids = len(np.load(paths.encoded / "train.npy", mmap_mode="r"))
-        num_steps = train.epochs * steps_per_epoch(num_ids, train, params.encode.unit)
-        check_warmup(train.warmup_steps, num_steps, train.epochs)
+        check_training(params, vocab, num_ids)
 
 
 if __name__ == "__main__":

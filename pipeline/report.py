@@ -1,7 +1,5 @@
 """The result that `make repro` and `charlstm new --run` print at their end. Not a DVC stage."""
 
-import sys
-
 from rich.table import Table
 
 from charlstm.evaluation.baselines import BASELINES, Baselines, read_baselines
@@ -10,15 +8,16 @@ from charlstm.params import Params
 from charlstm.report.document import DOCUMENT, ReviewDocument, in_order, read_review, typical_sample
 from pipeline.new.proposal import remedy
 from pipeline.recipes import in_words
-from pipeline.run import stage
-from pipeline.run.dvc import Paths
+from pipeline.run.stage import Stage
 from pipeline.run.terminal import plain_console, printable
 
 EXCERPT_LINES = 8
 
 
-def run(params: Params, paths: Paths) -> None:
+def run(stage: Stage) -> None:
     """Print the model's losses and size, published losses, a sample text and where to look next."""
+    params = stage.params
+    paths = stage.paths
     console = plain_console()
     review = read_review(paths.samples / DOCUMENT)
     baselines = read_baselines(paths.evaluate / BASELINES)
@@ -78,7 +77,3 @@ def _losses(review: ReviewDocument) -> Table:
         # The table lacks its last two columns if there are no published losses.
         table.add_row(*row[: len(table.columns)])
     return table
-
-
-if __name__ == "__main__":
-    sys.exit(stage.run(run))

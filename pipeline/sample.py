@@ -1,6 +1,5 @@
 """Stage sample: model -> generated texts for prompts x temperatures x seeds, review page."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,13 +26,14 @@ from charlstm.text.encoded import text_sha256
 from charlstm.text.encoded_files import load_parts
 from charlstm.unknown_characters import check_prompts
 from pipeline.lineage.outputs import SAMPLES, publish_outputs
-from pipeline.run import stage
-from pipeline.run.dvc import Paths
+from pipeline.run.stage import Stage
 from pipeline.sample_names import file_name
 
 
-def run(params: Params, paths: Paths) -> None:
+def run(stage: Stage) -> None:
     """Generate texts, write them with a review page, and add them to the model's MLflow run."""
+    params = stage.params
+    paths = stage.paths
     trained = load_model(paths.model, params.model.implementation)
     vocab = trained.vocab
     separator = params.split.document_separator
@@ -114,7 +114,3 @@ def _generate(
         SampleRow(prompt, how.temperature, how.top_k, how.top_p, how.min_p, how.seed, written.text)
         for (prompt, how, *_), written in zip(requests, texts, strict=True)
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(stage.run(run))

@@ -1,34 +1,24 @@
 """Stage split: corpus -> contiguous training, validation and, if configured, test parts."""
 
 import logging
-import sys
 
-from charlstm.corpus.parts import PARTS, parts_of, read_characters
-from charlstm.errors import CorpusError
+from charlstm.corpus.parts import PARTS, parts_of
 from charlstm.files.checksums import SUMS, sums_of, verify, write_digests
-from charlstm.files.pieces import find, read_pieces, write_pieces
-from charlstm.params import Params
-from pipeline.run import stage
-from pipeline.run.dvc import Paths
+from charlstm.files.pieces import read_pieces, write_pieces
+from pipeline.run.stage import Stage
 
 log = logging.getLogger("charlstm")
 
 
-def run(params: Params, paths: Paths) -> None:
+def run(stage: Stage) -> None:
     """Split the corpus into contiguous parts that together contain all its characters."""
-    section = params.split
+    paths = stage.paths
+    section = stage.params.split
     source = paths.corpus
     verify(sums_of(source), [source.name])
-    num_chars = sum(map(len, read_characters(read_pieces(source), source)))
-    separator = section.document_separator
-    parts = parts_of(source, num_chars, section.val_fraction, section.test_fraction, separator)
-
-    if separator and not 0 <= find(source, separator.encode()) < parts["train"].end:
-        problem = f"{separator[:50]!r} does not occur in the training part of {source}"
-        raise CorpusError(
-            f"split.document_separator: {problem}; "
-            "set the separator to the text that starts every document, or to null"
-        )
+    parts = parts_of(
+        source, section.val_fraction, section.test_fraction, section.document_separator
+    )
 
     digests = {}
     for name, part in parts.items():
@@ -41,7 +31,3 @@ def run(params: Params, paths: Paths) -> None:
 
     sizes = [f"{part.num_chars} {PARTS[name]}" for name, part in parts.items()]
     log.info("characters: %s", ", ".join(sizes))
-
-
-if __name__ == "__main__":
-    sys.exit(stage.run(run))

@@ -22,13 +22,9 @@ class Part(NamedTuple):
 
 
 def parts_of(
-    path: Path,
-    num_chars: int,
-    val_fraction: float,
-    test_fraction: float,
-    separator: str | None,
+    path: Path, val_fraction: float, test_fraction: float, separator: str | None
 ) -> dict[str, Part]:
-    """Return the parts, keyed by name, of a UTF-8 file with `num_chars` characters.
+    """Return the parts of a UTF-8 file, keyed by name.
 
     The names are "train", "val" and, if `test_fraction` is not 0, "test". The test part is the last
     `test_fraction` of the characters, and the validation part is the `val_fraction` before it. With
@@ -36,8 +32,10 @@ def parts_of(
     would be left, the part begins inside a document.
 
     Raises:
-        CorpusError: a part would have fewer than 2 characters.
+        CorpusError: the file is empty or not UTF-8, a part would have fewer than 2 characters, or
+            the training part lacks the separator.
     """
+    num_chars = sum(map(len, read_characters(read_pieces(path), path)))
     planned = [int(num_chars * max(0.0, 1 - (val_fraction + test_fraction)))]
     if test_fraction > 0:
         planned.append(int(num_chars * (1 - test_fraction)))
@@ -55,6 +53,11 @@ def parts_of(
         raise CorpusError(
             f"a text of {num_chars} characters splits into {sizes}; each part needs at least "
             f"{MIN_PART_CHARS} characters: use a longer text or change the fractions in `split`"
+        )
+    if separator and not 0 <= find(path, separator.encode()) < parts["train"].end:
+        raise CorpusError(
+            f"split.document_separator: {separator[:50]!r} does not occur in the training part of "
+            f"{path}; set the separator to the text that starts every document, or to null"
         )
     return parts
 

@@ -20,18 +20,17 @@ class Alphabet(NamedTuple):
 
 
 def choose_alphabet(
-    train: Counts,
-    others: Mapping[str, Counts],
+    counts: Mapping[str, Counts],
     *,
     min_count: int,
     may_replace: bool,
     never_rare: str = "",
 ) -> Alphabet:
-    """Choose the vocabulary from the character counts of the training part and the other parts.
+    """Choose the vocabulary from the character counts of the part "train" and the other parts.
 
     Characters that occur fewer than `min_count` times in the training part are rare and become
     U+FFFD in all parts, except the characters of `never_rare`, such as a document separator.
-    Characters that only the `others` have also become U+FFFD if `may_replace` is true.
+    Characters that only the other parts have also become U+FFFD if `may_replace` is true.
 
     U+FFFD joins the vocabulary only if it replaces a character. It is scored like any other
     character, so it raises the loss of a model that never saw it in training.
@@ -40,6 +39,7 @@ def choose_alphabet(
         VocabularyError: other parts have characters that may not be replaced, or all characters are
             rare.
     """
+    train = counts["train"]
     is_rare = (train > 0) & (train < min_count)
     is_rare[[ord(character) for character in never_rare + UNSEEN]] = False
     rare = _counted(train, is_rare)
@@ -51,7 +51,11 @@ def choose_alphabet(
         )
 
     is_known[ord(UNSEEN)] |= bool(rare)
-    unseen = {name: _counted(counts, ~is_known & ~is_rare) for name, counts in others.items()}
+    unseen = {
+        name: _counted(found, ~is_known & ~is_rare)
+        for name, found in counts.items()
+        if name != "train"
+    }
     lacking = sum(unseen.values(), Counter[str]())
     if lacking and not may_replace:
         raise VocabularyError(

@@ -23,7 +23,7 @@ from accelerate.utils import (
 )
 from torch import Tensor, nn
 
-from charlstm.errors import Interrupted, TrainingError
+from charlstm.errors import Interrupted, PeerError, TrainingError
 from charlstm.training.precision import choose_precision, kind_of_device
 
 T = TypeVar("T")
@@ -39,6 +39,10 @@ SECONDS_TO_MEET = {"cuda": 600.0}
 _all_gather = getattr(torch.distributed, "all_gather_single", None) or (
     torch.distributed.all_gather_into_tensor
 )
+OUT_OF_MEMORY = (
+    "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, or "
+    "start more processes"
+)
 # Size of a message with gradients. The gradients of 6.5 M weights fit into one message.
 BUCKET_MIB = 25
 
@@ -50,7 +54,6 @@ class Processes:
         precision: the value of `train.precision`.
         timeout_seconds: time after which a silent process counts as lost.
         on_cpu: use the CPU even if there is a GPU, as the user told the launcher.
-        failure: a file that a process creates when it fails, so that the others stop waiting.
 
     Raises:
         Interrupted: the other processes could not be reached in time.
@@ -64,9 +67,8 @@ class Processes:
         *,
         timeout_seconds: float = 60.0,
         on_cpu: bool = False,
-        failure: Path | None = None,
     ) -> None:
-        self._failure = failure
+        self._failure: Path | None = None
         device_type = "cpu" if on_cpu else kind_of_device()
         self.precision = choose_precision(precision, device_type)
         seconds_to_meet = max(timeout_seconds, SECONDS_TO_MEET.get(device_type, 0.0))
@@ -235,8 +237,39 @@ class Processes:
         result = working.result() if working and not error else None
         result, fault = broadcast_object_list([result, fault])
         if fault:
-            raise error or TrainingError(fault)
+            raise error or PeerError(fault)
         return cast(T, result)
+
+    @contextmanager
+    def sharing_failures(self, file: Path) -> Iterator[None]:
+        """Share the reason for a failure through `file`, so that other processes stop waiting.
+
+        The first process that fails creates the file and reports the reason.
+
+        Raises:
+            TrainingError: this process failed, because memory ran out.
+            PeerError: another process failed first.
+        """
+        self._failure = file
+        try:
+            yield
+        except Interrupted:
+            if file.exists():
+                raise PeerError(file.read_text()) from None
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                error = TrainingError(OUT_OF_MEMORY)
+            if self.world_size > 1:
+                error.add_note(f"process {self.rank}")
+                reason = f"process {self.rank}: {type(error).__name__}: {error}"
+                try:
+                    file.open("x").write(reason)
+                except FileExistsError:
+                    raise PeerError(file.read_text()) from None
+                except OSError:
+                    pass  # the disk may be full
+            raise error
 
     @contextmanager
     def interrupted_by_lost_peers(self) -> Iterator[None]:

@@ -79,7 +79,7 @@ def new(
         typer.echo(f"written: {' '.join(map(str, planned.files))}")
 
     if is_run:
-        report = [sys.executable, "-m", "pipeline.report"]
+        report = [sys.executable, "-m", "pipeline", "report"]
         return run_dvc("repro") or subprocess.run(report).returncode
     typer.echo("next: dvc repro")
     return 0

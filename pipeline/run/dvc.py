@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, reduce
 from operator import getitem
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import psutil
+from pathspec import GitIgnoreSpec
 from pydantic import BaseModel, ConfigDict
 
 from charlstm.errors import CharlstmError, ParamsError
@@ -30,6 +31,8 @@ from pipeline.run.project import LOCK, PARAMS, PIPELINE, declared_paths
 if TYPE_CHECKING:
     from charlstm.params import Params
 
+IGNORED = Path(".dvcignore")
+CODE = ("charlstm", "pipeline")
 DVC = (sys.executable, "-m", "dvc")
 FOLDER = ".dir"  # DVC appends this to a folder's hash
 
@@ -170,10 +173,23 @@ def md5(path: Path) -> str:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Yield a folder's files, except those that DVC ignores: bytecode and temporary files."""
+    """Yield a folder's files, except those that DVC ignores."""
+    patterns = IGNORED.read_text().splitlines() if IGNORED.is_file() else []
+    ignored = GitIgnoreSpec.from_lines(patterns)
     for file in folder.rglob("*"):
-        if file.is_file() and not file.name.startswith(".") and "__pycache__" not in file.parts:
+        if file.is_file() and not ignored.match_file(file):
             yield file
+
+
+def changed_code(inputs: Iterable[str], started: float) -> list[str]:
+    """Return the inputs that are code and changed after `started`, in seconds since 1970."""
+    changed = []
+    for name in inputs:
+        path = Path(name)
+        files = files_below(path) if path.is_dir() else path.parent.glob(path.name)
+        if path.parts[0] in CODE and any(file.stat().st_ctime > started for file in files):
+            changed.append(name)
+    return changed
 
 
 @cache

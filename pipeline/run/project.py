@@ -6,6 +6,7 @@ by no more than rounding.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from contextvars import ContextVar
@@ -41,10 +42,12 @@ DEFAULT_SECONDS = {
     # The mirror's time limit: for each answer when training starts, in total when training ends.
     "CHARLSTM_CHECKPOINT_MIRROR_SECONDS": 20.0,
 }
+# Linux is tested. macOS has everything that this code needs, but is untested.
+SUPPORTED = ("linux", "darwin")
 # A value above MAX_SECONDS would overflow timeouts of gloo and threads, and is probably a typo.
 MIN_SECONDS = 0.0001
 MAX_SECONDS = 365 * 24 * 3600
-CHECKPOINT_MIRROR = "CHARLSTM_CHECKPOINT_MIRROR"  # holds a URL: see `pipeline.checkpoint_mirror`
+CHECKPOINT_MIRROR = "CHARLSTM_CHECKPOINT_MIRROR"  # holds a URL: see `checkpoint_mirror.py`
 # Defaults for MLflow: no telemetry, and short timeouts. The user's environment has priority.
 MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -135,6 +138,11 @@ def rank() -> int:
     return int(os.environ.get("RANK") or 0)
 
 
+def local_rank() -> int:
+    """Return this process's rank among the processes of this machine, or 0."""
+    return int(os.environ.get("LOCAL_RANK") or 0)
+
+
 def seconds(name: str) -> float:
     """Return the seconds that the environment variable `name` sets, or the default.
 
@@ -155,11 +163,17 @@ def seconds(name: str) -> float:
 
 
 def check_settings() -> None:
-    """Check all settings in environment variables. Every command does this before its work.
+    """Check the system and all settings in environment variables, before a command's work.
 
     Raises:
-        ParamsError: a setting has an invalid value. The error reports the first such setting.
+        ParamsError: the system is not supported, or a setting has an invalid value.
     """
+    if sys.platform not in SUPPORTED:
+        raise ParamsError(
+            f"expected Linux or macOS, found {sys.platform}, which lacks the signals and the "
+            "folder syncs that keep results safe: run it in the Windows Subsystem for Linux (WSL), "
+            "or in a container"
+        )
     url = os.environ.get(CHECKPOINT_MIRROR, "")
     if url and "://" not in url and not Path(url).is_absolute():
         raise ParamsError(

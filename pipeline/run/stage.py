@@ -3,37 +3,39 @@
 import argparse
 import contextlib
 import errno
-import inspect
+import hashlib
 import io
+import json
 import logging
 import os
 import signal
 import sys
-import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from charlstm.errors import CharlstmError, Interrupted, ParamsError
+from charlstm.errors import CharlstmError, Interrupted, ParamsError, PeerError
 from pipeline.run.interruption import handled_signals, stop_with_parent
-from pipeline.run.project import PARAMS, check_settings, rank, store
+from pipeline.run.project import PARAMS, check_settings, local_rank, project_root, rank, store
 
 # Commands that need no parameters start faster without these imports.
 if TYPE_CHECKING:
     from charlstm.params import Params
     from pipeline.run.dvc import Paths
 
+# `report` prints the result. It is not a stage of DVC.
+STAGES = ("check", "download", "split", "encode", "train", "evaluate", "sample", "report")
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL in sysexits.h: try again
 # Without the argument `dvc.yaml`, `dvc checkout` would also remove the other recipes' texts.
 GO_BACK = "git checkout HEAD . && dvc checkout dvc.yaml"
+NEVER = sys.float_info.max
 MAX_NAMED = 3  # number of changed inputs that an error message lists
-SECONDS_TO_LET_THE_FIRST_REPORT = 3
 
 UNWINDING = ("SIGTERM", "SIGHUP")
-# Linux is tested. macOS has everything that this code needs, but is untested.
-SUPPORTED = ("linux", "darwin")
 PACKAGES = ("charlstm", "pipeline")
 # Operating-system errors that only a defect in this program can cause.
 # Users can fix all other errors: files, permissions, disk space, limits and broken disks.
@@ -41,27 +43,79 @@ DEFECTS = (errno.EBADF, errno.ECHILD, errno.EINVAL, errno.EPIPE, errno.ESRCH)
 
 log = logging.getLogger("charlstm")
 
-Stage = Callable[["Params", "Paths"], None]
 
+class Stage(NamedTuple):
+    """A running stage: its name, parameters and paths, and the hashes of its inputs at its start.
 
-def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
-    """Run `stage` in the current folder. Return its exit code.
-
-    A stage has no options, because `params.yaml` has all its parameters.
+    Processes of one machine read the same files, so only the first of them hashes the inputs. The
+    other processes have no `inputs`.
     """
-    argparse.ArgumentParser(description=stage.__doc__).parse_args(argv)
-    name = Path(inspect.getfile(stage)).stem
 
-    def work() -> None:
+    name: str
+    params: "Params"
+    paths: "Paths"
+    inputs: Mapping[str, object]
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all inputs, or an empty string without inputs."""
+        document = json.dumps(self.inputs, sort_keys=True)
+        return hashlib.sha256(document.encode()).hexdigest()[:16] if self.inputs else ""
+
+    def check_unchanged(self) -> None:
+        """Check that the inputs are the same as at the start.
+
+        DVC hashes inputs after a stage, and would record changed inputs as the outputs' origin.
+
+        Raises:
+            ParamsError: an input changed.
+        """
         from pipeline.run.dvc import inputs_of
 
-        params, paths = load()
-        before = inputs_of(name, params)
-        stage(params, paths)
-        if rank() == 0:
-            check_unchanged(name, before)
+        inputs = inputs_of(self.name, load()[0])
+        names = {**self.inputs, **inputs}
+        _refuse_changed(
+            self.name, [name for name in names if self.inputs.get(name) != inputs.get(name)]
+        )
 
-    return run_work(work)
+
+def main(argv: Sequence[str], started: float = NEVER) -> int:
+    """Run a stage in the current folder. Return its exit code.
+
+    A stage has no options, because `params.yaml` has all its parameters.
+
+    Args:
+        argv: the name of the stage.
+        started: when this process started, in seconds since 1970.
+    """
+    parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    name = parser.parse_args(argv).stage
+    with errors_reported() as outcome:
+        stop_with_parent()
+        check_settings()
+        # An invalid MLflow address must end the stage before its work, not after its work.
+        store()
+        stage = start(name, started)
+        import_module(f"pipeline.{name}").run(stage)
+        if rank() == 0:
+            stage.check_unchanged()
+    return outcome.code
+
+
+def start(name: str, started: float = NEVER) -> Stage:
+    """Load a stage's parameters and hash its inputs.
+
+    Raises:
+        ParamsError: a parameter is invalid, or the stage's code changed after `started`.
+    """
+    from pipeline.run.dvc import changed_code, inputs_of
+
+    params, paths = load()
+    inputs = inputs_of(name, params) if local_rank() == 0 else {}
+    # Python may have imported code before an edit, and the hash was computed after the edit.
+    _refuse_changed(name, changed_code(inputs, started))
+    return Stage(name, params, paths, inputs)
 
 
 def load() -> tuple["Params", "Paths"]:
@@ -72,60 +126,67 @@ def load() -> tuple["Params", "Paths"]:
     return load_params(PARAMS), load_paths()
 
 
-def check_unchanged(stage: str, before: dict[str, object]) -> None:
-    """Check that a stage's inputs did not change while the stage ran.
-
-    DVC hashes inputs after a stage. It would record changed inputs as the origin of the outputs.
-
-    Raises:
-        ParamsError: an input changed.
-    """
-    from pipeline.run.dvc import inputs_of
-
-    now = inputs_of(stage, load()[0])
-    if changed := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
-        advice = "run `dvc repro` again"
-        if stage == "train":
-            advice = (
-                "restore the changed inputs, and `dvc repro` finishes from the last checkpoint; "
-                "otherwise `dvc repro` trains from the start"
-            )
+def _refuse_changed(stage: str, names: Sequence[str]) -> None:
+    advice = "run `dvc repro` again"
+    if stage == "train":
+        advice = (
+            "restore the changed inputs, and `dvc repro` finishes from the last checkpoint; "
+            "otherwise `dvc repro` trains from the start"
+        )
+    if names:
         raise ParamsError(
-            f"{', '.join(changed[:MAX_NAMED])} changed while stage {stage} ran, so DVC records no "
+            f"{', '.join(names[:MAX_NAMED])} changed while stage {stage} ran, so DVC records no "
             f"outputs: {advice}"
         )
 
 
-def run_work(work: Callable[[], None]) -> int:
-    """Run a stage's work, after the checks that all stages share. Return its exit code."""
+class Outcome:
+    """The exit code of a stage or command."""
 
-    def checked_work() -> int:
-        stop_with_parent()
-        check_settings()
-        # An invalid MLflow address must end the stage before its work, not after its work.
-        store()
-        work()
-        return 0
-
-    return with_removed_outputs_named(lambda: guarded(checked_work))
+    code = 0
 
 
-def with_removed_outputs_named(run: Callable[[], int]) -> int:
-    """Call `run` and return its exit code. On failure, log how to restore removed outputs."""
-    code = 1
-    try:
-        code = run()
-    finally:
-        # A damaged or missing `dvc.lock` must not hide the first error.
-        with contextlib.suppress(OSError, CharlstmError):
-            if code != 0 and rank() == 0:
-                _name_removed_outputs()
-    return code
+@contextmanager
+def errors_reported() -> Iterator[Outcome]:
+    """Log an error of the body in one line, and yield the outcome, which gets the exit code.
+
+    Any error that the user cannot fix is a defect of this program and keeps its traceback.
+    """
+    # A notebook may set a Matplotlib backend that exists only in the notebook's own process.
+    os.environ["MPLBACKEND"] = "agg"
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    log.setLevel(logging.INFO)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Write characters that the terminal's encoding lacks as escapes, such as `\u2026`.
+            stream.reconfigure(errors="backslashreplace")
+    outcome = Outcome()
+    # Let these signals unwind the stack, as Ctrl-C does.
+    # Unwinding removes temporary files and ends the tracked run.
+    with handled_signals(UNWINDING, signal.default_int_handler):
+        try:
+            yield outcome
+        except (Exception, KeyboardInterrupt) as error:
+            outcome.code, message = _explanation(error)
+            # The processes of one machine read the same input, so the first one reports errors in
+            # it. A process that fails during training has a note with its rank.
+            notes = getattr(error, "__notes__", [])
+            if outcome.code == 1:
+                traceback.print_exc()
+            elif message and (notes or local_rank() == 0):
+                log.error(" ".join(": ".join([*notes, message]).split("\n")))
+    # A damaged or missing `dvc.lock` must not hide the first error.
+    with contextlib.suppress(OSError, CharlstmError):
+        if outcome.code != 0 and rank() == 0:
+            _name_removed_outputs()
 
 
 def _name_removed_outputs() -> None:
+    """Log how to restore the outputs that DVC removed before the stage."""
     from pipeline.run.dvc import cached, read_lock
 
+    if project_root() != Path.cwd():  # the temporary copy of an experiment
+        return
     stage = os.environ.get("DVC_STAGE", "")  # for example `train` or `sub/dvc.yaml:train`
     recorded = read_lock().files("outs", stage.rpartition(":")[2])
     if any(cached(md5) for path, md5 in recorded.items() if not Path(path).exists()):
@@ -137,88 +198,39 @@ def _name_removed_outputs() -> None:
         )
 
 
-def guarded(work: Callable[[], int]) -> int:
-    """Call `work` and return its exit code. Turn a user-fixable error into a one-line message.
-
-    Any other error is a defect of this program and keeps its traceback.
-    """
-    # A notebook may set a Matplotlib backend that exists only in the notebook's own process.
-    os.environ["MPLBACKEND"] = "agg"
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    log.setLevel(logging.INFO)
-    if sys.platform not in SUPPORTED:
-        return _fail(
-            f"expected Linux or macOS, found {sys.platform}, which lacks the signals and the "
-            "folder syncs that keep results safe: run it in the Windows Subsystem for Linux (WSL), "
-            "or in a container",
-            EXIT_BAD_INPUT,
-        )
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # Write characters that the terminal's encoding lacks as escapes, such as `\u2026`.
-            stream.reconfigure(errors="backslashreplace")
-    # Let these signals unwind the stack, as Ctrl-C does.
-    # Unwinding removes temporary files and ends the tracked run.
-    with handled_signals(UNWINDING, signal.default_int_handler):
-        try:
-            return work()
-        except BaseException as error:
-            if (explanation := _explanation(error)) is None:
-                raise
-            return _fail(*explanation)
+def _explanation(error: BaseException) -> tuple[int, str]:
+    """Return the exit code and the one-line message of an error. The code of a defect is 1."""
+    match error:
+        case PeerError():  # the process that failed reports the reason
+            return EXIT_BAD_INPUT, ""
+        case CharlstmError():
+            return EXIT_BAD_INPUT, str(error)
+        case OSError(errno=int(number)) if number not in DEFECTS:
+            where = f"{error.filename}: " if error.filename else ""
+            return EXIT_BAD_INPUT, f"{where}{error.strerror or error}"
+        case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] not in PACKAGES:
+            return EXIT_BAD_INPUT, (
+                f"{name.partition('.')[0]} is not installed: `pip install --editable "
+                "'PATH/TO/THE/CHECKOUT[pipeline]'` installs all packages that training needs"
+            )
+        case Interrupted():
+            return (
+                EXIT_INTERRUPTED,
+                f"interrupted: the same command resumes from the last checkpoint ({error})",
+            )
+        case KeyboardInterrupt():
+            return EXIT_INTERRUPTED, "interrupted"
+    return 1, ""
 
 
-def end_process(work: Callable[[], int]) -> NoReturn:
-    """Run `work`, then end this process at once, with the exit code of `work`.
+def end_process(code: int) -> NoReturn:
+    """End this process at once.
 
     A regular exit would wait for threads of MLflow: 0.14 s after `charlstm generate`. If another
     training process was lost, torch's destructors may abort a regular exit, or wait forever.
     """
-    code = 1
-    try:
-        code = work()
-    except Exception:
-        traceback.print_exc()
     for stream in (sys.stdout, sys.stderr):
         # The stream may be closed (None), or its reader may have ended.
         with contextlib.suppress(AttributeError, OSError, ValueError):
             stream.flush()
     os._exit(code)
-
-
-def _explanation(error: BaseException) -> tuple[str, int] | None:
-    """Return an error's one-line message and exit code, or None for a defect of this program."""
-    match error:
-        case CharlstmError():
-            return str(error), EXIT_BAD_INPUT
-        case OSError(errno=int(number)) if number not in DEFECTS:
-            where = f"{error.filename}: " if error.filename else ""
-            return f"{where}{error.strerror or error}", EXIT_BAD_INPUT
-        case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] not in PACKAGES:
-            return (
-                f"{name.partition('.')[0]} is not installed: `pip install --editable "
-                "'PATH/TO/THE/CHECKOUT[pipeline]'` installs all packages that training needs",
-                EXIT_BAD_INPUT,
-            )
-        case Interrupted():
-            return (
-                f"interrupted: the same command resumes from the last checkpoint ({error})",
-                EXIT_INTERRUPTED,
-            )
-        case KeyboardInterrupt():
-            return "interrupted", EXIT_INTERRUPTED
-    return None
-
-
-def _fail(message: str, code: int) -> int:
-    """Log an error message only once, however many processes were launched. Return `code`.
-
-    The first process reports at once. The others wait: if the first fails, too, the launcher ends
-    them before they repeat its line. If only they have the problem, they report it.
-    """
-    if (number := rank()) > 0:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(SECONDS_TO_LET_THE_FIRST_REPORT)
-        message = f"process {number}: {message}"
-    log.error(" ".join(message.split("\n")))
-    return code

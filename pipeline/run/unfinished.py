@@ -9,8 +9,6 @@ wants to train again (`dvc repro --force`). If not, DVC was killed before it sto
 last checkpoint is restored, and the outputs are written again.
 """
 
-import hashlib
-import json
 import re
 import shutil
 import uuid
@@ -22,21 +20,14 @@ from typing import NamedTuple
 from charlstm.errors import LockedError
 from charlstm.files.atomic import write_text
 from charlstm.files.lock import exclusive
-from charlstm.params import Params
 from charlstm.tracking.training_files import ORIGIN, PUBLISHED
-from pipeline.run.dvc import cached, inputs_of, md5
+from pipeline.run.dvc import cached, md5
 from pipeline.run.project import CHECKOUT, state_root
 
 TRAINING_ID = "training-id"
 # This file holds the MD5 hash of the checksum file that covers all other outputs.
 FINISHED = "finished"
 FINGERPRINT = re.compile(r"[0-9a-f]{16}")
-
-
-def fingerprint(params: Params) -> str:
-    """Return a hash of the parameters, data and code that `dvc.yaml` declares for stage train."""
-    inputs = json.dumps(inputs_of("train", params), sort_keys=True)
-    return hashlib.sha256(inputs.encode()).hexdigest()[:16]
 
 
 def folder_of(fingerprint: str) -> Path:

@@ -158,7 +158,8 @@ def test_gpus_that_would_share_too_few_rows(
 
 def test_the_launcher_refuses_bad_input_before_any_process_starts(project: Path) -> None:
     write_params(project, {"train.context_len": 10_000})
-    command = [*LAUNCH, sys.executable, "-c", "raise SystemExit('started')", "-m", "pipeline.train"]
+    program = [sys.executable, "-c", "raise SystemExit('started')"]
+    command = [*LAUNCH, *program, "-m", "pipeline", "train"]
     done = captured(command, project, 60, PYTHONPATH=str(ROOT))
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done
     assert "the training part has 5400 characters, but one step needs more than " in done.stderr

@@ -43,7 +43,7 @@ def test_a_file_where_the_corpus_goes_survives(project: Path) -> None:
     assert (project / CORPUS).read_text() == OWN
     assert (project / f"{CORPUS}.sha256").read_bytes() == before
     (project / CORPUS).rename(project / "own.txt")  # as the message says
-    write_params(project, {"download.source": "own.txt"})
+    write_params(project, {"download.source": "own.txt", "sample.prompts": "auto"})
     dvc(project, "repro", "download")
     assert (project / CORPUS).read_text() == (project / "own.txt").read_text() == OWN
 
@@ -60,7 +60,7 @@ def test_a_text_comes_back_from_the_cache_by_a_commit(project: Path) -> None:
     dvc(project, "git", "commit", "-qm", "the text")
     (project / "other.txt").write_text("another text, " * 50)
     other = {"download.name": "other", "download.source": "other.txt"}
-    write_params(project, {**other, "download.watch": "other.txt"})
+    write_params(project, {**other, "download.watch": "other.txt", "sample.prompts": "auto"})
     dvc(project, "repro", "download")
     run_dvc(project, "checkout", "dvc.yaml")
     assert (project / CORPUS).read_bytes() == content, "the documented command removes nothing"

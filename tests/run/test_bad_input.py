@@ -4,13 +4,12 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from charlstm.files.checksums import sums_of, write_sums
-from pipeline.run.stage import run
+from pipeline.run.stage import main
 from tests.support.commands import only_error
 from tests.support.projects import write_params
 from tests.support.stages import run_stage
@@ -134,7 +133,7 @@ def test_one_line_exit_2_nothing_half_written(
     before = files_of(trained_project)
 
     with caplog.at_level(logging.WARNING):
-        code = run(import_module(f"pipeline.{stage}").run, [])
+        code = main([stage])
 
     error = only_error(caplog)
     assert code == 2

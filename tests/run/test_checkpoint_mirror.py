@@ -10,7 +10,7 @@ import torch
 
 from charlstm.files.checksums import SUMS, write_sums
 from charlstm.training.checkpoint_folder import STATE, Checkpoint, read_checkpoint
-from pipeline.checkpoint_mirror import CheckpointMirror
+from pipeline.run.checkpoint_mirror import CheckpointMirror
 from pipeline.run.terminal import shown_error
 from pipeline.run.unfinished import TRAINING_ID
 
@@ -120,8 +120,8 @@ def test_a_training_that_is_repeated_is_removed_from_the_mirror(tmp_path: Path) 
 def test_a_mirror_that_fails_costs_one_warning_and_is_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.checkpoint_mirror.SECONDS_BETWEEN_LOOKS", 0.01)
-    monkeypatch.setattr("pipeline.checkpoint_mirror.SECONDS_AFTER_FAILURE", 0.01)
+    monkeypatch.setattr("pipeline.run.checkpoint_mirror.SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr("pipeline.run.checkpoint_mirror.SECONDS_AFTER_FAILURE", 0.01)
     here = Machine(tmp_path, "here")
     in_its_place = tmp_path / "mirror"
     in_its_place.write_text("a file")

@@ -13,11 +13,12 @@ from tests.support.projects import ROOT, captured
 
 STAGE = """
 import time
-from pipeline.run.stage import run_work
-def work():
+from pipeline.run.interruption import stop_with_parent
+from pipeline.run.stage import errors_reported
+with errors_reported():
+    stop_with_parent()
     print("working", flush=True)
     time.sleep(60)
-run_work(work)
 """
 
 

@@ -1,25 +1,17 @@
 """Errors that a user can fix, and inputs that change while a stage runs."""
 
 import errno
-import inspect
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipeline.run.stage import guarded, run
+from pipeline.run.stage import errors_reported, main
 from tests.support.commands import only_error
 from tests.support.projects import ROOT, write_params
-
-
-def raising(error: OSError) -> Callable[[], int]:
-    def work() -> int:
-        raise error
-
-    return work
-
 
 EDITS: dict[str | None, Callable[[], object]] = {
     None: lambda: write_params(Path(), {"sample.num_chars": 7}),
@@ -43,29 +35,44 @@ def test_inputs_that_change_while_a_stage_runs_end_it(
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text("MAX = 1")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(inspect, "getfile", lambda _: "split.py")  # where `run` finds the name
+    monkeypatch.setattr("pipeline.split.run", lambda _: EDITS[named]())
 
-    def stage(*_: object) -> None:
-        EDITS[named]()
-
-    assert run(stage, []) == (2 if named else 0)
+    assert main(["split"]) == (2 if named else 0)
     message = f"{named} changed while stage split ran, so DVC records no outputs: run `dvc repro`"
     assert (message in caplog.text) == bool(named)
 
 
-def test_an_error_without_a_number_is_a_defect() -> None:
-    with pytest.raises(OSError, match="something else"):
-        guarded(raising(OSError("something else")))
+def test_code_that_changed_after_the_start_of_the_process_is_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Python may have imported the code before the edit. Data is read later."""
+    monkeypatch.chdir(project)
+    started = time.time()
+    for name in ("Datasets/shakespear.txt", "pipeline/train.py"):
+        Path(name).write_bytes(Path(name).read_bytes())
+        assert main(["split"], started) == 0
+    Path("charlstm/corpus/parts.py").touch()
+    assert main(["split"], started) == 2
+    assert "charlstm/corpus changed while stage split ran" in only_error(caplog)
+
+
+def test_an_error_without_a_number_is_a_defect(capsys: pytest.CaptureFixture[str]) -> None:
+    with errors_reported() as outcome:
+        raise OSError("something else")
+    assert outcome.code == 1
+    assert "Traceback" in capsys.readouterr().err
 
 
 FAULTS = {
-    "no-such-file: No such file or directory": lambda: len(Path("no-such-file").read_text()),
-    "model: No space left on device": raising(OSError(errno.ENOSPC, os.strerror(28), "model")),
-    "x: Permission denied": raising(PermissionError(errno.EACCES, os.strerror(13), "x")),
+    "no-such-file: No such file or directory": FileNotFoundError(2, os.strerror(2), "no-such-file"),
+    "model: No space left on device": OSError(errno.ENOSPC, os.strerror(28), "model"),
+    "x: Permission denied": PermissionError(errno.EACCES, os.strerror(13), "x"),
 }
 
 
 @pytest.mark.parametrize("line", FAULTS)
 def test_what_a_user_can_mend_is_one_line(line: str, caplog: pytest.LogCaptureFixture) -> None:
-    assert guarded(FAULTS[line]) == 2
+    with errors_reported() as outcome:
+        raise FAULTS[line]
+    assert outcome.code == 2
     assert line in only_error(caplog)

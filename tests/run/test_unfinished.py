@@ -10,8 +10,9 @@ from charlstm.errors import CharlstmError
 from charlstm.files.lock import exclusive
 from pipeline.run import unfinished
 from pipeline.run.dvc import md5, parse_lock, read_lock
+from pipeline.run.stage import start
 from pipeline.run.unfinished import FINISHED, remove_others, start_or_resume
-from tests.support.projects import results, tiny_params, write_params
+from tests.support.projects import results, write_params
 from tests.support.stages import dvc, run_stages
 
 OTHER = {"train.learning_rate": 0.003}
@@ -102,12 +103,13 @@ def test_another_model_to_begin_from_is_another_training(
     """This also holds below an old file of checksums, which nothing verifies there."""
     monkeypatch.chdir(project)
     found = set()
+    write_params(project, {"train.initial": "initial"})
     for content in ("one", "two"):
         for folder in ("initial", "Datasets/encoded"):
             (project / folder).mkdir(exist_ok=True)
             (project / folder / "model.safetensors").write_text(content)
             (project / folder / "SHA256SUMS").write_text("the same")
-            found.add(unfinished.fingerprint(tiny_params(project, {"train.initial": "initial"})))
+            found.add(start("train").fingerprint)
     assert len(found) == 4
 
 
@@ -133,3 +135,16 @@ def test_files_and_folders_have_the_names_that_dvc_gives_them(copy: Path) -> Non
     recorded = lock.files("deps") | lock.files("outs")
     assert {path: md5(copy / path) for path in recorded} == recorded
     assert "charlstm/model" in recorded
+
+
+def test_temporary_files_of_editors_change_no_hash(copy: Path) -> None:
+    """DVC and charlstm ignore the same files, so neither records a file that the other ignores."""
+    folder = copy / "charlstm/corpus"
+    before = md5(folder)
+    for name in (".parts.py.swp", ".#parts.py", "#parts.py#", "parts.py~", "4913", "parts.pyc"):
+        (folder / name).write_text("an edit")
+    assert md5(folder) == before
+    assert "up to date" in dvc(copy, "status")
+    (folder / ".hidden").write_text("another file")
+    assert md5(folder) != before
+    assert "charlstm/corpus" in dvc(copy, "status")

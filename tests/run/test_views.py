@@ -5,15 +5,15 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from pipeline.run.stage import load
-from pipeline.run.unfinished import fingerprint
+from pipeline.run.stage import start
 from tests.support.layers import VIEWS, file_of, is_in, module_names
 from tests.support.projects import write_params
 from tests.support.stages import run_stages
 
+MAIN = "run.main_process"
 WATCHERS = (
-    *("train.TrainingConsole", "train.EpochTexts", "train.TrainingRecord"),
-    *("train.published_while_training", "lineage.outputs.publish_at_end"),
+    *(f"{MAIN}.TrainingConsole", f"{MAIN}.EpochTexts", f"{MAIN}.TrainingRecord"),
+    *(f"{MAIN}.published_while_training", "lineage.outputs.publish_at_end"),
 )
 
 
@@ -48,7 +48,7 @@ def test_an_unfinished_training_is_known_by_what_dvc_declares(
     monkeypatch.chdir(project)
 
     def found() -> str:
-        return fingerprint(load()[0])
+        return start("train").fingerprint
 
     first = found()
     views = [file_of(module) for module in module_names() if is_in(module, VIEWS)]

@@ -24,7 +24,7 @@ from pipeline.run import stage
 # Phase -> owner and name of a function, and the number of the call that fails.
 PHASES: dict[str, tuple[Any, str, int]] = {
     "load": (train, "_load", 1),
-    "meet": (train, "_check_same_training", 1),
+    "meet": (train, "_shared_fingerprint", 1),
     "restore": (loop, "restore_newest", 1),
     "step": (Learner, "take_step", 40),
     "validation": (loop, "windowed", 1),
@@ -82,4 +82,4 @@ if __name__ == "__main__":
             fail_in(*words)
         else:
             make_not_finite([*map(int, words)])
-    stage.end_process(lambda: stage.run(train.run, []))
+    stage.end_process(stage.main(["train"]))

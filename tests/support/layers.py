@@ -22,8 +22,7 @@ LAYERS = (
 # run, or refuse bad values. dvc.yaml declares the parameters and paths themselves.
 VIEWS = (
     *("charlstm.errors", "charlstm.params", "charlstm.tracking"),
-    *("pipeline.checkpoint_mirror", "pipeline.lineage", "pipeline.new.proposal"),
-    *("pipeline.recipes", "pipeline.run"),
+    *("pipeline.lineage", "pipeline.new.proposal", "pipeline.recipes", "pipeline.run"),
 )
 
 

@@ -166,7 +166,8 @@ def make_project(
     compile_sampler()
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.pyc"))
-    shutil.copy(ROOT / "dvc.yaml", folder)
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, folder)
     (folder / NOTHING).parent.mkdir(parents=True)
     shutil.copy(ROOT / NOTHING, folder / NOTHING)
     write_params(folder, override or {})
@@ -182,7 +183,7 @@ def make_encoded_project(
         # Stage check expects the initial model, which needs the vocabulary.
         if stage == "check" and "train.initial" in (override or {}):
             write_initial(folder)
-        subprocess.run([*PYTHON, f"pipeline.{stage}"], cwd=folder, check=True, capture_output=True)
+        subprocess.run([*PYTHON, "pipeline", stage], cwd=folder, check=True, capture_output=True)
 
 
 def write_initial(folder: Path) -> None:
@@ -200,8 +201,8 @@ def write_initial(folder: Path) -> None:
 def training_command(num_processes: int, *options: str) -> list[str]:
     """Return the command of the train stage, with torchrun and `options` for several processes."""
     if num_processes == 1:
-        return [*PYTHON, "pipeline.train"]
-    return [*torchrun(num_processes, *options), "-m", "pipeline.train"]
+        return [*PYTHON, "pipeline", "train"]
+    return [*torchrun(num_processes, *options), "-m", "pipeline", "train"]
 
 
 def start(project: Path, command: list[str], log: Path, **env: str) -> subprocess.Popen[bytes]:

@@ -6,12 +6,11 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 from accelerate.state import AcceleratorState
 
-from pipeline.run.stage import run
+from pipeline.run.stage import main
 from tests.support.projects import PATH, PYTHON, ROOT, Override, shipped_params
 
 PUBLISHED_DATA = "178cd03125c518a338d3fc794f5e380f.dir"  # DVC's hash of tiny Shakespeare, encoded
@@ -40,7 +39,7 @@ def run_stage(
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **env}
     environment.pop("OMP_NUM_THREADS", None)
     return subprocess.run(
-        [*launcher, f"pipeline.{stage}"],
+        [*launcher, "pipeline", stage],
         cwd=project,
         env=environment,
         capture_output=True,
@@ -59,7 +58,7 @@ def run_here(project: Path, stage: str) -> int:
     """Run a stage in this process. Return its exit code."""
     AcceleratorState._reset_state(reset_partial_state=True)
     with contextlib.chdir(project):
-        return run(import_module(f"pipeline.{stage}").run, [])
+        return main([stage])
 
 
 def run_dvc(project: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:

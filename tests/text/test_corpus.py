@@ -55,7 +55,7 @@ def corpus_of(
     path.write_bytes(content.encode())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
-        parts = parts_of(path, len(content), *options)  # type: ignore[arg-type]
+        parts = parts_of(path, *options)  # type: ignore[arg-type]
         return {
             name: (b"".join(pieces.read_pieces(path, part.start, part.end)), part.num_chars)
             for name, part in parts.items()
@@ -82,6 +82,9 @@ def test_parts_are_those_of_the_whole_text(
     assert "".join(expected.values()) == text
     if min(map(len, expected.values())) < 2:
         with pytest.raises(CorpusError, match="each part needs at least 2 characters:"):
+            corpus_of(path, text, piece_bytes, val_fraction, test_fraction, separator)
+    elif separator and not 0 <= text.find(separator) < len(expected["train"]):
+        with pytest.raises(CorpusError, match="does not occur in the training part"):
             corpus_of(path, text, piece_bytes, val_fraction, test_fraction, separator)
     else:
         found = corpus_of(path, text, piece_bytes, val_fraction, test_fraction, separator)

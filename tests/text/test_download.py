@@ -90,9 +90,18 @@ def target(tmp_path: Path) -> Path:
 def project(tmp_path: Path) -> Path:
     """Return a project whose text is known by its hash and cannot be downloaded."""
     folder = tmp_path / "project"
-    make_project(folder, {"download.source": NOWHERE, "download.sha256": SHA256})
+    make_project(folder, {"download.source": NOWHERE, "download.sha256": SHA256, **SHORT_TEXT})
     (folder / "Datasets").mkdir()
     return folder
+
+
+# These parameters suit a text of a few characters.
+SHORT_TEXT = {
+    "train.batch_size": 1,
+    "train.context_len": 1,
+    "train.warmup_steps": 0,
+    "sample.prompts": "auto",
+}
 
 
 def get(
@@ -191,7 +200,7 @@ def test_a_file_of_ones_own_in_place_of_the_checksums_stays(
 def test_a_pulled_corpus_is_taken_where_its_source_is_on_another_machine(project: Path) -> None:
     """`charlstm new FILE` writes parameters without a hash; `dvc.lock` has the corpus's hash."""
     elsewhere = {"download.source": "/home/of/a/colleague/text.txt"}
-    write_params(project, {**elsewhere, "download.encoding": "latin-1"})
+    write_params(project, {**elsewhere, **SHORT_TEXT, "download.encoding": "latin-1"})
     (project / CORPUS).write_bytes(TEXT)
     outs = [{"path": CORPUS, "md5": hashlib.md5(TEXT).hexdigest()}]
     params = {"params.yaml": {"download": load_yaml(project / "params.yaml")["download"]}}

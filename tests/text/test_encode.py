@@ -14,6 +14,7 @@ from charlstm.text.alphabet import choose_alphabet, count_characters
 from charlstm.text.vocabulary import Vocab
 from pipeline import encode
 from pipeline.run.dvc import Paths, load_paths
+from pipeline.run.stage import Stage
 from tests.support import reference
 from tests.support.projects import make_project, write_params
 from tests.support.stages import run_stages
@@ -42,7 +43,7 @@ def encoded(project: Project, parts: dict[str, str], **options: object) -> dict[
     for name, content in reference.with_sums(files).items():
         (paths.split / name).write_bytes(content)
     update = {"encode": params.encode.model_copy(update=options)}
-    encode.run(params.model_copy(update=update), paths)
+    encode.run(Stage("encode", params.model_copy(update=update), paths, {}))
     return reference.contents(paths.encoded)
 
 
@@ -98,6 +99,6 @@ def test_a_test_part_comes_and_goes(tmp_path: Path) -> None:
 
 def test_what_separates_a_few_documents_is_not_rare() -> None:
     train = count_characters(["aa\fbb\fab\N{SNOWMAN}"])
-    alphabet = choose_alphabet(train, {}, min_count=3, may_replace=True, never_rare="\f")
+    alphabet = choose_alphabet({"train": train}, min_count=3, may_replace=True, never_rare="\f")
     assert alphabet.vocab == Vocab("\fab\N{REPLACEMENT CHARACTER}")
     assert list(alphabet.rare) == ["\N{SNOWMAN}"]

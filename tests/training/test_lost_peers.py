@@ -20,9 +20,9 @@ FAULTY = str(ROOT / "tests/support/faulty.py")
 DIES_FIRST = """
 import os
 from pipeline import train
-from pipeline.run import stage
-train._check_same_training = lambda *_: os._exit(1)
-stage.run(train.run, [])
+from pipeline.run.stage import main
+train._shared_fingerprint = lambda *_: os._exit(1)
+main(["train"])
 """
 
 
@@ -53,7 +53,8 @@ import torch
 from charlstm.errors import Interrupted
 from charlstm.training.processes import Processes
 failure = Path("failure")
-both = Processes("fp32", timeout_seconds=4, failure=failure)
+both = Processes("fp32", timeout_seconds=4)
+both._failure = failure
 if both.rank == 1:
     if "fails" in sys.argv:
         failure.touch()
@@ -120,7 +121,7 @@ def train_together(
 
 
 def test_a_process_that_is_lost_before_training_starts_is_an_interruption(project: Path) -> None:
-    commands = [[*PYTHON, "pipeline.train"], [sys.executable, "-c", DIES_FIRST]]
+    commands = [[*PYTHON, "pipeline", "train"], [sys.executable, "-c", DIES_FIRST]]
     (code, said), second = train_together(project, commands, CHARLSTM_TIMEOUT_SECONDS="20")
     assert (code, second[0]) == (75, 1), said
     (line,) = [line for line in said.splitlines() if line.startswith("ERROR: ")]
@@ -135,7 +136,8 @@ def test_a_process_that_fails_ends_both_and_the_run_has_its_reason(project: Path
     commands = [[sys.executable, FAULTY, "1", "step", "raise"]] * 2
     ended = train_together(project, commands)
     assert [code for code, _ in ended] == [2, 2], ended
-    assert "a defect on purpose" in ended[0][1]
+    assert "ERROR" not in ended[0][1]
+    assert "ERROR: process 1: a defect on purpose" in ended[1][1]
     assert query(project, "select status from runs") == [("FAILED",)]
     ((why,),) = query(project, "select value from tags where key = 'ended'")
     assert why.endswith("process 1: CharlstmError: a defect on purpose")

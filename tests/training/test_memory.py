@@ -13,7 +13,7 @@ from pipeline import train
 from pipeline.run import stage
 limit = psutil.Process().memory_info().vms + int(sys.argv[1]) * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-sys.exit(stage.run(train.run, []))
+sys.exit(stage.main(["train"]))
 """
 
 

@@ -82,7 +82,7 @@ def test_a_second_training_is_refused_and_a_dead_one_is_no_hindrance(
 ) -> None:
     write_params(project, LONG)
     log = tmp_path / "log"
-    first = start(project, [*PYTHON, "pipeline.train"], log)
+    first = start(project, [*PYTHON, "pipeline", "train"], log)
     try:
         wait_for(log, "epoch 1/", first)
         assert run_here(project, "train") == 2
@@ -131,7 +131,7 @@ def test_processes_that_would_train_different_things_are_refused(
     write_params(other, {"train.learning_rate": 0.001})
     each_in_its_own = (
         f'cd "$([ "$RANK" = 0 ] && echo {project} || echo {other})"; '
-        f'exec "{sys.executable}" -m pipeline.train'
+        f'exec "{sys.executable}" -m pipeline train'
     )
     command = [*torchrun(2, "--no-python"), "sh", "-c", each_in_its_own]
     done = captured(command, project, 120, OMP_NUM_THREADS="1")
@@ -145,7 +145,7 @@ def test_inputs_that_change_during_a_training_are_not_recorded(
 ) -> None:
     write_params(project, SHORT)
     log = project / "log"
-    first = start(project, [*PYTHON, "pipeline.train"], log)
+    first = start(project, [*PYTHON, "pipeline", "train"], log)
     wait_for(log, "epoch 1/", first)
     write_params(project, {})
     assert first.wait() == 2

@@ -7,6 +7,7 @@ import shlex
 import pytest
 
 from charlstm.errors import ParamsError
+from pipeline.run.stage import STAGES
 from tests.support.documented import (
     DOCUMENTS,
     PAGES,
@@ -53,6 +54,8 @@ def problem_of_modules(arguments: list[str]) -> str:
     for place, flag in enumerate(arguments[:-1]):
         module, *options = arguments[place + 1 :]
         if flag == "-m" and module.split(".")[0] in (*PACKAGES, "benchmarks"):
+            if module == "pipeline":
+                return "" if options[0] in STAGES else f"no stage {options[0]}"
             file = ROOT / f"{module.replace('.', '/')}.py"
             if not file.exists():
                 return f"no module {module}"

@@ -52,7 +52,7 @@ def training_processes(*launched: subprocess.Popen[bytes]) -> list[psutil.Proces
     found = {}
     for one in [one for process in launched for one in family(process)]:
         with suppress(psutil.Error):  # a short-lived process has ended
-            if one.cmdline()[1:] in (["-u", "-m", "pipeline.train"], ["-m", "pipeline.train"]):
+            if one.cmdline()[1:] in (["-u", *TRAIN], TRAIN):
                 found[one] = int(one.environ().get("RANK", "0"))
     # A child of a training process writes the texts of an epoch.
     trainings = [one for one in found if one.ppid() not in [other.pid for other in found]]
@@ -108,6 +108,7 @@ def left_after(process: subprocess.Popen[bytes], ask: Callable[[], None]) -> lis
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 VICTIMS = ((DVC, "group"), (DVC, "launcher"), (DVC, "worker"), (TORCHRUN, "launcher"))
+TRAIN = ["-m", "pipeline", "train"]
 SLOW = [(DVC, "first", signal.SIGHUP)]
 SLOW += [(command, whom, number) for command, whom in VICTIMS for number in SIGNALS]
 
