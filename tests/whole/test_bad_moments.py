@@ -131,7 +131,8 @@ def test_processes_that_would_train_different_things_are_refused(
     write_params(other, {"train.learning_rate": 0.001})
     each_in_its_own = (
         f'cd "$([ "$RANK" = 0 ] && echo {project} || echo {other})"; '
-        f'exec "{sys.executable}" -m pipeline train'
+        # Each process is the first one of its machine.
+        f'LOCAL_RANK=0 exec "{sys.executable}" -m pipeline train'
     )
     command = [*torchrun(2, "--no-python"), "sh", "-c", each_in_its_own]
     done = captured(command, project, 120, OMP_NUM_THREADS="1")
