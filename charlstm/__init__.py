@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from charlstm.errors import CharlstmError
-    from charlstm.language_model.loading import load
-    from charlstm.language_model.model import Model, Text
+    from charlstm.language_model.model import Model, Text, load
     from charlstm.language_model.scoring import Score
     from charlstm.language_model.state import State
 
@@ -31,7 +30,7 @@ _HOMES = {
     "Score": "charlstm.language_model.scoring",
     "State": "charlstm.language_model.state",
     "Text": "charlstm.language_model.model",
-    "load": "charlstm.language_model.loading",
+    "load": "charlstm.language_model.model",
 }
 
 

@@ -51,7 +51,7 @@ def open_model(where: str) -> "Model":
     """
     # The import creates a million permanent objects. Garbage collection would spend 0.35 s on them.
     gc.disable()
-    from charlstm.language_model.loading import load
+    from charlstm.language_model.model import load
 
     gc.freeze()
     gc.enable()

@@ -29,6 +29,7 @@ OWN = (
     STATE_FOLDER,
     ".dvc",
     ".git",
+    ".venv",
     "charlstm",
     "pipeline",
     "conf",
@@ -53,23 +54,23 @@ def output_from_here(
 
 
 def checked_output(path: Path, *, may_replace: bool = True) -> Path:
-    """Return the path to write to. For a symbolic link, return its target, so that the link stays.
+    """Return the path to write to. A symbolic link is replaced, never its target.
 
     Raises:
         CharlstmError: the path belongs to the project; it is a folder or a device; or it is a file
             that may not be replaced.
     """
-    path = path.resolve() if path.is_symlink() else path
-    if root := find_root(path.resolve().parent):
+    place = path.parent.resolve() / path.name
+    if root := find_root(place.parent):
         own: list[str | Path] = [*OWN]
         with suppress(ParamsError):  # the `dvc.yaml` may belong to another kind of project
             own += declared_paths(root / PIPELINE).values()
         for name in own:
-            if path.resolve().is_relative_to((root / name).resolve()):
+            if place.is_relative_to((root / name).resolve()):
                 raise CharlstmError(
                     f"{path}: {name} belongs to the project: choose another output path"
                 )
-    if path.exists() and not (may_replace and path.is_file()):
+    if (path.exists() or path.is_symlink()) and not (may_replace and path.is_file()):
         raise CharlstmError(
             f"{path} already exists: choose another name, or pass --force to overwrite a file"
         )

@@ -11,9 +11,9 @@ from pathlib import Path
 from charlstm.corpus.encodings import Form, check_encoding
 from charlstm.corpus.fetch import check_outside, download, local_path
 from charlstm.errors import CorpusError
+from charlstm.files.atomic import read_pieces, write_pieces
 from charlstm.files.checksums import digest_lines, sha256, sums_of, write_digests
 from charlstm.files.documents import load_yaml
-from charlstm.files.pieces import read_pieces, write_pieces
 from charlstm.files.urls import without_credentials
 from charlstm.params import DownloadParams
 from pipeline.lineage.git import git

@@ -5,14 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from charlstm.corpus.parts import PARTS, read_characters
+from charlstm.files.atomic import read_pieces
 from charlstm.files.checksums import SUMS, read_sums, sha256, verify, write_digests
-from charlstm.files.pieces import read_pieces
 from charlstm.params import Params
 from charlstm.text.alphabet import Alphabet, choose_alphabet, count_characters
-from charlstm.text.byte_vocabulary import ByteVocab
 from charlstm.text.encoded_files import write_ids
-from charlstm.text.vocabulary import Vocab, describe
-from charlstm.text.vocabulary_file import VOCAB
+from charlstm.text.vocabulary import VOCAB, ByteVocab, Vocab, describe
 from pipeline.run.stage import Stage
 
 log = logging.getLogger("charlstm")

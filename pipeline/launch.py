@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from charlstm.text.vocabulary_file import VOCAB, load_vocab
+from charlstm.text.vocabulary import VOCAB, load_vocab
 from pipeline.run.interruption import LAUNCHER, SIGNALS, stop_with_parent, without_ignored
 from pipeline.run.preflight import check_training
 from pipeline.run.project import check_settings

@@ -1,5 +1,7 @@
 """Stage sample: model -> generated texts for prompts x temperatures x seeds, review page."""
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,18 +18,15 @@ from charlstm.interpretation.analysis import CELLS, read_cells
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params, SampleParams
-from charlstm.prompts import resolve_prompts
 from charlstm.report.collect import SampleRow, review_of
 from charlstm.report.document import DOCUMENT, PAGE, read_losses
-from charlstm.report.page import page_of
-from charlstm.report.playground import playground_of
+from charlstm.report.page import page_of, playground_of
 from charlstm.sampling import Sampling
 from charlstm.text.encoded import text_sha256
 from charlstm.text.encoded_files import load_parts
-from charlstm.unknown_characters import check_prompts
+from charlstm.text.prompts import check_prompts, resolve_prompts
 from pipeline.lineage.outputs import SAMPLES, publish_outputs
 from pipeline.run.stage import Stage
-from pipeline.sample_names import file_name
 
 
 def run(stage: Stage) -> None:
@@ -114,3 +113,14 @@ def _generate(
         SampleRow(prompt, how.temperature, how.top_k, how.top_p, how.min_p, how.seed, written.text)
         for (prompt, how, *_), written in zip(requests, texts, strict=True)
     ]
+
+
+def file_name(index: int, row: SampleRow) -> str:
+    """Return a file name such as `02-romeo-temperature-0.8-seed-1.txt`. `index` sorts the files."""
+    return f"{index:02d}-{_words(row.prompt)}-temperature-{row.temperature}-seed-{row.seed}.txt"
+
+
+def _words(prompt: str) -> str:
+    """Return a prompt's first ASCII letters and digits, without accents, for use in a file name."""
+    plain = unicodedata.normalize("NFKD", prompt.lower()).encode("ascii", "ignore").decode()
+    return re.sub(r"\W+", "-", plain).strip("-")[:20] or ("newline" if prompt.isspace() else "text")

@@ -3,8 +3,8 @@
 import logging
 
 from charlstm.corpus.parts import PARTS, parts_of
+from charlstm.files.atomic import read_pieces, write_pieces
 from charlstm.files.checksums import SUMS, sums_of, verify, write_digests
-from charlstm.files.pieces import read_pieces, write_pieces
 from pipeline.run.stage import Stage
 
 log = logging.getLogger("charlstm")

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import write_text
 from charlstm.history import EpochRow, StepRow, Tables, table, write_tables
-from charlstm.model.initial_model import load_initial
+from charlstm.model.initialization import load_initial
 from charlstm.model.model_folder import save_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING, TrainParams

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from charlstm.corpus.parts import BadByteError, decoded, line_of
 from charlstm.errors import CorpusError
-from charlstm.files.pieces import read_pieces
+from charlstm.files.atomic import read_pieces
 
 SAMPLE_BYTES = 16_384  # bytes to read on each side of an invalid byte
 PREVIEW_CHARS = 40

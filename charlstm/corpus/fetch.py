@@ -13,7 +13,7 @@ from pathlib import Path
 from charlstm.corpus.encodings import Form, corpus_pieces
 from charlstm.corpus.fallbacks import Fallback
 from charlstm.errors import CorpusError
-from charlstm.files.pieces import Check, read_pieces, write_pieces
+from charlstm.files.atomic import Check, read_pieces, write_pieces
 from charlstm.files.urls import fault_of_source, without_credentials
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import CorpusError
-from charlstm.files.pieces import find, read_pieces
+from charlstm.files.atomic import find, read_pieces
 
 PARTS = {"train": "for training", "val": "for validation", "test": "for the test"}
 MIN_PART_CHARS = 2  # one character to read and one to predict

@@ -3,13 +3,17 @@
 A write also removes temporary files for its path that killed processes left at least a day ago.
 """
 
+import errno
 import glob
+import hashlib
 import os
 import secrets
 import shutil
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 
@@ -96,3 +100,64 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+PIECE_BYTES = 1 << 20
+MAX_DOCUMENT_BYTES = 50_000_000  # a vocabulary of all of Unicode has 12 MB
+Check = Callable[[str], object]  # called with the SHA-256 of a new file before the final rename
+
+
+def read_pieces(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    """Yield the bytes of a file from offset `start` up to `end`, at most PIECE_BYTES at a time."""
+    rest = sys.maxsize if end is None else max(0, end - start)
+    with path.open("rb") as file:
+        file.seek(start)
+        while piece := file.read(min(PIECE_BYTES, rest)):
+            rest -= len(piece)
+            yield piece
+
+
+def check_regular(path: Path) -> None:
+    """Raise OSError if `path` is a device or a pipe, whose end might never come."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.ENOTSUP, "it is not a regular file", str(path))
+
+
+def read_document(path: Path) -> bytes:
+    """Return the content of a small file that may come from a stranger.
+
+    Raises:
+        OSError: the file cannot be read, is too large, or is not a regular file.
+    """
+    check_regular(path)
+    with path.open("rb") as file:
+        content = file.read(MAX_DOCUMENT_BYTES + 1)
+    if len(content) > MAX_DOCUMENT_BYTES:
+        raise OSError(errno.EFBIG, f"it has more than {MAX_DOCUMENT_BYTES:,} bytes", str(path))
+    return content
+
+
+def write_pieces(
+    path: Path, pieces: Iterable[bytes | memoryview], check: Check | None = None
+) -> str:
+    """Write `pieces` to a file atomically. Return the SHA-256 of the file.
+
+    An error in `pieces` or `check` leaves `path` unchanged.
+    """
+    found = hashlib.sha256()
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        for piece in pieces:
+            found.update(piece)
+            file.write(piece)
+        if check:
+            check(found.hexdigest())
+    return found.hexdigest()
+
+
+def find(path: Path, sought: bytes, start: int = 0) -> int:
+    """Return the offset of the first `sought` in a file from `start` on, or -1 if there is none.
+
+    The file must not be empty.
+    """
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        return content.find(sought, start)

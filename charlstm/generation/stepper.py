@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from charlstm.generation import kernels
-from charlstm.generation.kernels import LEVELS, Double, Float, Ids, Int8, Rules
-from charlstm.generation.packed import packed
-from charlstm.generation.quantized import QuantizedModel
+from charlstm.generation.kernels import LEVELS, TILE, Double, Float, Ids, Int8, PackedModel, Rules
+from charlstm.generation.quantized import GATE_TABLE, GELU, TANH, QuantizedModel
 from charlstm.model.gates import LSTMState
 from charlstm.sampling import Sampling
+from charlstm.text.utf8 import NEXT
 
 MAX_ROWS_PER_CALL: Final = 128  # more rows would not fit into the processor's inner caches
 MAX_CHARS_PER_CALL: Final = 2**16  # per row; Ctrl-C has to wait until a call returns
@@ -25,9 +25,9 @@ class QuantizedState(NamedTuple):
 
     @classmethod
     def of(cls, state: LSTMState) -> "QuantizedState":
-        """Return an LSTM state (L, R, H) with its hidden states rounded to 8 bits.
+        """Return an LSTM state, given as (L, R, H), with its hidden states rounded to 8 bits.
 
-        A state that `dequantized` returned is converted back exactly.
+        A state returned by `dequantized` is converted back exactly.
         """
         hidden_RLH, cell_RLH = (part.transpose(0, 1).contiguous().numpy() for part in state)
         levels_RLH = np.floor(hidden_RLH * np.float32(LEVELS) + np.float32(0.5))
@@ -103,3 +103,30 @@ class Stepper:
             with ThreadPoolExecutor(self._num_threads) as pool:
                 list(pool.map(advance, parts))
         return ids_RT, after
+
+
+def packed(model: QuantizedModel) -> PackedModel:
+    """Return a quantized model as the arrays that compiled code reads."""
+    sizes_M2 = np.array([matrix.values_NK.shape for matrix in model.matrices])
+    num_rows, num_columns = -(-sizes_M2.max(0) // TILE) * TILE
+    by_row_MPQ = np.zeros((len(sizes_M2), num_rows, num_columns), np.int16)
+    scales_MP = np.zeros((len(sizes_M2), num_rows), np.float32)
+    for number, (values_NK, scale_N) in enumerate(model.matrices):
+        by_row_MPQ[number, : values_NK.shape[0], : values_NK.shape[1]] = values_NK
+        scales_MP[number, : len(scale_N)] = scale_N
+
+    first_VG, *upper = (layer.base_VG for layer in model.layers)
+    no_layers = np.zeros((0, first_VG.shape[1]), np.float32)
+    return PackedModel(
+        by_row_MPQ=by_row_MPQ,
+        by_column_MQP=np.ascontiguousarray(by_row_MPQ.transpose(0, 2, 1), np.float32),
+        scales_MP=scales_MP,
+        sizes_M2=sizes_M2,
+        first_VG=first_VG,
+        upper_LG=np.concatenate([no_layers, *upper]),
+        bias_V=model.bias_V,
+        gate_table=GATE_TABLE,
+        tanh_levels=TANH * np.float32(LEVELS),  # exact, because the products need only 22 bits
+        gelu_table=GELU,
+        next_SV=NEXT,
+    )

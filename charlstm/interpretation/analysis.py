@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator
 
 from charlstm.evaluation.results import Count, Document, read_document
-from charlstm.interpretation.correlation import Cells, effect_and_p, ranks, weights
-from charlstm.interpretation.excerpt import EXCERPT_LEN, excerpt_start, levels
-from charlstm.interpretation.labels import Label, labels_of
+from charlstm.interpretation.labels import Floats, Label, labels_of
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.text.vocabulary import Ids, Vocab
+
+Cells = NDArray[np.float16]
+MIN_SHIFT = 500  # characters
+EXCERPT_LEN = 1_000  # characters
+FULL = 100  # level of the most extreme states
 
 WARM_UP = 200  # characters read before each row, so that the row starts from a typical state
 ROW_LEN = 1_000  # characters; the length of each half of the text is a multiple of this
@@ -179,3 +182,62 @@ def find(cells_UN: Cells, labels: list[Label], second_half: str, hidden_size: in
             )
         )
     return sorted(tested, key=lambda one: (not one.is_confirmed, -abs(one.effect_again)))
+
+
+def excerpt_start(values_N: NDArray[np.generic], line_starts: list[int]) -> int:
+    """Find the first line from which an excerpt would show a label well. Return its start.
+
+    The label's variance in the excerpt is at least half of the largest variance in any excerpt. The
+    choice does not depend on any cell.
+    """
+    ranks_N = ranks(values_N)
+    starts = [start for start in line_starts if start + EXCERPT_LEN <= len(ranks_N)]
+    variances = np.array([ranks_N[start : start + EXCERPT_LEN].var() for start in starts])
+    return starts[int(np.argmax(variances >= variances.max() / 2))]
+
+
+def levels(cell_N: Cells, shown: slice) -> list[int]:
+    """Convert the cell states in the slice `shown` to levels from -FULL to FULL.
+
+    0 is the median of all states. FULL is the distance from the median to the 1st or the 99th
+    percentile, whichever is farther.
+    """
+    states_N = cell_N.astype(np.float32)
+    low, median, high = np.quantile(states_N, (0.01, 0.5, 0.99))
+    scale = max(high - median, median - low, np.finfo(np.float32).tiny)
+    levels_N = np.rint((states_N[shown] - median) / scale * FULL).clip(-FULL, FULL)
+    return [int(level) for level in levels_N]
+
+
+def ranks(values_N: NDArray[np.generic]) -> Floats:
+    """Rank numbers and subtract the mean rank. Equal numbers have the same rank."""
+    ranks_N = pd.Series(values_N.astype(np.float32)).rank().to_numpy(np.float64)
+    centered_N: Floats = ranks_N - ranks_N.mean()
+    return centered_N
+
+
+def weights(values_N: NDArray[np.generic]) -> Floats:
+    """Return a label's weights (N,). Their dot product with a cell's `ranks` is the effect."""
+    num_chars = len(values_N)
+    if values_N.dtype == np.bool_:
+        share = np.count_nonzero(values_N) / num_chars
+        weights_N: Floats = np.where(values_N, 1 / share, -1 / (1 - share)) * 2 / num_chars**2
+    else:
+        weights_N = ranks(values_N)
+        weights_N /= np.linalg.norm(weights_N) * np.linalg.norm(ranks(np.arange(num_chars)))
+    return weights_N
+
+
+def effect_and_p(cell_N: Cells, values_N: NDArray[np.generic]) -> tuple[float, float]:
+    """Return the rank correlation (effect) of a cell with a label, and the effect's p-value.
+
+    The p-value is the fraction of circular shifts of the label along the text for which the effect
+    is at least as large. Neighboring characters are similar, so with randomly permuted labels every
+    effect would be significant. A shift keeps this similarity and removes only the relation to the
+    cell.
+    """
+    spectrum = np.fft.rfft(ranks(cell_N)) * np.conj(np.fft.rfft(weights(values_N)))
+    effects_N = np.fft.irfft(spectrum, len(cell_N))  # with labels shifted by 0, 1, ... characters
+    shifted_S = np.abs(effects_N[MIN_SHIFT : len(effects_N) - MIN_SHIFT + 1])
+    num_as_large = int((shifted_S >= abs(effects_N[0])).sum())
+    return float(effects_N[0]), (1 + num_as_large) / (1 + len(shifted_S))

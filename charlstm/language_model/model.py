@@ -4,8 +4,11 @@ Shapes: N ids, L layers, H hidden units.
 """
 
 import math
+import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any, Unpack, overload
 
 import numpy as np
@@ -17,12 +20,14 @@ from charlstm.generation.sampler import Generated, Reason, Request, Sampler
 from charlstm.language_model.scoring import Score
 from charlstm.language_model.state import State
 from charlstm.model.gates import LSTMState
-from charlstm.model.model_folder import TrainedModel
+from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.protocols import LossSum, char_losses
 from charlstm.sampling import Sampling, SamplingOptions, Unknown, checked_number, short
 from charlstm.text.encoded import EncodedText, begins_character, num_chars_of
+from charlstm.text.prompts import check_stops, readable, replaced
 from charlstm.text.vocabulary import UNSEEN, Ids
-from charlstm.unknown_characters import check_stops, readable, replaced
+from charlstm.tracking.client import Store
+from charlstm.tracking.download import download_model, is_address
 
 PROMPT = "\n"  # a generated text begins like a new line
 Prompts = list[str] | tuple[str, ...]
@@ -270,3 +275,24 @@ def _text(generated: Generated) -> Text:
     text = Text(generated.text)
     text.reason = generated.reason
     return text
+
+
+def load(where: str | PathLike[str], *, tracking_uri: str | None = None) -> Model:
+    """Load a trained model, which runs on the CPU in fp32.
+
+    Args:
+        where: a model folder (`artifacts/model`) or an MLflow address: `models:/NAME@champion`,
+            `models:/NAME/VERSION` (NAME is `charlstm-CORPUS`), `models:/MODEL_ID` or
+            `runs:/RUN_ID`.
+        tracking_uri: MLflow store of the address. Default: MLflow's own choice, which is
+            `mlflow.set_tracking_uri`, then `MLFLOW_TRACKING_URI`, then `mlflow.db` in the current
+            folder.
+
+    Raises:
+        CharlstmError: the model does not exist or is damaged, or the MLflow store does not answer.
+    """
+    if not is_address(fspath(where)):
+        return Model(load_model(Path(where), "fused"))
+    store = Store(tracking_uri) if tracking_uri else None
+    with tempfile.TemporaryDirectory() as folder:
+        return Model(load_model(download_model(fspath(where), Path(folder), store), "fused"))

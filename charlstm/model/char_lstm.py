@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from charlstm.model.dropout import DropoutMasks
-from charlstm.model.feed_forward import FeedForward
 from charlstm.model.gates import LSTMState
-from charlstm.model.layers import FusedLayer, GatesLayer
+from charlstm.model.layers import FeedForward, FusedLayer, GatesLayer
 from charlstm.model.resets import Resets, read_with_resets
 from charlstm.model.shape import Implementation, ModelShape
 

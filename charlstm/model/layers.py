@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from charlstm.model.gates import LSTMCell, LSTMState
 from charlstm.model.shape import GATES, gate_weight_names
@@ -115,3 +116,19 @@ def _join_gates(layer: nn.Module, weights: dict[str, Tensor], prefix: str, *_: o
         rows_of_gates = [weights.pop(prefix + name) for name in gate_weight_names(part)]
         weights[f"{prefix}lstm.{stacked_name}"] = torch.cat(rows_of_gates)
     weights[f"{prefix}lstm.bias_hh_l0"] = torch.zeros_like(weights[f"{prefix}lstm.bias_ih_l0"])
+
+
+class FeedForward(nn.Module):
+    """A residual block that computes h + W_down gelu(W_up h) for hidden states h (..., H).
+
+    The activation function GELU is from Hendrycks & Gimpel 2016.
+    """
+
+    def __init__(self, hidden_size: int, inner_size: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(hidden_size, inner_size, bias=False)  # W_up
+        self.down = nn.Linear(inner_size, hidden_size, bias=False)  # W_down, zero in a new model
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the hidden states plus the block's output (a residual connection)."""
+        return torch.add(hidden, self.down(functional.gelu(self.up(hidden))))

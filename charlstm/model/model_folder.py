@@ -16,12 +16,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from charlstm.errors import CharlstmError
-from charlstm.files.atomic import atomic_folder
+from charlstm.files.atomic import atomic_folder, check_regular, read_document
 from charlstm.files.checksums import sha256
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import CONFIG, WEIGHTS, Implementation, ModelShape
-from charlstm.text.vocabulary import Vocab
-from charlstm.text.vocabulary_file import VOCAB, load_vocab
+from charlstm.text.vocabulary import VOCAB, Vocab, load_vocab
 
 # Far above any trained weight, but so small that sums of products of two weights fit into fp32.
 MAX_WEIGHT = 1e9
@@ -68,6 +67,8 @@ def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
     """
     try:
         shape, hashes = _read_config(folder / CONFIG)
+        check_regular(folder / WEIGHTS)
+        check_regular(folder / VOCAB)
         found = {name: sha256(folder / name) for name in (WEIGHTS, VOCAB)}
     except OSError as error:
         raise CharlstmError(_describe_unreadable(folder, error)) from None
@@ -110,7 +111,7 @@ def _describe_unreadable(folder: Path, error: OSError) -> str:
 
 def _read_config(path: Path) -> tuple[ModelShape, dict[str, str]]:
     try:
-        config = json.loads(path.read_bytes())
+        config = json.loads(read_document(path))
         shape = ModelShape(**{name: config[name] for name in ModelShape._fields if name in config})
         hashes = {name: str(config["sha256"][name]) for name in (WEIGHTS, VOCAB)}
         is_count = all(type(size) is int and size >= 0 for size in shape)

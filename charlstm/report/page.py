@@ -13,6 +13,7 @@ import unicodedata
 from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
@@ -20,10 +21,21 @@ from charlstm.evaluation.baselines import Baselines
 from charlstm.evaluation.plots import COLORS, losses_svg
 from charlstm.evaluation.results import HEADLINE
 from charlstm.evaluation.text_statistics import MAX_SEARCHED, MIN_COPIED, MIN_PHRASE
+from charlstm.generation.quantized import Matrix, QuantizedModel
 from charlstm.interpretation.analysis import CellsDocument, Tracked
 from charlstm.parameter_names import SEED
 from charlstm.report.document import Copy, ReviewDocument, Sample, in_order, typical_sample
-from charlstm.report.playground import Playground
+from charlstm.text.vocabulary import Vocab
+
+MAX_BYTES = 8_000_000  # per model in a page
+
+
+class Playground(NamedTuple):
+    """A model as ASCII text that is safe in HTML, or the reason why the page has no model."""
+
+    model: Markup | None
+    reason: str = ""
+
 
 # Newlines, tabs and joiners are shown unchanged, although they belong to hidden categories.
 SHOWN = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
@@ -186,3 +198,38 @@ def symbol(character: str) -> str:
 def shown_number(value: float | None, kind: str) -> str:
     """Format a number according to its kind, a key of `FORMATS`. None becomes a dash."""
     return "\N{EN DASH}" if value is None else format(value, FORMATS[kind])
+
+
+def playground_of(model: QuantizedModel, vocab: Vocab) -> Playground:
+    """Return the model and vocabulary as JSON. Omit byte models and models that are too large."""
+    if vocab.unit == "byte":
+        reason = "The playground needs a character model, but this is a byte model."
+        return Playground(None, reason)
+    fields = {
+        "characters": [ord(character) for character in vocab.characters],
+        "hidden_size": model.hidden_size,
+        "layers": [
+            {"matrix": _matrix(layer.matrix), "base": _base64(layer.fixed_VG), "unit": layer.unit}
+            for layer in model.layers
+        ],
+        "up": _matrix(model.up) if model.up else None,
+        "down": _matrix(model.down) if model.down else None,
+        "head": _matrix(model.head),
+        "bias": _base64(model.bias_V),
+    }
+    # In a script element, "<" could begin or end a tag.
+    content = json.dumps(fields, separators=(",", ":")).replace("<", "\\u003c")
+    if len(content) > MAX_BYTES:
+        size = f"{len(content) / 1e6:.1f} MB, which is too large for a page"
+        return Playground(None, f"This model takes {size} (at most {MAX_BYTES / 1e6:.0f} MB).")
+    return Playground(Markup(content))
+
+
+def _matrix(matrix: Matrix) -> dict[str, str]:
+    return {"weights": _base64(matrix.values_NK), "scale": _base64(matrix.scale_N)}
+
+
+def _base64(array: np.ndarray) -> str:
+    """Encode an array in base64, row by row, with little-endian numbers."""
+    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return base64.b64encode(little.tobytes()).decode("ascii")

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from charlstm.errors import EncodedError, VocabularyError
+from charlstm.files.atomic import write_pieces
 from charlstm.files.checksums import SUMS, verify
-from charlstm.files.pieces import write_pieces
 from charlstm.text.encoded import EncodedText, separator_ids
-from charlstm.text.vocabulary import Ids, Vocab
-from charlstm.text.vocabulary_file import VOCAB, load_vocab
+from charlstm.text.vocabulary import VOCAB, Ids, Vocab, load_vocab
 
 
 def load_parts(

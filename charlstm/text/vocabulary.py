@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import VocabularyError
-from charlstm.files.atomic import write_text
+from charlstm.files.atomic import read_document, write_text
 
 UNSEEN = "\N{REPLACEMENT CHARACTER}"  # represents every character that is not in the vocabulary
 NUM_CODE_POINTS = 0x110000
@@ -132,3 +133,84 @@ def describe(characters: Counter[str]) -> str:
 def code_points(text: str) -> NDArray[np.uint32]:
     """Return the code points of all characters in `text`, as an array (N,)."""
     return np.frombuffer(text.encode("utf-32-le"), np.uint32)
+
+
+# UTF-8 never uses 13 of the 256 bytes. These also have ids, so that a byte's id is its value.
+NUM_BYTES = 256
+
+
+class ByteVocab(Vocab):
+    """Vocabulary of all bytes. The id of a byte is its value.
+
+    Every character can be encoded, except an unpaired surrogate.
+    """
+
+    unit = "byte"
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.dtype = np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return NUM_BYTES
+
+    def unknown(self, text: str) -> Counter[str]:
+        """Return the surrogates in `text`, which UTF-8 cannot encode, with their counts.
+
+        Python uses surrogates to represent invalid bytes in command-line arguments.
+        """
+        return Counter(re.findall("[\ud800-\udfff]", text))
+
+    def ids_of(self, text: str) -> Ids:
+        """Return the UTF-8 bytes of `text` as ids (N,)."""
+        return np.frombuffer(text.encode(), np.uint8)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text that the ids encode in UTF-8.
+
+        Raises:
+            VocabularyError: the bytes are not UTF-8, for instance because a character is cut.
+        """
+        try:
+            return self.utf8_of(ids).decode()
+        except UnicodeDecodeError as error:
+            raise VocabularyError(
+                f"expected UTF-8, found {error.reason} at byte {error.start}"
+            ) from None
+
+    def utf8_of(self, ids: Iterable[int]) -> bytes:
+        """Return the bytes in `ids`, which is a list of integers or a uint8 array."""
+        return bytes(ids)
+
+    def save(self, path: Path) -> None:
+        """Write a JSON file that says only `byte`, because all byte vocabularies are the same."""
+        write_text(path, json.dumps({"unit": self.unit}) + "\n")
+
+
+VOCAB = "vocab.json"  # in the folders of encoded texts and of models
+
+
+def load_vocab(path: Path) -> Vocab:
+    """Load a vocabulary from a file: characters, or all bytes if the file's `unit` is `byte`.
+
+    Raises:
+        VocabularyError: the file is missing, not JSON, or not a list of distinct single characters.
+    """
+    try:
+        document = json.loads(read_document(path))
+        if document.get("unit") == ByteVocab.unit:
+            return ByteVocab()
+        characters = document["characters"]
+        is_list = isinstance(characters, list) and len(characters) > 0
+        if not is_list or len(set(characters)) < len(characters):
+            raise ValueError
+        if any(len(character) != 1 for character in characters):
+            raise ValueError
+        return Vocab("".join(characters))
+    except OSError as error:
+        raise VocabularyError(f"{path}: cannot read the vocabulary: {error.strerror}") from None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise VocabularyError(
+            f'{path}: expected {{"characters": [...]}} with distinct single characters; '
+            f"the file is damaged; run `dvc repro --force --single-item encode` to rewrite it"
+        ) from None

@@ -1,17 +1,21 @@
 """Access to MLflow stores within time limits. MLflow is imported only when a function needs it."""
 
 import logging
+import os
+import re
+import tempfile
 import textwrap
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from urllib.parse import quote, unquote
 
 from charlstm.errors import NoStoreError, TrackingError
 from charlstm.files.atomic import atomic_file
 from charlstm.files.deadline import answer_within
 from charlstm.files.lock import exclusive
-from charlstm.files.sqlite_uri import sqlite_file, sqlite_uri
 from charlstm.files.urls import hide_credentials, without_credentials
 
 if TYPE_CHECKING:
@@ -161,3 +165,93 @@ def encodable(text: str) -> str:
     Python puts surrogates into file names that are not UTF-8.
     """
     return text.encode(errors="replace").decode()
+
+
+class TrackedRun(NamedTuple):
+    """An MLflow run."""
+
+    run_id: str
+    name: str
+    status: str
+    start_ms: int  # milliseconds since 1970
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
+
+
+class Reader:
+    """A reader of the runs in all experiments of a store. Searches return the newest run first.
+
+    Raises:
+        TrackingError: from every method, if the store is missing or does not answer.
+    """
+
+    def __init__(self, store: Store) -> None:
+        check_exists(store)
+        self._store = store
+        self._client = ask(store, lambda: connect(store))
+        found = ask(store, lambda: self._client.search_experiments(max_results=MAX_RESULTS))
+        self._experiments = [experiment.experiment_id for experiment in found]
+
+    def by_hash(self, prefix: str, tag: str) -> list[TrackedRun]:
+        """Return the runs whose id starts with `prefix` or, if there are none, whose `tag` does."""
+        by_id = self._search(f"attributes.run_id LIKE '{prefix}%'")
+        return by_id or self._search(f"tags.`{tag}` LIKE '{prefix}%'")
+
+    def by_name(self, name: str) -> list[TrackedRun]:
+        """Return the runs with this name. MLflow cannot search for a name with a double quote."""
+        return [] if '"' in name else self._search(f'attributes.run_name = "{name}"')
+
+    def by_tag(self, tag: str, value: str) -> list[TrackedRun]:
+        """Return the runs whose tag has this value, which must not contain quotes."""
+        return self._search(f"tags.`{tag}` = '{value}'")
+
+    def all(self) -> list[TrackedRun]:
+        """Return all runs of the store."""
+        return self._search("")
+
+    def text(self, run: TrackedRun, path: str) -> str | None:
+        """Return the text of the run's artifact at `path`, or None if the artifact is missing."""
+
+        def download() -> str | None:
+            siblings = self._client.list_artifacts(run.run_id, path.rpartition("/")[0])
+            if path not in [info.path for info in siblings]:
+                return None
+            with tempfile.TemporaryDirectory() as target:
+                file = Path(self._client.download_artifacts(run.run_id, path, target))
+                return file.read_bytes().decode(errors="replace")
+
+        return ask(self._store, download)
+
+    def _search(self, condition: str) -> list[TrackedRun]:
+        search = self._client.search_runs
+        found = ask(
+            self._store, lambda: search(self._experiments, condition, max_results=MAX_RESULTS)
+        )
+        return [
+            TrackedRun(
+                run.info.run_id, run.info.run_name or "", run.info.status, run.info.start_time,
+                dict(run.data.tags), dict(run.data.params), dict(run.data.metrics),
+            )
+            for run in found
+        ]  # fmt: skip
+
+
+# Characters that stay unquoted in a URI: printable ASCII except `?` and `%`.
+# A `?` would begin a query, and SQLAlchemy would decode a `%`.
+_PLAIN = "".join(chr(code) for code in range(32, 127) if chr(code) not in "%?")
+
+
+def sqlite_uri(file: Path) -> str:
+    """Return the URI of a database file. The path of the file may contain any characters."""
+    path = quote(os.fsencode(file), safe=_PLAIN)
+    # If a URI begins with `sqlite:///`, MLflow creates the folder under its quoted name.
+    return f"sqlite:///{path}" if path == str(file) else f"sqlite+pysqlite:///{path}"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Return the SQLite file that a database URI names, or None if the URI names no such file."""
+    match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
+    if match is None or match[1].startswith((":memory:", "file:")):
+        return None
+    return Path(unquote(match[1], errors="surrogateescape"))

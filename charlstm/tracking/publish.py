@@ -5,17 +5,58 @@ any time. If two metric points have the same name, step, time and value, MLflow 
 Therefore each point carries the time of its measurement, not the time of the call.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from charlstm.errors import TrackingError
-from charlstm.history import now_ms
+from charlstm.history import EpochRow, StepRow, now_ms
 from charlstm.tracking.client import CORPUS_TAG, MAX_RESULTS, Store, encodable, shown
-from charlstm.tracking.registered_model import log_model, register
-from charlstm.tracking.snapshot import EPOCH_TEXTS, FINISHED, RUNNING, Snapshot
+from charlstm.tracking.registered_model import LoggedModel, log_model, register
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param, Run, RunTag
+
+
+TRAINING_TAG = "training_id"
+# Run statuses in MLflow.
+FINISHED = "FINISHED"
+RUNNING = "RUNNING"
+KILLED = "KILLED"
+FAILED = "FAILED"
+EPOCH_TEXTS = "texts"  # artifact folder whose files never change
+Params = Mapping[str, str | bool | int | float]  # dotted name -> value
+
+
+class Row(NamedTuple):
+    """Metrics measured at one point during training."""
+
+    step: int
+    time_ms: int  # milliseconds since 1970
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The desired content of a run: the newest run whose tag `tag` is `value`, or a new run."""
+
+    tag: str
+    value: str
+    start_ms: int
+    rows_after: Callable[[int], Sequence[Row]]  # step -> metric rows after this step
+    params: Params = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    new_tags: Mapping[str, str] = field(default_factory=dict)  # set only when the run is created
+    measured: Mapping[str, float] = field(default_factory=dict)  # metrics without steps
+    texts: Mapping[str, str] = field(default_factory=dict)  # artifact path -> text
+    files: Mapping[str, Path] = field(default_factory=dict)  # artifact path -> file
+    model: LoggedModel | None = None
+    status: str = FINISHED
+    reason: str = ""  # why the run ended
+    end_ms: int = 0  # if 0, the run ends at its start time
+
 
 MAX_TAG_LENGTH = 8_000  # MLflow's limit, in characters
 TABLES_TAG = "mlflow.loggedArtifacts"  # JSON list of the tables that MLflow's page compares
@@ -153,3 +194,23 @@ def _set_status(client: "MlflowClient", run: "Run", snapshot: Snapshot) -> None:
 
     # Without `max`, the run would end before its start if the clock was set back.
     client.set_terminated(run_id, snapshot.status, max(snapshot.end_ms, run.info.start_time))
+
+
+def step_metrics(row: StepRow) -> dict[str, float]:
+    """Return the MLflow metrics for a row of the training history.
+
+    MLflow's page groups metrics by the part of the name before the slash.
+    """
+    return {
+        "loss/training": row.train_nats_per_char,
+        "train/gradient_norm": row.gradient_norm,
+        "train/learning_rate": row.learning_rate,
+    }
+
+
+def epoch_metrics(row: EpochRow) -> dict[str, float]:
+    """Return the MLflow metrics for an epoch: its training and validation losses."""
+    return {
+        "loss/validation": row.val_nats_per_char,
+        "loss/training_epoch": row.train_nats_per_char,
+    }

@@ -17,8 +17,8 @@ from pydantic import ConfigDict, SkipValidation, create_model
 
 from charlstm.errors import TextRequestError
 from charlstm.sampling import TYPES, Sampling, short
+from charlstm.text.prompts import check_stops, readable
 from charlstm.text.vocabulary import Vocab
-from charlstm.unknown_characters import check_stops, readable
 
 MAX_ROWS = 100
 MAX_CHARS = 100_000  # total of all prompts and texts in a request: about 20 s on a CPU

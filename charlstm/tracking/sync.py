@@ -9,8 +9,7 @@ from threading import Event, Thread
 from charlstm.errors import TrackingError
 from charlstm.files.lock import exclusive
 from charlstm.tracking.client import Store, ask, connect, describe, start_monitor
-from charlstm.tracking.publish import publish
-from charlstm.tracking.snapshot import RUNNING, Snapshot
+from charlstm.tracking.publish import RUNNING, Snapshot, publish
 from charlstm.tracking.training_files import ORIGIN, PUBLISHED, read_training
 
 log = logging.getLogger(__name__)

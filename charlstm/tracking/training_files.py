@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.files.lock import holder_of
-from charlstm.tracking.snapshot import (
+from charlstm.tracking.publish import (
     EPOCH_TEXTS,
     KILLED,
     RUNNING,

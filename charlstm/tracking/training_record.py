@@ -13,8 +13,7 @@ from charlstm.files.checksums import sha256
 from charlstm.history import EpochRow, StepRow, now_ms
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import WEIGHTS
-from charlstm.tracking.registered_model import MODEL_TAG
-from charlstm.tracking.snapshot import (
+from charlstm.tracking.publish import (
     EPOCH_TEXTS,
     FAILED,
     FINISHED,
@@ -24,6 +23,7 @@ from charlstm.tracking.snapshot import (
     epoch_metrics,
     step_metrics,
 )
+from charlstm.tracking.registered_model import MODEL_TAG
 from charlstm.tracking.training_files import (
     ENDING,
     METRICS,

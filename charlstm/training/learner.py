@@ -22,18 +22,16 @@ from charlstm.errors import TrainingError
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
-from charlstm.model.initial_model import InitialWeights
-from charlstm.model.initialization import initial_weights
+from charlstm.model.initialization import InitialWeights, initial_weights
 from charlstm.model.loss import SummedLoss
 from charlstm.model.resets import Resets
 from charlstm.optimization.moving_average import MovingAverage
-from charlstm.optimization.schedule import learning_rate
+from charlstm.optimization.optimizers import learning_rate
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
 from charlstm.text.encoded import EncodedText
-from charlstm.training.batches import Batch, rows_of
+from charlstm.training.batches import Batch, Prefetched, rows_of
 from charlstm.training.factories import batches_of, optimizers_of
-from charlstm.training.prefetching import Prefetched
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, Step, describe_nonfinite
 from charlstm.training.sizes import check_warmup, shape_of

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.history import EpochRow, StepRow
-from charlstm.model.initial_model import InitialWeights
+from charlstm.model.initialization import InitialWeights
 from charlstm.model.protocols import LossSum, sliding, windowed
 from charlstm.model.shape import ModelShape
 from charlstm.params import ModelParams, TrainParams

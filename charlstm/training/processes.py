@@ -58,7 +58,7 @@ class Processes:
     Raises:
         Interrupted: the other processes could not be reached in time.
         TrainingError: this processor cannot compute in that precision, or Accelerate is configured
-            to shard the weights.
+            for anything but processes that each hold all weights.
     """
 
     def __init__(
@@ -90,8 +90,9 @@ class Processes:
         kind = self._accelerator.distributed_type
         if kind != DistributedType.NO and not kind.value.startswith("MULTI_"):
             raise TrainingError(
-                f"Accelerate is configured for {kind.value}, which shards the weights, but each "
-                "process of charlstm must hold all weights: disable sharding in `accelerate config`"
+                f"Accelerate is configured for {kind.value}, but charlstm supports only processes "
+                "that each hold all weights: choose no or multi-device training in `accelerate "
+                "config`"
             )
 
         self._seconds_to_wait = SHARE_OF_TIMEOUT * seconds_to_meet

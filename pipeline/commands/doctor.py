@@ -23,7 +23,7 @@ from charlstm.files.checksums import sha256
 from charlstm.files.deadline import answer_within
 from charlstm.files.documents import load_yaml
 from charlstm.params import NOTHING, Params
-from charlstm.tracking.reader import Reader
+from charlstm.tracking.client import Reader
 from pipeline.hardware import advice_on_rows
 from pipeline.lineage.git import fault, git
 from pipeline.recipes import in_words

@@ -93,7 +93,7 @@ def generate(
     rule = unknown_rule(unknown)
     text = _prompt(prompt, prompt_file)
     trained = open_model(model)
-    from charlstm.unknown_characters import replaced  # imports numpy
+    from charlstm.text.prompts import replaced  # imports numpy
 
     text = _beginning(trained) if text is None else text
     if rule == "replace":

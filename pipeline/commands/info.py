@@ -18,6 +18,7 @@ import typer
 from pydantic import BaseModel
 
 from charlstm.errors import CharlstmError
+from charlstm.files.atomic import read_document
 from charlstm.tracking.download import is_address
 from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.command_io import MODEL, MODEL_HELP, JsonOption, ModelOption, echo_json, open_model
@@ -109,14 +110,14 @@ def read_card(where: str, sha256: str) -> Card:
             card = _card_of_project(folder)
     if card is None:
         with contextlib.suppress(OSError, ValueError):  # the card is missing or damaged
-            card = Card.model_validate_json((folder / CARD).read_bytes())
+            card = Card.model_validate_json(read_document(folder / CARD))
             card.recorded_in = CARD
     return card if card and card.model_sha256 == sha256 else Card(model_sha256=sha256)
 
 
 def _card_of_run(sha256: str) -> Card | None:
     """Return a model's card from its newest run in MLflow, or None if there is no run."""
-    from charlstm.tracking.reader import Reader
+    from charlstm.tracking.client import Reader
     from pipeline.lineage.provenance import COMMIT, losses_of
 
     run = next(iter(Reader(store()).by_tag(MODEL_TAG, sha256)), None)

@@ -19,7 +19,7 @@ from pipeline.lineage.search import find
 from pipeline.run.dvc import Paths, cached, files_of, load_paths
 from pipeline.run.project import PIPELINE, find_root, from_here
 from pipeline.run.terminal import printable
-from pipeline.sweep.record import last_sweep
+from pipeline.sweep.results import last_sweep
 
 ARTIFACT = f"review/{DOCUMENT}"
 BLOCKS_ARTIFACT = f"evaluate/{BLOCKS}"

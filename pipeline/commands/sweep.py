@@ -18,13 +18,12 @@ from charlstm.evaluation.results import HEADLINE
 from charlstm.files.documents import did_you_mean
 from charlstm.parameter_names import MAX_NAMED, differing, short_name, values_in_words
 from pipeline.command_output import ForceOption, output_from_here
-from pipeline.lineage.git import experiments, find_commit
+from pipeline.lineage.git import experiments, find_commit, git
 from pipeline.run.dvc import run_dvc
 from pipeline.run.stage import EXIT_BAD_INPUT
 from pipeline.run.terminal import plain_console
 from pipeline.sweep.plan import plan
-from pipeline.sweep.record import last_sweep
-from pipeline.sweep.results import OWN, Result, results_of
+from pipeline.sweep.results import OWN, Result, last_sweep, results_of
 from pipeline.sweep.run import run_all, seconds_of_training
 
 CAPTION = (
@@ -65,7 +64,7 @@ def sweep(
     `charlstm review` without names compares these models side by side.
     """
     if keep:
-        return _keep(keep)
+        return _keep(keep, is_forced=is_forced)
     failures: list[str] = []
     if seeds or any("=" in word for word in words or []):
         trials = plan(words or [], seeds)
@@ -78,11 +77,19 @@ def sweep(
     return EXIT_BAD_INPUT if failures else 0
 
 
-def _keep(name: str) -> int:
+def _keep(name: str, *, is_forced: bool) -> int:
     """Apply an experiment to the working tree, and print how to commit the result."""
-    names = [known for known, _ in experiments().values()]
-    if name not in names:
-        raise CharlstmError(f"{name}: no experiment has this name{did_you_mean(name, names)}")
+    commits = {known: commit for commit, (known, _) in experiments().items()}
+    if name not in commits:
+        raise CharlstmError(f"{name}: no experiment has this name{did_you_mean(name, commits)}")
+    diff = ("diff", "--relative", "--name-only")
+    uncommitted = (git(*diff, "HEAD") or "").splitlines()
+    replaced = git(*diff, commits[name], "--", *uncommitted) if uncommitted else ""
+    if replaced and not is_forced:
+        raise CharlstmError(
+            f"{name} would replace uncommitted changes in {', '.join(replaced.splitlines())}: "
+            "commit them, put them aside with `git stash`, or replace them with --force"
+        )
     if run_dvc("exp", "apply", name):
         return EXIT_BAD_INPUT
     typer.echo(f"to commit it: git add params.yaml dvc.lock artifacts; git commit -m '{name}'")

@@ -11,8 +11,7 @@ from charlstm.errors import TrackingError
 from charlstm.files.checksums import sha256
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING
-from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
-from charlstm.tracking.reader import Reader
+from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG, Reader
 from charlstm.tracking.registered_model import INITIAL_TAG, MODEL_TAG
 from pipeline.command_io import JsonOption, echo_json
 from pipeline.lineage.git import experiments, git, lock_at, losses_at

@@ -20,9 +20,8 @@ from charlstm.params import Params
 from charlstm.report.document import DOCUMENT, PAGE, read_losses
 from charlstm.text.encoded import text_sha256
 from charlstm.text.encoded_files import load_encoded
-from charlstm.tracking.publish import TABLES_TAG
+from charlstm.tracking.publish import TABLES_TAG, Row, Snapshot, epoch_metrics, step_metrics
 from charlstm.tracking.registered_model import MODEL_TAG, LoggedModel
-from charlstm.tracking.snapshot import Row, Snapshot, epoch_metrics, step_metrics
 from charlstm.tracking.sync import publish_at_end
 from pipeline.lineage import provenance
 from pipeline.lineage.git import git

@@ -8,8 +8,7 @@ from typing import NamedTuple
 from charlstm.errors import CharlstmError, NoStoreError, TrackingError
 from charlstm.files.checksums import SUMS, sha256
 from charlstm.model.shape import WEIGHTS
-from charlstm.tracking.client import EXPERIMENT_TAG
-from charlstm.tracking.reader import Reader, TrackedRun
+from charlstm.tracking.client import EXPERIMENT_TAG, Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.lineage.git import commits_with, find_commit, lock_at
 from pipeline.lineage.provenance import COMMIT, TRAIN_MD5

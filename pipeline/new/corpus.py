@@ -21,7 +21,7 @@ from pipeline.new.proposal import (
     training_for,
 )
 from pipeline.new.text import DOCUMENT_SEPARATOR, TextReport, find_source, name_of, read
-from pipeline.new.training_time import training_within
+from pipeline.new.training_time import step_seconds, training_within
 from pipeline.recipes import (
     CONF,
     CORPORA,
@@ -36,14 +36,12 @@ from pipeline.recipes import (
 )
 from pipeline.run.dvc import ask_dvc, load_paths, reason_of
 from pipeline.run.project import PARAMS
-from pipeline.timing import step_seconds
 
 if TYPE_CHECKING:  # importing torch takes a second, so report mistakes first
     from charlstm.model.model_folder import TrainedModel
 
 NAME_LENGTH = 12  # number of SHA-256 digits in a folder's name
-# Smallest fraction of a text's characters that an initial model should know.
-# A Dickens model knows 25 % of a Russian text and makes the result worse (docs/benchmarks.md).
+# Smallest fraction of the text's characters that should be in the initial model's vocabulary.
 MIN_KNOWN = 0.5
 
 

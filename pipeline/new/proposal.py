@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from charlstm.model.shape import ModelShape
 from charlstm.params import NOTHING, Params
-from charlstm.text.byte_vocabulary import NUM_BYTES
-from charlstm.text.vocabulary import Unit
+from charlstm.text.vocabulary import NUM_BYTES, Unit
 
 if TYPE_CHECKING:
     from charlstm.report.document import ReviewDocument

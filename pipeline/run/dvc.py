@@ -253,10 +253,12 @@ def run_dvc(
                 watch()
         except KeyboardInterrupt:
             # DVC forwards no signals, so ask its child processes directly to save their state.
-            # Ctrl-C has also reached these processes, so some of them may have ended already.
-            children = psutil.Process(process.pid).children(recursive=True)
+            # The signal may have reached these processes and DVC, too, so they may have ended.
+            children: list[psutil.Process] = []
             with suppress(psutil.NoSuchProcess):
-                for child in children:
+                children = psutil.Process(process.pid).children(recursive=True)
+            for child in children:
+                with suppress(psutil.NoSuchProcess):
                     child.terminate()
             process.wait()
             psutil.wait_procs(children)

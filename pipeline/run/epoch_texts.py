@@ -7,11 +7,10 @@ from charlstm.generation.sampler import Request, Sampler
 from charlstm.history import EpochRow
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import Params
-from charlstm.prompts import resolve_prompts
 from charlstm.sampling import Sampling
+from charlstm.text.prompts import check_prompts, resolve_prompts
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.progress import Observer
-from charlstm.unknown_characters import check_prompts
 
 log = logging.getLogger("charlstm")
 

@@ -5,14 +5,13 @@ import psutil
 from charlstm.corpus.fetch import local_path
 from charlstm.corpus.parts import decoded, parts_of
 from charlstm.errors import ParamsError
-from charlstm.files.pieces import read_pieces
+from charlstm.files.atomic import read_pieces
 from charlstm.parameter_names import flatten
 from charlstm.params import AUTO, NOTHING, Params
 from charlstm.text.alphabet import choose_alphabet, count_characters
-from charlstm.text.byte_vocabulary import ByteVocab
-from charlstm.text.vocabulary import Vocab
+from charlstm.text.prompts import check_prompts
+from charlstm.text.vocabulary import ByteVocab, Vocab
 from charlstm.training.sizes import check_warmup, shape_of, steps_per_epoch
-from charlstm.unknown_characters import check_prompts
 from pipeline.run.dvc import Paths, inputs_of, read_lock
 
 GIB = 2**30
@@ -57,7 +56,7 @@ def check_text(params: Params, paths: Paths) -> None:
     check_training(params, vocab, num_ids)
     # After `git clone`, only the model's `.dvc` file exists, until `dvc pull` gets the model.
     if str(paths.initial) != NOTHING and paths.initial.exists():
-        from charlstm.model.initial_model import load_initial  # torch takes a second to import
+        from charlstm.model.initialization import load_initial  # torch takes a second to import
 
         load_initial(paths.initial, vocab, shape_of(params.model, len(vocab)))
 

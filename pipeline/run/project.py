@@ -16,9 +16,8 @@ from urllib.parse import urlsplit
 
 from charlstm.errors import ParamsError, TrackingError
 from charlstm.files.documents import load_yaml
-from charlstm.files.sqlite_uri import sqlite_file, sqlite_uri
 from charlstm.files.urls import without_credentials
-from charlstm.tracking.client import EXPERIMENT, Store
+from charlstm.tracking.client import EXPERIMENT, Store, sqlite_file, sqlite_uri
 
 PIPELINE = Path("dvc.yaml")
 PARAMS = Path("params.yaml")

@@ -1,13 +1,16 @@
 """The results of experiments, read from git and DVC's cache, never from a running experiment."""
 
+import json
 from typing import Any, NamedTuple
 
 from charlstm.evaluation.difference import BLOCKS, Blocks, read_blocks
 from charlstm.evaluation.results import HEADLINE
+from charlstm.files.atomic import write_text
 from charlstm.parameter_names import NOT_OF_A_MODEL, SEED, differing, flatten
 from charlstm.report.document import read_losses
 from pipeline.lineage.git import experiments, git, lock_at, losses_at
 from pipeline.run.dvc import Lock, cached, load_paths, md5, read_lock
+from pipeline.run.project import state_root
 
 OWN = "this checkout"  # the name that results give to the working tree's model
 
@@ -80,3 +83,25 @@ def _result(name: str, lock: Lock, loss: float) -> Result:
     table = cached(lock.output(paths.evaluate / BLOCKS))
     blocks = read_blocks(table) if table else None
     return Result(name, params, seed, text, loss, blocks)
+
+
+RECORD = "sweep.json"  # in the state folder
+
+
+class Sweep(NamedTuple):
+    """The commit from which a sweep started, and the names of its experiments."""
+
+    baseline: str
+    names: list[str]
+
+    def write(self) -> None:
+        """Record this sweep as the last sweep."""
+        write_text(state_root() / RECORD, json.dumps(self._asdict()))
+
+
+def last_sweep() -> Sweep | None:
+    """Return the last sweep in this checkout, or None if there was no sweep."""
+    try:
+        return Sweep(**json.loads((state_root() / RECORD).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None

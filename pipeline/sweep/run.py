@@ -2,12 +2,16 @@
 
 import json
 import re
+import shutil
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
+import psutil
 from tqdm import tqdm
 
 from charlstm.errors import CharlstmError, Interrupted, ParamsError
@@ -15,21 +19,22 @@ from charlstm.files.documents import parse_yaml, validate
 from charlstm.files.lock import exclusive
 from charlstm.parameter_names import SEED
 from charlstm.params import Params
-from charlstm.text.vocabulary_file import VOCAB, load_vocab
+from charlstm.text.vocabulary import VOCAB, load_vocab
+from charlstm.tracking.client import EXPERIMENT_TAG
+from charlstm.tracking.training_files import METRICS, ORIGIN, Origin, read_rows
 from charlstm.training.sizes import steps_per_epoch
 from pipeline.lineage.git import check_git, experiments, git
 from pipeline.lineage.provenance import flat_in
+from pipeline.new.training_time import step_seconds
 from pipeline.run.dvc import load_paths, run_dvc
-from pipeline.run.project import PARAMS, state_root
+from pipeline.run.project import PARAMS, project_root, state_root
 from pipeline.run.terminal import plain_console
 from pipeline.sweep.plan import Trial
-from pipeline.sweep.record import Sweep
-from pipeline.timing import step_seconds
+from pipeline.sweep.results import Sweep
 
 OTHER_SECONDS = 20  # time for evaluation, samples and DVC
 MAX_TIMED = 5  # recipes
-# A progress line that training prints.
-STEP = re.compile(r"(?:step |epoch )(\d+)/(\d+) .*?(?:loss|val) ([\d.]+)")
+MIN_AGE_SECONDS = 60  # DVC may still be writing a younger copy
 
 
 def seconds_of_training(trials: Sequence[Trial]) -> float | None:
@@ -72,6 +77,7 @@ def run_all(trials: Sequence[Trial], seconds: float | None) -> list[str]:
             "start: commit the project first"
         )
     with exclusive(state_root() / "sweep", "a sweep in this checkout"):
+        _remove_abandoned_copies()
         finished = _finished(trials, baseline)
         Sweep(baseline, [trial.name for trial in trials]).write()
         left = [trial for trial in trials if trial.name not in finished]
@@ -84,7 +90,7 @@ def run_all(trials: Sequence[Trial], seconds: float | None) -> list[str]:
         with tqdm(total=len(left), bar_format=layout, disable=None, leave=False) as bar:
             for number, trial in enumerate(left):
                 try:
-                    reason = _run_one(trial, bar, number)
+                    reason = _run_one(trial, bar)
                 except KeyboardInterrupt:
                     num_finished = len(finished) + number - len(failures)
                     raise Interrupted(f"{num_finished} of {len(trials)} are finished") from None
@@ -93,6 +99,7 @@ def run_all(trials: Sequence[Trial], seconds: float | None) -> list[str]:
                     line = f"{trial.name} failed: {reason}"
                     failures.append(line)
                 bar.write(line, sys.stderr)
+                bar.update()
     return failures
 
 
@@ -115,16 +122,33 @@ def _finished(trials: Sequence[Trial], baseline: str) -> set[str]:
     return finished
 
 
-def _run_one(trial: Trial, bar: "tqdm[Any]", num_before: int) -> str:
+def _remove_abandoned_copies() -> None:
+    """Remove the temporary copies that stopped experiments left, if no process works in them."""
+    folders = {process.info["cwd"] or "" for process in psutil.process_iter(["cwd"])}
+    for copy in project_root().glob(".dvc/tmp/exps/standalone/tmp*"):
+        is_old = time.time() - copy.stat().st_mtime > MIN_AGE_SECONDS
+        if is_old and not any(Path(folder).is_relative_to(copy) for folder in folders):
+            shutil.rmtree(copy, ignore_errors=True)
+
+
+def _last_loss(experiment: str) -> str:
+    """Return the last training loss of a running experiment, or "?" before its first loss."""
+    for file in state_root().glob(f"*/{ORIGIN}"):
+        if Origin(**json.loads(file.read_text())).tags.get(EXPERIMENT_TAG) == experiment:
+            # The row of an epoch follows the row of its last step.
+            for row in read_rows(file.with_name(METRICS), max_rows=2):
+                if loss := row.metrics.get("loss/training"):
+                    return f"{loss:.3f} at step {row.step}"
+    return "?"
+
+
+def _run_one(trial: Trial, bar: "tqdm[Any]") -> str:
     """Run an experiment. Return the reason if the experiment failed, or "" if it succeeded."""
     log = state_root() / "sweep-logs" / f"{trial.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
 
     def show() -> None:
-        found = STEP.findall(log.read_text(errors="replace"))
-        step, num_steps, loss = found[-1] if found else (0, 1, "?")
-        bar.n = num_before + int(step) / int(num_steps)
-        bar.set_description_str(f"{trial.name}  training loss {loss}")
+        bar.set_description_str(f"{trial.name}  training loss {_last_loss(trial.name)}")
 
     changes = []
     for name, value in trial.values.items():

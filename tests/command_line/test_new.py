@@ -13,7 +13,7 @@ from charlstm.files.lock import exclusive
 from charlstm.model.model_folder import load_model
 from charlstm.model.shape import CONFIG, WEIGHTS
 from charlstm.params import NOTHING, load_params
-from charlstm.text.vocabulary_file import VOCAB, load_vocab
+from charlstm.text.vocabulary import VOCAB, load_vocab
 from charlstm.training.sizes import shape_of
 from pipeline.new.text import inspect, name_of
 from pipeline.recipes import CORPORA, Recipe, nearest, recipe_of
@@ -220,7 +220,7 @@ def test_nothing_is_changed_while_a_training_is_under_way(run: Run, project: Pat
 def test_a_training_is_proposed_for_a_time(
     run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.timing.NUM_STEPS", 3)
+    monkeypatch.setattr("pipeline.new.training_time.NUM_STEPS", 3)
     code, out, log = run("new", "Pride.txt", "--minutes", "0.5")
     assert code == 0 and "about 0." in out and "ms per step" in out, log
     assert recipe_of(load_params(project / "params.yaml")) == Recipe("pride", {})

@@ -21,6 +21,16 @@ def test_a_file_of_the_user_is_replaced_with_force_alone(run: Run, copy: Path) -
     assert (copy / "notes.md").read_text() != "mine"
 
 
+def test_a_link_is_replaced_and_not_its_target(run: Run, copy: Path, tmp_path: Path) -> None:
+    target = tmp_path / "python"
+    target.write_text("a program")
+    (copy / "link").symlink_to(target)
+    assert run("review", "HEAD", "-o", "link")[0] == 2
+    assert run("review", "HEAD", "-o", "link", "--force")[0] == 0
+    assert target.read_text() == "a program"
+    assert not (copy / "link").is_symlink()
+
+
 @pytest.mark.parametrize("name", OWN)
 def test_a_file_of_the_project_is_never_replaced(name: str, run: Run, copy: Path) -> None:
     before = (copy / name).read_bytes()

@@ -20,8 +20,7 @@ from charlstm.evaluation.text_statistics import (
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.protocols import LossSum
 from charlstm.model.shape import ModelShape
-from charlstm.text.byte_vocabulary import ByteVocab
-from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary import ByteVocab, Vocab
 from tests.support.models import random_model
 
 VOCAB = Vocab.of("abcdefghij \nÉé")

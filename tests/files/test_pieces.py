@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.files import pieces
-from charlstm.files.pieces import find, read_pieces, write_pieces
+from charlstm.files import atomic
+from charlstm.files.atomic import find, read_pieces, write_pieces
 
 
 @given(
@@ -22,7 +22,7 @@ def test_any_stretch_of_a_file(
     path = tmp_path_factory.getbasetemp() / "stretch"
     path.write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
+        patch.setattr(atomic, "PIECE_BYTES", piece_bytes)
         found = list(read_pieces(path, start, end))
     assert b"".join(found) == content[start:end]
     assert all(0 < len(piece) <= piece_bytes for piece in found)

@@ -14,10 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlstm.generation.kernels import LEVELS, MAX_EXACT_COLUMNS, Rules
-from charlstm.generation.packed import packed
 from charlstm.generation.quantized import Layer, Matrix, QuantizedModel, quantize
-from charlstm.generation.random_numbers import uniforms
-from charlstm.generation.stepper import Stepper
+from charlstm.generation.sampler import uniforms
+from charlstm.generation.stepper import Stepper, packed
 from charlstm.model.model_folder import save_model
 from charlstm.model.shape import ModelShape
 from charlstm.sampling import Sampling

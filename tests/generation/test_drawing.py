@@ -12,7 +12,7 @@ from torch import Tensor
 
 from charlstm.errors import TextRequestError
 from charlstm.generation.kernels import Rules
-from charlstm.generation.random_numbers import key_of, uniforms
+from charlstm.generation.sampler import key_of, uniforms
 from charlstm.sampling import Sampling, checked_number
 from tests.support.compiled_parts import draw, relative_probabilities
 

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from charlstm.generation.kernels import FRACTIONS, TABLE_LEN
-from charlstm.generation.packed import packed
 from charlstm.generation.quantized import ARGUMENTS, GATE_TABLE, GELU, TANH, quantize
-from charlstm.generation.stepper import Stepper
+from charlstm.generation.stepper import Stepper, packed
 from charlstm.model.shape import Implementation, ModelShape
 from tests.support.compiled_parts import predict
 from tests.support.models import random_model

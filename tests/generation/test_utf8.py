@@ -8,14 +8,12 @@ from hypothesis import strategies as st
 
 from charlstm.generation.kernels import Rules
 from charlstm.generation.quantized import quantize
-from charlstm.generation.random_numbers import uniforms
-from charlstm.generation.sampler import Request, Sampler
+from charlstm.generation.sampler import Request, Sampler, uniforms
 from charlstm.generation.stepper import Stepper
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
-from charlstm.text.byte_vocabulary import ByteVocab
 from charlstm.text.utf8 import NEXT, START, utf8_state
-from charlstm.text.vocabulary import Decoder
+from charlstm.text.vocabulary import ByteVocab, Decoder
 from tests.support import reference_sampler as reference
 from tests.support.models import random_model
 from tests.support.reference_sampler import RULES

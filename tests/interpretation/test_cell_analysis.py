@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 
 from charlstm.evaluation.results import write_document
 from charlstm.interpretation.analysis import (
+    EXCERPT_LEN,
     ROW_LEN,
     WARM_UP,
     CellsDocument,
     analyse_cells,
     cell_states,
     cells_table,
+    effect_and_p,
+    ranks,
     read_cells,
+    weights,
 )
-from charlstm.interpretation.correlation import effect_and_p, ranks, weights
-from charlstm.interpretation.excerpt import EXCERPT_LEN
 from charlstm.interpretation.labels import labels_of
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMCell

@@ -1,8 +1,11 @@
 """`charlstm sweep`: its trainings, its comparison, and how it resumes."""
 
 import json
+import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,8 +21,7 @@ from charlstm.files.lock import exclusive
 from pipeline.commands.sweep import show
 from pipeline.lineage.git import experiments
 from pipeline.sweep.plan import plan
-from pipeline.sweep.record import RECORD
-from pipeline.sweep.results import OWN, Result, results_of
+from pipeline.sweep.results import OWN, RECORD, Result, results_of
 from tests.support.commands import Run
 from tests.support.projects import CHARLSTM, kill, start, write_params
 from tests.support.stages import IDENTITY, commit_of, dvc
@@ -162,6 +164,57 @@ def test_a_second_sweep_and_other_parameters_of_one_name_are_refused(copy: Path,
         "learning_rate=0.003: an experiment with this name exists, but has different parameters"
     )
     assert expected in run("sweep", RATES)[2]
+
+
+def test_an_experiment_is_not_applied_over_uncommitted_changes(project: Path, run: Run) -> None:
+    (project / "params.yaml").write_text("# mine\n" + (project / "params.yaml").read_text())
+    before = (project / "params.yaml").read_bytes()
+    code, _, err = run("sweep", "--keep", "number-1")
+    assert code == 2 and "would replace uncommitted changes in params.yaml: commit them" in err
+    assert (project / "params.yaml").read_bytes() == before
+    assert run("sweep", "--keep", "number-1", "--force")[0] == 0
+    assert b"# mine" not in (project / "params.yaml").read_bytes()
+
+
+def test_copies_of_stopped_experiments_are_removed(
+    copy: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy in which a process works stays, and so does a copy that is still written."""
+    copies = copy / ".dvc/tmp/exps/standalone"
+    for name in ("tmpleft", "tmpused", "tmpnew"):
+        (copies / name).mkdir(parents=True)
+    for name in ("tmpleft", "tmpused"):
+        os.utime(copies / name, (0, 0))
+    add_experiment(copy, "learning_rate=0.003", 1.4, learning_rate=0.003)
+    with subprocess.Popen(["sleep", "60"], cwd=copies / "tmpused") as process:
+        run("sweep", RATES)  # refused: the experiment has other parameters
+        process.kill()
+    assert sorted(folder.name for folder in copies.iterdir()) == ["tmpnew", "tmpused"]
+
+
+def test_sigterm_to_all_processes_of_a_sweep_is_an_interruption(copy: Path) -> None:
+    code = """
+from pipeline.run.dvc import run_dvc
+from pipeline.run.stage import errors_reported
+with errors_reported() as outcome:
+    run_dvc("stage", "add", "--run", "--name", "sleep", "echo $$ > started; sleep 60")
+raise SystemExit(outcome.code)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(copy)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not (copy / "started").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 75 and "Traceback" not in err
+    assert err.endswith("ERROR: interrupted\n")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,7 @@ from charlstm.files.checksums import sha256
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import load_model, save_model
 from charlstm.model.shape import CONFIG, WEIGHTS, ModelShape
-from charlstm.text.vocabulary import Vocab
-from charlstm.text.vocabulary_file import VOCAB
+from charlstm.text.vocabulary import VOCAB, Vocab
 
 SHAPE = ModelShape(vocab_size=3, embedding_size=2, hidden_size=4, num_layers=2, feed_forward_size=5)
 
@@ -119,3 +119,21 @@ def test_json_that_is_nested_too_deeply_is_refused(folder: Path) -> None:
     (folder / CONFIG).write_text("[" * 100_000)
     with pytest.raises(CharlstmError, match="the file is damaged"):
         load_model(folder, "gates")
+
+
+@pytest.mark.parametrize("name", [CONFIG, VOCAB, WEIGHTS])
+def test_a_device_or_a_pipe_in_place_of_a_file_is_refused(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    (folder / name).symlink_to("/dev/zero")
+    with pytest.raises(CharlstmError, match=f"{name}: cannot read .*: it is not a regular file"):
+        load_model(folder, "fused")
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(CharlstmError, match=f"{name}: cannot read .*: it is not a regular file"):
+        load_model(folder, "fused")
+
+
+def test_a_huge_document_is_refused(folder: Path) -> None:
+    os.truncate(folder / CONFIG, 10**12)
+    with pytest.raises(CharlstmError, match="it has more than 50,000,000 bytes"):
+        load_model(folder, "fused")

@@ -7,8 +7,7 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import Implementation, ModelShape
 from charlstm.optimization.moving_average import MovingAverage
 from charlstm.optimization.muon import Muon
-from charlstm.optimization.optimizers import make_optimizers
-from charlstm.optimization.schedule import learning_rate
+from charlstm.optimization.optimizers import learning_rate, make_optimizers
 from charlstm.training.processes import Processes
 
 SHAPE = ModelShape(9, 4, 6, 2, 10)

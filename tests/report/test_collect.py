@@ -15,7 +15,7 @@ from charlstm.report.document import Loss, ReviewDocument
 from charlstm.report.page import page_of
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
-from pipeline.sample_names import file_name
+from pipeline.sample import file_name
 from tests.support.models import random_model
 
 VOCAB = Vocab.of("abcdefgh \n")

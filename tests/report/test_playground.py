@@ -10,9 +10,8 @@ import pytest
 
 from charlstm.generation.quantized import quantize
 from charlstm.model.shape import ModelShape
-from charlstm.report import playground as module
-from charlstm.report.page import is_hidden, page_of
-from charlstm.report.playground import playground_of
+from charlstm.report import page as module
+from charlstm.report.page import is_hidden, page_of, playground_of
 from tests.support.playgrounds import ODD, Case, case, default_case, odd_case
 from tests.support.reviews import review, sample
 

@@ -12,7 +12,7 @@ from charlstm.evaluation.results import write_document
 from charlstm.params import load_params
 from charlstm.report.document import read_review
 from charlstm.text.encoded_files import load_ids
-from charlstm.text.vocabulary_file import load_vocab
+from charlstm.text.vocabulary import load_vocab
 from pipeline.lineage.provenance import tags
 from pipeline.lineage.run_page import run_name, summary_of
 from pipeline.run.dvc import load_paths

@@ -7,8 +7,8 @@ import numpy as np
 
 from charlstm.generation import kernels
 from charlstm.generation.kernels import Double, Float, Ids, PackedModel, Rules
-from charlstm.generation.packed import packed
 from charlstm.generation.quantized import quantize
+from charlstm.generation.stepper import packed
 from charlstm.model.shape import ModelShape
 from tests.support.models import random_model
 

@@ -13,7 +13,7 @@ LAYERS = (
     ("corpus", "text", "history"),
     ("model",),
     ("params",),
-    ("evaluation", "optimization", "generation", "prompts", "unknown_characters"),
+    ("evaluation", "optimization", "generation"),
     ("training", "onnx_export", "interpretation"),
     ("tracking", "report"),
     ("language_model",),
@@ -22,7 +22,7 @@ LAYERS = (
 # run, or refuse bad values. dvc.yaml declares the parameters and paths themselves.
 VIEWS = (
     *("charlstm.errors", "charlstm.params", "charlstm.tracking"),
-    *("pipeline.lineage", "pipeline.new.proposal", "pipeline.recipes", "pipeline.run"),
+    *("pipeline.lineage", "pipeline.recipes", "pipeline.run"),
 )
 
 

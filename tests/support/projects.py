@@ -28,8 +28,7 @@ from charlstm.model.model_folder import save_model
 from charlstm.model.shape import ModelShape
 from charlstm.params import NOTHING, Params, load_params
 from charlstm.sampling import Sampling
-from charlstm.text.vocabulary import Vocab
-from charlstm.text.vocabulary_file import load_vocab
+from charlstm.text.vocabulary import Vocab, load_vocab
 from charlstm.training.sizes import shape_of
 from pipeline.recipes import CORPORA, RECIPES, load, replaced, with_values
 from pipeline.run.dvc import load_paths

@@ -9,9 +9,15 @@ import pandas as pd
 
 from charlstm.history import EpochRow, StepRow
 from charlstm.tracking.client import Store, connect
-from charlstm.tracking.publish import find_or_create_experiment, publish
+from charlstm.tracking.publish import (
+    Row,
+    Snapshot,
+    epoch_metrics,
+    find_or_create_experiment,
+    publish,
+    step_metrics,
+)
 from charlstm.tracking.registered_model import MODEL_TAG
-from charlstm.tracking.snapshot import Row, Snapshot, epoch_metrics, step_metrics
 
 STEPS = [StepRow(step, 1, 2.0 / step, 0.1, 0.5) for step in range(1, 11)]
 EPOCHS = [EpochRow(1, 10, 2.0, 1.9)]

@@ -14,12 +14,10 @@ import charlstm
 from charlstm.errors import VocabularyError
 from charlstm.model.model_folder import load_model
 from charlstm.model.protocols import stateful
-from charlstm.text.byte_vocabulary import ByteVocab
 from charlstm.text.encoded import EncodedText, text_sha256
 from charlstm.text.encoded_files import load_ids
-from charlstm.text.vocabulary import Decoder, Vocab
-from charlstm.text.vocabulary_file import load_vocab
-from charlstm.unknown_characters import replaced
+from charlstm.text.prompts import replaced
+from charlstm.text.vocabulary import ByteVocab, Decoder, Vocab, load_vocab
 from tests.support.projects import make_project
 from tests.support.stages import run_stages
 from tests.support.stores import query

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from charlstm.corpus.encodings import Form, corpus_pieces
 from charlstm.corpus.fetch import files_of, source_sha256
 from charlstm.errors import CorpusError
-from charlstm.files import pieces
+from charlstm.files import atomic
 from tests.support import reference
 
 TEXTS = st.text(st.sampled_from("ab\r\n\té"), min_size=1, max_size=30)
@@ -28,7 +28,7 @@ def convert(folder: Path, contents: list[bytes], form: Form) -> bytes:
         files.append(folder / f"{index}.txt")
         files[-1].write_bytes(content)
     seen: list[str] = []
-    pieces.write_pieces(folder / "corpus", corpus_pieces(files, form), check=seen.append)
+    atomic.write_pieces(folder / "corpus", corpus_pieces(files, form), check=seen.append)
     joined = form.separator.encode().join(contents)
     assert source_sha256(files, form.separator) == hashlib.sha256(joined).hexdigest()
     corpus = (folder / "corpus").read_bytes()
@@ -56,7 +56,7 @@ def test_the_corpus_is_the_decoded_files_joined(
         texts = [text.replace("é", "e") for text in texts]
     contents = [text.encode(encoding) for text in texts]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
+        patch.setattr(atomic, "PIECE_BYTES", piece_bytes)
         found = convert(folder, contents, Form(encoding, newlines, separator))
     assert found == reference.corpus(contents, encoding, newlines, separator)
 
@@ -83,7 +83,7 @@ def test_what_is_not_in_the_encoding_leaves_nothing(
 ) -> None:
     for piece_bytes in (1, 3, 100):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(CorpusError, match=message):
-            patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
+            patch.setattr(atomic, "PIECE_BYTES", piece_bytes)
             convert(tmp_path, contents, form)
     assert len([*tmp_path.iterdir()]) == len(contents)
 

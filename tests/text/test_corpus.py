@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from charlstm.corpus.parts import parts_of, read_characters
 from charlstm.errors import CorpusError
-from charlstm.files import pieces
+from charlstm.files import atomic
 from tests.support import reference
 
 TEXTS = st.text(st.sampled_from("ab\n é€😀\U0010ffff\x00\x7f\x80"), max_size=60)
@@ -54,10 +54,10 @@ def corpus_of(
     """Return the bytes and the number of characters of each part."""
     path.write_bytes(content.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
+        patch.setattr(atomic, "PIECE_BYTES", piece_bytes)
         parts = parts_of(path, *options)  # type: ignore[arg-type]
         return {
-            name: (b"".join(pieces.read_pieces(path, part.start, part.end)), part.num_chars)
+            name: (b"".join(atomic.read_pieces(path, part.start, part.end)), part.num_chars)
             for name, part in parts.items()
         }
 

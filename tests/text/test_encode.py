@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlstm.errors import VocabularyError
-from charlstm.files import pieces
+from charlstm.files import atomic
 from charlstm.params import Params, load_params
 from charlstm.text.alphabet import choose_alphabet, count_characters
 from charlstm.text.vocabulary import Vocab
@@ -60,7 +60,7 @@ def test_the_files_are_those_of_the_whole_text(
 ) -> None:
     parts = {"train": train, "val": val, **({"test": test} if test else {})}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
+        patch.setattr(atomic, "PIECE_BYTES", piece_bytes)
         if max(map(train.count, train)) < min_count and "\ufffd" not in train:
             with pytest.raises(VocabularyError, match="encode.min_count: every character"):
                 encoded(project, parts, min_count=min_count)

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.prompts import MAX_LEN, resolve_prompts
 from charlstm.text.encoded_files import load_encoded
-from charlstm.text.vocabulary import UNSEEN, Vocab
-from charlstm.text.vocabulary_file import load_vocab
+from charlstm.text.prompts import MAX_LEN, resolve_prompts
+from charlstm.text.vocabulary import UNSEEN, Vocab, load_vocab
 from tests.support.projects import write_params
 from tests.support.stages import run_stages
 

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from charlstm.errors import VocabularyError
 from charlstm.text.encoded_files import load_ids
-from charlstm.text.vocabulary import UNSEEN, Vocab
-from charlstm.text.vocabulary_file import load_vocab
-from charlstm.unknown_characters import replaced
+from charlstm.text.prompts import replaced
+from charlstm.text.vocabulary import UNSEEN, Vocab, load_vocab
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 import charlstm
-from charlstm.tracking.client import Store, connect
-from charlstm.tracking.reader import Reader
+from charlstm.tracking.client import Reader, Store, connect
 from charlstm.tracking.registered_model import LoggedModel
 from pipeline.commands.ui import _find_runs
 from pipeline.run.project import store as store_here

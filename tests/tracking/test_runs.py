@@ -12,10 +12,8 @@ import pandas as pd
 import pytest
 
 from charlstm.errors import TrackingError
-from charlstm.tracking.client import Store, connect
-from charlstm.tracking.publish import TABLES_TAG, publish
-from charlstm.tracking.reader import Reader
-from charlstm.tracking.snapshot import TRAINING_TAG, Snapshot
+from charlstm.tracking.client import Reader, Store, connect
+from charlstm.tracking.publish import TABLES_TAG, TRAINING_TAG, Snapshot, publish
 from tests.support.registries import Died, Dying
 from tests.support.stores import COMMIT_MS, curves, history, of_model, open_store, send
 

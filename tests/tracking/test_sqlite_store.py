@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from charlstm.files.sqlite_uri import sqlite_file, sqlite_uri
-from charlstm.tracking.reader import Reader
+from charlstm.tracking.client import Reader, sqlite_file, sqlite_uri
 from pipeline.commands.doctor import check_tracker, findings
 from pipeline.run.project import store
 from tests.support.commands import Run

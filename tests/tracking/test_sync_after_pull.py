@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.tracking.client import Store
-from charlstm.tracking.reader import Reader, TrackedRun
+from charlstm.tracking.client import Reader, Store, TrackedRun
 from pipeline.run.project import store
 from tests.support.commands import Run
 from tests.support.stages import dvc

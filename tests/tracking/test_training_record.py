@@ -12,9 +12,8 @@ from charlstm.files.lock import exclusive
 from charlstm.history import StepRow
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
-from charlstm.tracking.client import Store, connect
-from charlstm.tracking.reader import Reader
-from charlstm.tracking.snapshot import TRAINING_TAG, Snapshot
+from charlstm.tracking.client import Reader, Store, connect
+from charlstm.tracking.publish import TRAINING_TAG, Snapshot
 from charlstm.tracking.sync import publish_all
 from charlstm.tracking.training_files import METRICS, ORIGIN, PUBLISHED, read_rows, read_training
 from charlstm.tracking.training_record import TrainingRecord

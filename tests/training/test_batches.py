@@ -13,8 +13,7 @@ from torch import Tensor
 from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE
 from charlstm.text.encoded import EncodedText
-from charlstm.training.batches import Batches, StreamBatches, WindowBatches, rows_of
-from charlstm.training.prefetching import Prefetched
+from charlstm.training.batches import Batches, Prefetched, StreamBatches, WindowBatches, rows_of
 
 
 def position_ids(length: int) -> np.ndarray:

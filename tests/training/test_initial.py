@@ -11,13 +11,11 @@ from accelerate.state import AcceleratorState
 from charlstm.errors import CharlstmError, Interrupted
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
-from charlstm.model.initial_model import load_initial
-from charlstm.model.initialization import initial_weights
+from charlstm.model.initialization import initial_weights, load_initial
 from charlstm.model.model_folder import load_model, save_model
 from charlstm.model.shape import ModelShape, gate_weight_names
-from charlstm.text.byte_vocabulary import ByteVocab
 from charlstm.text.encoded import EncodedText
-from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary import ByteVocab, Vocab
 from charlstm.training.checkpoint_folder import CheckpointFolder
 from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes

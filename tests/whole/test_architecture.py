@@ -38,7 +38,7 @@ ONLY_IN = {
 FOR_STAGES = tuple(
     f"pipeline.lineage.{name}" for name in ("git", "outputs", "provenance", "run_page")
 )
-SHARED = ("pipeline.run", "pipeline.recipes", "pipeline.new.proposal", *FOR_STAGES)
+SHARED = ("pipeline.run", "pipeline.recipes", *FOR_STAGES)
 OF_COMMANDS = ("pipeline.commands", "pipeline.new", "pipeline.command_io", "pipeline.lineage")
 PURE = ("charlstm.model.", "charlstm.optimization.")
 PURE_MAY_NOT_IMPORT = {"accelerate", "dvc", "mlflow", "os", "pandas", "pydantic", "ruamel", "sys"}
