@@ -183,11 +183,13 @@ def errors_reported() -> Iterator[Outcome]:
 
 def _name_removed_outputs() -> None:
     """Log how to restore the outputs that DVC removed before the stage."""
+    stage = os.environ.get("DVC_STAGE", "")  # for example `train` or `sub/dvc.yaml:train`
+    is_temporary_copy = project_root() != Path.cwd()  # of an experiment
+    if not stage or is_temporary_copy:
+        return
+
     from pipeline.run.dvc import cached, read_lock
 
-    if project_root() != Path.cwd():  # the temporary copy of an experiment
-        return
-    stage = os.environ.get("DVC_STAGE", "")  # for example `train` or `sub/dvc.yaml:train`
     recorded = read_lock().files("outs", stage.rpartition(":")[2])
     if any(cached(md5) for path, md5 in recorded.items() if not Path(path).exists()):
         log.warning(

@@ -22,7 +22,7 @@ LAYERS = (
 # run, or refuse bad values. dvc.yaml declares the parameters and paths themselves.
 VIEWS = (
     *("charlstm.errors", "charlstm.params", "charlstm.tracking"),
-    *("pipeline.lineage", "pipeline.recipes", "pipeline.run"),
+    *("pipeline.__main__", "pipeline.lineage", "pipeline.recipes", "pipeline.run"),
 )
 
 
