@@ -26,7 +26,7 @@ import pandas as pd
 from benchmarks.harness import console, new_parser
 from benchmarks.tracking import expected_run, read_run
 from charlstm.errors import ParamsError, TrainingError
-from pipeline.run.project import CHECKPOINT_MIRROR
+from pipeline.run.settings import CHECKPOINT_MIRROR
 from pipeline.run.stage import errors_reported
 from tests.support.projects import LAUNCH, kill, make_encoded_project, run, start, training_command
 

@@ -25,7 +25,7 @@ from benchmarks.harness import console, new_parser
 from benchmarks.kills import WORLDS, in_words, start_and_kill, train_undisturbed
 from benchmarks.object_store import BUCKET, object_store
 from benchmarks.tracking import expected_run, read_run
-from pipeline.run.project import CHECKPOINT_MIRROR
+from pipeline.run.settings import CHECKPOINT_MIRROR
 from tests.support.projects import PYTHON, results, run, training_command
 
 VANISHING = 2

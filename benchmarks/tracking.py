@@ -38,7 +38,7 @@ from charlstm.tracking.sync import published_while_training
 from charlstm.tracking.training_record import TrainingRecord
 from charlstm.training.loop import fit
 from charlstm.training.progress import Observer
-from pipeline.run.project import DEFAULT_SECONDS
+from pipeline.run.settings import DEFAULT_SECONDS
 from pipeline.run.stage import errors_reported
 from tests.support.projects import (
     PYTHON,

@@ -15,7 +15,8 @@ import typer
 from typer.exceptions import TyperException
 
 from charlstm.errors import CharlstmError
-from pipeline.run.project import at_root, check_settings
+from pipeline.run.project import at_root
+from pipeline.run.settings import check_settings
 from pipeline.run.stage import end_process, errors_reported
 
 USE = "Use: a trained model"
@@ -74,6 +75,7 @@ def app_with(given: str) -> typer.Typer:
             command = _not_imported
             if name == given:
                 command = getattr(import_module(f"pipeline.commands.{name}"), name)
+                command = at_root(required=name in NEED_PROJECT)(command)
             app.command(name, short_help=summary, rich_help_panel=group)(command)
     return app
 
@@ -87,14 +89,14 @@ def _not_imported() -> None:
     """Stand in for a command that the user did not request."""
 
 
-def _show_version(is_asked: bool) -> None:
-    if is_asked:
+def _show_version(version_requested: bool) -> None:
+    if version_requested:
         typer.echo(f"charlstm {version('charlstm')}")
         raise typer.Exit
 
 
 def _options(
-    is_version_asked: Annotated[
+    version_requested: Annotated[
         bool,
         typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
     ] = False,
@@ -109,13 +111,10 @@ def _run(arguments: list[str]) -> int:
             "standard output is closed (`>&-`): leave it open, or redirect it, e.g. to /dev/null"
         )
     given = arguments[0]
-    is_help = "--help" in arguments
-    if not is_help:
+    if "--help" not in arguments:
         check_settings()
-
     try:
-        with at_root(is_needed=given in NEED_PROJECT and not is_help):
-            code = app_with(given)(arguments, prog_name="charlstm", standalone_mode=False)
+        code = app_with(given)(arguments, prog_name="charlstm", standalone_mode=False)
     except TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "charlstm"

@@ -16,7 +16,7 @@ import numpy as np
 from charlstm.text.vocabulary import VOCAB, load_vocab
 from pipeline.run.interruption import LAUNCHER, SIGNALS, stop_with_parent, without_ignored
 from pipeline.run.preflight import check_training
-from pipeline.run.project import check_settings
+from pipeline.run.settings import check_settings
 from pipeline.run.stage import EXIT_BAD_INPUT, errors_reported, load
 
 TRAINING = ["pipeline", "train"]

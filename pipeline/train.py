@@ -26,7 +26,7 @@ from pipeline.run.dvc import Paths
 from pipeline.run.epoch_texts import epoch_prompts
 from pipeline.run.interruption import SIGNALS, Interruption, handled_signals
 from pipeline.run.main_process import MainProcess
-from pipeline.run.project import seconds
+from pipeline.run.settings import seconds
 from pipeline.run.stage import Stage
 
 log = logging.getLogger("charlstm")

@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState
 from filelock import FileLock
 from hypothesis import settings
 
-from pipeline.run.project import MLFLOW_DEFAULTS
+from pipeline.run.settings import MLFLOW_DEFAULTS
 from tests.support import projects
 from tests.support.commands import Run
 from tests.support.learning import learn

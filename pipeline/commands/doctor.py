@@ -28,8 +28,9 @@ from pipeline.hardware import advice_on_rows
 from pipeline.lineage.git import fault, git
 from pipeline.recipes import in_words
 from pipeline.run.dvc import Paths, ask_dvc, read_lock, reason_of
-from pipeline.run.project import PARAMS, state_root, store
+from pipeline.run.project import PARAMS, state_root
 from pipeline.run.stage import EXIT_BAD_INPUT, load
+from pipeline.run.store import store
 from pipeline.run.terminal import printable
 
 PROJECT = Path("pyproject.toml")
@@ -40,7 +41,7 @@ MIN_FREE_BYTES = 2e9  # for checkpoints, DVC's cache and the results of `make re
 
 
 def doctor(
-    is_cleaned: Annotated[
+    clean: Annotated[
         bool,
         typer.Option(
             "--clean", help="First remove all unfinished trainings, which then cannot be resumed."
@@ -55,7 +56,7 @@ def doctor(
 
     Exit code: 0, also with warnings; 2 if there is an error.
     """
-    if is_cleaned:
+    if clean:
         from pipeline.run.unfinished import remove_others
 
         removed = remove_others(state_root(), is_all=True)

@@ -7,12 +7,18 @@ import typer
 
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import atomic_folder, write_bytes
-from pipeline.command_io import MODEL, ModelOption, model_folder
-from pipeline.command_output import ForceOption, checked_output, output_from_here
+from pipeline.arguments import MODEL, ForceOption, ModelOption, checked_output, model_folder
 from pipeline.commands.info import CARD, read_card
 from pipeline.run.project import from_here
 
 TOLERANCE = 1e-4  # largest difference between torch's and onnxruntime's fp32 results
+
+
+def _output(context: typer.Context, path: Path | None) -> Path:
+    """Return the checked output path. The default file may be replaced without `--force`."""
+    default = Path("model.onnx" if context.params["kind"] == "onnx" else "model")
+    may_replace = path is None or context.params["force"]
+    return checked_output(from_here(path or default), may_replace=may_replace)
 
 
 def export(
@@ -21,6 +27,7 @@ def export(
         typer.Argument(
             metavar="FORMAT",
             help="`onnx` for an ONNX file, or `folder` for a copy with its model card.",
+            is_eager=True,
         ),
     ],
     model: ModelOption = MODEL,
@@ -30,10 +37,10 @@ def export(
             "--output",
             "-o",
             help="File or folder to write. Default: `model.onnx` or `model`.",
-            callback=output_from_here,
+            callback=_output,
         ),
     ] = None,
-    is_forced: ForceOption = False,
+    force: ForceOption = False,
 ) -> int:
     """Export a trained model to an ONNX file, or copy it with its model card.
 
@@ -41,7 +48,7 @@ def export(
     wherever the copy is. The ONNX file is written only if its results are within 1e-4 of torch's
     results.
     """
-    output = output or checked_output(from_here(Path("model.onnx" if kind == "onnx" else "model")))
+    assert output is not None  # the callback has filled in the default
     with model_folder(model) as folder:
         if kind == "folder":
             _copy(model, folder, output)

@@ -12,7 +12,7 @@ import typer
 
 from charlstm.errors import CorpusError, TextRequestError
 from charlstm.sampling import DEFAULTS, HELP, TYPES, Sampling, checked_number, unknown_rule
-from pipeline.command_io import (
+from pipeline.arguments import (
     MODEL,
     JsonOption,
     ModelOption,
@@ -20,10 +20,10 @@ from pipeline.command_io import (
     echo_json,
     note_unseen,
     open_model,
+    read_input,
 )
 from pipeline.run.project import from_here
 from pipeline.run.terminal import printable
-from pipeline.streams import read_input
 
 if TYPE_CHECKING:
     from charlstm.language_model.model import Model
@@ -76,7 +76,7 @@ def generate(
         int, typer.Option(help="Number of texts. A line `---` separates them.")
     ] = 1,
     unknown: UnknownOption = "error",
-    is_json: JsonOption = False,
+    as_json: JsonOption = False,
     model: ModelOption = MODEL,
     **given: Any,  # noqa: ANN401  # the sampling options
 ) -> int:
@@ -99,7 +99,7 @@ def generate(
     if rule == "replace":
         note_unseen(text, trained.vocab)
         text = replaced(text, trained.vocab)
-    if is_json:
+    if as_json:
         _write_json(trained, text, num_texts, options)
         return 0
     try:

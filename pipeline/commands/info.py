@@ -21,8 +21,9 @@ from charlstm.errors import CharlstmError
 from charlstm.files.atomic import read_document
 from charlstm.tracking.download import is_address
 from charlstm.tracking.registered_model import MODEL_TAG
-from pipeline.command_io import MODEL, MODEL_HELP, JsonOption, ModelOption, echo_json, open_model
-from pipeline.run.project import declared_paths, find_root, from_here, store
+from pipeline.arguments import MODEL, MODEL_HELP, JsonOption, ModelOption, echo_json, open_model
+from pipeline.run.project import declared_paths, find_root, from_here
+from pipeline.run.store import store
 from pipeline.run.terminal import printable
 
 CARD = "card.json"
@@ -50,7 +51,7 @@ def info(
         str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP, callback=from_here)
     ] = None,
     model: ModelOption = MODEL,
-    is_json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Show a model's card: sizes, text, commit and losses.
 
@@ -61,7 +62,7 @@ def info(
     model = argument or model
     sizes = open_model(model).info
     card = {"model": model, **sizes, **read_card(model, sizes["model_sha256"]).model_dump()}
-    if is_json:
+    if as_json:
         echo_json(card)
     else:
         typer.echo(printable("\n".join(lines_of(card))))

@@ -9,14 +9,13 @@ from typing import Annotated
 
 import typer
 
-from charlstm.corpus.fetch import local_path
 from charlstm.errors import ParamsError
-from pipeline.command_io import MODEL_HELP, model_folder
+from pipeline.arguments import MODEL_HELP, model_folder
 from pipeline.launch import SPIN_COUNT
 from pipeline.new.corpus import InitialModel, plan, switch
 from pipeline.recipes import CORPORA, load, names
 from pipeline.run.dvc import run_dvc
-from pipeline.run.project import from_here, path_from_here
+from pipeline.run.project import from_here
 from pipeline.run.terminal import printable
 
 TEXT = "A file, a folder, an http(s) URL, or the name of a text in `conf/corpus/`."
@@ -34,7 +33,7 @@ RUN = "Also run `dvc repro` (train, evaluate, write samples), and show the resul
 
 
 def new(
-    text: Annotated[str, typer.Argument(help=TEXT)],
+    text: Annotated[str, typer.Argument(help=TEXT, callback=from_here)],
     name: Annotated[str | None, typer.Option(help=NAME)] = None,
     encoding: Annotated[str | None, typer.Option(help=ENCODING)] = None,
     initial: Annotated[
@@ -43,9 +42,9 @@ def new(
     minutes: Annotated[
         float | None, typer.Option(metavar="N", help=MINUTES, min=0.01, max=10_000)
     ] = None,
-    is_documents: Annotated[bool, typer.Option("--documents", help=DOCUMENTS)] = False,
-    is_forced: Annotated[bool, typer.Option("--force", help=FORCE)] = False,
-    is_run: Annotated[bool, typer.Option("--run", help=RUN)] = False,
+    documents: Annotated[bool, typer.Option("--documents", help=DOCUMENTS)] = False,
+    force: Annotated[bool, typer.Option("--force", help=FORCE)] = False,
+    run: Annotated[bool, typer.Option("--run", help=RUN)] = False,
 ) -> int:
     """Set up the project for your own text.
 
@@ -55,30 +54,26 @@ def new(
 
     `charlstm new tiny-shakespeare` returns to the text that the project came with.
     """
-    if text in names(CORPORA) and not Path(path_from_here(text)).exists():
-        if any((name, encoding, initial, minutes, is_documents)):
+    if text in names(CORPORA) and not Path(text).exists():
+        if any((name, encoding, initial, minutes, documents)):
             source = load(CORPORA, text).values["download.source"]
             raise ParamsError(
                 f"expected the name {text} without options: to use options, pass the text's "
                 f"source, {source}, instead of its name"
             )
-        typer.echo(f"params.yaml: text {text}, recipe {switch(text, is_forced)}")
+        typer.echo(f"params.yaml: text {text}, recipe {switch(text, force)}")
     else:
-        if path := local_path(text):
-            text = path_from_here(str(path))
         seconds = None if minutes is None else 60 * minutes
         # Steps are timed with the train stage's setting, which is read when torch is imported.
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
         with model_folder(initial) if initial else nullcontext() as folder:
             model = InitialModel.load(initial, folder) if initial and folder else None
-            planned = plan(
-                text, name, encoding, model, seconds, is_documents=is_documents, is_forced=is_forced
-            )
+            planned = plan(text, name, encoding, model, seconds, documents=documents, force=force)
             typer.echo(printable("\n".join(planned.lines)))
             planned.write()
         typer.echo(f"written: {' '.join(map(str, planned.files))}")
 
-    if is_run:
+    if run:
         report = [sys.executable, "-m", "pipeline", "report"]
         return run_dvc("repro") or subprocess.run(report).returncode
     typer.echo("next: dvc repro")

@@ -25,7 +25,7 @@ def recipe(
             help="Name of a recipe, or `save` and a new name.",
         ),
     ] = None,
-    is_forced: Annotated[
+    force: Annotated[
         bool,
         typer.Option(
             "--force", help="Discard unsaved changes in `params.yaml`, or overwrite a saved recipe."
@@ -40,9 +40,9 @@ def recipe(
         case []:
             _show()
         case ["save", name]:
-            _save(name, is_forced)
+            _save(name, force)
         case [name] if name != SAVE:
-            _write(name, is_forced)
+            _write(name, force)
         case _:
             raise typer.BadParameter(f"expected `NAME` or `save NAME`, got {' '.join(words or [])}")
     return 0
@@ -58,11 +58,11 @@ def _show() -> None:
         typer.echo(f"{mark} {name}: {first_clause}")
 
 
-def _write(name: str, is_forced: bool) -> None:
+def _write(name: str, force: bool) -> None:
     recipes.check_idle()
     preset = load(RECIPES, name)
     before = recipes.values_in(PARAMS)
-    if not is_forced:
+    if not force:
         recipes.check_kept(RECIPES, preset.values)
 
     changes = {key: value for key, value in preset.values.items() if before.get(key) != value}
@@ -74,7 +74,7 @@ def _write(name: str, is_forced: bool) -> None:
     typer.echo("next: dvc repro")
 
 
-def _save(name: str, is_forced: bool) -> None:
+def _save(name: str, force: bool) -> None:
     values = load_params(PARAMS).values()
     path = recipes.path_of(RECIPES, name)
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name) or name in (SAVE, RECIPES.root):
@@ -82,7 +82,7 @@ def _save(name: str, is_forced: bool) -> None:
             f"expected a recipe name of lowercase letters, digits, '-' and '_', got {name!r} "
             "('save' and 'quick' are taken)"
         )
-    if os.path.lexists(path) and not is_forced:
+    if os.path.lexists(path) and not force:
         raise ParamsError(
             f"{path} already exists: choose another name, or pass --force to replace the file"
         )

@@ -17,7 +17,8 @@ from charlstm.params import NOTHING
 from pipeline.lineage.git import git
 from pipeline.lineage.search import find
 from pipeline.run.dvc import cache_folder, load_paths, parse_lock, run_dvc
-from pipeline.run.project import CHECKPOINT_MIRROR, LOCK, PIPELINE, from_here
+from pipeline.run.project import LOCK, PIPELINE, from_here
+from pipeline.run.settings import CHECKPOINT_MIRROR
 
 # Run git without hooks, because DVC's hook would check out all outputs.
 ADD = ("git", "-c", "core.hooksPath=/dev/null", "worktree", "add", "--quiet", "--detach")

@@ -12,7 +12,7 @@ from charlstm.evaluation.difference import BLOCKS, parse_blocks, read_blocks
 from charlstm.files.atomic import write_text
 from charlstm.report.document import DOCUMENT, ReviewDocument, ReviewedModel, read_review
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
-from pipeline.command_output import ForceOption, output_from_here
+from pipeline.arguments import ForceOption, output_path
 from pipeline.lineage.git import experiments, find_commit, lock_at
 from pipeline.lineage.provenance import recipe_at, recipe_in
 from pipeline.lineage.search import find
@@ -39,11 +39,9 @@ def review(
     ] = None,
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", dir_okay=False, callback=output_from_here, help="Page to write."
-        ),
+        typer.Option("--output", "-o", dir_okay=False, callback=output_path, help="Page to write."),
     ] = Path("review.html"),
-    is_forced: ForceOption = False,
+    force: ForceOption = False,
 ) -> int:
     """Compare models side by side on one page.
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from charlstm.errors import CorpusError, TextRequestError
 from charlstm.sampling import unknown_rule
-from pipeline.command_io import (
+from pipeline.arguments import (
     MODEL,
     JsonOption,
     ModelOption,
@@ -20,10 +20,10 @@ from pipeline.command_io import (
     echo_json,
     note_unseen,
     open_model,
+    read_input,
 )
 from pipeline.run.project import from_here
 from pipeline.run.terminal import plain_console, printable
-from pipeline.streams import read_input
 
 if TYPE_CHECKING:
     from charlstm.language_model.scoring import Passage, Score
@@ -53,7 +53,7 @@ def score(
         int, typer.Option(min=0, help="Number of the most surprising lines to show.")
     ] = 5,
     unknown: UnknownOption = "error",
-    is_json: JsonOption = False,
+    as_json: JsonOption = False,
     model: ModelOption = MODEL,
 ) -> int:
     """Score a text and find its most surprising lines.
@@ -75,7 +75,7 @@ def score(
         note_unseen(text, trained.vocab)
     result = trained.score(text, unknown=rule)
     passages = result.most_surprising(lines)
-    if is_json:
+    if as_json:
         echo_json(
             {
                 "nats_per_char": result.nats_per_char,

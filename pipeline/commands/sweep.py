@@ -17,7 +17,7 @@ from charlstm.evaluation.difference import (
 from charlstm.evaluation.results import HEADLINE
 from charlstm.files.documents import did_you_mean
 from charlstm.parameter_names import MAX_NAMED, differing, short_name, values_in_words
-from pipeline.command_output import ForceOption, output_from_here
+from pipeline.arguments import ForceOption, output_path
 from pipeline.lineage.git import experiments, find_commit, git
 from pipeline.run.dvc import run_dvc
 from pipeline.run.stage import EXIT_BAD_INPUT
@@ -51,9 +51,9 @@ def sweep(
         typer.Option("--keep", metavar="NAME", help="Apply an experiment to the working tree."),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", callback=output_from_here, help="Picture to write.")
+        Path, typer.Option("--output", "-o", callback=output_path, help="Picture to write.")
     ] = Path("sweep.png"),
-    is_forced: ForceOption = False,
+    force: ForceOption = False,
 ) -> int:
     """Train with several parameter values, compare the models, and keep the best.
 
@@ -64,7 +64,7 @@ def sweep(
     `charlstm review` without names compares these models side by side.
     """
     if keep:
-        return _keep(keep, is_forced=is_forced)
+        return _keep(keep, force=force)
     failures: list[str] = []
     if seeds or any("=" in word for word in words or []):
         trials = plan(words or [], seeds)
@@ -77,7 +77,7 @@ def sweep(
     return EXIT_BAD_INPUT if failures else 0
 
 
-def _keep(name: str, *, is_forced: bool) -> int:
+def _keep(name: str, *, force: bool) -> int:
     """Apply an experiment to the working tree, and print how to commit the result."""
     commits = {known: commit for commit, (known, _) in experiments().items()}
     if name not in commits:
@@ -85,7 +85,7 @@ def _keep(name: str, *, is_forced: bool) -> int:
     diff = ("diff", "--relative", "--name-only")
     uncommitted = (git(*diff, "HEAD") or "").splitlines()
     replaced = git(*diff, commits[name], "--", *uncommitted) if uncommitted else ""
-    if replaced and not is_forced:
+    if replaced and not force:
         raise CharlstmError(
             f"{name} would replace uncommitted changes in {', '.join(replaced.splitlines())}: "
             "commit them, put them aside with `git stash`, or replace them with --force"

@@ -1,8 +1,9 @@
 """`charlstm sync`: the runs and results that MLflow lacks, sent from this checkout."""
 
 from charlstm.errors import CharlstmError
-from pipeline.run.project import state_root, store
+from pipeline.run.project import state_root
 from pipeline.run.stage import EXIT_BAD_INPUT, load
+from pipeline.run.store import store
 from pipeline.run.terminal import plain_console
 
 

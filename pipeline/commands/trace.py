@@ -13,7 +13,7 @@ from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG, Reader
 from charlstm.tracking.registered_model import INITIAL_TAG, MODEL_TAG
-from pipeline.command_io import JsonOption, echo_json
+from pipeline.arguments import JsonOption, echo_json
 from pipeline.lineage.git import experiments, git, lock_at, losses_at
 from pipeline.lineage.provenance import (
     BASELINE,
@@ -29,7 +29,8 @@ from pipeline.lineage.provenance import (
 )
 from pipeline.lineage.search import Match, find
 from pipeline.run.dvc import cached, files_of, load_paths
-from pipeline.run.project import PARAMS, from_here, store
+from pipeline.run.project import PARAMS, from_here
+from pipeline.run.store import store
 from pipeline.run.terminal import printable
 
 

@@ -21,7 +21,8 @@ from charlstm.tracking.client import MAX_RESULTS, Store, ask, check_exists, conn
 from charlstm.tracking.shared_view import page, share_view
 from charlstm.tracking.sync import publish_all
 from pipeline.run.dvc import load_paths
-from pipeline.run.project import state_root, store
+from pipeline.run.project import state_root
+from pipeline.run.store import store
 
 HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 120

@@ -27,7 +27,9 @@ from pipeline.lineage import provenance
 from pipeline.lineage.git import git
 from pipeline.lineage.run_page import page_tags, summary_of
 from pipeline.run.dvc import Paths, md5, read_lock
-from pipeline.run.project import LOCK, PARAMS, seconds, state_root, store
+from pipeline.run.project import LOCK, PARAMS, state_root
+from pipeline.run.settings import seconds
+from pipeline.run.store import store
 from pipeline.run.terminal import printable
 
 SAMPLES = "samples.csv"

@@ -13,7 +13,7 @@ from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.lineage.git import commits_with, find_commit, lock_at
 from pipeline.lineage.provenance import COMMIT, TRAIN_MD5
 from pipeline.run.dvc import load_paths, md5
-from pipeline.run.project import store
+from pipeline.run.store import store
 from pipeline.run.terminal import printable
 
 log = logging.getLogger("charlstm")

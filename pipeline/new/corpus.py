@@ -127,8 +127,8 @@ def plan(
     initial: InitialModel | None,
     seconds: float | None,
     *,
-    is_documents: bool,
-    is_forced: bool,
+    documents: bool,
+    force: bool,
 ) -> New:
     """Inspect a text. Plan parameters for `seconds` of training or, if None, for the text size."""
     check_idle()
@@ -138,7 +138,7 @@ def plan(
     name = _checked(name_of(source.stem) if name is None else name)
     bases = {kind: load(kind, kind.root).values for kind in (CORPORA, RECIPES)}
     replaced = [str(path) for kind in bases if os.path.lexists(path := path_of(kind, name))]
-    if not is_forced:
+    if not force:
         if replaced:
             reuse = f"`charlstm new {name}` uses the existing files"
             ways = f"{reuse}, --force replaces them, and another --name keeps both"
@@ -147,11 +147,11 @@ def plan(
             check_kept(kind, values)
 
     report, digest = read(source, encoding)
-    if is_documents and (len(source.files) < 2 or report.counts[DOCUMENT_SEPARATOR]):
+    if documents and (len(source.files) < 2 or report.counts[DOCUMENT_SEPARATOR]):
         expected = "a folder of several files without form feeds"
         raise CorpusError(f"--documents: expected {expected}, got {source.shown}")
     found = [f"{ascii(source.shown)[1:-1]}:", *report.lines()]
-    if is_documents:
+    if documents:
         found.append(f"{len(source.files)} documents, each of which starts from the zero state")
     elif len(source.files) > 1:
         found.append(f"{len(source.files)} files, joined to one text (use --documents to separate)")
@@ -165,7 +165,7 @@ def plan(
         "download.sha256": digest,
         "download.encoding": report.encoding,
         "download.newlines": "lf" if report.num_crlf else "keep",
-        "split.document_separator": DOCUMENT_SEPARATOR if is_documents else None,
+        "split.document_separator": DOCUMENT_SEPARATOR if documents else None,
         "evaluate.published": None,
         "sample.prompts": AUTO,
         **proposal.corpus,
@@ -180,7 +180,7 @@ def plan(
     return New([*found, *why], files, initial)
 
 
-def switch(name: str, is_forced: bool) -> str:
+def switch(name: str, force: bool) -> str:
     """Write a corpus and its recipe from `conf/` into `params.yaml`. Return the recipe's name.
 
     The recipe has the same name as the corpus. Without such a recipe, the default recipe is used.
@@ -190,7 +190,7 @@ def switch(name: str, is_forced: bool) -> str:
     values = dict[str, object]()
     for kind, preset in ((CORPORA, name), (RECIPES, recipe)):
         values |= load(kind, preset).values
-        if not is_forced:
+        if not force:
             check_kept(kind, values)
     write_text(PARAMS.resolve(), params_with(values)[0])
     return recipe

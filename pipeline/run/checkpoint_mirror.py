@@ -21,7 +21,7 @@ from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.files.checksums import SUMS, read_sums
 from charlstm.files.deadline import answer_within
 from charlstm.training.checkpoint_folder import STATE, CheckpointFolder, read_checkpoint
-from pipeline.run.project import seconds
+from pipeline.run.settings import seconds
 from pipeline.run.terminal import shown_error
 from pipeline.run.unfinished import TRAINING_ID
 

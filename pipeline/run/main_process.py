@@ -15,8 +15,9 @@ from pipeline.run import unfinished
 from pipeline.run.checkpoint_mirror import CheckpointMirror
 from pipeline.run.console import TrainingConsole
 from pipeline.run.epoch_texts import EpochTexts
-from pipeline.run.project import CHECKPOINT_MIRROR, seconds, store
+from pipeline.run.settings import CHECKPOINT_MIRROR, seconds
 from pipeline.run.stage import Stage
+from pipeline.run.store import store
 
 FINGERPRINT_TAG = "fingerprint"
 

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from charlstm.errors import CharlstmError, Interrupted, ParamsError, PeerError
 from pipeline.run.interruption import handled_signals, stop_with_parent
-from pipeline.run.project import PARAMS, check_settings, local_rank, project_root, rank, store
+from pipeline.run.project import PARAMS, project_root
+from pipeline.run.settings import MLFLOW_DEFAULTS, check_settings, local_rank, rank
+from pipeline.run.store import store
 
 # Commands that need no parameters start faster without these imports.
 if TYPE_CHECKING:
@@ -152,6 +154,7 @@ def errors_reported() -> Iterator[Outcome]:
 
     Any error that the user cannot fix is a defect of this program and keeps its traceback.
     """
+    os.environ.update({**MLFLOW_DEFAULTS, **os.environ})
     # A notebook may set a Matplotlib backend that exists only in the notebook's own process.
     os.environ["MPLBACKEND"] = "agg"
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)

@@ -46,7 +46,7 @@ def test_outside_of_a_project_it_says_what_to_do(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    advice = {"trace": "expected a folder in a project", "generate": "expected a model"}
+    advice = {"trace": "change to a project's folder", "generate": "expected a model"}
     for command, said in advice.items():
         code, _, err = run(command)
         assert (code, err.count("\n")) == (2, 1) and said in err

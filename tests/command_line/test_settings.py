@@ -3,7 +3,7 @@
 import pytest
 
 from charlstm.errors import ParamsError
-from pipeline.run.project import CHECKPOINT_MIRROR, check_settings, seconds
+from pipeline.run.settings import CHECKPOINT_MIRROR, check_settings, seconds
 from tests.support.commands import Run
 
 

@@ -10,7 +10,7 @@ import charlstm
 from charlstm.tracking.client import Reader, Store, connect
 from charlstm.tracking.registered_model import LoggedModel
 from pipeline.commands.ui import _find_runs
-from pipeline.run.project import store as store_here
+from pipeline.run.store import store as store_here
 from tests.support.registries import sha256_of
 from tests.support.stores import of_model, send
 

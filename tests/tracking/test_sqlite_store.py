@@ -9,7 +9,7 @@ from sqlalchemy.engine import make_url
 
 from charlstm.tracking.client import Reader, sqlite_file, sqlite_uri
 from pipeline.commands.doctor import check_tracker, findings
-from pipeline.run.project import store
+from pipeline.run.store import store
 from tests.support.commands import Run
 from tests.support.stages import run_here
 from tests.support.stores import of_model, send

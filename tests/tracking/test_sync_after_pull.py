@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from charlstm.tracking.client import Reader, Store, TrackedRun
-from pipeline.run.project import store
+from pipeline.run.store import store
 from tests.support.commands import Run
 from tests.support.stages import dvc
 from tests.support.stores import query

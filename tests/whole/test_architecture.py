@@ -39,7 +39,7 @@ FOR_STAGES = tuple(
     f"pipeline.lineage.{name}" for name in ("git", "outputs", "provenance", "run_page")
 )
 SHARED = ("pipeline.run", "pipeline.recipes", *FOR_STAGES)
-OF_COMMANDS = ("pipeline.commands", "pipeline.new", "pipeline.command_io", "pipeline.lineage")
+OF_COMMANDS = ("pipeline.commands", "pipeline.new", "pipeline.arguments", "pipeline.lineage")
 PURE = ("charlstm.model.", "charlstm.optimization.")
 PURE_MAY_NOT_IMPORT = {"accelerate", "dvc", "mlflow", "os", "pandas", "pydantic", "ruamel", "sys"}
 HAS_PARAMS = re.compile(r"charlstm\.params(\.\w*Params)?")

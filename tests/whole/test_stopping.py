@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.run.project import CHECKPOINT_MIRROR
+from pipeline.run.settings import CHECKPOINT_MIRROR
 from tests.conftest import Prepare
 from tests.support import projects
 from tests.support.projects import (
