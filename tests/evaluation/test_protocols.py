@@ -1,7 +1,6 @@
 """Protocols against a loop that scores one character at a time, and published losses."""
 
 import hashlib
-import math
 from itertools import pairwise
 
 import numpy as np
@@ -52,34 +51,25 @@ def brute_force(
     return LossSum(nats, len(ids) - 1)
 
 
-@pytest.mark.parametrize("context_len", [1, 7, 100, 102, 306, 307, 1000])
-def test_windowed(
-    model: CharLSTM, ids: np.ndarray, context_len: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("charlstm.model.protocols.MAX_CHARS_PER_FORWARD", 500)
-    loss = windowed(model, EncodedText(ids), context_len)
-    expected = brute_force(model, ids, context_len)
-    assert loss.num_chars == expected.num_chars == NUM_IDS - 1
-    assert loss.nats == pytest.approx(expected.nats, rel=1e-12)
-
-
-@pytest.mark.parametrize("size", [1, 2])
-@pytest.mark.parametrize("context_len", [7, 100, 1000])
-def test_windows_are_reset_at_documents(
-    model: CharLSTM, ids: np.ndarray, context_len: int, size: int
-) -> None:
-    separator = ids[200 : 200 + size]
-    divided = windowed(model, EncodedText(ids, separator=separator), context_len)
-    whole = windowed(model, EncodedText(ids), context_len)
-    expected = brute_force(model, ids, context_len, separator)
-    assert divided.num_chars == NUM_IDS - 1
-    assert divided.nats == pytest.approx(expected.nats, rel=1e-12)
-    assert divided.nats != pytest.approx(whole.nats, rel=1e-6)
-
-
 SEPARATORS = pytest.mark.parametrize(
     "separator", [None, np.array([3], np.uint8)], ids=["one text", "documents"]
 )
+
+
+@SEPARATORS
+@pytest.mark.parametrize("context_len", [1, 7, 102, 306, 1000])
+def test_windowed(
+    model: CharLSTM,
+    ids: np.ndarray,
+    context_len: int,
+    separator: np.ndarray | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(protocols, "MAX_CHARS_PER_FORWARD", 500)
+    loss = windowed(model, EncodedText(ids, separator=separator), context_len)
+    expected = brute_force(model, ids, context_len, separator)
+    assert loss.num_chars == expected.num_chars == NUM_IDS - 1
+    assert loss.nats == pytest.approx(expected.nats, rel=1e-12)
 
 
 @SEPARATORS
@@ -160,18 +150,6 @@ def test_published_losses_are_of_the_same_text_only() -> None:
     assert published_for(same, REPORTED, "byte") == (stateful,)
     assert published_for(other, REPORTED, "character") == ()
     assert published_for(same, None, "character") == ()
-
-
-def test_units() -> None:
-    loss = LossSum(nats=20 * math.log(4), num_chars=20)
-    assert loss.nats_per_char == pytest.approx(math.log(4))
-    assert loss.bits_per_char == pytest.approx(2)
-    assert loss.perplexity == pytest.approx(4)
-
-
-def test_a_perplexity_beyond_all_numbers_is_infinite() -> None:
-    assert LossSum(709.7, 1).perplexity < math.inf
-    assert LossSum(709.8, 1).perplexity == LossSum(9e19, 1).perplexity == math.inf
 
 
 def test_sum_leaves_out_what_is_not_scored() -> None:

@@ -57,18 +57,3 @@ def test_agrees_with_torch_on_one_gate(monkeypatch: pytest.MonkeyPatch) -> None:
             optimizer.step()
     assert (ours - matrix(32, 16, dtype=torch.float32)).abs().max() > 0.05
     torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)  # both multiply in bf16
-
-
-def test_stacked_gates_are_taken_one_by_one() -> None:
-    stacked = torch.nn.Parameter(matrix(12, 5))
-    gates = [torch.nn.Parameter(part.clone()) for part in stacked.detach().chunk(4)]
-    stacked.grad = matrix(12, 5).cos()
-    for gate, part in zip(gates, stacked.grad.chunk(4), strict=True):
-        gate.grad = part.clone()
-    for weights in ([stacked], gates):
-        muon_of(weights, 3, momentum=0.5, weight_decay=0.0, dtype=torch.float64).step()
-    torch.testing.assert_close(stacked, torch.cat([*gates]), atol=1e-12, rtol=0)
-
-
-def test_a_zero_gradient_changes_nothing() -> None:
-    assert torch.equal(orthogonalize(torch.zeros(3, 3)), torch.zeros(3, 3))

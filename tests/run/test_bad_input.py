@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -57,25 +58,20 @@ def other_vocabulary(folder: Path) -> None:
     write_sums(folder / ENCODED / "SHA256SUMS", ["train.npy", "val.npy", "vocab.json"])
 
 
+def tables_of_another_model(folder: Path) -> None:
+    """Change the model's checksum in the tables of its training."""
+    sums = folder / "artifacts/train/SHA256SUMS"
+    sums.write_text(re.sub(r"\w+(?=  .*model.safetensors)", "0" * 64, sums.read_text()))
+
+
 CASES = [
     ("split", as_downloaded(b"caf\xe9 au lait"), "byte 0xe9 at offset 3 (line 1)"),
-    (
-        "split",
-        params(**{"split.document_separator": "the end"}),
-        "'the end' does not occur in the training part",
-    ),
-    ("encode", params(**{"encode.min_count": 10**6}), "encode.min_count: every character"),
     (
         "encode",
         write("Datasets/split/SHA256SUMS", b""),
         "train.txt is damaged or comes from another run",
     ),
     ("train", write("params.yaml", b"train:\n  epochs: [1\n"), "params.yaml: not valid YAML"),
-    (
-        "train",
-        params(**{"train.context_len": 5000}),
-        "a batch_size of 1 or a context_len of 1349 would fit",
-    ),
     ("train", cut(f"{ENCODED}/train.npy"), "train.npy is damaged or comes from another run"),
     ("train", other_vocabulary, "the size of the vocabulary, found id"),
     ("train", params(**DIVERGING), "its perplexity is not finite; lower train.learning_rate"),
@@ -84,6 +80,7 @@ CASES = [
         write("artifacts/train/history.csv", b"epoch\n1\n"),
         "history.csv is damaged or comes from another run",
     ),
+    ("evaluate", tables_of_another_model, "model.safetensors is damaged or comes from another run"),
     (
         "sample",
         params(**{"sample.prompts": ["def ☃"]}),

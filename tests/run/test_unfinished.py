@@ -127,16 +127,6 @@ def test_a_damaged_lock_is_one_line_that_says_so(
         read_lock()
 
 
-def test_files_and_folders_have_the_names_that_dvc_gives_them(copy: Path) -> None:
-    (copy / "charlstm/model/__pycache__").mkdir(exist_ok=True)
-    (copy / "charlstm/model/__pycache__/gates.pyc").write_bytes(b"other times")
-    lock = parse_lock((copy / "dvc.lock").read_text())
-    assert lock is not None
-    recorded = lock.files("deps") | lock.files("outs")
-    assert {path: md5(copy / path) for path in recorded} == recorded
-    assert "charlstm/model" in recorded
-
-
 def test_temporary_files_of_editors_change_no_hash(copy: Path) -> None:
     """DVC and charlstm ignore the same files, so neither records a file that the other ignores."""
     folder = copy / "charlstm/corpus"

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from charlstm.errors import CharlstmError
-from charlstm.evaluation.plots import plot_losses
 from charlstm.history import EpochRow, StepRow, read_csv, table, write_csv
 
 EPOCHS = [EpochRow(1, 10, 2.0, 1.9), EpochRow(2, 20, 1.5, 0.1 + 0.2)]
@@ -28,14 +27,3 @@ def test_damaged_tables(tmp_path: Path, content: str) -> None:
     (tmp_path / "table.csv").write_text(content)
     with pytest.raises(CharlstmError, match="damaged|missing: step|cannot read"):
         read_csv(tmp_path / "table.csv", ("epoch", "step"))
-
-
-def test_the_picture_is_the_same_bytes_each_time(tmp_path: Path) -> None:
-    steps = table(STEPS, StepRow._fields)
-    epochs = table(EPOCHS, EpochRow._fields)
-    for name in ("one.png", "two.png", "alone.png"):
-        plot_losses(tmp_path / name, steps, epochs, compare_with_original=name != "alone.png")
-    one, two, alone = (
-        (tmp_path / name).read_bytes() for name in ("one.png", "two.png", "alone.png")
-    )
-    assert one == two != alone

@@ -9,8 +9,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
 from tests.support.projects import PYTHON, ROOT, write_params
 from tests.support.servers import free_port
 from tests.support.stages import SHORT
@@ -26,39 +24,16 @@ main(["train"])
 """
 
 
-LATE = """
-import os, time
-from charlstm.errors import Interrupted
-from charlstm.training import processes
-processes.SECONDS_TO_MEET["cpu"] = 60.0
-rank = int(os.environ["RANK"])
-time.sleep(6 * rank)
-both = processes.Processes("fp32", timeout_seconds=2)
-began = time.monotonic()
-if rank == 0:
-    try:
-        with both.interrupted_by_lost_peers():
-            both.all_equal("")
-    except Interrupted:
-        print(time.monotonic() - began < 10)
-else:
-    time.sleep(12)
-"""
-
-
 SILENT = """
-import os, sys, time
+import os, time
 from pathlib import Path
 import torch
 from charlstm.errors import Interrupted
 from charlstm.training.processes import Processes
-failure = Path("failure")
-both = Processes("fp32", timeout_seconds=4)
-both._failure = failure
+both = Processes("fp32", timeout_seconds=2)
+both._failure = Path("failure")
 if both.rank == 1:
-    if "fails" in sys.argv:
-        failure.touch()
-    time.sleep(6)
+    time.sleep(4)
     os._exit(0)
 try:
     both.gather(torch.zeros(1))
@@ -87,28 +62,11 @@ def together(
     ]
 
 
-@pytest.mark.slow
-def test_processes_have_long_to_meet_and_then_a_short_time_to_answer() -> None:
-    """The timeout of gloo is set like that of NCCL."""
-    first, second = together([[sys.executable, "-c", LATE]] * 2, ROOT)
-    assert first.communicate(timeout=90)[0] == "True\n"
-    second.communicate(timeout=90)
-
-
-@pytest.mark.parametrize(
-    ("what", "expected"),
-    [
-        ("fails", "another process failed\n"),
-        ("hangs", "no answer from another process in 3.6 s\n"),
-    ],
-)
-def test_a_wait_ends_if_another_process_fails_or_is_silent(
-    tmp_path: Path, what: str, expected: str
-) -> None:
+def test_a_wait_ends_if_another_process_is_silent(tmp_path: Path) -> None:
     """The wait is in Python and the same for gloo and NCCL."""
-    command = [sys.executable, "-c", SILENT, what]
+    command = [sys.executable, "-c", SILENT]
     first, second = together([command] * 2, tmp_path, PYTHONPATH=str(ROOT))
-    assert first.communicate(timeout=30)[0] == expected
+    assert first.communicate(timeout=30)[0] == "no answer from another process in 1.8 s\n"
     second.communicate(timeout=30)
 
 

@@ -90,24 +90,3 @@ def test_stopping_anywhere_changes_nothing(train: Train, override: dict[str, Any
         with pytest.raises(Interrupted, match="stopped on request after step"):
             train(override, num_steps)
     assert_same(train(override), expected)
-
-
-def test_stopping_around_the_end_of_an_epoch(train: Train) -> None:
-    expected = train({}, name="reference")
-    for num_steps in (STEPS_PER_EPOCH - 1, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 1):
-        with pytest.raises(Interrupted, match=f"after step {num_steps} of {3 * STEPS_PER_EPOCH}"):
-            train({}, num_steps, name=str(num_steps))
-        assert_same(train({}, name=str(num_steps)), expected)
-
-
-def test_finished_training_is_not_done_again(train: Train) -> None:
-    expected = train({})
-    assert_same(train({}, stop_after=0), expected)  # else it would stop at its first step
-
-
-def test_micro_batches_are_no_result_knob(train: Train) -> None:
-    common = {"train.precision": "fp64", "train.epochs": 1}
-    whole = train(common, name="whole")
-    parts = train(common | {"train.micro_batch_size": 2}, name="parts")
-    for one, other in zip(parts.steps, whole.steps, strict=True):
-        assert one.train_nats_per_char == pytest.approx(other.train_nats_per_char, rel=1e-9)

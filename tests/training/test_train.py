@@ -48,21 +48,6 @@ def losses(result: Result) -> list[float]:
     return [row.train_nats_per_char for row in result.steps]
 
 
-def test_memorizes_a_short_text(run: Fit, text: str) -> None:
-    override = OFF | {
-        "train.epochs": 100,
-        "train.learning_rate": 0.02,
-        "model.hidden_size": 64,
-        "train.early_stopping_epochs": None,
-        "train.ema_decay": 0.9,
-        "train.validation_context_len": 200,
-        "train.weight_decay": 0.0,
-    }
-    result = run(override, parts=(text[:300], text[:300]))
-    assert losses(result)[0] > 3
-    assert result.best.val_nats_per_char < 0.05
-
-
 @needs_bf16
 @pytest.mark.parametrize("batching", ["streams", "windows", "sliding_windows"])
 def test_two_runs_are_bit_identical(run: Fit, batching: str) -> None:
@@ -109,21 +94,20 @@ def test_validation_may_read_a_beginning(run: Fit, validation: str, text: str) -
     assert val_losses(500, 123) == val_losses(123) != whole
 
 
-def test_a_large_alphabet_trains_to_the_same_losses(
+def test_pieces_of_a_batch_train_to_the_same_losses(
     run: Fit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its logits are too many for one piece. It also has micro-batches and copies of the output."""
+    """Logits of a large alphabet are too many for one piece, and micro-batches are no result."""
     override = {
         "train.precision": "fp64",
-        "train.micro_batch_size": 3,
         "train.dropout.output": 0.2,
         "train.dropout.output_samples": 2,
     }
     whole = losses(run(override))
     monkeypatch.setattr(loss, "MAX_LOGITS", 3000)
     monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 1000)
-    pieces = losses(run(override))
-    assert pieces == pytest.approx(whole, rel=1e-11) and len(whole) > 20
+    pieces = losses(run(override | {"train.micro_batch_size": 3}))
+    assert pieces == pytest.approx(whole, rel=1e-9) and len(whole) > 20
     assert pieces != whole
 
 
@@ -143,14 +127,6 @@ def test_the_kept_weights_have_the_reported_loss(run: Fit, text: str) -> None:
     val_ids = Vocab.of(text).encode(text[3000:3500])
     found = windowed(model, EncodedText(val_ids), 20).nats_per_char
     assert found == pytest.approx(result.best.val_nats_per_char, rel=1e-6)
-
-
-def test_log_intervals_average_their_steps(run: Fit) -> None:
-    every = run({})
-    fifth = run({"train.log_every_steps": 5})
-    assert [row.step for row in fifth.steps] == [5, 10, 15, 20, 25, 30, 35, 40, 45, 47]
-    assert fifth.steps[0].train_nats_per_char == pytest.approx(sum(losses(every)[:5]) / 5)
-    assert fifth.epochs[0].train_nats_per_char == pytest.approx(every.epochs[0].train_nats_per_char)
 
 
 class Recorder(Observer):
@@ -189,11 +165,6 @@ def test_resets_and_dropout_change_training_and_zero_switches_them_off(run: Fit)
         assert losses(run(OFF | {f"train.{name}": 0.5}))[1:] != plain[1:], name
     elementwise = OFF | {"train.dropout.output": 0.5, "train.dropout.style": "elementwise"}
     assert losses(run(elementwise)) != losses(run(elementwise | {"train.dropout.style": "locked"}))
-
-
-def test_a_loss_that_is_not_finite_stops_training(run: Fit) -> None:
-    with pytest.raises(TrainingError, match="not finite at step .* lower train.learning_rate"):
-        run({"train.learning_rate": 1e30, "train.gradient_clip_norm": None, "train.epochs": 5})
 
 
 def test_impossible_settings_are_refused_before_work(run: Fit) -> None:

@@ -41,12 +41,9 @@ def run_faulty(
 
 
 def test_a_loss_that_is_not_finite_on_one_process_stops_all_and_loses_nothing(
-    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    project: Path,
 ) -> None:
-    # At a low rate, the rounding of two processes differs little from that of one.
-    write_params(project, {**SHORT, "train.epochs": 3, "train.muon.learning_rate": 0.01})
-    undisturbed = shutil.copytree(project, tmp_path / "undisturbed")
-    run_stages(undisturbed, "train")
+    write_params(project, {**SHORT, "train.epochs": 3})
     # Processes agree on a checkpoint after 100 steps at the latest.
     done = run_faulty(project, 2, 1, 160)
     assert done.returncode != 0
@@ -55,15 +52,6 @@ def test_a_loss_that_is_not_finite_on_one_process_stops_all_and_loses_nothing(
     assert "gradient norm nan); the last checkpoint is unchanged; lower train.learning_rate" in line
     assert not (project / "artifacts/model").exists()
     assert list(project.glob(".charlstm/*/step-*"))
-
-    run_stages(project, "train")
-    assert "resuming from the checkpoint of step" in capsys.readouterr().err
-    found, expected = (
-        pd.read_csv(folder / "artifacts/train/steps.csv") for folder in (project, undisturbed)
-    )
-    assert found["step"].equals(expected["step"])
-    difference = found["train_nats_per_char"] - expected["train_nats_per_char"]
-    assert difference.abs().max() < 1e-4
 
 
 def test_steps_can_be_skipped_but_not_forever(project: Path) -> None:
@@ -139,23 +127,3 @@ def test_processes_that_would_train_different_things_are_refused(
     assert done.returncode != 0, done.stderr
     assert "the processes have different parameters, data or code" in errors(done.stderr)[0]
     assert not (project / "artifacts/model").exists()
-
-
-def test_inputs_that_change_during_a_training_are_not_recorded(
-    project: Path, trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_params(project, SHORT)
-    log = project / "log"
-    first = start(project, [*PYTHON, "pipeline", "train"], log)
-    wait_for(log, "epoch 1/", first)
-    write_params(project, {})
-    assert first.wait() == 2
-    (line,) = errors(log.read_text())
-    assert "changed while stage train ran, so DVC records no outputs: restore the" in line
-    run_stages(project, "train")  # the new parameters start from the beginning
-    assert results(project) == results(trained)
-    assert "epoch 1/1" in capsys.readouterr().err
-    write_params(project, SHORT)
-    run_stages(project, "train")
-    assert "epoch " not in capsys.readouterr().err
-    assert len(pd.read_csv(project / "artifacts/train/history.csv")) == 6

@@ -1,4 +1,4 @@
-"""Numbers in the documents equal the records, the committed metrics and the parameters."""
+"""Numbers in the README equal the records and the committed metrics."""
 
 import re
 from typing import Any
@@ -6,11 +6,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmarks.recipes import ORIGINAL_TRAIN_NATS_PER_CHAR, PROTOCOLS, record_of
-from charlstm.evaluation.plots import ORIGINAL_VAL_NATS_PER_CHAR
+from benchmarks.recipes import PROTOCOLS, record_of
 from charlstm.files.documents import parse_yaml
-from tests.support.documented import PAGES, README
-from tests.support.projects import ROOT, captured, compose, shipped_params
+from tests.support.documented import README
+from tests.support.projects import captured, shipped_params
 from tests.support.stages import PUBLISHED_DATA
 
 
@@ -51,25 +50,3 @@ def test_the_recipes_are_what_their_records_say() -> None:
             mean = f"{found[protocol].mean():.4f}"
             expected = mean if len(found) == 1 else f"{mean} ± {found[protocol].std():.4f}"
             assert loss == expected, (recipe, protocol)
-
-
-def test_the_epochs_of_the_recipe_original_are_what_their_record_says() -> None:
-    record = record_of("original", 1, PUBLISHED_DATA)
-    assert record is not None
-    validation = ("validation", ORIGINAL_VAL_NATS_PER_CHAR, record["by_epoch"])
-    training = ("training", ORIGINAL_TRAIN_NATS_PER_CHAR, record["train_by_epoch"])
-    for side, theirs, ours in (validation, training):
-        cells = [" | ".join(f"{loss:.4f}" for loss in losses) for losses in (theirs, ours)]
-        rows = f"\n| {side}, published | {cells[0]} |\n| recipe `original` | {cells[1]} |\n"
-        assert rows in PAGES["docs/recipes.md"]
-
-
-def test_default_values_in_the_table_are_those_of_the_file() -> None:
-    flat = compose(ROOT, ["recipe=quick"]).flat()
-    row = re.compile(
-        r"^\| [^|]+ \| `((?:model|train)\.\w+(?:\.\w+)?)`[^|]* \| [^|]* \| ([\d.]+)", re.MULTILINE
-    )
-    rows = row.findall(PAGES["docs/lstm.md"])
-    assert len(rows) >= 7
-    for name, default in rows:
-        assert float(default) == flat[name], name

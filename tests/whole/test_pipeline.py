@@ -112,7 +112,7 @@ def stages_run(output: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_dvc_runs_what_is_out_of_date_and_nothing_else(project: Path, tmp_path: Path) -> None:
+def test_dvc_runs_what_is_out_of_date_and_nothing_else(project: Path) -> None:
     shutil.rmtree(project / "Datasets")
     start_dvc(project)
     shutil.copy(ROOT / ".dvc/config", project / ".dvc")
@@ -133,26 +133,9 @@ def test_dvc_runs_what_is_out_of_date_and_nothing_else(project: Path, tmp_path: 
     assert stages_run(dvc(project, "repro")) == ["check", "sample"]
     write_params(project, {"sample.temperatures": [0.5], "train.learning_rate": 0.003})
     assert stages_run(dvc(project, "repro")) == ["check", "train", "evaluate", "sample"]
-    write_params(project, {"sample.temperatures": [0.5]})
-    # `dvc.lock` records the other training.
-    done = dvc_done(project, "repro", "--force", "--single-item", "train")
-    assert "epoch 1/1 " in done.stderr
-    write_params(project, {"sample.temperatures": [0.5], "train.learning_rate": 0.003})
-    dvc(project, "repro")
 
-    commit_all(project, "changed")
-    assert "stateful.nats_per_char" in dvc(project, "metrics", "show")
-    assert "artifacts/evaluate/metrics.json" in dvc(project, "metrics", "diff", "HEAD~1")
     dvc(project, "exp", "run", "--temp", "-S", "train.learning_rate=0.02", "-n", "faster", "train")
     assert "faster" in dvc(project, "exp", "show", "--csv")
     # The store is that of the main tree, not of the temporary one.
     names = query(project, "select value from tags where key = 'dvc_exp_name'")
     assert ("faster",) in names
-
-    dvc(project, "remote", "add", "-d", "backup", str(tmp_path / "remote"))
-    dvc(project, "push")
-    shutil.rmtree(project / ".dvc/cache")
-    shutil.rmtree(project / "artifacts/model")
-    dvc(project, "pull")
-    assert (project / "artifacts/model/model.safetensors").exists()
-    assert "up to date" in dvc(project, "status")
