@@ -1,19 +1,15 @@
-import platform
-import re
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from pipeline.hardware import WORK_PER_THREAD, num_cores, num_threads, set_num_threads, work_of
+from pipeline.hardware import num_cores, num_threads, set_num_threads, work_of
 from tests.support.disks import control_group
 from tests.support.projects import (
     ACCELERATE,
     ROOT,
     Override,
     captured,
-    compose,
     tiny_params,
     torchrun,
 )
@@ -59,17 +55,6 @@ SIZES: Override = {"train.batch_size": 32, "model.hidden_size": 320}
 def test_threads_follow_from_sizes(tmp_path: Path, override: Override, expected: list[int]) -> None:
     work = work_of(tiny_params(tmp_path, SIZES | override))
     assert [num_threads(work, cores) for cores in (1, 2, 8, 128)] == expected
-
-
-def test_the_document_has_the_threads_of_all_recipes() -> None:
-    document = (ROOT / "docs/distributed.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \| (\d+) \|$", document, re.MULTILINE)
-    found = {recipe: [work, threads] for recipe, work, threads in rows}
-    assert set(found) == {"quick", "best", "original", "large"}
-    for recipe in found:
-        work = work_of(compose(ROOT, [f"recipe={recipe}"]))
-        assert found[recipe] == [f"{work:,}", str(num_threads(work, 10_000))], recipe
-    assert f"rows × units² / {WORK_PER_THREAD:,}" in " ".join(document.split())
 
 
 def test_processes_that_share_rows_unevenly_take_the_same_number_of_threads(
@@ -122,29 +107,3 @@ def test_two_hyper_threads_are_one_core(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 4, 5})
     monkeypatch.setattr("psutil.cpu_count", lambda logical: 64)
     assert num_cores(tmp_path) == 2
-
-
-# 40 MB are more than the largest size up to which glibc keeps freed memory by default.
-FAULTS = """
-import resource
-import torch
-from pipeline.hardware import keep_freed_memory
-
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
-        torch.zeros(10_000_000)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-given_back = faults()
-keep_freed_memory()
-faults()
-print(given_back, faults())
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no setting")
-def test_freed_memory_is_kept_for_the_next_step() -> None:
-    done = captured([sys.executable, "-c", FAULTS])
-    given_back, kept = map(int, done.stdout.split())
-    assert kept < given_back / 20

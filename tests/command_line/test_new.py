@@ -35,8 +35,6 @@ GOOD: dict[str, tuple[bytes, dict[str, Any]]] = {
     "1 kB": (ENGLISH[:1000].encode(), {"train.batch_size": 4}),
     "UTF-16 with BOM": (UTF_16, {"download.encoding": "utf-16"}),
     "CR LF": (ENGLISH.replace("\n", "\r\n").encode(), {"download.newlines": "lf"}),
-    "one line of 2 MB": (b"the long line " * 143_000, {"model.hidden_size": 320}),
-    "emoji": ("👩‍👩‍👧‍👦 and 🏳️‍🌈 say hello\n".encode() * 40, {}),
     "Chinese of 5,000 characters": ((MANY[:3000] * 70 + MANY).encode(), {"encode.min_count": 2}),
 }
 
@@ -108,7 +106,7 @@ def test_a_folder_is_one_text_or_documents(
     assert_stages_run(project, separator.join([RUSSIAN, ENGLISH, GERMAN]))
 
 
-@pytest.mark.parametrize("name", ["Война и мир.txt", "-dash.txt", "quo'te\" {b}: #c.txt"])
+@pytest.mark.parametrize("name", ["-dash.txt", "Война quo'te\" {b}: #c.txt"])
 def test_a_file_may_be_named_anything(run: Run, project: Path, name: str) -> None:
     (project / "texts").mkdir()
     (project / "texts" / name).write_text(ENGLISH)
@@ -171,15 +169,6 @@ def test_what_is_there_is_replaced_only_by_force(run: Run, project: Path) -> Non
     code, out, _ = run(*other, "--force")
     assert code == 0 and out.index("replaces conf/recipe/pride.yaml\n") < out.index("written:")
     assert "mine" not in (project / "conf/recipe/pride.yaml").read_text()
-
-
-def test_another_text_needs_another_name(run: Run, project: Path) -> None:
-    for text in ("pride.txt", "best.txt", "quick.txt"):
-        (project / text).write_text(ENGLISH)
-    assert run("new", "Pride.txt")[0] == 0
-    assert_refused(run, project, "conf/corpus/pride.yaml", "new", "pride.txt")
-    assert_refused(run, project, "conf/recipe/best.yaml: exists already", "new", "best.txt")
-    assert_refused(run, project, "none of the project's own names", "new", "quick.txt")
 
 
 def test_a_name_is_one_that_yaml_reads_as_a_text() -> None:

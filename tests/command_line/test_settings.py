@@ -37,8 +37,5 @@ def test_what_is_in_range_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_command_says_it_before_it_works(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHARLSTM_TIMEOUT_SECONDS", "1e30")
     code, out, err = run("info", "something")
-    assert (code, out) == (2, "")
-    assert err == (
-        "ERROR: CHARLSTM_TIMEOUT_SECONDS: expected a number of seconds from 0.0001 to 31,536,000, "
-        "got '1e30'\n"
-    )
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("ERROR: CHARLSTM_TIMEOUT_SECONDS: ")

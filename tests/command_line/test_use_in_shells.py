@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import charlstm
-from tests.support.projects import CHARLSTM, ROOT, captured
+from tests.support.projects import CHARLSTM, ROOT
 
 PROMPT = "The model "
 ENVIRONMENT = {
@@ -103,12 +103,3 @@ def test_a_full_disk_is_one_line(learned: Path) -> None:
             command, stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True
         )
     assert (done.returncode, done.stderr) == (2, "ERROR: No space left on device\n")
-
-
-def test_a_closed_stream_is_a_line(learned: Path) -> None:
-    for command, closed in (("info", ">&-"), ("score -", "<&-")):
-        model = ("--model", str(learned))
-        shell = ["sh", "-c", f'"$@" {closed}', "sh", *CHARLSTM, *command.split(), *model]
-        done = captured(shell, ROOT, 60, **ENVIRONMENT)
-        assert done.returncode == 2
-        assert f"closed (`{closed}`)" in done.stderr and done.stderr.count("\n") == 1

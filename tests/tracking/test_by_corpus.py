@@ -86,31 +86,9 @@ def test_each_corpus_has_its_champion_at_its_own_address(
     assert pyfunc.load_model("models:/charlstm-shakespeare-1.5+x@champion").metadata.model_id
 
 
-def test_a_run_of_an_older_version_stays_and_is_found(
-    store: Store, tmp_path: Path, learned: Path
-) -> None:
-    sha256 = sha256_of(learned)
-    measure(store, sha256, None, 1.4, learned)
-    assert experiment_of(store, sha256) == "charlstm"
-    measure(store, sha256, "bible", 1.3, learned)  # evaluated again by this version
-    assert experiment_of(store, sha256) == "charlstm"
-    assert set(experiments(store)) == {"charlstm"}
-    assert Reader(store).by_tag("model_sha256", sha256)[0].metrics["stateful/nats_per_char"] == 1.3
-    for address in ("models:/charlstm@champion", "models:/charlstm-bible@champion"):
-        assert charlstm.load(address, tracking_uri=store.uri).info["model_sha256"] == sha256
-    assert [experiment_id for _, experiment_id, _ in _find_runs(store, "bible")] == ["1"]
-
-
 def test_mlflows_own_variable_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
     assert store_here().experiment_of("bible") == "charlstm/bible"
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "7")
     assert store_here().experiment_of("bible") == "7"
-
-
-def test_a_text_is_read_as_it_was_written_also_its_line_ends(store: Store) -> None:
-    send(store, replace(of_model("m0"), texts={"texts/some.txt": "+a\r\n+b\n"}))
-    reader = Reader(store)
-    (found,) = reader.by_tag("model_sha256", "m0")
-    assert reader.text(found, "texts/some.txt") == "+a\r\n+b\n"

@@ -57,8 +57,7 @@ def test_a_chain_that_died_after_any_of_its_calls_is_finished_by_the_next(
             break
         except Died:
             deaths += 1
-        for _ in range(2):
-            whole_chain(client, run_id, folder, sha256)
+        whole_chain(client, run_id, folder, sha256)
         assert_all_is_there_once(client, store, run_id, sha256)
     assert deaths > 10
 

@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,7 +47,10 @@ def training(
     )
 
 
-def test_a_run_that_is_published_again_gets_what_is_new_and_nothing_twice(store: Store) -> None:
+def test_a_run_that_is_published_again_gets_what_is_new_and_nothing_twice(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")  # it must have no effect
     for num_steps in (0, 3, 3, 7):
         run = send(store, training("again", num_steps))
         assert run.info.status == "RUNNING"
@@ -139,22 +139,15 @@ def test_a_store_that_never_saw_the_model_gets_a_run_from_the_files(store: Store
     assert {*points["time_ms"], run.info.start_time, run.info.end_time} == {COMMIT_MS}
 
 
-def test_a_database_is_complete_or_absent(tmp_path: Path) -> None:
-    """This holds for several creators, and after a kill in the middle."""
-    code = "import sys; from charlstm.tracking.client import *; connect(Store(sys.argv[1]))"
-    command = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/new.db"]
-    killed = subprocess.Popen(command)
-    while not list(tmp_path.glob(".new.db.*")):
-        time.sleep(0.01)
-    killed.kill()
-    killed.wait()
+def test_a_database_is_complete_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        assert list(tmp_path.glob(".new.db.*"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlflow.MlflowClient.search_experiments", fail)
+    with pytest.raises(KeyboardInterrupt):
+        connect(Store(f"sqlite:///{tmp_path}/new.db"))
     assert not (tmp_path / "new.db").exists()
-    other = subprocess.Popen(command)
-    while len(list(tmp_path.glob(".new.db.*"))) < 2:  # the killed process's file is left
-        assert other.poll() is None
-        time.sleep(0.01)
-    connect(Store(command[-1]))
-    assert other.wait() == 0 and Reader(Store(command[-1])).all() == []
 
 
 def test_passwords_stay_out_of_parameters_and_tags(store: Store) -> None:
@@ -178,17 +171,3 @@ def test_an_epoch_whose_last_steps_were_sent_before_it_is_sent(store: Store) -> 
     rows = training("epoch").rows_after(-1)
     send(store, replace(training("epoch"), rows_after=lambda step: rows[:-1]))
     assert len(history(store, send(store, training("epoch")), "loss/validation")) == 1
-
-
-def test_a_clock_that_is_set_back_ends_no_run_before_its_start(store: Store) -> None:
-    send(store, training("back"))
-    later = replace(
-        training("back", status="KILLED"), start_ms=COMMIT_MS - 9000, end_ms=COMMIT_MS - 5000
-    )
-    assert send(store, later).info.end_time == COMMIT_MS
-
-
-def test_async_logging_loses_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
-    run = send(store, training("async", status="FINISHED"))
-    assert len(history(store, run, "train/gradient_norm")) == 10 and len(run.data.params) == 4

@@ -18,7 +18,7 @@ from charlstm.tracking.sync import publish_all
 from charlstm.tracking.training_files import METRICS, ORIGIN, PUBLISHED, read_rows, read_training
 from charlstm.tracking.training_record import TrainingRecord
 from charlstm.training.progress import Plan, Progress
-from tests.support.stores import EPOCHS, STEPS, history, of_model, send
+from tests.support.stores import EPOCHS, STEPS, history, of_model
 
 PLAN = Plan(1, 10, 640, 7, 1, "cpu", "fp32", "", "character")
 MODEL = CharLSTM(ModelShape(3, 0, 2, 1), "gates")
@@ -107,7 +107,6 @@ def test_a_checkpoint_of_another_machine_brings_the_rows_that_are_not_here(folde
     ("error", "status", "reason"),
     [
         (Interrupted("after step 3"), "KILLED", "after step 3"),
-        (KeyboardInterrupt(), "KILLED", "interrupted"),
         (ValueError("wrong"), "FAILED", "ValueError: wrong"),
     ],
 )
@@ -119,33 +118,6 @@ def test_an_ending_says_why(
     assert publish_all(store, folder.parent) == [""]
     found, tags, _ = run_of(store)
     assert (found, tags["ended"]) == (status, reason)
-
-
-def test_a_row_that_a_full_disk_cut_costs_no_other_row(folder: Path) -> None:
-    record(folder, Progress(), 4)
-    file = folder / METRICS
-    lines = file.read_text().splitlines(keepends=True)
-    file.write_text(lines[0] + lines[1][:9] + "".join(lines[2:]))
-    assert [row.step for row in read_rows(file)] == [1, 4]
-    record(folder, Progress(step=4, steps=STEPS[:4]), 6)
-    assert steps_of(read_training(folder)) == list(range(1, 7))
-
-
-def test_the_reason_of_an_earlier_ending_goes(store: Store, folder: Path) -> None:
-    with suppress(Interrupted), record(folder, Progress(), 3):
-        raise Interrupted("after step 3")
-    assert publish_all(store, folder.parent) == [""]
-    with suppress(ValueError), record(folder, Progress(step=3, steps=STEPS[:3]), 5):
-        with exclusive(folder, "a training"):
-            resumed = read_training(folder)
-            assert resumed is not None
-            send(store, resumed)
-        status, tags, _ = run_of(store)
-        assert (status, tags["ended"]) == ("RUNNING", "")
-        raise ValueError("wrong")
-    assert publish_all(store, folder.parent) == [""]
-    status, tags, _ = run_of(store)
-    assert (status, tags["ended"]) == ("FAILED", "ValueError: wrong")
 
 
 def test_a_run_whose_process_has_died_is_killed_by_whoever_sees_it(

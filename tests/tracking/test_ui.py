@@ -1,4 +1,4 @@
-"""Runs in MLflow's UI in a real browser: the table, a run's page, artifacts, two runs."""
+"""Runs in MLflow's UI in a real browser: the table, a run's page, two runs."""
 
 import json
 import shutil
@@ -7,10 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.image import imread
 
 from charlstm.tracking.client import Store
 from charlstm.tracking.publish import TABLES_TAG
@@ -19,38 +17,31 @@ from pipeline.lineage.run_page import RunSummary, page_tags
 from pipeline.recipes import Recipe
 from tests.support.browser import dom_of, needs_chromium
 from tests.support.servers import mlflow_server
-from tests.support.stores import of_model, open_store, query, send
+from tests.support.stores import of_model, open_store, send
 
 HOSTILE = (
     "<script>document.title='bad'</script> ``` \u202e\u2028 | </pre><img src=x onerror=alert(1)>"
-)
-REVIEW = (
-    "<!doctype html><title>Review</title>"
-    "<script>document.documentElement.style.background = '#ff00ff'</script>"
 )
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 
 
 class Site(NamedTuple):
-    """Address of the UI, the trained project's run, and an experiment with its first run."""
+    """Address of the UI, and an experiment with its first run."""
 
     url: str
-    trained_run: str
     experiment: str
     run: str
 
 
 @pytest.fixture(scope="module")
-def site(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(blank_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Start one server for all pages."""
     folder = tmp_path_factory.mktemp("ui")
-    shutil.copy(trained / "mlflow.db", folder)
-    uri = f"sqlite:///{folder}/mlflow.db"
-    ((trained_run,),) = query(folder, "select run_uuid from runs")
-    experiment, run = by_hand(Store(uri, "by hand", (folder / "mlartifacts").as_uri()), folder)
+    uri = f"sqlite:///{shutil.copy(blank_store, folder)}"
+    experiment, run = by_hand(Store(uri, "by hand", (folder / "mlartifacts").as_uri()))
     with mlflow_server(uri, folder / "server.log") as url:
-        yield Site(url, trained_run, experiment, run)
+        yield Site(url, experiment, run)
 
 
 def losses_of(seed: int) -> dict[str, float]:
@@ -69,9 +60,8 @@ def summary(seed: int) -> RunSummary:
     )
 
 
-def by_hand(store: Store, folder: Path) -> tuple[str, str]:
+def by_hand(store: Store) -> tuple[str, str]:
     """Publish two runs with everything that a run may have. Return the experiment and a run."""
-    (folder / "review.html").write_text(REVIEW)
     tables = json.dumps([{"path": "samples/table.json", "type": "table"}])
     for seed in (1, 2):
         texts = [
@@ -86,7 +76,6 @@ def by_hand(store: Store, folder: Path) -> tuple[str, str]:
             tags={**page_tags(summary(seed)), TABLES_TAG: tables},
             measured={f"{protocol}/nats_per_char": loss for protocol, loss in losses},
             texts={"samples/table.json": table},
-            files={"review/review.html": folder / "review.html"},
         )
         send(store, state)
     client, experiment_id = open_store(store)
@@ -130,21 +119,3 @@ def test_two_runs_side_by_side_without_a_click(site: Site, tmp_path: Path) -> No
     url = f"{page(site.url, site.experiment, is_shared=True)}&compareRunsMode=ARTIFACT"
     dom = assert_page_shows(url, [*texts, "quick · 0.81M · seed 1 · 1.4100"], tmp_path)
     assert "&lt;script&gt;document.title" in dom and "<img src=x" not in dom
-
-
-def test_an_html_artifact_opens_in_place_with_its_scripts(site: Site, tmp_path: Path) -> None:
-    url = f"{site.url}/#/experiments/{site.experiment}/runs/{site.run}/artifacts/review/review.html"
-    dom = assert_page_shows(url, ["review.html", "<iframe"], tmp_path)
-    assert 'sandbox="allow-scripts"' in dom
-    picture = imread(tmp_path / "page.png")[..., :3]
-    is_magenta = (np.abs(picture - np.array([1.0, 0.0, 1.0])) < 0.02).all(axis=-1)
-    assert is_magenta.mean() > 0.1
-
-
-def test_the_generated_texts_and_the_loss_curve_of_a_trained_run(
-    site: Site, tmp_path: Path
-) -> None:
-    artifacts = f"{site.url}/#/experiments/1/runs/{site.trained_run}/artifacts"
-    texts = ["epoch-001.txt", "evaluate", "samples", "=== prompt"]
-    assert_page_shows(f"{artifacts}/texts/epoch-001.txt", texts, tmp_path)
-    assert_page_shows(f"{artifacts}/evaluate/loss_curve.png", ["loss_curve.png"], tmp_path)
