@@ -31,8 +31,8 @@ repro: $(INSTALLED) ## run all six stages on the text of params.yaml, and print 
 test: $(INSTALLED) ## run the fast tests
 	OMP_WAIT_POLICY=passive python -m pytest -n 2 --dist worksteal
 
-# All slow tests and all of `make torture` take three quarters of an hour: once a week, and before a release, as in .ci/weekly.
-# Each says when it last passed here.
+# All slow tests and `make torture` run once a week and before a release, as in .ci/weekly.
+# Each prints when it last passed here.
 test-all torture: PASSED = build/$@-passed
 test-all: $(INSTALLED) ## run all tests, also the slow ones (whole pipelines, a browser)
 	@echo "last passed: $$(cat $(PASSED) 2>/dev/null || echo never, in this checkout)"
@@ -61,7 +61,6 @@ torture: $(INSTALLED) ## test with kills, signals, full disks and damaged files,
 	python -m benchmarks.kills --count 2
 	python -m benchmarks.worlds --short
 	python -m benchmarks.fuzz --count 10
-	python -m benchmarks.machines --count 2 --s3
 	@mkdir -p build && echo "$$(git describe --always --dirty), $$(date)" >$(PASSED)
 
 ui: $(INSTALLED) ## open MLflow's page of all runs on 127.0.0.1, port 5000 or PORT=...
