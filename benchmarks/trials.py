@@ -1,4 +1,4 @@
-"""Trainings in the process of a benchmark, by the library and without a stage."""
+"""Training in the process of a benchmark, by the library and without a stage."""
 
 from collections.abc import Callable
 from itertools import cycle
@@ -22,7 +22,7 @@ def load_data() -> Data:
 
 
 def fresh_processes(params: Params) -> Processes:
-    """Return this process alone, in the precision of `params`, independent of earlier trainings."""
+    """Return this process alone, in the precision of `params`, independent of earlier runs."""
     set_num_threads(work_of(params))
     keep_freed_memory()
     use_reproducible_kernels()

@@ -3,7 +3,7 @@
 Usage: python -m benchmarks.verdicts [--count 40]
 
 Trains `quick` with many seeds, and variants with half as many. Small sweeps are drawn from these
-trainings. In some sweeps, a fixed amount is added to every loss of the last recipe.
+runs. In some sweeps, a fixed amount is added to every loss of the last recipe.
 """
 
 import json
@@ -21,7 +21,7 @@ from charlstm.model.protocols import stateful_nats
 from charlstm.training.loop import fit
 from tests.support.projects import ROOT, compose
 
-TRAININGS = ROOT / "build/verdicts.jsonl"
+RUNS = ROOT / "build/verdicts.jsonl"
 VARIANTS = {
     "quick": (),
     "rate 0.022": ("train.muon.learning_rate=0.022",),
@@ -41,15 +41,15 @@ def main() -> int:
     parser = new_parser(__doc__)
     parser.add_argument("--count", type=int, default=40, help="seeds of `quick`")
     count = parser.parse_args().count
-    TRAININGS.parent.mkdir(exist_ok=True)
-    TRAININGS.touch()
-    kept = {tuple(key): blocks for key, *blocks in map(json.loads, TRAININGS.open())}
+    RUNS.parent.mkdir(exist_ok=True)
+    RUNS.touch()
+    kept = {tuple(key): blocks for key, *blocks in map(json.loads, RUNS.open())}
     pools: dict[str, list[Blocks]] = {name: [] for name in VARIANTS}
     for name, overrides in VARIANTS.items():
         for seed in range(1, (count if name == "quick" else count // 2) + 1):
             if (name, seed) not in kept:
                 kept[name, seed] = [column.tolist() for column in train(*overrides, seed=seed)]
-                with TRAININGS.open("a") as file:
+                with RUNS.open("a") as file:
                     file.write(json.dumps([(name, seed), *kept[name, seed]]) + "\n")
             pools[name].append(Blocks(*map(np.array, kept[name, seed])))
 
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def train(*overrides: str, seed: int) -> Blocks:
-    """Return the losses of a new training on the validation text."""
+    """Return the losses of a new run on the validation text."""
     params = compose(ROOT, (*overrides, f"train.seed={seed}"))
     data = load_data()
     result = fit(data, params.model, params.train, fresh_processes(params), [])

@@ -2,8 +2,8 @@
 
 Usage: python -m benchmarks.worlds [--short]
 
-The trainings have two layers, dropout, state resets, documents, and a batch of 10 rows, which 3 and
-4 processes cannot share evenly. In float64, every step is compared. In fp32, rounding grows, so
+The training runs have two layers, dropout, state resets, documents, and a batch of 10 rows, which 3
+and 4 processes cannot share evenly. In float64, every step is compared. In fp32, rounding grows, so
 only the first 20 steps and the last validation loss are compared.
 """
 
@@ -42,7 +42,7 @@ VALIDATION_TOLERANCE = 0.003  # nats/char
 
 
 class Case(NamedTuple):
-    """Training by `worlds[0]` processes, or stopped in the middle and finished by `worlds[1]`."""
+    """A run of `worlds[0]` processes, or stopped in the middle and finished by `worlds[1]`."""
 
     worlds: tuple[int, ...]
     micro_batch_size: int | None = None
@@ -77,7 +77,7 @@ def main() -> int:
 
     figures = ("largest difference of a step", "validation", "difference")
     print_table(("processes", "micro-batch", "precision", *figures), rows())
-    console.print(f"{len(TOLERANCES) * len(cases)} trainings, {len(wrong)} outside the tolerances")
+    console.print(f"{len(TOLERANCES) * len(cases)} runs, {len(wrong)} outside the tolerances")
     return int(len(wrong) > 0)
 
 
