@@ -26,12 +26,18 @@ from charlstm.model.initialization import InitialWeights, initial_weights
 from charlstm.model.loss import SummedLoss
 from charlstm.model.resets import Resets
 from charlstm.optimization.moving_average import MovingAverage
-from charlstm.optimization.optimizers import learning_rate
+from charlstm.optimization.optimizers import learning_rate, make_optimizers
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
 from charlstm.text.encoded import EncodedText
-from charlstm.training.batches import Batch, Prefetched, rows_of
-from charlstm.training.factories import batches_of, optimizers_of
+from charlstm.training.batches import (
+    Batch,
+    Batches,
+    Prefetched,
+    StreamBatches,
+    WindowBatches,
+    rows_of,
+)
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, Step, describe_nonfinite
 from charlstm.training.sizes import check_warmup, shape_of
@@ -57,7 +63,7 @@ class Learner:
         self.processes = processes
         rows = rows_of(processes.rank, processes.world_size, params.batch_size)
         self.num_rows = rows.stop - rows.start
-        self.batches = batches_of(text, params, rows)
+        self.batches = _make_batches(text, params, rows)
         self._prefetched = Prefetched(self.batches, is_pinned=processes.device.type == "cuda")
         self.num_steps = params.epochs * self.batches.steps_per_epoch
         check_warmup(params.warmup_steps, self.num_steps, params.epochs)
@@ -75,7 +81,17 @@ class Learner:
         self.model = fresh.to(processes.device, self.dtype)
         self.average = MovingAverage(self.model, params.ema_decay)
         self.loss = processes.distribute(SummedLoss(self.model))
-        self.optimizers = optimizers_of(self.model, params, processes)
+        self.optimizers = make_optimizers(
+            self.model,
+            has_muon=params.optimizer == "muon",
+            learning_rate=params.learning_rate,
+            betas=(params.adam_beta1, params.adam_beta2),
+            weight_decay=params.weight_decay,
+            muon_learning_rate=params.muon.learning_rate,
+            muon_momentum=params.muon.momentum,
+            muon_dtype=torch.bfloat16 if processes.is_bf16 else self.dtype,
+            peers=processes,
+        )
         self.num_skipped = 0
         self.start_epoch()
         self._fix_order_of_gradients()
@@ -219,3 +235,22 @@ class Learner:
             nats, _ = self.loss(ids_BT, self.state.rows(slice(1)), None, None, ids_BT)
             self.processes.backward(nats * 0.0)
             self.model.zero_grad()
+
+
+def _make_batches(text: EncodedText, params: TrainParams, rows: slice) -> Batches:
+    """Create the batch source that `params.batching` selects, for this process's `rows`.
+
+    Raises:
+        TrainingError: the text is too short.
+    """
+    sizes = {
+        "batch_size": params.batch_size,
+        "context_len": params.context_len,
+        "seed": params.seed,
+    }
+    if params.batching == "streams":
+        return StreamBatches(text, **sizes, rows=rows)
+    is_sliding = params.batching == "sliding_windows"
+    return WindowBatches(
+        text, **sizes, rows=rows, stride=params.window_stride, is_sliding=is_sliding
+    )

@@ -107,30 +107,30 @@ class _Training:
         self.meter = StepMeter(self.progress.totals)
 
     def run(self) -> Result:
-        now = self.progress
-        self.boundary.start(now.step)
-        if self.data.initial is not None and now.step == 0:
-            now.initial_nats_per_char = self.validate().nats_per_char
+        progress = self.progress
+        self.boundary.start(progress.step)
+        if self.data.initial is not None and progress.step == 0:
+            progress.initial_nats_per_char = self.validate().nats_per_char
         plan = self.plan()
         for observer in self.observers:
-            observer.on_start(plan, now)
+            observer.on_start(plan, progress)
 
         if not self.is_done():
             while not self.is_done():
                 self.run_epoch()
                 self.end_epoch()
             # If writing the outputs fails, the next start uses this checkpoint, without training.
-            self.boundary.save(now.step, self.checkpoint)
+            self.boundary.save(progress.step, self.checkpoint)
 
-        assert now.best is not None  # params.epochs > 0
+        assert progress.best is not None  # params.epochs > 0
         return Result(
             weights=self.best_weights,
             shape=self.learner.shape,
-            epochs=now.epochs,
-            steps=now.steps,
-            best=now.best,
-            train_seconds=now.train_seconds,
-            initial_nats_per_char=now.initial_nats_per_char,
+            epochs=progress.epochs,
+            steps=progress.steps,
+            best=progress.best,
+            train_seconds=progress.train_seconds,
+            initial_nats_per_char=progress.initial_nats_per_char,
         )
 
     def plan(self) -> Plan:
@@ -157,70 +157,71 @@ class _Training:
 
     def run_epoch(self) -> None:
         """Train for the remaining steps of the current epoch."""
-        now = self.progress
+        progress = self.progress
         batches = self.learner.batches
-        if now.step_in_epoch == 0:
+        if progress.step_in_epoch == 0:
             self.learner.start_epoch()
         self.meter.start_clock()
-        started = time.perf_counter() - now.epoch_seconds
+        started = time.perf_counter() - progress.epoch_seconds
 
-        while now.step_in_epoch < batches.steps_per_epoch:
-            taken = self.learner.take_step(now.step, now.epoch, now.step_in_epoch)
+        while progress.step_in_epoch < batches.steps_per_epoch:
+            taken = self.learner.take_step(progress.step, progress.epoch, progress.step_in_epoch)
             if taken is not None:
-                self.meter.add(taken, batches.num_chars(now.epoch, now.step_in_epoch))
-            now.step += 1
-            now.step_in_epoch += 1
-            is_last = now.step_in_epoch == batches.steps_per_epoch
-            if is_last or now.step % self.params.log_every_steps == 0:
+                self.meter.add(taken, batches.num_chars(progress.epoch, progress.step_in_epoch))
+            progress.step += 1
+            progress.step_in_epoch += 1
+            is_last = progress.step_in_epoch == batches.steps_per_epoch
+            if is_last or progress.step % self.params.log_every_steps == 0:
                 self.read_meter()
-            now.epoch_seconds = time.perf_counter() - started
-            if self.boundary.check(now.step, self.checkpoint):
+            progress.epoch_seconds = time.perf_counter() - started
+            if self.boundary.check(progress.step, self.checkpoint):
                 raise Interrupted(
-                    f"stopped on request after step {now.step} of {self.learner.num_steps}"
+                    f"stopped on request after step {progress.step} of {self.learner.num_steps}"
                 )
 
     def read_meter(self) -> None:
         """Record the mean loss and gradient norm of the steps since the last reading."""
-        now = self.progress
+        progress = self.progress
         batches = self.learner.batches
-        row, loss = self.meter.read(now.step, now.epoch, self.processes.gather)
-        now.loss = now.loss.plus(loss)
+        row, loss = self.meter.read(progress.step, progress.epoch, self.processes.gather)
+        progress.loss = progress.loss.plus(loss)
         if row is not None:
-            now.steps.append(row)
+            progress.steps.append(row)
             speed = self.meter.chars_per_second()
             # The last step of an epoch may read fewer ids than the others.
-            full_batches = now.step_in_epoch * self.params.batch_size * self.params.context_len
+            full_batches = progress.step_in_epoch * self.params.batch_size * self.params.context_len
             seen_in_epoch = min(full_batches, batches.ids_per_epoch)
-            ids_seen = (now.epoch - 1) * batches.ids_per_epoch + seen_in_epoch
+            ids_seen = (progress.epoch - 1) * batches.ids_per_epoch + seen_in_epoch
             for observer in self.observers:
                 observer.on_steps(row, speed, ids_seen)
-        now.totals = StepTotals()
-        self.meter = StepMeter(now.totals)
+        progress.totals = StepTotals()
+        self.meter = StepMeter(progress.totals)
 
     def end_epoch(self) -> None:
         """Validate the averaged weights, and keep a copy if they beat every earlier epoch."""
-        now = self.progress
-        if now.loss.num_chars == 0:
-            raise TrainingError(f"every step of epoch {now.epoch} was skipped; {ADVICE}")
+        progress = self.progress
+        if progress.loss.num_chars == 0:
+            raise TrainingError(f"every step of epoch {progress.epoch} was skipped; {ADVICE}")
         validation = self.validate()
         # A model whose perplexity is not finite could not be evaluated.
         if not math.isfinite(validation.perplexity):
             raise TrainingError(
                 f"the validation loss is {validation.nats_per_char:.4g} nats/char after epoch "
-                f"{now.epoch}, so its perplexity is not finite; lower train.learning_rate"
+                f"{progress.epoch}, so its perplexity is not finite; lower train.learning_rate"
             )
-        row = EpochRow(now.epoch, now.step, now.loss.nats_per_char, validation.nats_per_char)
-        if now.best is None or row.val_nats_per_char < now.best.val_nats_per_char:
-            now.best = row
+        train_loss = progress.loss.nats_per_char
+        row = EpochRow(progress.epoch, progress.step, train_loss, validation.nats_per_char)
+        if progress.best is None or row.val_nats_per_char < progress.best.val_nats_per_char:
+            progress.best = row
             self.best_weights = self.copy_weights()
         for observer in self.observers:
-            observer.on_epoch(row, self.learner.averaged, now.epoch_seconds)
+            observer.on_epoch(row, self.learner.averaged, progress.epoch_seconds)
 
-        now.epochs.append(row)
-        now.train_seconds += now.epoch_seconds
-        now.step_in_epoch = 0
-        now.loss = LossSum()
-        now.epoch_seconds = 0.0
+        progress.epochs.append(row)
+        progress.train_seconds += progress.epoch_seconds
+        progress.step_in_epoch = 0
+        progress.loss = LossSum()
+        progress.epoch_seconds = 0.0
 
     def validate(self) -> LossSum:
         """Return the `windowed_C` or `sliding_C` validation loss of the averaged weights.

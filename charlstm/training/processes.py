@@ -213,13 +213,6 @@ class Processes:
         largest = self.gather(torch.tensor(mine, dtype=torch.float32)).amax(0)
         return cast(list[float], largest.tolist())
 
-    def all_equal(self, text: str) -> bool:
-        """Return whether all processes passed the same string.
-
-        Collective: every process must call this.
-        """
-        return len(set(self.gather_objects(text))) == 1
-
     def on_main(self, work: Callable[[], T]) -> T:
         """Run `work` on process 0, without a timeout. Return its result on all processes.
 

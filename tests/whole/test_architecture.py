@@ -42,7 +42,6 @@ PURE_MAY_NOT_IMPORT = {"accelerate", "dvc", "mlflow", "os", "pandas", "pydantic"
 HAS_PARAMS = re.compile(r"charlstm\.params(\.\w*Params)?")
 KNOW_PARAMS = {
     "charlstm.training.loop",
-    "charlstm.training.factories",
     "charlstm.training.learner",
     "charlstm.training.sizes",
 }
