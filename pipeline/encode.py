@@ -65,10 +65,15 @@ def _warn(alphabet: Alphabet, min_count: int) -> None:
         log.warning(
             "characters with fewer than %d occurrences in training became U+FFFD: %d of them, "
             "with %d occurrences there: %s",
-            *(min_count, len(rare), rare.total(), describe(rare)),
+            min_count,
+            len(rare),
+            rare.total(),
+            describe(rare),
         )
     for name, unseen in alphabet.unseen.items():
         if unseen:
-            part = {"val": "validation"}.get(name, name)
-            message = "characters that training never sees became U+FFFD in the %s part: %s"
-            log.warning(message, part, describe(unseen))
+            log.warning(
+                "characters that training never sees became U+FFFD in the %s part: %s",
+                {"val": "validation"}.get(name, name),
+                describe(unseen),
+            )

@@ -85,8 +85,13 @@ def run(stage: Stage) -> None:
 def _beginning(text: EncodedText, max_chars: int | None, part: str) -> EncodedText:
     """Return the beginning of a part, up to `max_chars`. Log the limit if the part is longer."""
     if max_chars is not None and len(text) > max_chars:
-        shown = (f"{max_chars:,}", f"{len(text):,}", text.unit, part)
-        log.info("the first %s of %s %ss of the %s part are measured (evaluate.max_chars)", *shown)
+        log.info(
+            "the first %s of %s %ss of the %s part are measured (evaluate.max_chars)",
+            f"{max_chars:,}",
+            f"{len(text):,}",
+            text.unit,
+            part,
+        )
     return text.first(max_chars)
 
 
@@ -110,13 +115,16 @@ def _measure(
     for protocol, loss in losses.items():
         # JSON has no infinity.
         if not math.isfinite(loss.perplexity):
-            found = f"a loss of {loss.nats_per_char:.4g} nats/char under {protocol}"
             raise CharlstmError(
-                f"{paths.model}: expected a trained model, found {found}, so the perplexity is not "
-                "finite; train again with a lower train.learning_rate"
+                f"{paths.model}: the perplexity under {protocol} is not finite "
+                f"(loss {loss.nats_per_char:.4g} nats/char); train with a lower train.learning_rate"
             )
-        figures = (loss.nats_per_char, loss.bits_per_char)
-        log.info("%-13s %.4f nats/char  %.4f bits/char", protocol, *figures)
+        log.info(
+            "%-13s %.4f nats/char  %.4f bits/char",
+            protocol,
+            loss.nats_per_char,
+            loss.bits_per_char,
+        )
     return losses, nats_N
 
 

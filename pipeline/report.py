@@ -24,8 +24,10 @@ def run(stage: Stage) -> None:
     console.print(f"params.yaml: {in_words(params.values())}", soft_wrap=True)
     fallback = params.download.fallback
     if fallback is not None and review.corpus_sha256 == fallback.sha256:
-        reason = "because no source provided the configured text"
-        console.print(f"THE TEXT IS A SUBSTITUTE, {fallback.requirement}, {reason}.")
+        console.print(
+            f"THE TEXT IS A SUBSTITUTE, {fallback.requirement}, because no source provided the "
+            "configured text."
+        )
 
     console.print(_losses(review))
     console.print(f"For comparison: {baselines.in_words()} bits/char with the same training text.")
@@ -54,8 +56,10 @@ def _verdict(params: Params, review: ReviewDocument, baselines: Baselines) -> st
     bits = review.losses[HEADLINE].bits_per_char
     sentences = [baselines.verdict(bits)]
     if baselines.is_of_repetitions:
-        reason = "much of the validation part also occurs in the training part"
-        sentences.append(f"{reason}, so all these losses are too low")
+        sentences.append(
+            "much of the validation part also occurs in the training part, so all these losses are "
+            "too low"
+        )
     elif not baselines.is_beaten_by(bits):
         sentences.append(remedy(params, review))
     return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences)
@@ -70,10 +74,10 @@ def _losses(review: ReviewDocument) -> Table:
     table = Table("protocol", "this model", "bits/char", *published, title=title)
     for protocol in in_order(review.losses):
         loss = review.losses[protocol]
-        others = [one for one in review.published if one.protocol == protocol]
+        others = [other for other in review.published if other.protocol == protocol]
         row = [protocol, f"{loss.nats_per_char:.4f}", f"{loss.bits_per_char:.4f}"]
-        row.append("\n".join(f"{one.nats_per_char:.4f}" for one in others))
-        row.append("\n".join(one.system for one in others))
+        row.append("\n".join(f"{other.nats_per_char:.4f}" for other in others))
+        row.append("\n".join(other.system for other in others))
         # The table lacks its last two columns if there are no published losses.
         table.add_row(*row[: len(table.columns)])
     return table

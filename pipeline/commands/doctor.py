@@ -44,7 +44,8 @@ def doctor(
     clean: Annotated[
         bool,
         typer.Option(
-            "--clean", help="First remove all unfinished trainings, which then cannot be resumed."
+            "--clean",
+            help="First remove all unfinished training runs, which then cannot be resumed.",
         ),
     ] = False,
 ) -> int:
@@ -60,7 +61,7 @@ def doctor(
         from pipeline.run.unfinished import remove_others
 
         removed = remove_others(state_root(), is_all=True)
-        typer.echo(f"unfinished trainings removed: {len(removed)}")
+        typer.echo(f"unfinished training runs removed: {len(removed)}")
 
     checks: list[Callable[[], Iterable[str]]] = [
         check_packages,
@@ -71,23 +72,23 @@ def doctor(
         check_tracker,
         check_gpu,
     ]
-    found = []
+    problems = []
     try:
         params, paths = load()
         checks.append(partial(check_substitute, params, paths))
         checks.append(partial(check_rows, params))
         typer.echo(f"params.yaml: {in_words(params.values())}")
     except CharlstmError as error:
-        found.append(f"ERROR: {error}")
+        problems.append(f"ERROR: {error}")
     with ThreadPoolExecutor() as threads:  # DVC and MLflow take seconds to answer
         for lines in threads.map(findings, checks):
-            found += lines
+            problems += lines
 
-    for line in sorted(found):  # errors before warnings
+    for line in sorted(problems):  # errors before warnings
         typer.echo(printable(" ".join(line.split())), err=True)
-    if not found:
+    if not problems:
         typer.echo("nothing is wrong")
-    return EXIT_BAD_INPUT if any(line.startswith("ERROR") for line in found) else 0
+    return EXIT_BAD_INPUT if any(line.startswith("ERROR") for line in problems) else 0
 
 
 def findings(check: Callable[[], Iterable[str]]) -> list[str]:
@@ -139,8 +140,10 @@ def check_git() -> Iterator[str]:
     for name in ("name", "email"):
         is_set = f"GIT_COMMITTER_{name.upper()}" in os.environ or git("config", f"user.{name}")
         if not is_set:
-            advice = f"`git config --global user.{name} ...` sets it"
-            yield f"WARNING: git: user.{name} is not set, so `dvc exp run` fails: {advice}"
+            yield (
+                f"WARNING: git: user.{name} is not set, so `dvc exp run` fails: `git config "
+                f"--global user.{name} ...` sets it"
+            )
 
 
 def check_dvc() -> Iterator[str]:
@@ -148,8 +151,10 @@ def check_dvc() -> Iterator[str]:
     read_lock()  # raises a clearer error than DVC does
     watched = load_yaml(PARAMS)["download"]["watch"]
     if not Path(watched).exists():
-        advice = f"set download.watch to {NOTHING} to continue with the existing text"
-        yield f"ERROR: {watched}: the file that download.watch names is missing: {advice}"
+        yield (
+            f"ERROR: {watched}: the file named in download.watch is missing: set download.watch to "
+            f"{NOTHING} to continue with the existing text"
+        )
 
     done = ask_dvc("data", "status", "--json", "--granular")
     if done.returncode:
@@ -159,16 +164,20 @@ def check_dvc() -> Iterator[str]:
     # If outputs are missing, the added files are probably outputs of another commit.
     if not changed.get("deleted"):
         for name in changed.get("added", []):
-            removal = f"DVC removes {Path(name).parent} before its stage runs"
-            yield f"WARNING: {name}: no stage wrote it, and {removal}: move it elsewhere"
+            yield (
+                f"WARNING: {name}: no stage wrote it, and DVC removes {Path(name).parent} before "
+                "its stage runs: move it to another folder"
+            )
 
 
 def check_disk() -> Iterator[str]:
     """Yield a line if there is little free disk space."""
     if (free := shutil.disk_usage(".").free) < MIN_FREE_BYTES:
-        needed = f"a training may need more than {MIN_FREE_BYTES / 1e9:.0f} GB"
-        advice = "free space by `charlstm doctor --clean` or `dvc gc --workspace`"
-        yield f"WARNING: disk: {free / 1e9:.1f} GB are free in {Path.cwd()}, {needed}: {advice}"
+        yield (
+            f"WARNING: disk: {free / 1e9:.1f} GB are free in {Path.cwd()}, but training may need "
+            f"more than {MIN_FREE_BYTES / 1e9:.0f} GB: free space with `charlstm doctor --clean` "
+            "or `dvc gc --workspace`"
+        )
 
 
 def check_tracker() -> Iterator[str]:
@@ -179,8 +188,10 @@ def check_tracker() -> Iterator[str]:
     except NoStoreError:  # the first training creates the store
         pass
     except (TrackingError, TimeoutError) as error:
-        advice = "training does not wait, and `charlstm sync` sends missing data later"
-        yield f"WARNING: tracker: {error}; {advice}"
+        yield (
+            f"WARNING: tracker: {error}; training does not wait, and `charlstm sync` sends missing "
+            "data later"
+        )
 
 
 def check_gpu(devices: Path = DEVICES) -> Iterator[str]:
@@ -191,9 +202,11 @@ def check_gpu(devices: Path = DEVICES) -> Iterator[str]:
     import torch
 
     if not torch.cuda.is_available():
-        build = f"torch {version('torch')} (CUDA {torch.version.cuda})"
-        advice = "install another build of torch or a newer driver, or set CUDA_VISIBLE_DEVICES="
-        yield f"WARNING: gpu: {build} cannot use the GPU, so training runs on the CPU: {advice}"
+        yield (
+            f"WARNING: gpu: torch {version('torch')} (CUDA {torch.version.cuda}) cannot use the "
+            "GPU, so training runs on the CPU: install another build of torch or a newer driver, "
+            "or set CUDA_VISIBLE_DEVICES="
+        )
 
 
 def check_rows(params: Params, devices: Path = DEVICES) -> Iterator[str]:
@@ -209,5 +222,7 @@ def check_substitute(params: Params, paths: Paths) -> Iterator[str]:
     """Yield a line if the text is the fallback text, not the text that `params.yaml` names."""
     fallback = params.download.fallback
     if fallback is not None and paths.corpus.is_file() and sha256(paths.corpus) == fallback.sha256:
-        reason = f"a substitute, {fallback.requirement}, because no source answered"
-        yield f"WARNING: {paths.corpus} is {reason}: `dvc repro --force download` tries again"
+        yield (
+            f"WARNING: {paths.corpus} is a substitute, {fallback.requirement}, because no source "
+            "answered: `dvc repro --force download` tries again"
+        )

@@ -73,17 +73,19 @@ def _export(folder: Path, output: Path) -> None:
     try:
         from charlstm.onnx_export import largest_difference, onnx_bytes
     except ModuleNotFoundError as error:
-        install = "`pip install --editable 'PATH/TO/THE/CHECKOUT[onnx]'` installs it"
-        raise CharlstmError(f"{error.name} is not installed: {install}") from None
+        raise CharlstmError(
+            f"{error.name} is not installed: `pip install --editable "
+            "'PATH/TO/THE/CHECKOUT[onnx]'` installs it"
+        ) from None
     from charlstm.model.model_folder import load_model
 
     trained = load_model(folder, "fused")
     file = onnx_bytes(trained)
     difference = largest_difference(trained, file)
     if not difference <= TOLERANCE:  # also if the difference is NaN
-        expected = f"expected ONNX results within {TOLERANCE} of torch's"
         raise CharlstmError(
-            f"{expected}, found a difference of {difference:.1e}, so no file was written"
+            f"the ONNX results differ from torch's by {difference:.1e}, more than {TOLERANCE}, so "
+            "no file was written"
         )
     write_bytes(output, file)
     typer.echo(f"{output}: {len(file):,} bytes, results within {difference:.1e} of torch's")

@@ -1,4 +1,4 @@
-"""`charlstm sweep`: trainings with several parameter values, compared in a table."""
+"""`charlstm sweep`: models trained with several parameter values, compared in a table."""
 
 from pathlib import Path
 from statistics import fmean
@@ -59,7 +59,7 @@ def sweep(
 
     All values are checked first. Then each combination is trained as a DVC experiment, one after
     the other. After an interruption, the same command resumes. A row of the table is a recipe:
-    trainings that differ only in the seed.
+    all models that differ only in the seed.
 
     `charlstm review` without names compares these models side by side.
     """
@@ -70,8 +70,8 @@ def sweep(
         trials = plan(words or [], seeds)
         failures = run_all(trials, seconds_of_training(trials))
         words = None
-    if found := _results(words[0] if words else None):
-        show(found, output)
+    if results := _results(words[0] if words else None):
+        show(results, output)
     for line in failures:
         typer.echo(line)
     return EXIT_BAD_INPUT if failures else 0
@@ -102,12 +102,13 @@ def _results(revision: str | None) -> list[Result]:
     commit = find_commit(revision or "HEAD")
     if commit is None:
         raise CharlstmError(f"{revision}: expected NAME=VALUE,... or a commit, got neither")
-    if not (found := results_of(commit)):
-        advice = "run `charlstm sweep NAME=VALUE,...` first"
+    results = results_of(commit)
+    if not results:
         raise CharlstmError(
-            f"{revision or 'HEAD'}: no experiment started from this commit; {advice}"
+            f"{revision or 'HEAD'}: no experiment started from this commit; run "
+            "`charlstm sweep NAME=VALUE,...` first"
         )
-    return found
+    return results
 
 
 def show(results: list[Result], output: Path) -> None:
@@ -116,38 +117,43 @@ def show(results: list[Result], output: Path) -> None:
 
     texts = [result.text for result in results]
     text = max(texts, key=texts.count)
-    alike = [result for result in results if result.text == text]
-    alike.sort(key=lambda one: one.seed)
-    groups = by_recipe(alike, lambda one: repr(sorted(one.params.items())), lambda one: one.seed)
-    groups.sort(key=lambda group: fmean(one.loss for one in group))
+    comparable = [result for result in results if result.text == text]
+    comparable.sort(key=lambda result: result.seed)
+    groups = by_recipe(
+        comparable,
+        lambda result: repr(sorted(result.params.items())),
+        lambda result: result.seed,
+    )
+    groups.sort(key=lambda group: fmean(result.loss for result in group))
     params = [group[0].params for group in groups]
-    values = [{name: one.get(name) for name in sorted(differing(params))} for one in params]
-    rows = [values_in_words(one) for one in values]
+    varied = sorted(differing(params))
+    values = [{name: recipe.get(name) for name in varied} for recipe in params]
+    rows = list(map(values_in_words, values))
     trained = []
     for row, group in zip(rows, groups, strict=True):
         is_name = row and rows.count(row) == 1 and len(values[0]) <= MAX_NAMED
-        name = row if is_name else " and ".join(one.name for one in group)
-        losses = [one.loss for one in group]
-        trained.append(RecipeLosses(name, losses, [one.blocks for one in group]))
+        name = row if is_name else " and ".join(result.name for result in group)
+        losses = [result.loss for result in group]
+        trained.append(RecipeLosses(name, losses, [result.blocks for result in group]))
 
     differences = compare(trained)
     columns = ("parameters", "seeds", HEADLINE, "above the best")
     table = Table(*columns, title=str(text[0]), caption=CAPTION)
-    for row, group, one, above in zip(rows, groups, trained, [None, *differences], strict=True):
+    for row, group, recipe, above in zip(rows, groups, trained, [None, *differences], strict=True):
         seeds = ", ".join(str(result.seed) for result in group)
         distance = above.in_numbers() if above else ""
-        table.add_row(row or group[0].name, seeds, mean_and_deviation(one.losses), distance)
+        table.add_row(row or group[0].name, seeds, mean_and_deviation(recipe.losses), distance)
     plain_console().print(table)
 
     for line in [*map(str, differences[:3]), *at_the_edge(values)]:
         typer.echo(line)
-    best = min(groups[0], key=lambda one: (one.name == OWN, one.loss)).name
+    best = min(groups[0], key=lambda result: (result.name == OWN, result.loss)).name
     if best == OWN:
         typer.echo("the best model is in this checkout")
     else:
         typer.echo(f"keep the best: charlstm sweep --keep {best}")
-    by_text = [None, *(one.by_text for one in differences)]
-    plot_sweep(output, values, [one.losses for one in trained], by_text)
+    by_text = [None, *(difference.by_text for difference in differences)]
+    plot_sweep(output, values, [recipe.losses for recipe in trained], by_text)
     typer.echo(f"the loss over each parameter: {output}")
 
 
@@ -158,9 +164,11 @@ def at_the_edge(values: list[dict[str, Any]]) -> list[str]:
     """
     lines = []
     for name, best in values[0].items():
-        tried = {one[name] for one in values if isinstance(one[name], int | float)}
+        tried = {recipe[name] for recipe in values if isinstance(recipe[name], int | float)}
         edges = {max(tried): "larger", min(tried): "smaller"} if len(tried) >= MIN_GRID else {}
         if best in edges and best != 0:
-            advice = f"is at the grid's edge; try {edges[best]} values"
-            lines.append(f"{short_name(name)}: the best value, {best}, {advice}")
+            lines.append(
+                f"{short_name(name)}: the best value, {best}, is at the grid's edge; try "
+                f"{edges[best]} values"
+            )
     return lines

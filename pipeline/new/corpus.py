@@ -75,11 +75,13 @@ class InitialModel(NamedTuple):
             known &= set(vocab.characters)
         reasons = [
             *proposal.reasons,
-            f"starts from {self.where}, which knows {len(known):,} of the distinct characters",
+            f"starts from {self.where}, whose vocabulary has {len(known):,} of the distinct "
+            "characters",
         ]
         if sum(counts[character] for character in known) < MIN_KNOWN * sum(counts.values()):
             reasons.append(
-                "! the model knows less than half of this text: training without --from is better"
+                "! less than half of the text's characters are in the model's vocabulary: training "
+                "without --from is better"
             )
         recipe = {**proposal.recipe, "train.initial": str(self.target)}
         return Proposal(recipe, {**proposal.corpus, "encode.unit": vocab.unit}, reasons)
@@ -140,21 +142,23 @@ def plan(
     replaced = [str(path) for kind in bases if os.path.lexists(path := path_of(kind, name))]
     if not force:
         if replaced:
-            reuse = f"`charlstm new {name}` uses the existing files"
-            ways = f"{reuse}, --force replaces them, and another --name keeps both"
-            raise ParamsError(f"{', '.join(replaced)}: exists already: {ways}")
+            raise ParamsError(
+                f"{', '.join(replaced)} already exists: `charlstm new {name}` uses the existing "
+                "files, --force replaces them, and another --name keeps both"
+            )
         for kind, values in bases.items():
             check_kept(kind, values)
 
     report, digest = read(source, encoding)
     if documents and (len(source.files) < 2 or report.counts[DOCUMENT_SEPARATOR]):
-        expected = "a folder of several files without form feeds"
-        raise CorpusError(f"--documents: expected {expected}, got {source.shown}")
-    found = [f"{ascii(source.shown)[1:-1]}:", *report.lines()]
+        raise CorpusError(
+            f"--documents needs a folder of several files without form feeds, got {source.shown}"
+        )
+    about = [f"{ascii(source.shown)[1:-1]}:", *report.lines()]
     if documents:
-        found.append(f"{len(source.files)} documents, each of which starts from the zero state")
+        about.append(f"{len(source.files)} documents, each of which starts from the zero state")
     elif len(source.files) > 1:
-        found.append(f"{len(source.files)} files, joined to one text (use --documents to separate)")
+        about.append(f"{len(source.files)} files, joined to one text (use --documents to separate)")
 
     proposal = _proposal(report, bases[RECIPES], initial, seconds)
     recipe = proposal.recipe
@@ -172,12 +176,12 @@ def plan(
     }
     values = {**bases[CORPORA], **corpus, **bases[RECIPES], **recipe}
     files = {
-        path_of(CORPORA, name): preset_text("\n".join(found), corpus),
+        path_of(CORPORA, name): preset_text("\n".join(about), corpus),
         path_of(RECIPES, name): preset_text("\n".join(proposal.reasons), recipe),
         PARAMS: params_with(values)[0],
     }
-    why = ["proposal:", *proposal.reasons, *(f"replaces {path}" for path in replaced)]
-    return New([*found, *why], files, initial)
+    reasons = ["proposal:", *proposal.reasons, *(f"replaces {path}" for path in replaced)]
+    return New([*about, *reasons], files, initial)
 
 
 def switch(name: str, force: bool) -> str:
@@ -198,8 +202,10 @@ def switch(name: str, force: bool) -> str:
 
 def _checked(name: str) -> str:
     if name_of(name) != name or name in (CORPORA.root, RECIPES.root):
-        expected = "lowercase letters, digits, - and _, and none of the project's own names"
-        raise ParamsError(f"--name: expected {expected}, got {name!r}")
+        raise ParamsError(
+            "--name must consist of lowercase letters, digits, - and _, and must not be a name of "
+            f"the project itself, got {name!r}"
+        )
     return name
 
 

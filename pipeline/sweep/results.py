@@ -38,18 +38,18 @@ def results_of(baseline: str, names: list[str] | None = None) -> list[Result]:
     """
     commits = {name: commit for commit, (name, base) in experiments().items() if base == baseline}
     wanted = list(commits) if names is None else [name for name in names if name in commits]
-    found = [result for name in wanted if (result := _at_commit(name, commits[name]))]
+    results = [result for name in wanted if (result := _at_commit(name, commits[name]))]
     is_here = names is not None or git("rev-parse", "HEAD") == baseline
     own = _own() if is_here else _at_commit(baseline, baseline)
-    if own is None or not found:
-        return found
+    if own is None or not results:
+        return results
 
-    is_new = all((one.params, one.seed) != (own.params, own.seed) for one in found)
-    varied = set(differing([one.params for one in found]))
-    is_comparable = varied.issuperset(differing([own.params, found[0].params]))
-    if is_new and is_comparable and own.text == found[0].text:
-        found.append(own)
-    return found
+    is_new = all((other.params, other.seed) != (own.params, own.seed) for other in results)
+    varied = set(differing([result.params for result in results]))
+    is_comparable = varied.issuperset(differing([own.params, results[0].params]))
+    if is_new and is_comparable and own.text == results[0].text:
+        results.append(own)
+    return results
 
 
 def _at_commit(name: str, commit: str) -> Result | None:

@@ -72,7 +72,7 @@ def test_files_of_the_user_are_checked(project: Path, run: Run) -> None:
     (project / "text.txt").unlink()
     (project / "artifacts/model/notes.txt").touch()
     expected = [
-        "ERROR: text.txt: the file that download.watch names is missing",
+        "ERROR: text.txt: the file named in download.watch is missing",
         "WARNING: artifacts/model/notes.txt: no stage wrote it",
     ]
     assert_lines(run, expected)

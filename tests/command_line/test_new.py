@@ -125,7 +125,7 @@ def test_mistakes_are_told_in_a_line(
     for arguments, error in (
         (["Pride.txt", "--name", "A b"], "--name: expected lowercase letters"),
         (["Pride.txt", "--name", "quick", "--force"], "none of the project's own names"),
-        (["Pride.txt", "--documents"], "expected a folder of several files"),
+        (["Pride.txt", "--documents"], "--documents needs a folder of several files"),
         (["Pride.txt", "--minutes", "0"], "--minutes"),
         (["tiny-shakespeare", "--minutes", "9"], "expected the name tiny-shakespeare without"),
         (["tiny-shakspeare"], "did you mean tiny-shakespeare?"),
@@ -162,10 +162,10 @@ def test_what_is_there_is_replaced_only_by_force(run: Run, project: Path) -> Non
         (project / f"conf/{name}/pride.yaml").write_text("# mine\nmodel: {}\n")
     (project / "other.txt").write_text(ENGLISH * 2)
     other = ("new", "other.txt", "--name", "pride")
-    both = "conf/corpus/pride.yaml, conf/recipe/pride.yaml: exists already"
+    both = "conf/corpus/pride.yaml, conf/recipe/pride.yaml already exists"
     assert_refused(run, project, both, *other)
     (project / "conf/corpus/pride.yaml").unlink()
-    assert_refused(run, project, "conf/recipe/pride.yaml: exists already", *other)
+    assert_refused(run, project, "conf/recipe/pride.yaml already exists", *other)
     code, out, _ = run(*other, "--force")
     assert code == 0 and out.index("replaces conf/recipe/pride.yaml\n") < out.index("written:")
     assert "mine" not in (project / "conf/recipe/pride.yaml").read_text()
