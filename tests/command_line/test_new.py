@@ -229,6 +229,7 @@ def test_a_text_begins_from_a_model(run: Run, project: Path, learned: Path) -> N
     assert f"starts from {learned}" in out and "less than half" not in out
     assert kept.parent == project / "conf/initial"
     assert shape_of(params.model, shape.vocab_size) == shape
+    assert params.train.dropout.output == 0.1
     for name in (CONFIG, VOCAB, WEIGHTS):
         assert (kept / name).read_bytes() == (learned / name).read_bytes()
     added = dvc(project, "git", "status", "--porcelain", "-uall", "conf/initial").split()

@@ -148,14 +148,6 @@ def test_there_must_be_something_to_score(model: charlstm.Model) -> None:
             model.score(short)
 
 
-def test_a_model_says_what_it_is(model: charlstm.Model, learned: Path) -> None:
-    trained = load_model(learned, "fused")
-    assert model.info["model_sha256"] == trained.sha256
-    assert model.info["num_parameters"] == trained.model.shape.num_parameters
-    assert (model.info["hidden_size"], model.info["characters"]) == (64, trained.vocab.characters)
-    assert trained.sha256[:8] in repr(model)
-
-
 def test_a_copy_writes_the_same(model: charlstm.Model) -> None:
     # The first text creates the sampler, so that it is copied, too.
     text = model.generate(PROMPT, num_chars=30)

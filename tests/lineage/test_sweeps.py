@@ -21,7 +21,7 @@ from charlstm.files.lock import exclusive
 from pipeline.commands.sweep import show
 from pipeline.lineage.git import experiments
 from pipeline.sweep.plan import plan
-from pipeline.sweep.results import OWN, RECORD, Result, results_of
+from pipeline.sweep.results import RECORD, Result
 from tests.support.commands import Run
 from tests.support.projects import CHARLSTM, kill, start, write_params
 from tests.support.stages import IDENTITY, commit_of, dvc
@@ -111,16 +111,6 @@ def test_a_sweep_is_a_table_with_the_best_first(project: Path, run: Run) -> None
     assert min(imread(project / "sweep.png").shape[:2]) > 200
 
 
-def test_the_model_that_is_here_joins_if_it_differs_in_what_is_varied_alone(project: Path) -> None:
-    assert [one.name for one in results_of(commit_of(project))][-1] == OWN
-    add_experiment(project, "number-3", 1.4, learning_rate=0.1, weight_decay=0.5)
-    assert OWN in [one.name for one in results_of(commit_of(project))]
-    assert [one.name for one in results_of(commit_of(project), ["number-3"])] == ["number-3"]
-    (project / METRICS).write_text('{"stateful": {"nats_per_char": 1.0}}')
-    # These are not the losses in dvc.lock.
-    assert OWN not in [one.name for one in results_of(commit_of(project))]
-
-
 def test_the_last_sweep_is_shown_again_also_after_a_commit(project: Path, run: Run) -> None:
     record = {"baseline": commit_of(project), "names": ["number-2", "number-1", "gone"]}
     (project / ".charlstm" / RECORD).write_text(json.dumps(record))
@@ -147,12 +137,7 @@ def test_seeds_of_one_recipe_are_a_row(
     assert [row[1:3] for row in rows_of(out)] == [
         ["1, 2, 3", f"{loss} ± 0.0010"] for loss in ("1.4920", "1.4925", "1.6120")
     ]
-    near, far = [line for line in out.splitlines() if " has a lower loss than " in line]
-    assert "learning_rate 0.3 has a lower loss than learning_rate 0.01, by 0.0005" in near
-    assert near.endswith("a difference of this size needs about 86 seeds per recipe.")
-    assert "learning_rate 0.3 has a lower loss than learning_rate 0.0001, by 0.1200" in far
-    assert "more than chance" in far
-    assert "learning_rate: the best value, 0.3, is at the grid's edge; try larger values" in out
+    assert "learning_rate: the best value, 0.3, is at the grid's edge" in out
     assert (tmp_path / "sweep.png").is_file()
 
 

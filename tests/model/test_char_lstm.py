@@ -1,19 +1,14 @@
 """The two implementations of the model: masks, states, initial weights, pieces of the head."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from charlstm.model import loss
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.dropout import DropoutMasks
-from charlstm.model.gates import LSTMState
 from charlstm.model.initialization import initial_weights
-from charlstm.model.layers import FusedLayer
 from charlstm.model.loss import IGNORE, SummedLoss
 from charlstm.model.shape import Implementation, Initialization, ModelShape
-from tests.support.learning import needs_bf16
 
 SHAPE = ModelShape(
     vocab_size=11, embedding_size=5, hidden_size=7, num_layers=3, feed_forward_size=6
@@ -190,32 +185,3 @@ def test_a_head_in_pieces_has_the_same_loss_and_gradients(
     pieces = loss_and_gradients(model, targets_BT, masks)
     assert len(plain) == len(pieces) > 10
     torch.testing.assert_close(pieces, plain, rtol=1e-12, atol=1e-12)
-
-
-@needs_bf16
-def test_weights_in_another_dtype_compute_the_same_bits_as_if_cast_one_by_one() -> None:
-    layer = FusedLayer(5, 7)
-    x_TBI = torch.randn(6, 4, 5)
-    zeros_BH = torch.zeros(4, 7)
-    with torch.autocast("cpu", torch.bfloat16):
-        mine, last = layer(x_TBI, LSTMState(zeros_BH, zeros_BH))
-    weights = list(layer.lstm.parameters())
-    start = [zeros_BH[None].bfloat16()] * 2
-    cast = [weight.bfloat16() for weight in weights]
-    options = (True, 1, 0.0, True, False, False)
-    theirs, hidden, cell = torch.lstm(x_TBI.bfloat16(), start, cast, *options)
-    for one, two in ((mine, theirs), (last.hidden, hidden[0]), (last.cell, cell[0])):
-        assert torch.equal(one, two)
-    trained = [weight for weight in weights if weight.requires_grad]
-    gradients = [torch.autograd.grad(one.float().square().sum(), trained) for one in (mine, theirs)]
-    assert len(trained) == 3 and all(map(torch.equal, *gradients))
-
-
-def test_a_gpu_computes_as_many_logits_at_once_as_its_memory_holds(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert loss.max_logits(torch.device("cpu")) == 2**24
-    for gib, expected in ((2, 2**24), (80, 80 * 2**22)):
-        card = SimpleNamespace(total_memory=gib * 2**30)
-        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, card=card: card)
-        assert loss.max_logits(torch.device("cuda")) == expected

@@ -87,12 +87,3 @@ def test_runs_and_revisions_are_found(
         assert f"<bdi>{label}</bdi>, LSTM" in page
         for value in (rate, 0.05):
             assert f"<bdi>muon.learning_rate {value}</bdi>" in page
-
-
-def test_an_experiment_without_its_review_in_mlflow_is_found_in_git(
-    copy: Path, tmp_path: Path
-) -> None:
-    for file in Path("mlartifacts").rglob("review.json"):
-        file.write_text('{"schema_version": 2}')
-    write_review(["an-experiment"], tmp_path / "page.html")
-    assert "seed 1</bdi></h1>" in (tmp_path / "page.html").read_text("utf-8")

@@ -3,9 +3,9 @@
 import numpy as np
 
 from charlstm.evaluation.difference import Blocks
-from charlstm.report.comparison import comparison_of, recipes_of, verdicts
+from charlstm.report.comparison import recipes_of, verdicts
 from charlstm.report.document import Loss, ReviewDocument, ReviewedModel
-from tests.support.reviews import HOSTILE, review
+from tests.support.reviews import review
 
 
 def document(loss: float, sha256: str, **parameters: object) -> ReviewDocument:
@@ -70,11 +70,3 @@ def test_nothing_is_said_of_different_texts_and_of_one_model() -> None:
     assert verdicts([first, second._replace(document=other)]) == verdicts([first]) == []
     unmeasured = second.document.model_copy(update={"losses": {}})
     assert verdicts([first, second._replace(document=unmeasured)]) == []
-
-
-def test_the_page_begins_with_it() -> None:
-    first = candidate(HOSTILE, 1.4, seed=1, rate=HOSTILE)
-    second = candidate("b", 1.5, seed=1, rate=0.2)
-    page = comparison_of([first, second])
-    assert "has a lower loss than rate 0.2, by 0.1000" in page.partition("<nav>")[0]
-    assert page.count("<script") == 1 and "<img" not in page

@@ -1,4 +1,4 @@
-"""Trained models in real MLflow stores: linked to runs, losses and corpus, without duplicates."""
+"""Trained models in real MLflow stores: their code, their weights and their packages."""
 
 import shutil
 from importlib.metadata import version
@@ -27,39 +27,6 @@ def experiment_id(client: Any, tmp_path: Path) -> str:
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")  # it must have no effect
-
-
-def assert_all_is_there_once(client: Any, experiment_id: str, run_id: str, sha256: str) -> None:
-    (model,) = client.search_logged_models([experiment_id])
-    (one,) = client.search_model_versions(f"name = 'charlstm' AND tags.model_sha256 = '{sha256}'")
-    (output,) = client.get_run(run_id).outputs.model_outputs
-    assert output.model_id == model.model_id
-    assert (model.status, model.source_run_id, model.name) == ("READY", run_id, "charlstm")
-    assert model.tags["model_sha256"] == sha256
-    assert (one.run_id, one.source) == (run_id, model.artifact_location)
-    assert (one.tags["validation_sha256"], one.tags["stateful/nats_per_char"]) == ("cd" * 32, "3.6")
-    assert "3.5000 (windowed_20)" in one.description
-
-
-def test_a_chain_that_died_after_any_of_its_calls_is_finished_by_the_next(
-    client: Any,
-    tmp_path: Path,
-    trained: Path,
-) -> None:
-    deaths = 0
-    folder = trained / "artifacts/model"
-    while True:
-        store = str(client.create_experiment(f"dying-{deaths}", (tmp_path / f"{deaths}").as_uri()))
-        run_id = new_run(client, store)
-        sha256 = f"{deaths:064x}"
-        try:
-            whole_chain(Dying(client, deaths + 1), run_id, folder, sha256)
-            break
-        except Died:
-            deaths += 1
-        whole_chain(client, run_id, folder, sha256)
-        assert_all_is_there_once(client, store, run_id, sha256)
-    assert deaths > 10
 
 
 def test_what_is_stored_is_code_weights_and_exact_versions(

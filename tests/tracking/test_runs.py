@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from charlstm.errors import TrackingError
 from charlstm.tracking.client import Reader, Store, connect
 from charlstm.tracking.publish import TABLES_TAG, TRAINING_TAG, Snapshot, publish
 from tests.support.registries import Died, Dying
@@ -120,15 +119,6 @@ def test_a_later_stage_adds_to_the_run_of_the_model(store: Store, tmp_path: Path
     assert again.data.params["sample.seeds"] == "[1]"  # MLflow keeps the first value
 
 
-def test_a_deleted_experiment_is_said_to_be_one(store: Store) -> None:
-    gone = store._replace(experiment="gone")
-    client, experiment_id = open_store(gone)
-    client.delete_experiment(experiment_id)
-    command = f"`mlflow experiments restore --experiment-id {experiment_id}`"
-    with pytest.raises(TrackingError, match=command):
-        open_store(gone)
-
-
 def test_a_store_that_never_saw_the_model_gets_a_run_from_the_files(store: Store) -> None:
     for _ in range(2):
         run = send(store, of_model("fr0mfiles"))
@@ -158,13 +148,6 @@ def test_passwords_stay_out_of_parameters_and_tags(store: Store) -> None:
     shown = {run.data.params["download.source"], tags["corpus"], tags["again"]}
     assert shown == {"https://host/text.txt?X-Amz-Signature=***"}
     assert "hunter2" not in f"{run.data.params}{run.data.tags}"
-
-
-@pytest.mark.parametrize("name", ["plain", "it's one"])
-def test_a_run_is_found_by_its_name_whatever_quotes_it_has(store: Store, name: str) -> None:
-    client, experiment_id = open_store(store)
-    expected = client.create_run(experiment_id, run_name=name).info.run_id
-    assert [run.run_id for run in Reader(store).by_name(name)] == [expected]
 
 
 def test_an_epoch_whose_last_steps_were_sent_before_it_is_sent(store: Store) -> None:

@@ -103,17 +103,6 @@ def test_the_table_shows_names_and_losses(site: Site, tmp_path: Path) -> None:
     assert "Evaluation runs" not in dom  # a part of the view for language models
 
 
-def test_the_run_page_shows_its_description(site: Site, tmp_path: Path) -> None:
-    texts = ["<strong>1.4100</strong>", "charlstm trace"]
-    shown = (
-        "&lt;script&gt;document.title='bad'&lt;/script&gt; ''' \\u202e\\u2028 | "
-        "&lt;/pre&gt;&lt;img src=x"
-    )
-    url = f"{site.url}/#/experiments/{site.experiment}/runs/{site.run}"
-    dom = assert_page_shows(url, [*texts, shown], tmp_path)
-    assert "<img src=x" not in dom and "<title>bad" not in dom
-
-
 def test_two_runs_side_by_side_without_a_click(site: Site, tmp_path: Path) -> None:
     texts = ["text 1 of run 1", "text 1 of run 2", "ROMEO: · temperature 0.8 · seed 2"]
     url = f"{page(site.url, site.experiment, is_shared=True)}&compareRunsMode=ARTIFACT"
