@@ -44,21 +44,12 @@ SIZES: Override = {"train.batch_size": 32, "model.hidden_size": 320}
         ({}, [1, 2, 8, 12]),
         # Layers are computed one after the other.
         ({"model.hidden_size": 256, "model.num_layers": 2}, [1, 2, 8, 8]),
-        ({"train.micro_batch_size": 8}, [1, 2, 3, 3]),
         ({"train.batch_size": 4, "model.hidden_size": 16}, [1, 1, 1, 1]),
-        ({"train.batch_size": 100_000, "model.hidden_size": 65_536}, [1, 2, 8, 128]),
     ],
 )
 def test_threads_follow_from_sizes(tmp_path: Path, override: Override, expected: list[int]) -> None:
     work = work_of(tiny_params(tmp_path, SIZES | override))
     assert [num_threads(work, cores) for cores in (1, 2, 8, 128)] == expected
-
-
-def test_processes_that_share_rows_unevenly_take_the_same_number_of_threads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    assert work_of(tiny_params(tmp_path, SIZES)) == 11 * 320**2
 
 
 def test_a_small_training_leaves_cores_alone_unless_the_user_chose(

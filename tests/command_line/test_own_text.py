@@ -48,6 +48,7 @@ def test_a_file_where_the_corpus_goes_survives(project: Path) -> None:
     assert (project / CORPUS).read_text() == (project / "own.txt").read_text() == OWN
 
 
+@pytest.mark.slow
 def test_a_text_comes_back_from_the_cache_by_a_commit(project: Path) -> None:
     """This holds after another text, without the source, and after a bare `dvc checkout`."""
     content = (project / "text.txt").read_bytes()

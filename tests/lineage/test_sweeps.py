@@ -89,9 +89,8 @@ def test_values_are_checked_and_named_before_anything_runs(copy: Path) -> None:
     }.items():
         with pytest.raises(ParamsError, match=re.escape(message)):
             plan(words)
-    odd = plan(["sample.prompts=[..a.],[b:~^?]", f"split.document_separator={'x' * 300}"])
-    for trial in odd:
-        dvc(copy, "git", "check-ref-format", f"refs/exps/aa/{trial.name}")
+    (odd, _) = plan(["sample.prompts=[..a.],[b:~^?]", f"split.document_separator={'x' * 300}"])
+    dvc(copy, "git", "check-ref-format", f"refs/exps/aa/{odd.name}")
 
 
 def test_a_sweep_is_a_table_with_the_best_first(project: Path, run: Run) -> None:
@@ -108,20 +107,11 @@ def test_a_sweep_is_a_table_with_the_best_first(project: Path, run: Run) -> None
     assert [row[3].split(" ")[0] for row in rows[1:3]] == ["0.0300", "0.1200"]
     assert rows[3][:3] == [f"learning_rate {rate}", "1", f"{own:.4f}"]
     assert "keep the best: charlstm sweep --keep number-1" in out
-    assert min(imread(project / "sweep.png").shape[:2]) > 200
-
-
-def test_the_last_sweep_is_shown_again_also_after_a_commit(project: Path, run: Run) -> None:
     record = {"baseline": commit_of(project), "names": ["number-2", "number-1", "gone"]}
     (project / ".charlstm" / RECORD).write_text(json.dumps(record))
     dvc(project, "git", "commit", "-q", "--allow-empty", "-m", "later")
-    rows = [row[0] for row in rows_of(run("sweep")[1])]
-    assert rows[:2] == ["learning_rate 0.3", "learning_rate 0.0001"]
-    assert len(rows_of(run("sweep", "HEAD~1")[1])) == 4
-    assert run("sweep", "HEAD")[2].startswith("ERROR: HEAD: no experiment started from this commit")
-    assert run("sweep", "nothing")[2].startswith(
-        "ERROR: nothing: expected NAME=VALUE,... or a commit"
-    )
+    assert [row[2] for row in rows_of(run("sweep")[1])][:2] == ["1.4900", "1.6100"]
+    assert min(imread(project / "sweep.png").shape[:2]) > 200
 
 
 def test_seeds_of_one_recipe_are_a_row(

@@ -97,18 +97,6 @@ def test_each_mask_is_applied(place: str | int) -> None:
     assert not torch.allclose(logits_BTV, model(ids())[0])
 
 
-def test_copies_of_the_output_are_those_of_its_masks() -> None:
-    model = with_opinions(make("fused"))
-    generator = torch.Generator().manual_seed(2)
-    copies = torch.rand(2, 1, 4, SHAPE.hidden_size, generator=generator).double()
-    features_STBH, state = model.features(ids(), masks=NO_MASKS._replace(output=copies))
-    logits_NTV = model.logits(features_STBH)
-    for copy, logits_BTV in zip(copies, logits_NTV.chunk(2), strict=True):
-        alone, same_state = model.features(ids(), masks=NO_MASKS._replace(output=copy[None]))
-        torch.testing.assert_close(logits_BTV, model.logits(alone))
-        torch.testing.assert_close(state, same_state)
-
-
 def test_a_fresh_feed_forward_block_adds_nothing_and_a_trained_one_does() -> None:
     model = make("fused")
     logits_BTV, _ = model(ids())

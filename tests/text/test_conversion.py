@@ -61,11 +61,6 @@ def test_the_corpus_is_the_decoded_files_joined(
     assert found == reference.corpus(contents, encoding, newlines, separator)
 
 
-def test_a_byte_order_mark_is_a_character_unless_it_is_named(tmp_path: Path) -> None:
-    assert convert(tmp_path, [b"\xef\xbb\xbfa\r\n"], Form()) == b"\xef\xbb\xbfa\r\n"
-    assert convert(tmp_path, [b"\xef\xbb\xbfa\r\n"], Form("utf-8-sig")) == b"a\r\n"
-
-
 @pytest.mark.parametrize(
     ("contents", "form", "message"),
     [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import charlstm
-from charlstm.tracking.client import Reader, Store, connect
+from charlstm.tracking.client import Store, connect
 from charlstm.tracking.registered_model import LoggedModel
 from pipeline.commands.ui import _find_runs
 from pipeline.run.project import store as store_here
@@ -23,9 +23,7 @@ def store(tmp_path: Path, blank_store: Path, monkeypatch: pytest.MonkeyPatch) ->
     return Store(f"sqlite:///{tmp_path}/mlflow.db", "charlstm", artifacts, is_by_corpus=True)
 
 
-def measure(
-    store: Store, model: str, corpus: str, loss: float, folder: Path | None = None
-) -> None:
+def measure(store: Store, model: str, corpus: str, loss: float, folder: Path | None = None) -> None:
     """Publish a model as evaluate does."""
     logged = None
     if folder:

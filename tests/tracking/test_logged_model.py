@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from charlstm.tracking.registered_model import requirements
-from tests.support.registries import Died, Dying, new_run, sha256_of, whole_chain
+from tests.support.registries import new_run, sha256_of, whole_chain
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +50,3 @@ def test_what_is_stored_is_code_weights_and_exact_versions(
     assert found == requirements()
     assert f"torch=={version('torch').partition('+')[0]}" in found
     assert all("==" in line and "+" not in line for line in found)
-
-
-def test_artifacts_that_somebody_deleted_come_back(
-    client: Any,
-    experiment_id: str,
-    trained: Path,
-) -> None:
-    run_id, folder = new_run(client, experiment_id), trained / "artifacts/model"
-    for _ in range(2):
-        whole_chain(client, run_id, folder, sha256_of(folder))
-        (model,) = client.search_logged_models([experiment_id])
-        root = Path(model.artifact_location.removeprefix("file://"))
-        assert (root / "artifacts/model/model.safetensors").is_file()
-        shutil.rmtree(root)

@@ -1,4 +1,4 @@
-"""Runs in real MLflow stores: published repeatedly, by several processes, from files."""
+"""Runs in real MLflow stores: published repeatedly, with their models, from files."""
 
 import json
 import shutil
@@ -10,8 +10,9 @@ import pytest
 
 from charlstm.tracking.client import Reader, Store, connect
 from charlstm.tracking.publish import TABLES_TAG, TRAINING_TAG, Snapshot, publish
+from charlstm.tracking.registered_model import LoggedModel
 from tests.support.registries import Died, Dying
-from tests.support.stores import COMMIT_MS, curves, history, of_model, open_store, send
+from tests.support.stores import COMMIT_MS, curves, history, of_model, send
 
 TIMES = list(range(COMMIT_MS + 1, COMMIT_MS + 11))  # of ten steps
 PARAMS: dict[str, str | int | float] = {
@@ -73,11 +74,14 @@ def test_a_run_that_is_published_again_gets_what_is_new_and_nothing_twice(
 def test_a_call_that_died_anywhere_is_finished_by_the_next(store: Store, trained: Path) -> None:
     client = connect(store)
     deaths = 0
+    losses = {"stateful": 3.6, "windowed_20": 3.5}
     while True:
+        name = f"dying-{deaths}"
         state = replace(
-            training(f"dying-{deaths}", status="FINISHED"),
+            training(name, status="FINISHED"),
             texts={"texts/one.txt": "one"},
             measured={"speed": 2.0},
+            model=LoggedModel(trained / "artifacts/model", name, losses, "cd" * 32),
         )
         try:
             publish(Dying(client, deaths + 1), store, state)
@@ -90,7 +94,14 @@ def test_a_call_that_died_anywhere_is_finished_by_the_next(store: Store, trained
         assert history(store, run, "loss/training")["step"].tolist() == list(range(1, 11))
         assert len(history(store, run, "speed")) == 1
         assert Reader(store).text(found, "texts/one.txt") == "one"
-    assert deaths > 6
+        (output,) = run.outputs.model_outputs
+        model = client.get_logged_model(output.model_id)
+        assert (model.status, model.source_run_id) == ("READY", found.run_id)
+        (version,) = client.search_model_versions(f"tags.model_sha256 = '{name}'")
+        assert (version.run_id, version.source) == (found.run_id, model.artifact_location)
+        assert version.tags["stateful/nats_per_char"] == "3.6"
+    assert len(client.search_logged_models([run.info.experiment_id])) == deaths + 1
+    assert deaths > 16
 
 
 def test_a_later_stage_adds_to_the_run_of_the_model(store: Store, tmp_path: Path) -> None:
@@ -114,7 +125,7 @@ def test_a_later_stage_adds_to_the_run_of_the_model(store: Store, tmp_path: Path
     assert len(history(store, run, "loss/training")) == 10
     (found,) = Reader(store).by_tag("model_sha256", "m0de1")
     assert Reader(store).text(found, "samples/table.json") == table
-    assert Reader(store).text(found, "evaluate/curve.png")
+    assert Reader(store).text(found, "evaluate/curve.png") == "png"
     again = send(store, replace(state, params={"sample.seeds": "[2]"}, measured={}))
     assert again.data.params["sample.seeds"] == "[1]"  # MLflow keeps the first value
 
