@@ -140,12 +140,6 @@ def test_an_unknown_option_is_named(model: charlstm.Model) -> None:
         model.generate(tempurature=1.0)  # type: ignore[call-overload]
 
 
-def test_there_must_be_something_to_score(model: charlstm.Model) -> None:
-    for short in ("", "a"):
-        with pytest.raises(TextRequestError, match="text: expected at least"):
-            model.score(short)
-
-
 def test_a_copy_writes_the_same(model: charlstm.Model) -> None:
     # The first text creates the sampler, so that it is copied, too.
     text = model.generate(PROMPT, num_chars=30)

@@ -61,25 +61,13 @@ def test_the_corpus_is_the_decoded_files_joined(
     assert found == reference.corpus(contents, encoding, newlines, separator)
 
 
-@pytest.mark.parametrize(
-    ("contents", "form", "message"),
-    [
-        (
-            [b"fine", b"x\nna\xefve et gar\xe7on\n"],
-            Form(),
-            r"1.txt: .* found byte 0xef at offset 4",
-        ),
-        (["Иван\n".encode() * 9], Form("cp1251"), "the text around it is UTF-8"),
-        ([b"abcd"], Form("utf-16"), "utf-16"),
-    ],
-)
-def test_what_is_not_in_the_encoding_leaves_nothing(
-    tmp_path: Path, contents: list[bytes], form: Form, message: str
-) -> None:
+def test_what_is_not_in_the_encoding_leaves_nothing(tmp_path: Path) -> None:
+    contents = [b"fine", b"x\nna\xefve et gar\xe7on\n"]
     for piece_bytes in (1, 3, 100):
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(CorpusError, match=message):
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(atomic, "PIECE_BYTES", piece_bytes)
-            convert(tmp_path, contents, form)
+            with pytest.raises(CorpusError, match=r"1.txt: .* found byte 0xef at offset 4"):
+                convert(tmp_path, contents, Form())
     assert len([*tmp_path.iterdir()]) == len(contents)
 
 
