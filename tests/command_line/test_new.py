@@ -126,13 +126,10 @@ def test_mistakes_are_told_in_a_line(
         (["Pride.txt", "--name", "A b"], "--name: expected lowercase letters"),
         (["Pride.txt", "--name", "quick", "--force"], "none of the project's own names"),
         (["Pride.txt", "--documents"], "expected a folder of several files"),
-        (["Pride.txt", "--minutes", "0"], "--minutes"),
         (["tiny-shakespeare", "--minutes", "9"], "expected the name tiny-shakespeare without"),
         (["tiny-shakspeare"], "did you mean tiny-shakespeare?"),
         (["link"], "expected a text outside of Datasets"),
         (["."], "expected a text outside of "),
-        (["/"], "expected a text outside of "),
-        (["ftp://example.org/text.txt"], "ftp://example.org/text.txt: cannot download the text"),
         (["https://example.org/text.txt?token=abc"], "?token=***"),
     ):
         assert_refused(run, project, error, "new", *arguments)

@@ -127,10 +127,8 @@ def test_uniform_initial_weights_are_those_of_linear_layers() -> None:
     assert torch.equal(weights["embedding.weight"], torch.eye(65))
     for name, num_read, middle in (
         ("layers.0.cell.output_gate.from_input.weight", 65, 0.0),
-        ("layers.0.cell.output_gate.from_input.bias", 65, 0.0),
         ("layers.0.cell.forget_gate.from_input.bias", 65, 3.0),
         ("layers.0.cell.candidate.from_hidden.weight", 256, 0.0),
-        ("layers.1.cell.input_gate.from_input.bias", 256, 0.0),
         ("head.bias", 256, 0.0),
     ):
         bound = num_read**-0.5

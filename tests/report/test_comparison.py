@@ -19,7 +19,7 @@ from charlstm.report.comparison import (
 )
 from charlstm.report.document import Loss, ReviewDocument, ReviewedModel, read_review
 from pipeline.commands.review import review as write_review
-from tests.support.reviews import copy, review, sample
+from tests.support.reviews import HOSTILE, copy, review, sample
 
 
 def losses(nats_per_char: float) -> dict[str, Loss]:
@@ -62,8 +62,9 @@ def test_the_headline_is_first_and_models_of_other_texts_are_not_compared() -> N
     first, second = (ReviewedModel(name, review([], losses=losses(1.4)), None) for name in "ab")
     published = [PublishedLoss(protocol="stateful", system="x", nats_per_char=1.23)]
     first = first._replace(document=first.document.model_copy(update={"published": published}))
-    page = comparison_of([first, second])
+    page = comparison_of([first._replace(label=HOSTILE), second])
     assert "1.2300 (x)" in page and "cannot be compared" not in page
+    assert page.count("<script") == 1 and "<img" not in page
     other = second.document.model_copy(update={"validation_sha256": "other"})
     page = comparison_of([first, second._replace(document=other)])
     assert "cannot be compared" in page and "1.2300" not in page

@@ -61,6 +61,11 @@ def test_the_corpus_is_the_decoded_files_joined(
     assert found == reference.corpus(contents, encoding, newlines, separator)
 
 
+def test_a_byte_order_mark_is_a_character_unless_it_is_named(tmp_path: Path) -> None:
+    assert convert(tmp_path, [b"\xef\xbb\xbfa\r\n"], Form()) == b"\xef\xbb\xbfa\r\n"
+    assert convert(tmp_path, [b"\xef\xbb\xbfa\r\n"], Form("utf-8-sig")) == b"a\r\n"
+
+
 def test_what_is_not_in_the_encoding_leaves_nothing(tmp_path: Path) -> None:
     contents = [b"fine", b"x\nna\xefve et gar\xe7on\n"]
     for piece_bytes in (1, 3, 100):

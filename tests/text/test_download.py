@@ -136,6 +136,16 @@ def test_an_error_names_each_source_and_leaves_nothing(serve: Serve, target: Pat
     assert not target.parent.exists() or not list(target.parent.iterdir())
 
 
+def test_no_server_is_asked_with_a_secret(target: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for url in (
+        "http://alice:s3c@hunter2@127.0.0.1:9/m",
+        "http://127.0.0.1:9/text.txt?X-Amz-Signature=hunter2",
+    ):
+        with pytest.raises(CorpusError, match="the address must not ") as caught:
+            get(target, url)
+        assert "hunter2" not in f"{caught.value}{caplog.text}"
+
+
 def test_a_page_in_place_of_a_text_is_refused(serve: Serve, target: Path, tmp_path: Path) -> None:
     page = b"\xef\xbb\xbf\n<!DOCTYPE html><html>404: not found</html>"
     url = serve([(200, page)])

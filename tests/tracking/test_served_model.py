@@ -6,6 +6,7 @@ import shutil
 import sys
 import urllib.error
 import urllib.request
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.model_folder import load_model
 from charlstm.sampling import Sampling
+from charlstm.tracking.registered_model import requirements
 from tests.support.projects import PATH, captured
 from tests.support.registries import keep_compiled, new_run, sha256_of, whole_chain
 from tests.support.servers import served_by
@@ -89,10 +91,15 @@ def log(uri: str, folder: Path, artifacts: str | None) -> None:
 def test_a_fresh_process_loads_the_champion_without_packages_of_training(
     trained: Path, blank_store: Path, tmp_path: Path
 ) -> None:
-    folder = trained / "artifacts/model"
+    folder = tmp_path / "a folder #1 with 100 %"
+    folder.symlink_to(trained / "artifacts/model")
     uri = f"sqlite:///{shutil.copy(blank_store, tmp_path)}"
     log(uri, folder, (tmp_path / "artifacts").as_uri())
     (stored,) = (tmp_path / "artifacts/models").glob("*/artifacts")
+    assert not [file for file in stored.rglob("*") if file.suffix in (".pkl", ".pyc", ".pickle")]
+    required = (stored / "requirements.txt").read_text().split()
+    assert required == requirements()
+    assert f"torch=={version('torch').partition('+')[0]}" in required
     keep_compiled(stored)
     (tmp_path / "empty").mkdir()
     whole = expected(folder, ROW)["text"]
