@@ -2,13 +2,10 @@
 
 import json
 import shutil
-import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from mlflow import MlflowClient
 
@@ -99,7 +96,7 @@ def test_an_experiment_and_the_model_that_another_began_from(copy: Path) -> None
 
 
 @pytest.mark.slow
-def test_what_differs_is_listed_and_ctrl_c_leaves_nothing(copy: Path) -> None:
+def test_what_differs_is_listed(copy: Path) -> None:
     lock = (copy / "dvc.lock").read_text()
     ((md5,),) = [
         line.split()[1:] for line in lock.splitlines() if ".dir" in line and "md5" in line
@@ -111,15 +108,3 @@ def test_what_differs_is_listed_and_ctrl_c_leaves_nothing(copy: Path) -> None:
     assert f"different  artifacts/samples  {'0' * 32}.dir, now {md5}\n" in done.stdout
     assert done.stdout.count("identical  ") == 16
     assert "different: 1 of 17; the model was trained on " in done.stdout
-    command = [*CHARLSTM, "reproduce", "HEAD"]
-    with subprocess.Popen(command, cwd=copy, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        for line in process.stderr:
-            if "Running stage 'train'" in line:
-                break
-        time.sleep(3)
-        below = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=120) == 75
-        assert psutil.wait_procs(below, timeout=60)[1] == []
-    assert len(dvc(copy, "git", "worktree", "list").splitlines()) == 1

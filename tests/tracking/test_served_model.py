@@ -146,17 +146,13 @@ def test_the_champion_is_served_and_refuses_bad_requests_with_one_line(
     store = ["server", "--backend-store-uri", uri, "--artifacts-destination", f"{tmp_path}/files"]
     address = "models:/charlstm@champion"
     serve = ["models", "serve", "--model-uri", address, "--env-manager", "local"]
-    malformed: list[object] = [{"inputs": ["a"]}, ROW, []]
     with served_by(store, tmp_path / "server.log", os.environ) as tracking:
         log(tracking, folder, None)
         environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking}
         with served_by(serve, tmp_path / "serve.log", environment, "ping") as url:
             assert ask(url, {"inputs": [ROW]}) == (200, {"predictions": [expected(folder, ROW)]})
-            answers = {line: ask(url, {"inputs": [row]}) for line, row in BAD_ROWS.items()}
-            others = [ask(url, content) for content in malformed]
-    for line, (status, answer) in answers.items():
-        assert (status, answer["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
-        assert line in answer["message"]
-    assert [status for status, _ in others] == [400] * len(others)
-    for _, answer in [*answers.values(), *others]:
-        assert "stack_trace" not in answer and "Traceback" not in str(answer)
+            for line, row in BAD_ROWS.items():
+                status, answer = ask(url, {"inputs": [row]})
+                assert (status, answer["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+                assert line in answer["message"] and "Traceback" not in str(answer)
+            assert ask(url, ROW)[0] == 400
