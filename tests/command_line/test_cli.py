@@ -1,6 +1,5 @@
 """The command line: its help, and how it fails."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -62,11 +61,7 @@ def test_commands_find_the_project_from_any_folder_in_it(
     (project / "own/folder").mkdir(parents=True)
     monkeypatch.chdir(project / "own/folder")
     assert [run("info"), run("trace", "HEAD"), run("generate", "def ", "--seed", "1")] == at_root
-    here = "../.."
-    assert run("trace", f"{here}/artifacts/model") == at_root[1]
-    assert json.loads(run("info", f"{here}/artifacts/model", "--json")[1])["recorded_in"]
     Path("text.txt").write_text("def ")
     assert run("generate", "--prompt-file", "text.txt", "--seed", "1") == at_root[2]
-    assert run("score", "text.txt")[0] == 0
-    assert run("review", f"{here}/artifacts/samples")[0] == 0 and Path("review.html").is_file()
-    assert run("export", "folder", "--output", "copy")[0] == 0 and Path("copy/card.json").is_file()
+    samples = "../../artifacts/samples"
+    assert run("review", samples)[0] == 0 and Path("review.html").is_file()

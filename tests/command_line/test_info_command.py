@@ -30,16 +30,14 @@ def test_a_copy_with_a_card_knows_all_of_it_anywhere(
     moved = shutil.copytree(copy, tmp_path / "moved")
     shutil.rmtree(project)
     found = json.loads(run("info", moved, "--json")[1])
-    names = ("model_sha256", "corpus_sha256", "recipe", "losses", "params", "commit")
-    assert {name: found[name] for name in names} == {name: known[name] for name in names}
-    assert found["losses"] and found["corpus_sha256"] and found["params"] and found["recipe"]
+    for name in ("model_sha256", "corpus_sha256", "recipe", "losses", "params"):
+        assert found[name] == known[name] and found[name]
     assert found["recorded_in"] == "card.json"
     for name in before:  # files of another model
         shutil.copy(learned / name, moved)
     assert json.loads(run("info", moved, "--json")[1])["losses"] is None
-    for damaged in ("{", "[" * 100_000):
-        (copy / "card.json").write_text(damaged)
-        assert json.loads(run("info", copy, "--json")[1])["recorded_in"] is None
+    (copy / "card.json").write_text("[" * 100_000)
+    assert json.loads(run("info", copy, "--json")[1])["recorded_in"] is None
 
 
 def test_info_names_the_commit_that_brought_the_model(

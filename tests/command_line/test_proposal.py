@@ -8,7 +8,6 @@ from charlstm.errors import CorpusError
 from charlstm.model.shape import ModelShape
 from pipeline.new import proposal
 from pipeline.new.proposal import (
-    AFTER_A_MODEL,
     Proposal,
     TextCounts,
     Training,
@@ -54,20 +53,6 @@ def test_characters_of_a_large_alphabet_are_given_up_where_they_are_few_and_rare
     assert propose(10**6, [1] * 3000).corpus == {}
     large = propose(10**9, [10**7] * 100).corpus
     assert large.keys() == {"train.validation_chars", "evaluate.max_chars"}
-
-
-def test_a_text_that_begins_from_a_model_has_its_sizes_and_lower_rates() -> None:
-    counts = [1_500] * 65
-    shape = ModelShape(65, 48, 200, 2, 72)
-    found = propose(100_000, counts, shape).recipe
-    alone = propose(100_000, counts).recipe
-    sizes = {"embedding_size": 48, "hidden_size": 200, "num_layers": 2, "feed_forward_size": 72}
-    expected = {f"model.{name}": size for name, size in sizes.items()} | AFTER_A_MODEL
-    assert expected.items() <= found.items()
-    assert found["train.dropout.output"] == 0.1 < float(str(alone["train.dropout.output"]))
-    longer = propose(400_000, counts, shape).recipe
-    assert [one["train.muon.learning_rate"] for one in (found, longer)] == [0.006, 0.012]
-    assert int(str(found["train.epochs"])) < int(str(alone["train.epochs"]))
 
 
 def within(

@@ -40,12 +40,6 @@ def test_each_shipped_recipe_is_recognized(name: str) -> None:
     assert recipe_of(compose(ROOT, [f"recipe={name}"])) == Recipe(name, {})
 
 
-def test_what_differs_is_named() -> None:
-    changed = ["recipe=best", "train.muon.learning_rate=0.05", "train.seed=7"]
-    label = recipe_of(compose(ROOT, changed)).label
-    assert label == "best · muon.learning_rate 0.05", "no recipe decides the seed"
-
-
 @pytest.mark.parametrize("kind", [RECIPES, CORPORA])
 def test_every_preset_decides_the_same_parameters(kind: Kind) -> None:
     """A preset replaces all values of the previous preset."""

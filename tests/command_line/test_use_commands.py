@@ -56,9 +56,6 @@ def test_json_has_all_that_makes_the_text_again(run: Run, learned: Path) -> None
     assert again == texts and [one.reason for one in again] == reasons
     _, other, _ = run("generate", PROMPT, "--json", "--model", learned)
     assert json.loads(other)["seed"] != rows[0]["seed"]
-    stop = ["--seed", "1", "--stop", " ", "--keep-stop", "--model", str(learned)]
-    assert json.loads(run("generate", PROMPT, "--json", *stop)[1])["reason"] == "stop"
-    assert run("generate", PROMPT, *stop)[1].endswith(" \n")
 
 
 @pytest.mark.parametrize(
@@ -85,11 +82,9 @@ def test_a_score_is_the_loss_that_evaluate_found(run: Run, trained: Path) -> Non
     code, out, _ = run("score", text, "--json", "--model", model)
     found = json.loads(out)
     measured = json.loads((trained / "artifacts/evaluate/metrics.json").read_text())["stateful"]
-    assert code == 0 and found["num_chars"] == measured["num_chars"]
-    for name in ("nats_per_char", "bits_per_char", "perplexity"):
+    assert code == 0
+    for name in ("num_chars", "nats_per_char"):
         assert found[name] == pytest.approx(measured[name], abs=1e-6)
-    _, table, _ = run("score", text, "--model", model)
-    assert f"nats/char   {measured['nats_per_char']:.4f}\n" in table
     assert run("score", "--json", "--model", model, stdin=text.read_bytes())[1] == out
 
 

@@ -1,4 +1,4 @@
-"""`charlstm generate` and `score` in processes: terminals, pipes, full disks, interrupts."""
+"""`charlstm generate` and `score` in processes: terminals, pipes, interrupts."""
 
 import codecs
 import os
@@ -10,8 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-
-import pytest
 
 import charlstm
 from tests.support.projects import CHARLSTM, ROOT
@@ -93,13 +91,3 @@ def test_a_pipe_that_nobody_reads_any_more_ends_it_without_a_word(learned: Path)
         process.stdout.close()
         err = process.stderr.read()
     assert (process.returncode in (0, 1), err) == (True, b"")
-
-
-@pytest.mark.slow
-def test_a_full_disk_is_one_line(learned: Path) -> None:
-    with Path("/dev/full").open("w") as full:
-        command = [*CHARLSTM, "generate", PROMPT, "--model", str(learned)]
-        done = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True
-        )
-    assert (done.returncode, done.stderr) == (2, "ERROR: No space left on device\n")

@@ -35,12 +35,6 @@ def test_a_failure_leaves_the_last_whole_folder_and_nothing_else(tmp_path: Path)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_permissions_are_the_usual_ones(tmp_path: Path) -> None:
-    (tmp_path / "usual").touch()
-    write_text(tmp_path / "mine", "")
-    assert (tmp_path / "mine").stat().st_mode == (tmp_path / "usual").stat().st_mode
-
-
 def test_two_writers_of_one_file_leave_each_other_alone(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     with atomic_file(path) as first:

@@ -5,17 +5,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from contextlib import suppress
-from itertools import count
 from pathlib import Path
 
 import pytest
 
 from charlstm.errors import LockedError
-from charlstm.files.deadline import answer_within
 from charlstm.files.lock import exclusive
-from tests.support.disks import BYTES, needs_root, small_disk
 
 HOLDER = """
 import sys, time
@@ -59,27 +54,6 @@ def test_a_dead_holder_is_no_holder(tmp_path: Path) -> None:
     assert holder.read_text().startswith(f"in process {process.pid} on ")
     with exclusive(folder, "work"):
         assert holder.read_text().startswith(f"in process {os.getpid()} on ")
-
-
-def test_a_call_that_works_on_and_on_is_given_up() -> None:
-    started = time.monotonic()
-    with pytest.raises(TimeoutError):
-        answer_within(0.6, lambda: next(number for number in count() if number < 0))
-    assert 1.5 < time.monotonic() - started < 20
-
-
-@needs_root
-def test_a_full_disk_is_named(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk") as disk:
-        (disk / "folder.lock").touch()
-        with suppress(OSError):
-            (disk / "full").write_bytes(b"0" * 2 * BYTES)
-        with (
-            pytest.raises(OSError, match="No space left on device") as caught,
-            exclusive(disk / "folder", "work"),
-        ):
-            pass
-        assert str(disk) in str(caught.value.filename)
 
 
 def test_who_waits_has_it_when_the_other_one_is_done(tmp_path: Path) -> None:

@@ -41,12 +41,6 @@ def test_the_first_place_is_found(
     assert find(path, sought.encode(), start) == text.find(sought, start)
 
 
-def test_what_is_written_is_hashed(tmp_path: Path) -> None:
-    many = [bytes([number]) * 3000 for number in range(100)]
-    assert write_pieces(tmp_path / "file", many) == hashlib.sha256(b"".join(many)).hexdigest()
-    assert (tmp_path / "file").read_bytes() == b"".join(many)
-
-
 def test_a_failed_check_keeps_the_file_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"before")
 

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlstm.generation.kernels import Rules
 from charlstm.generation.quantized import quantize
-from charlstm.generation.sampler import Request, Sampler, uniforms
+from charlstm.generation.sampler import uniforms
 from charlstm.generation.stepper import Stepper
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
@@ -19,17 +18,11 @@ from tests.support.models import random_model
 from tests.support.reference_sampler import RULES
 
 VOCAB = ByteVocab()
-PROMPTS = ["a", "雪\n", "\U0001f600é", "prompt of more"]
 
 
 @pytest.fixture(scope="module")
 def model() -> CharLSTM:
     return random_model(ModelShape(256, 6, 16, 2, 12), factor=2)
-
-
-def request(number: int) -> Request:
-    rule = RULES[number % len(RULES)]._replace(num_chars=1 + number % 37, seed=number // 3)
-    return Request(PROMPTS[number % 4], rule, number=number % 3)
 
 
 def test_every_character_is_allowed_and_nothing_else() -> None:
@@ -81,15 +74,3 @@ def test_bytes_are_those_of_the_equations(model: CharLSTM, num_rows: int, seed: 
     np.testing.assert_array_equal(after.cell_RLH, same_after.cell_RLH)
     for beginning, row in zip(beginnings, ids.tolist(), strict=True):
         Decoder(VOCAB).decode([*beginning, *row])
-
-
-def test_a_text_of_bytes_is_the_same_in_any_batch_and_has_its_characters(model: CharLSTM) -> None:
-    sampler = Sampler(model, VOCAB)
-    requests = [request(number) for number in range(40)]
-    together = sampler.generate(requests)
-    for one, found in zip(requests, together, strict=True):
-        (alone,) = sampler.generate([one])
-        assert alone.text == found.text and len(found.text) == one.sampling.num_chars
-        assert torch.equal(alone.state.cell, found.state.cell)
-        assert "".join(sampler.stream(one)) == found.text
-    assert any(len(one.text.encode()) > len(one.text) for one in together)

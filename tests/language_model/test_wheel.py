@@ -68,8 +68,6 @@ def test_a_model_is_used_without_the_packages_of_training(
 
     options = ("-n7", "--seed=1", "--model", model)
     assert charlstm("generate", "the ", *options) == f"{text.stdout}\n"
-    (tmp_path / "text.txt").write_text("the the the")
-    assert "nats" in charlstm("score", "text.txt", "--model", model)
     assert "no record found" in charlstm("info", model)
 
 

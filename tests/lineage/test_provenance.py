@@ -34,13 +34,6 @@ def test_a_git_that_fails_does_not_call_the_tree_clean(copy: Path) -> None:
     assert found()["git_dirty"] == "unknown"
 
 
-def test_outside_a_repository_nothing_is_said(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(project)
-    assert {"git_dirty", "mlflow.source.git.commit"} & found().keys() == set()
-
-
 def test_the_experiment_and_its_baseline_are_tags(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,13 +2,10 @@
 
 import json
 import shutil
-import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from mlflow import MlflowClient
 
@@ -72,17 +69,12 @@ def test_what_cannot_be_made_again_is_one_line(
 
 
 @pytest.mark.slow
-def test_a_commit_is_made_again_by_whoever_pulls_it(copy: Path, tmp_path: Path) -> None:
+def test_a_model_is_made_again_and_nothing_else_changes(copy: Path) -> None:
     before = commit_of(copy) + (copy / "dvc.lock").read_text()
     reproduced(copy, "artifacts/model")
     assert before == commit_of(copy) + (copy / "dvc.lock").read_text()
     # Nobody tracks it.
     assert len(MlflowClient(f"sqlite:///{copy}/mlflow.db").search_runs(["1"])) == 1
-    dvc(copy, "remote", "add", "--local", "-d", "backup", str(tmp_path / "remote"))
-    dvc(copy, "push")
-    dvc(copy, "git", "clone", "-q", str(copy), str(tmp_path / "other"))
-    dvc(tmp_path / "other", "remote", "add", "--local", "-d", "backup", str(tmp_path / "remote"))
-    reproduced(tmp_path / "other", "HEAD")  # which pulls corpus and ids by itself
 
 
 @pytest.mark.slow
@@ -104,7 +96,7 @@ def test_an_experiment_and_the_model_that_another_began_from(copy: Path) -> None
 
 
 @pytest.mark.slow
-def test_what_differs_is_listed_and_ctrl_c_leaves_nothing(copy: Path) -> None:
+def test_what_differs_is_listed(copy: Path) -> None:
     lock = (copy / "dvc.lock").read_text()
     ((md5,),) = [
         line.split()[1:] for line in lock.splitlines() if ".dir" in line and "md5" in line
@@ -116,15 +108,3 @@ def test_what_differs_is_listed_and_ctrl_c_leaves_nothing(copy: Path) -> None:
     assert f"different  artifacts/samples  {'0' * 32}.dir, now {md5}\n" in done.stdout
     assert done.stdout.count("identical  ") == 16
     assert "different: 1 of 17; the model was trained on " in done.stdout
-    command = [*CHARLSTM, "reproduce", "HEAD"]
-    with subprocess.Popen(command, cwd=copy, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        for line in process.stderr:
-            if "Running stage 'train'" in line:
-                break
-        time.sleep(3)
-        below = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=120) == 75
-        assert psutil.wait_procs(below, timeout=60)[1] == []
-    assert len(dvc(copy, "git", "worktree", "list").splitlines()) == 1

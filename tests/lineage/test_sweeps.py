@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,11 +16,10 @@ from matplotlib.image import imread
 from charlstm.errors import ParamsError
 from charlstm.evaluation.difference import Blocks
 from charlstm.files.documents import load_yaml
-from charlstm.files.lock import exclusive
 from pipeline.commands.sweep import show
 from pipeline.lineage.git import experiments
 from pipeline.sweep.plan import plan
-from pipeline.sweep.results import OWN, RECORD, Result, results_of
+from pipeline.sweep.results import RECORD, Result, results_of
 from tests.support.commands import Run
 from tests.support.projects import CHARLSTM, kill, start, write_params
 from tests.support.stages import IDENTITY, commit_of, dvc
@@ -89,9 +87,8 @@ def test_values_are_checked_and_named_before_anything_runs(copy: Path) -> None:
     }.items():
         with pytest.raises(ParamsError, match=re.escape(message)):
             plan(words)
-    odd = plan(["sample.prompts=[..a.],[b:~^?]", f"split.document_separator={'x' * 300}"])
-    for trial in odd:
-        dvc(copy, "git", "check-ref-format", f"refs/exps/aa/{trial.name}")
+    (odd, _) = plan(["sample.prompts=[..a.],[b:~^?]", f"split.document_separator={'x' * 300}"])
+    dvc(copy, "git", "check-ref-format", f"refs/exps/aa/{odd.name}")
 
 
 def test_a_sweep_is_a_table_with_the_best_first(project: Path, run: Run) -> None:
@@ -106,32 +103,16 @@ def test_a_sweep_is_a_table_with_the_best_first(project: Path, run: Run) -> None
     ]
     # The differences from the best have intervals.
     assert [row[3].split(" ")[0] for row in rows[1:3]] == ["0.0300", "0.1200"]
+    # The model that is here differs in nothing else.
     assert rows[3][:3] == [f"learning_rate {rate}", "1", f"{own:.4f}"]
     assert "keep the best: charlstm sweep --keep number-1" in out
-    assert min(imread(project / "sweep.png").shape[:2]) > 200
-
-
-def test_the_model_that_is_here_joins_if_it_differs_in_what_is_varied_alone(project: Path) -> None:
-    assert [one.name for one in results_of(commit_of(project))][-1] == OWN
-    add_experiment(project, "number-3", 1.4, learning_rate=0.1, weight_decay=0.5)
-    assert OWN in [one.name for one in results_of(commit_of(project))]
-    assert [one.name for one in results_of(commit_of(project), ["number-3"])] == ["number-3"]
-    (project / METRICS).write_text('{"stateful": {"nats_per_char": 1.0}}')
-    # These are not the losses in dvc.lock.
-    assert OWN not in [one.name for one in results_of(commit_of(project))]
-
-
-def test_the_last_sweep_is_shown_again_also_after_a_commit(project: Path, run: Run) -> None:
     record = {"baseline": commit_of(project), "names": ["number-2", "number-1", "gone"]}
     (project / ".charlstm" / RECORD).write_text(json.dumps(record))
     dvc(project, "git", "commit", "-q", "--allow-empty", "-m", "later")
-    rows = [row[0] for row in rows_of(run("sweep")[1])]
-    assert rows[:2] == ["learning_rate 0.3", "learning_rate 0.0001"]
-    assert len(rows_of(run("sweep", "HEAD~1")[1])) == 4
-    assert run("sweep", "HEAD")[2].startswith("ERROR: HEAD: no experiment started from this commit")
-    assert run("sweep", "nothing")[2].startswith(
-        "ERROR: nothing: expected NAME=VALUE,... or a commit"
-    )
+    assert [row[2] for row in rows_of(run("sweep")[1])][:2] == ["1.4900", "1.6100"]
+    assert min(imread(project / "sweep.png").shape[:2]) > 200
+    add_experiment(project, "number-3", 1.4, learning_rate=0.1, weight_decay=0.5)
+    assert [one.name for one in results_of(commit_of(project), ["number-3"])] == ["number-3"]
 
 
 def test_seeds_of_one_recipe_are_a_row(
@@ -147,23 +128,8 @@ def test_seeds_of_one_recipe_are_a_row(
     assert [row[1:3] for row in rows_of(out)] == [
         ["1, 2, 3", f"{loss} ± 0.0010"] for loss in ("1.4920", "1.4925", "1.6120")
     ]
-    near, far = [line for line in out.splitlines() if " has a lower loss than " in line]
-    assert "learning_rate 0.3 has a lower loss than learning_rate 0.01, by 0.0005" in near
-    assert near.endswith("a difference of this size needs about 86 seeds per recipe.")
-    assert "learning_rate 0.3 has a lower loss than learning_rate 0.0001, by 0.1200" in far
-    assert "more than chance" in far
-    assert "learning_rate: the best value, 0.3, is at the grid's edge; try larger values" in out
+    assert "learning_rate: the best value, 0.3, is at the grid's edge" in out
     assert (tmp_path / "sweep.png").is_file()
-
-
-def test_a_second_sweep_and_other_parameters_of_one_name_are_refused(copy: Path, run: Run) -> None:
-    with exclusive(copy / ".charlstm/sweep", "a sweep in this checkout"):
-        assert "ERROR: a sweep in this checkout is already running" in run("sweep", RATES)[2]
-    add_experiment(copy, "learning_rate=0.003", 1.4, learning_rate=0.003)
-    expected = (
-        "learning_rate=0.003: an experiment with this name exists, but has different parameters"
-    )
-    assert expected in run("sweep", RATES)[2]
 
 
 def test_an_experiment_is_not_applied_over_uncommitted_changes(project: Path, run: Run) -> None:
@@ -187,34 +153,9 @@ def test_copies_of_stopped_experiments_are_removed(
         os.utime(copies / name, (0, 0))
     add_experiment(copy, "learning_rate=0.003", 1.4, learning_rate=0.003)
     with subprocess.Popen(["sleep", "60"], cwd=copies / "tmpused") as process:
-        run("sweep", RATES)  # refused: the experiment has other parameters
+        assert "has different parameters" in run("sweep", RATES)[2]
         process.kill()
     assert sorted(folder.name for folder in copies.iterdir()) == ["tmpnew", "tmpused"]
-
-
-def test_sigterm_to_all_processes_of_a_sweep_is_an_interruption(copy: Path) -> None:
-    code = """
-from pipeline.run.dvc import run_dvc
-from pipeline.run.stage import errors_reported
-with errors_reported() as outcome:
-    run_dvc("stage", "add", "--run", "--name", "sleep", "echo $$ > started; sleep 60")
-raise SystemExit(outcome.code)
-"""
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=copy,
-        env={**os.environ, "PYTHONPATH": str(copy)},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    while not (copy / "started").exists():
-        assert process.poll() is None
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGTERM)
-    err = process.communicate(timeout=60)[1]
-    assert process.returncode == 75 and "Traceback" not in err
-    assert err.endswith("ERROR: interrupted\n")
 
 
 @pytest.mark.slow

@@ -123,12 +123,3 @@ def test_the_state_after_the_last_character_is_that_of_its_document(
     torch.testing.assert_close(
         end.rows(slice(2, 3)), model(ids()[2:], some_state().rows(slice(2, 3)))[1]
     )
-
-
-def test_a_state_that_is_no_number_is_gone_in_the_next_document() -> None:
-    state = some_state()
-    state.cell[:, 0] = torch.nan
-    features, _ = make("fused").features(
-        ids(), state, resets=Resets.of(STARTS, torch.device("cpu"))
-    )
-    assert features.isfinite().all()

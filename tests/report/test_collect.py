@@ -3,8 +3,6 @@
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from charlstm.history import EpochRow, StepRow, Tables, table
 from charlstm.model.model_folder import TrainedModel
@@ -15,7 +13,6 @@ from charlstm.report.document import Loss, ReviewDocument
 from charlstm.report.page import page_of
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
-from pipeline.sample import file_name
 from tests.support.models import random_model
 
 VOCAB = Vocab.of("abcdefgh \n")
@@ -86,10 +83,3 @@ def test_more_than_a_document_holds_is_cut_and_counted(
     assert found.num_samples == found.figures[0].num_texts == 5
     assert (found.figures[0].longest_copied or 0) >= 30
     assert "the first 3 of 5 texts" in page_of(found)
-
-
-@given(st.text(min_size=1))
-def test_names_are_ascii_and_short(prompt: str) -> None:
-    name = file_name(0, generated("", prompt))
-    assert name.isascii() and "/" not in name and len(name) < 60
-    assert name.isprintable()

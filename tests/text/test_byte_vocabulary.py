@@ -5,7 +5,6 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +16,7 @@ from charlstm.model.protocols import stateful
 from charlstm.text.encoded import EncodedText, text_sha256
 from charlstm.text.encoded_files import load_ids
 from charlstm.text.prompts import replaced
-from charlstm.text.vocabulary import ByteVocab, Decoder, Vocab, load_vocab
+from charlstm.text.vocabulary import ByteVocab, Decoder
 from tests.support.projects import make_project
 from tests.support.stages import run_stages
 from tests.support.stores import query
@@ -48,18 +47,6 @@ def test_only_what_is_no_character_is_unknown() -> None:
     assert replaced("a\ud800", VOCAB) == "a\ufffd"
 
 
-def test_a_file_says_which_vocabulary_it_is(tmp_path: Path) -> None:
-    for vocab in (VOCAB, Vocab.of("abc")):
-        vocab.save(tmp_path / "vocab.json")
-        assert load_vocab(tmp_path / "vocab.json") == vocab
-    # Files of character vocabularies keep their bytes.
-    assert "unit" not in json.loads((tmp_path / "vocab.json").read_text())
-    for content in ("{}", "[]", '{"unit": "word"}', "{"):
-        (tmp_path / "vocab.json").write_text(content)
-        with pytest.raises(VocabularyError, match="the file is damaged"):
-            load_vocab(tmp_path / "vocab.json")
-
-
 def test_all_stages_and_the_python_interface_work_on_bytes(
     tmp_path: Path, blank_store: Path
 ) -> None:
@@ -79,22 +66,12 @@ def test_all_stages_and_the_python_interface_work_on_bytes(
     metrics = json.loads((project / "artifacts/evaluate/metrics.json").read_text())
     num_chars = len(val.decode()) - 1
     assert [one["num_chars"] for one in metrics.values()] == [num_chars] * 2
-    best = json.loads((project / "artifacts/train/metrics.json").read_text())["val_nats_per_char"]
-    assert metrics["windowed_20"]["nats_per_char"] == pytest.approx(best, rel=1e-6)
     # The registry compares losses, and no loss of windows is comparable between units.
     tags = {name for (name,) in query(project, "select key from model_version_tags")}
     assert [name for name in tags if name.endswith("/nats_per_char")] == ["stateful/nats_per_char"]
 
-    review = json.loads((project / "artifacts/samples/review.json").read_text())
-    assert review["num_train_chars"] == len(train.decode())
-    assert review["num_val_chars"] == num_chars + 1
-    assert review["validation_sha256"] == hashlib.sha256(val).hexdigest()
-    assert [len(one["text"]) for one in review["samples"]] == [30, 30]
-
     model = charlstm.load(project / "artifacts/model")
     score = model.score(val.decode())
     assert score.nats == stateful(trained.model, EncodedText(val_ids, "byte")).nats
-    assert score.num_chars == num_chars
-    assert len(score.char_nats) == len(score.text) and math.isnan(score.char_nats[0])
-    assert np.nansum(score.char_nats) == pytest.approx(score.nats)
+    assert score.num_chars == num_chars and math.isnan(score.char_nats[0])
     assert len(model.generate("\U0001f600", num_chars=9, seed=1)) == 9

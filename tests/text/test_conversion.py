@@ -66,25 +66,13 @@ def test_a_byte_order_mark_is_a_character_unless_it_is_named(tmp_path: Path) -> 
     assert convert(tmp_path, [b"\xef\xbb\xbfa\r\n"], Form("utf-8-sig")) == b"a\r\n"
 
 
-@pytest.mark.parametrize(
-    ("contents", "form", "message"),
-    [
-        (
-            [b"fine", b"x\nna\xefve et gar\xe7on\n"],
-            Form(),
-            r"1.txt: .* found byte 0xef at offset 4",
-        ),
-        (["Иван\n".encode() * 9], Form("cp1251"), "the text around it is UTF-8"),
-        ([b"abcd"], Form("utf-16"), "utf-16"),
-    ],
-)
-def test_what_is_not_in_the_encoding_leaves_nothing(
-    tmp_path: Path, contents: list[bytes], form: Form, message: str
-) -> None:
+def test_what_is_not_in_the_encoding_leaves_nothing(tmp_path: Path) -> None:
+    contents = [b"fine", b"x\nna\xefve et gar\xe7on\n"]
     for piece_bytes in (1, 3, 100):
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(CorpusError, match=message):
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(atomic, "PIECE_BYTES", piece_bytes)
-            convert(tmp_path, contents, form)
+            with pytest.raises(CorpusError, match=r"1.txt: .* found byte 0xef at offset 4"):
+                convert(tmp_path, contents, Form())
     assert len([*tmp_path.iterdir()]) == len(contents)
 
 

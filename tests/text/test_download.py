@@ -8,11 +8,10 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from charlstm.corpus.encodings import Form, corpus_pieces
+from charlstm.corpus.encodings import Form
 from charlstm.corpus.fallbacks import FALLBACKS, Fallback
 from charlstm.corpus.fetch import download, fetch
 from charlstm.errors import CorpusError
@@ -165,26 +164,6 @@ def test_a_corpus_that_is_there_is_not_fetched_again(project: Path) -> None:
     assert (project / f"{CORPUS}.sha256").read_text() == f"{SHA256}  shakespear.txt\n"
     (project / CORPUS).write_bytes(b"a fallback, or damaged")
     assert run_here(project, "download") == 2
-
-
-def test_a_source_that_grows_meanwhile_is_read_again(
-    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    write_params(project, {})
-    source = project / "text.txt"
-
-    def growing(*arguments: Any) -> Iterator[bytes]:
-        yield from corpus_pieces(*arguments)
-        with source.open("a") as file:
-            file.write("one more line\n")
-
-    monkeypatch.setattr("charlstm.corpus.fetch.corpus_pieces", growing)
-    assert run_here(project, "download") == 2
-    assert "text.txt changed while stage download ran, so DVC records no outputs" in caplog.text
-    assert not list(project.glob("Datasets/*"))
-    monkeypatch.undo()
-    assert run_here(project, "download") == 0
-    assert (project / CORPUS).read_bytes() == source.read_bytes()
 
 
 def test_a_file_of_ones_own_in_place_of_the_checksums_stays(

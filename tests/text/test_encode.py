@@ -1,8 +1,5 @@
 """Stage encode on characters of one to four bytes, cut anywhere, against a reference."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,8 +13,7 @@ from pipeline import encode
 from pipeline.run.dvc import Paths, load_paths
 from pipeline.run.stage import Stage
 from tests.support import reference
-from tests.support.projects import make_project, write_params
-from tests.support.stages import run_stages
+from tests.support.projects import make_project
 
 Project = tuple[Params, Paths]
 MIXED = st.text(
@@ -69,32 +65,15 @@ def test_the_files_are_those_of_the_whole_text(
             assert found == reference.encode(parts, min_count)
 
 
-@pytest.mark.parametrize("part", ["val", "test"])
-def test_unseen_characters_can_be_an_error_before_anything_is_written(
-    project: Project, part: str
-) -> None:
+def test_unseen_characters_can_be_an_error_before_anything_is_written(project: Project) -> None:
     parts = {"train": "aabbc", "val": "abab", "test": "abab"}
     before = encoded(project, parts)
     with pytest.raises(VocabularyError, match="lacks 'é'"):
-        encoded(project, {**parts, part: "éaéc"}, unseen="error")
+        encoded(project, {**parts, "test": "éaéc"}, unseen="error")
     assert reference.contents(project[1].encoded) == before
     # A rare character is not unseen.
-    rare = encoded(project, {**parts, part: "cabc"}, unseen="error", min_count=2)
+    rare = encoded(project, {**parts, "test": "cabc"}, unseen="error", min_count=2)
     assert len(rare["test.npy"]) == 128 + 4
-
-
-def test_a_test_part_comes_and_goes(tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    make_project(project, {"split.test_fraction": 0.2})
-    run_stages(project, "download", "split", "encode")
-    expected = {"train": 4200, "val": 600, "test": 1200}
-    for name, num_chars in expected.items():
-        assert len(np.load(project / f"Datasets/encoded/{name}.npy")) == num_chars
-    write_params(project, {})
-    run_stages(project, "split", "encode")
-    for folder in ("split", "encoded"):
-        files = sorted(file.name for file in (project / "Datasets" / folder).iterdir())
-        assert "SHA256SUMS" in files and not {"test.txt", "test.npy"} & set(files)
 
 
 def test_what_separates_a_few_documents_is_not_rare() -> None:

@@ -15,10 +15,8 @@ RUSSIAN = (
     "Всё смешалось в доме Облонских.\n"
 )
 CHINESE = "话说天下大势,分久必合,合久必分。周末七国分争,并入于秦。\n"
-JAPANESE = "吾輩は猫である。名前はまだ無い。\nどこで生れたかとんと見当がつかぬ。\n"
 GERMAN = "Über die Straße lief der Bär. Schöne Grüße aus Köln.\nEr sagte nichts.\n"
-CASES = [(RUSSIAN, "cp1251"), (RUSSIAN, "koi8-r"), (RUSSIAN, "utf-16"), (CHINESE, "gb18030")]
-CASES += [(JAPANESE, "cp932"), (GERMAN, "cp1252")]
+CASES = [(RUSSIAN, "cp1251"), (RUSSIAN, "utf-16"), (CHINESE, "gb18030"), (GERMAN, "cp1252")]
 
 
 def explained(folder: Path, content: bytes) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from charlstm.errors import VocabularyError
 from charlstm.model.model_folder import load_model
-from charlstm.model.protocols import stateful, windowed
+from charlstm.model.protocols import windowed
 from charlstm.text.encoded import EncodedText, separator_ids
 from charlstm.text.encoded_files import load_ids
 from charlstm.text.vocabulary import Vocab
@@ -52,13 +52,10 @@ def test_the_stages_read_documents_of_the_parameter(project: Path) -> None:
     val_ids = load_ids(project / "Datasets/encoded/val.npy", len(trained.vocab))
     separator = trained.vocab.encode("\n")
     found = json.loads((project / "artifacts/evaluate/metrics.json").read_text())
-    divided = EncodedText(val_ids, separator=separator)
-    whole = EncodedText(val_ids)
-    for name, loss, without in (
-        ("stateful", stateful(trained.model, divided), stateful(trained.model, whole)),
-        ("windowed_20", windowed(trained.model, divided, 20), windowed(trained.model, whole, 20)),
-    ):
-        assert found[name]["nats_per_char"] == pytest.approx(loss.nats_per_char, rel=1e-6)
-        assert found[name]["nats_per_char"] != pytest.approx(without.nats_per_char, rel=1e-4)
+    loss = windowed(trained.model, EncodedText(val_ids, separator=separator), 20)
+    whole = windowed(trained.model, EncodedText(val_ids), 20)
+    nats = found["windowed_20"]["nats_per_char"]
+    assert nats == pytest.approx(loss.nats_per_char, rel=1e-6)
+    assert nats != pytest.approx(whole.nats_per_char, rel=1e-4)
     best = json.loads((project / "artifacts/train/metrics.json").read_text())["val_nats_per_char"]
-    assert best == pytest.approx(found["windowed_20"]["nats_per_char"], rel=1e-6)
+    assert best == pytest.approx(nats, rel=1e-6)

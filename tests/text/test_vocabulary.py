@@ -48,10 +48,14 @@ def test_files_round_trip(tmp_path_factory: pytest.TempPathFactory, text: str) -
 
 
 @pytest.mark.parametrize(
-    "characters", ["[]", '["a", "a"]', '["ab"]', "[1]", '"abc"', '["\\ud800"]', '[["a"]]']
+    "content",
+    [
+        *('{"characters": ["a", "a"]}', '{"characters": ["ab"]}', '{"characters": "abc"}'),
+        *('{"characters": ["\\ud800"]}', '{"unit": "word"}', "[]", "{"),
+    ],
 )
-def test_damaged_vocabulary(tmp_path: Path, characters: str) -> None:
-    (tmp_path / "vocab.json").write_text(f'{{"characters": {characters}}}')
+def test_damaged_vocabulary(tmp_path: Path, content: str) -> None:
+    (tmp_path / "vocab.json").write_text(content)
     with pytest.raises(VocabularyError, match="vocab.json: expected .* damaged"):
         load_vocab(tmp_path / "vocab.json")
 

@@ -1,11 +1,10 @@
 """MLflow servers that fail, answer with nonsense, or answer forever."""
 
-import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import chdir, suppress
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -80,18 +79,6 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[type[Empty]], s
     for server in servers:
         server.shutdown()
         server.server_close()
-
-
-def test_a_model_without_a_place_is_not_the_one_in_this_folder(
-    serve: Callable[[type[Empty]], str], run: Run, learned: Path, tmp_path: Path
-) -> None:
-    serve(Empty)
-    shutil.copytree(learned, tmp_path / "artifacts/model")
-    with chdir(tmp_path):
-        for command in (["generate", "A", "--model"], ["info"]):
-            code, out, err = run(*command, "models:/nothing@champion")
-            assert (code, out) == (2, "")
-            assert "models:/nothing@champion: there is no registered model named nothing" in err
 
 
 @pytest.mark.parametrize("kind", [Empty, Dripping, Flooding, None])

@@ -50,15 +50,6 @@ def test_the_champion_has_the_lowest_headline_loss_on_one_text(client: Any) -> N
     assert history == ["1", "1", "1", "1", "1", "6"]
 
 
-def test_a_model_that_is_measured_again_keeps_its_version(client: Any) -> None:
-    assert add(client, "one", {"stateful": 1.5}) == "1"
-    assert add(client, "one", {"stateful": 1.7}, OTHER_TEXT) == "1"
-    version = client.get_model_version("charlstm", "1")
-    assert version.tags["stateful/nats_per_char"] == "1.7"
-    assert version.tags["validation_sha256"] == OTHER_TEXT
-    assert version.description.startswith("1.7000 (stateful) nats per character on the")
-
-
 def test_a_version_that_a_person_excluded_is_never_champion(client: Any) -> None:
     add(client, "good", {"stateful": 1.5})
     add(client, "copies its text", {"stateful": 1.0})

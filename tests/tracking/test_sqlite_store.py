@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy.engine import make_url
 
 from charlstm.tracking.client import Reader, sqlite_file, sqlite_uri
 from pipeline.commands.doctor import check_tracker, findings
@@ -14,14 +13,6 @@ from tests.support.commands import Run
 from tests.support.stores import of_model, send
 
 PRINTABLE = "".join(chr(code) for code in range(32, 127) if chr(code) != "/") + "é漢😀"
-
-
-def test_each_character_leads_to_its_own_file() -> None:
-    files = [Path(f"/checkout/a{one}41b/mlflow.db") for one in [*PRINTABLE, "\n", "\t", PRINTABLE]]
-    assert len({sqlite_uri(file) for file in files}) == len(files) > 95
-    for file in files:
-        uri = sqlite_uri(file)
-        assert make_url(uri).database == str(file) == str(sqlite_file(uri))
 
 
 def test_a_plain_path_is_as_it_was() -> None:
