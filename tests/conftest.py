@@ -17,8 +17,8 @@ from pipeline.run.settings import MLFLOW_DEFAULTS
 from tests.support import projects
 from tests.support.commands import Run
 from tests.support.learning import learn
-from tests.support.projects import make_project, training_command, write_params
-from tests.support.stages import SHORT, commit_all, commit_of, dvc, run_stages, start_dvc
+from tests.support.projects import make_project
+from tests.support.stages import commit_all, commit_of, dvc, run_stages, start_dvc
 
 # A busy machine or disk is not a failure.
 settings.register_profile("no deadline", deadline=None)
@@ -100,19 +100,6 @@ def trained(prepare: Prepare, encoded: Path) -> Path:
 def trained_project(trained: Path, tmp_path: Path) -> Path:
     """Return a copy of `trained` that the test may change."""
     return shutil.copytree(trained, tmp_path / "project")
-
-
-@pytest.fixture(scope="session")
-def trained_by_two(prepare: Prepare, encoded: Path) -> Path:
-    """Return a project trained by two processes with the parameters `SHORT`, for slow tests."""
-
-    def build(folder: Path) -> None:
-        shutil.copytree(encoded, folder)
-        write_params(folder, SHORT)
-        log = folder / "log"
-        assert projects.run(folder, training_command(2), log) == 0, log.read_text()
-
-    return prepare("trained-by-two", build)
 
 
 @pytest.fixture(scope="session")

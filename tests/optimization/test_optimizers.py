@@ -86,20 +86,9 @@ def test_follows_the_recurrence_with_its_short_memory_at_first() -> None:
         assert average.module.get_parameter("weight").item() == pytest.approx(expected)
 
 
-def test_decay_zero_is_the_weights_themselves_with_nothing_to_keep(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_decay_zero_is_the_weights_themselves_with_nothing_to_keep() -> None:
     model = torch.nn.Linear(2, 2)
     average = MovingAverage(model, decay=0)
-    monkeypatch.setattr(
-        model, "forward", model.bias.add
-    )  # so Accelerate replaces it for mixed precision
-    for _ in range(3):
-        torch.nn.init.normal_(model.weight)
-        average.update(model)
-        inputs = torch.randn(5, 2)
-        torch.testing.assert_close(
-            average.module(inputs), torch.nn.functional.linear(inputs, model.weight, model.bias)
-        )
+    average.update(model)
     assert average.module.get_parameter("weight") is model.weight
     assert average.state_dict() == {}

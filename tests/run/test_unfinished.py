@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.errors import CharlstmError
 from charlstm.files.lock import exclusive
 from pipeline.run import unfinished
-from pipeline.run.dvc import md5, parse_lock, read_lock
-from pipeline.run.stage import start
+from pipeline.run.dvc import md5
 from pipeline.run.unfinished import FINISHED, remove_others, start_or_resume
 from tests.support.projects import results, write_params
 from tests.support.stages import dvc, run_stages
@@ -75,58 +73,6 @@ def state_folder(root: Path, name: str, *, is_finished: bool = False) -> Path:
     return folder
 
 
-def test_what_is_kept_of_other_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All states that DVC has not recorded are kept. `charlstm doctor --clean` removes them."""
-    monkeypatch.chdir(tmp_path)
-    is_cached = lambda md5: tmp_path if set(md5) <= {"a", "c"} else None  # noqa: E731
-    monkeypatch.setattr(unfinished, "cached", is_cached)
-    recorded, unsent, finished = (
-        state_folder(tmp_path, name * 16, is_finished=True) for name in "acb"
-    )
-    (unsent / "origin.json").write_text("{}")  # its run is not in MLflow yet
-    begun, damaged, held = (state_folder(tmp_path, name * 16) for name in "679")
-    (damaged / FINISHED).write_bytes(b"\xff\x00{")
-    elsewhere = state_folder(tmp_path, "tracking")
-    with exclusive(held, "another worker's training"), start_or_resume("mine") as work:
-        assert all(
-            one.exists() for one in [finished, unsent, begun, damaged, held, elsewhere, work.folder]
-        )
-        assert not recorded.exists()
-        removed = remove_others(tmp_path / ".charlstm", work.folder, is_all=True)
-        assert {*removed} == {finished, unsent, begun, damaged}
-        assert all(one.exists() for one in [held, elsewhere, work.folder]) and not finished.exists()
-
-
-def test_another_model_to_begin_from_is_another_training(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """This also holds below an old file of checksums, which nothing verifies there."""
-    monkeypatch.chdir(project)
-    found = set()
-    write_params(project, {"train.initial": "initial"})
-    for content in ("one", "two"):
-        for folder in ("initial", "Datasets/encoded"):
-            (project / folder).mkdir(exist_ok=True)
-            (project / folder / "model.safetensors").write_text(content)
-            (project / folder / "SHA256SUMS").write_text("the same")
-            found.add(start("train").fingerprint)
-    assert len(found) == 4
-
-
-@pytest.mark.parametrize(
-    "text", ["", "stages: {split: {outs: 5}}\n", "<<<<<<< HEAD\nstages: {}\n=======\n"]
-)
-def test_a_damaged_lock_is_one_line_that_says_so(
-    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("dvc.lock").write_text(text)
-    assert not parse_lock(text).stages
-    expected = r"^dvc\.lock is damaged, [^\n]*`git checkout HEAD dvc\.lock`$"
-    with pytest.raises(CharlstmError, match=expected):
-        read_lock()
-
-
 def test_temporary_files_of_editors_change_no_hash(copy: Path) -> None:
     """DVC and charlstm ignore the same files, so neither records a file that the other ignores."""
     folder = copy / "charlstm/corpus"
@@ -138,3 +84,20 @@ def test_temporary_files_of_editors_change_no_hash(copy: Path) -> None:
     (folder / ".hidden").write_text("another file")
     assert md5(folder) != before
     assert "charlstm/corpus" in dvc(copy, "status")
+
+
+def test_what_is_kept_of_other_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All states that DVC has not recorded are kept. `charlstm doctor --clean` removes them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(unfinished, "cached", lambda md5: tmp_path if md5[0] in "ab" else None)
+    recorded, unsent, finished = (
+        state_folder(tmp_path, name * 16, is_finished=True) for name in "abc"
+    )
+    (unsent / "origin.json").write_text("{}")  # its run is not in MLflow yet
+    begun, held = (state_folder(tmp_path, name * 16) for name in "69")
+    with exclusive(held, "another worker's training"), start_or_resume("mine") as work:
+        assert all(one.exists() for one in (finished, unsent, begun, held, work.folder))
+        assert not recorded.exists()
+        removed = remove_others(tmp_path / ".charlstm", work.folder, is_all=True)
+        assert {*removed} == {finished, unsent, begun}
+        assert held.exists() and work.folder.exists() and not finished.exists()

@@ -73,4 +73,9 @@ def test_an_unfinished_training_is_known_by_what_dvc_declares(
     for name, value in (("train.learning_rate", 0.5), ("split.document_separator", "\n")):
         write_params(project, {name: value})
         seen.add(found())
-    assert len(seen) == 7
+    write_params(project, {"train.initial": "initial"})
+    Path("initial").mkdir()
+    for content in ("one", "two"):
+        Path("initial/model.safetensors").write_text(content)
+        seen.add(found())
+    assert len(seen) == 9

@@ -25,11 +25,6 @@ def sizes(batch_size: int, context_len: int, seed: int = 0) -> dict[str, Any]:
     return {"batch_size": batch_size, "context_len": context_len, "seed": seed}
 
 
-def targets(batches: Batches, epoch: int, step: int) -> Tensor:
-    """Return the targets as the device gets them: IGNORE where they are not scored."""
-    return batches.batch(epoch, step).ids_on(torch.device("cpu"))[1]
-
-
 def first_inputs(batches: Batches, epoch: int) -> list[int]:
     steps = range(batches.steps_per_epoch)
     return [int(at) for step in steps for at in batches.batch(epoch, step).inputs_BT[:, 0]]
@@ -86,64 +81,6 @@ def test_windows_come_in_another_order_each_epoch_the_same_each_time() -> None:
     assert order(0, 1) != order(1, 1)
 
 
-def test_windows_may_slide_along_the_text_instead() -> None:
-    text = EncodedText(position_ids(300))
-    batches = WindowBatches(text, **sizes(4, 5), stride=2, is_sliding=True)
-    assert first_inputs(batches, 1)[:148] == list(range(0, 295, 2))
-    assert batches.carries_state
-    assert scored_pairs(batches, 2) == scored_pairs(batches, 1)
-
-
-@pytest.mark.parametrize("kind", ["streams", "windows", "sliding_windows"])
-@pytest.mark.parametrize("world_size", [2, 3, 4])
-def test_processes_share_out_the_rows_of_one_global_batch(kind: str, world_size: int) -> None:
-    text = EncodedText(position_ids(500))
-    whole = make(kind, text)
-    shares = [make(kind, text, rows=rows_of(rank, world_size, 10)) for rank in range(world_size)]
-    assert whole.steps_per_epoch > 3
-    for step in range(whole.steps_per_epoch):
-        inputs_BT = whole.batch(2, step).inputs_BT
-        parts = [share.batch(2, step).inputs_BT for share in shares]
-        assert torch.equal(torch.cat(parts), inputs_BT)
-        parts = [targets(share, 2, step) for share in shares]
-        assert torch.equal(torch.cat(parts), targets(whole, 2, step))
-
-
-def make(kind: str, text: EncodedText, **more: slice) -> Batches:
-    common = {**sizes(10, 7, seed=5), **more}
-    if kind == "streams":
-        return StreamBatches(text, **common)
-    return WindowBatches(text, stride=3, is_sliding=kind == "sliding_windows", **common)
-
-
-@pytest.mark.parametrize("kind", ["streams", "windows", "sliding_windows"])
-def test_batches_say_which_characters_begin_a_document(kind: str) -> None:
-    ids = position_ids(500) % 11
-    assert make(kind, EncodedText(ids)).batch(1, 0).starts_BT is None
-    text = EncodedText(ids, separator=np.array([3, 4], np.uint16))
-    whole = make(kind, text)
-    shares = [make(kind, text, rows=rows_of(rank, 3, 10)) for rank in range(3)]
-    for step in range(whole.steps_per_epoch):
-        inputs_BT, *_, starts_BT = whole.batch(2, step)
-        assert starts_BT is not None and torch.equal(starts_BT, inputs_BT.long() == 3)
-        parts = [share.batch(2, step).starts_BT for share in shares]
-        assert torch.equal(torch.cat([part for part in parts if part is not None]), starts_BT)
-
-
-def test_too_little_text_is_refused_with_what_would_fit() -> None:
-    text = EncodedText(position_ids(100))
-    expected = "train.batch_size is 10, but 11 processes were started"
-    with pytest.raises(TrainingError, match=expected):
-        rows_of(0, 11, 10)
-    with pytest.raises(TrainingError, match="a batch_size of 9 or a context_len of 3 would fit"):
-        StreamBatches(text, **sizes(32, 10))
-    StreamBatches(text, **sizes(9, 10))
-    StreamBatches(text, **sizes(32, 3))
-    expected = "90 windows of train.context_len 10, but train.batch_size is 91"
-    with pytest.raises(TrainingError, match=expected):
-        WindowBatches(text, **sizes(91, 10), stride=1)
-
-
 def test_batches_are_the_same_if_they_are_prepared_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     pinned: list[Tensor] = []
 
@@ -162,3 +99,38 @@ def test_batches_are_the_same_if_they_are_prepared_ahead(monkeypatch: pytest.Mon
         found = batch.ids_on(torch.device("cpu"))
         expected = source.batch(epoch, step).ids_on(torch.device("cpu"))
         assert all(map(torch.equal, found, expected))
+
+
+def make(kind: str, text: EncodedText, **more: slice) -> Batches:
+    common = {**sizes(10, 7, seed=5), **more}
+    if kind == "streams":
+        return StreamBatches(text, **common)
+    return WindowBatches(text, stride=3, is_sliding=kind == "sliding_windows", **common)
+
+
+@pytest.mark.parametrize("kind", ["streams", "windows", "sliding_windows"])
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_processes_share_out_the_rows_of_one_global_batch(kind: str, world_size: int) -> None:
+    text = EncodedText(position_ids(500) % 11, separator=np.array([3, 4], np.uint16))
+    whole = make(kind, text)
+    shares = [make(kind, text, rows=rows_of(rank, world_size, 10)) for rank in range(world_size)]
+    assert whole.steps_per_epoch > 3
+    for step in range(whole.steps_per_epoch):
+        batch = whole.batch(2, step)
+        assert batch.starts_BT is not None
+        assert torch.equal(batch.starts_BT, batch.inputs_BT.long() == 3)
+        parts = [share.batch(2, step).ids_on(torch.device("cpu")) for share in shares]
+        expected = batch.ids_on(torch.device("cpu"))
+        assert all(map(torch.equal, map(torch.cat, zip(*parts, strict=True)), expected))
+        starts = [share.batch(2, step).starts_BT for share in shares]
+        assert torch.equal(torch.cat([one for one in starts if one is not None]), batch.starts_BT)
+
+
+def test_too_little_text_is_refused_with_what_would_fit() -> None:
+    text = EncodedText(position_ids(100))
+    with pytest.raises(TrainingError, match="batch_size is 10, but 11 processes were started"):
+        rows_of(0, 11, 10)
+    with pytest.raises(TrainingError, match="a batch_size of 9 or a context_len of 3 would fit"):
+        StreamBatches(text, **sizes(32, 10))
+    StreamBatches(text, **sizes(9, 10))
+    StreamBatches(text, **sizes(32, 3))

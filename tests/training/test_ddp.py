@@ -43,10 +43,5 @@ def test_two_processes_have_the_losses_of_one(encoded: Path, tmp_path: Path) -> 
         column(project, "history", "val_nats_per_char")[::-1] for project in (two, one)
     )
     assert math.isclose(last, expected_last, abs_tol=0.003)
-    written, expected_names = (
-        sorted(str(file.relative_to(project)) for file in (project / "artifacts").rglob("*"))
-        for project in (two, one)
-    )
-    assert written == expected_names
     assert query(two, "select count(*), min(status) from runs") == [(1, "FINISHED")]
     assert dict(query(two, "select key, value from tags"))["hardware.processes"] == "2"

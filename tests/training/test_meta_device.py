@@ -79,10 +79,9 @@ LAYERS = {"model.num_layers": 2, "train.dropout.style": "elementwise"}
     [
         {},
         {"train.optimizer": "adamw", "model.embedding_size": 0, "train.ema_decay": 0.0},
-        DROPOUT | LAYERS | {"train.micro_batch_size": 3},
         {"train.batching": "windows"},
         {"train.batching": "sliding_windows"},
-        DROPOUT | {"split.document_separator": " ", "train.micro_batch_size": 2},
+        DROPOUT | LAYERS | {"split.document_separator": " ", "train.micro_batch_size": 3},
     ],
     ids=str,
 )

@@ -4,12 +4,9 @@ from threading import Barrier, Thread
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from charlstm.optimization.muon import Muon
-from charlstm.optimization.sharding import shares
 
 NUM_STEPS = 3
 # Sizes of parameters. The first two consist of four matrices.
@@ -93,15 +90,3 @@ def test_weights_have_the_same_bits_for_any_number_of_processes(
         assert all(torch.equal(one, other) for one, other in zip(weights, alone[0], strict=True))
     assert len(together.num_numbers) == NUM_STEPS * world_size
     assert len(set(together.num_numbers)) == 1
-
-
-@given(
-    costs=st.lists(st.integers(1, 1000), min_size=1, max_size=40), num_processes=st.integers(1, 12)
-)
-def test_shares_are_nearly_equal(costs: list[int], num_processes: int) -> None:
-    found = shares(costs, num_processes)
-    assert sorted(piece for share in found for piece in share) == list(range(len(costs)))
-    loads = [sum(costs[piece] for piece in share) for share in found]
-    # Graham 1966: nobody has more than the mean and one piece.
-    assert max(loads) <= sum(costs) / num_processes + max(costs)
-    assert found == shares(list(costs), num_processes)
