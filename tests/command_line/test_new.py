@@ -124,7 +124,7 @@ def test_mistakes_are_told_in_a_line(
     (project / "link").symlink_to(project / "Datasets/text.txt")
     for arguments, error in (
         (["Pride.txt", "--name", "A b"], "--name must consist of lowercase letters"),
-        (["Pride.txt", "--name", "quick", "--force"], "none of the project's own names"),
+        (["Pride.txt", "--name", "quick", "--force"], "must not be a name of the project itself"),
         (["Pride.txt", "--documents"], "--documents needs a folder of several files"),
         (["tiny-shakespeare", "--minutes", "9"], "expected the name tiny-shakespeare without"),
         (["tiny-shakspeare"], "did you mean tiny-shakespeare?"),
