@@ -13,7 +13,7 @@ import pytest
 from benchmarks.object_store import BUCKET, object_store
 from tests.support.documented import PAGES, blocks
 from tests.support.projects import PATH, captured, make_project
-from tests.support.servers import mlflow_server
+from tests.support.servers import mlflow_server, postgres, postgres_programs
 from tests.support.stages import IDENTITY, commit_all, start_dvc
 
 pytestmark = pytest.mark.slow
@@ -47,7 +47,10 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     program.chmod(0o755)
     with ExitStack() as servers:
         bucket = servers.enter_context(object_store())
+        programs = postgres_programs()
         backend = f"sqlite:///{folder}/mlflow.db"
+        if programs is not None:
+            backend = f"{servers.enter_context(postgres(programs, 'mlflow'))}/mlflow"
         (line,) = (line for line in SERVER.splitlines() if line.startswith("mlflow server"))
         options = line.split(" --port 5000 ")[1].replace("DATABASE_SERVER/mlflow", backend).split()
         assert options[:2] == ["--backend-store-uri", backend]
