@@ -1,6 +1,7 @@
 """`charlstm new`: the project set up for a text."""
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from charlstm.corpus.fetch import local_path
 from charlstm.errors import ParamsError
 from pipeline.arguments import MODEL_HELP, model_folder
 from pipeline.launch import SPIN_COUNT
@@ -32,8 +34,15 @@ FORCE = "Discard changes in `params.yaml`, and replace files with this name in `
 RUN = "Also run `dvc repro` (train, evaluate, write samples), and show the result."
 
 
+def _text(text: str) -> str:
+    """Return a URL or a name unchanged, and the path of a file that is valid in the root."""
+    path = local_path(text)
+    is_name = re.fullmatch(r"[\w-]+", text) and not os.path.lexists(text)
+    return text if path is None or is_name else str(from_here(path))
+
+
 def new(
-    text: Annotated[str, typer.Argument(help=TEXT, callback=from_here)],
+    text: Annotated[str, typer.Argument(help=TEXT, callback=_text)],
     name: Annotated[str | None, typer.Option(help=NAME)] = None,
     encoding: Annotated[str | None, typer.Option(help=ENCODING)] = None,
     initial: Annotated[

@@ -61,6 +61,8 @@ def test_commands_find_the_project_from_any_folder_in_it(
     (project / "own/folder").mkdir(parents=True)
     monkeypatch.chdir(project / "own/folder")
     assert [run("info"), run("trace", "HEAD"), run("generate", "def ", "--seed", "1")] == at_root
+    (project / "only-here.txt").write_text("a text in the root, not in the user's folder" * 50)
+    assert "only-here.txt: there is no such file" in run("new", "only-here.txt")[2]
     Path("text.txt").write_text("def ")
     assert run("generate", "--prompt-file", "text.txt", "--seed", "1") == at_root[2]
     samples = "../../artifacts/samples"

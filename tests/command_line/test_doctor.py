@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.commands.doctor import check_gpu, check_python, check_rows, check_tracker, findings
 from tests.support.commands import Run
-from tests.support.projects import LAUNCH, PATH, ROOT, captured, tiny_params, write_params
+from tests.support.projects import LAUNCH, PATH, ROOT, captured, stand_in, tiny_params, write_params
 
 REQUIRED = """[project]
 dependencies = ["numpy>=1", "no-such-package>=2", "psutil>=1,<2"]
@@ -131,3 +131,8 @@ def test_the_launcher_refuses_bad_input_before_any_process_starts(project: Path)
     done = captured(command, project, 60, PYTHONPATH=str(ROOT))
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done
     assert "the training part has 5400 characters, but one step needs more than " in done.stderr
+
+
+def test_a_substitute_is_said(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(project, monkeypatch)
+    assert "WARNING: Datasets/shakespear.txt is a substitute, package==1, " in run("doctor")[2]

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from matplotlib.image import imread
 from charlstm.errors import ParamsError
 from charlstm.evaluation.difference import Blocks
 from charlstm.files.documents import load_yaml
+from charlstm.files.lock import exclusive
 from pipeline.commands.sweep import show
 from pipeline.lineage.git import experiments
 from pipeline.sweep.plan import plan
@@ -132,6 +134,11 @@ def test_seeds_of_one_recipe_are_a_row(
     assert (tmp_path / "sweep.png").is_file()
 
 
+def test_a_second_sweep_in_a_checkout_is_refused(copy: Path, run: Run) -> None:
+    with exclusive(copy / ".charlstm/sweep", "a sweep in this checkout"):
+        assert "ERROR: a sweep in this checkout is already running" in run("sweep", RATES)[2]
+
+
 def test_an_experiment_is_not_applied_over_uncommitted_changes(project: Path, run: Run) -> None:
     (project / "params.yaml").write_text("# mine\n" + (project / "params.yaml").read_text())
     before = (project / "params.yaml").read_bytes()
@@ -156,6 +163,31 @@ def test_copies_of_stopped_experiments_are_removed(
         assert "has different parameters" in run("sweep", RATES)[2]
         process.kill()
     assert sorted(folder.name for folder in copies.iterdir()) == ["tmpnew", "tmpused"]
+
+
+def test_sigterm_to_all_processes_of_a_sweep_is_an_interruption(copy: Path) -> None:
+    code = """
+from pipeline.run.dvc import run_dvc
+from pipeline.run.stage import errors_reported
+with errors_reported() as outcome:
+    run_dvc("stage", "add", "--run", "--name", "sleep", "echo $$ > started; sleep 60")
+raise SystemExit(outcome.code)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(copy)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not (copy / "started").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 75 and "Traceback" not in err
+    assert err.endswith("ERROR: interrupted\n")
 
 
 @pytest.mark.slow

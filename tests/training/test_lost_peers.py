@@ -91,7 +91,7 @@ def test_a_process_that_is_lost_before_training_starts_is_an_interruption(projec
 def test_a_process_that_fails_ends_both_and_the_run_has_its_reason(project: Path) -> None:
     """The process fails while the other is in a collective call."""
     write_params(project, SHORT)
-    commands = [[sys.executable, FAULTY, "1", "step", "raise"]] * 2
+    commands = [[sys.executable, FAULTY, "1"]] * 2
     ended = train_together(project, commands)
     assert [code for code, _ in ended] == [2, 2], ended
     assert "ERROR" not in ended[0][1]

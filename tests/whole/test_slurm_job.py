@@ -1,4 +1,4 @@
-"""Requeues of the Slurm job, with stand-ins for Slurm. `benchmarks/slurm.sh` has a cluster."""
+"""Requeues of the Slurm job, with stand-ins for Slurm."""
 
 import os
 from pathlib import Path
