@@ -18,7 +18,6 @@ from pipeline.lineage.git import git
 from pipeline.lineage.search import find
 from pipeline.run.dvc import cache_folder, load_paths, parse_lock, run_dvc
 from pipeline.run.project import LOCK, PIPELINE, from_here
-from pipeline.run.settings import CHECKPOINT_MIRROR
 
 # Run git without hooks, because DVC's hook would check out all outputs.
 ADD = ("git", "-c", "core.hooksPath=/dev/null", "worktree", "add", "--quiet", "--detach")
@@ -128,10 +127,9 @@ def _repeat(folder: Path, environment: dict[str, str]) -> None:
 def _dvc(folder: Path, *arguments: str, **environment: str) -> int:
     """Run DVC and return its exit code.
 
-    Hide MLflow and the checkpoint mirror, so that this training is neither tracked nor resumed from
-    a finished training.
+    Hide MLflow, so that this training is not tracked.
     """
-    hidden = ("MLFLOW_", CHECKPOINT_MIRROR, "DVC_ROOT")
+    hidden = ("MLFLOW_", "DVC_ROOT")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     env = {**kept, "DVC_NO_ANALYTICS": "true", **environment}
     # DVC prints to standard error, because standard output is reserved for the comparison.

@@ -1,6 +1,5 @@
-"""What only process 0 holds during training: the lock, the checkpoint mirror, and the observers."""
+"""What only process 0 holds during training: the lock and the observers."""
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -12,10 +11,9 @@ from charlstm.training.progress import Observer
 from pipeline.lineage import provenance
 from pipeline.lineage.run_page import page_tags, summary_of
 from pipeline.run import unfinished
-from pipeline.run.checkpoint_mirror import CheckpointMirror
 from pipeline.run.console import TrainingConsole
 from pipeline.run.epoch_texts import EpochTexts
-from pipeline.run.settings import CHECKPOINT_MIRROR, seconds
+from pipeline.run.settings import seconds
 from pipeline.run.stage import Stage
 from pipeline.run.store import store
 
@@ -30,16 +28,12 @@ class MainProcess:
         self.observers: Sequence[Observer] = []
 
     def open(self, stage: Stage, data: Data, prompts: Sequence[str]) -> None:
-        """Lock the training run, copy checkpoints from the mirror, and start the observers.
+        """Lock the training run and start the observers.
 
         Raises:
             LockedError: this training run, or another one in this checkout, is running.
         """
         training = self._opened.enter_context(unfinished.start_or_resume(stage.fingerprint))
-        if url := os.environ.get(CHECKPOINT_MIRROR):
-            mirror = CheckpointMirror(url, training.folder, is_repeated=training.is_repeated)
-            self._opened.enter_context(mirror)
-
         params = stage.params
         tags = provenance.tags(params, stage.paths) | provenance.environment()
         self._summary = summary_of(params, tags)

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 
 from charlstm.errors import ParamsError
 
@@ -13,15 +12,12 @@ DEFAULT_SECONDS = {
     "CHARLSTM_TIMEOUT_SECONDS": 60.0,
     # How long a finished stage waits for an MLflow server that does not answer.
     "CHARLSTM_TRACKING_SECONDS": 14.0,
-    # The mirror's time limit: for each answer when training starts, in total when training ends.
-    "CHARLSTM_CHECKPOINT_MIRROR_SECONDS": 20.0,
 }
 # Linux is tested. macOS has everything that this code needs, but is untested.
 SUPPORTED = ("linux", "darwin")
 # A value above MAX_SECONDS would overflow timeouts of gloo and threads, and is probably a typo.
 MIN_SECONDS = 0.0001
 MAX_SECONDS = 365 * 24 * 3600
-CHECKPOINT_MIRROR = "CHARLSTM_CHECKPOINT_MIRROR"  # holds a URL: see `checkpoint_mirror.py`
 # Defaults for MLflow: no telemetry, and short timeouts. The user's environment has priority.
 MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -73,12 +69,6 @@ def check_settings() -> None:
             f"expected Linux or macOS, found {sys.platform}, which lacks the signals and the "
             "folder syncs that keep results safe: run it in the Windows Subsystem for Linux (WSL), "
             "or in a container"
-        )
-    url = os.environ.get(CHECKPOINT_MIRROR, "")
-    if url and "://" not in url and not Path(url).is_absolute():
-        raise ParamsError(
-            f"{CHECKPOINT_MIRROR}: expected a URL like s3://bucket/prefix or an absolute path, got "
-            f"{url[:60]!r}"
         )
     for name in DEFAULT_SECONDS:
         seconds(name)

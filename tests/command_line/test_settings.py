@@ -3,7 +3,7 @@
 import pytest
 
 from charlstm.errors import ParamsError
-from pipeline.run.settings import CHECKPOINT_MIRROR, check_settings, seconds
+from pipeline.run.settings import check_settings, seconds
 from tests.support.commands import Run
 
 
@@ -13,7 +13,6 @@ from tests.support.commands import Run
         ("CHARLSTM_TIMEOUT_SECONDS", "1e30"),
         ("CHARLSTM_CHECKPOINT_SECONDS", "nan"),
         ("CHARLSTM_TRACKING_SECONDS", "-1"),
-        (CHECKPOINT_MIRROR, "a folder"),
     ],
 )
 def test_a_value_out_of_its_range_is_a_line(
@@ -27,9 +26,6 @@ def test_a_value_out_of_its_range_is_a_line(
 def test_what_is_in_range_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHARLSTM_TIMEOUT_SECONDS", " 31536000 ")
     assert seconds("CHARLSTM_TIMEOUT_SECONDS") == 31_536_000
-    for url in ("/mnt/shared", "file:///mnt/shared", "s3://bucket/prefix"):
-        monkeypatch.setenv(CHECKPOINT_MIRROR, url)
-        check_settings()
     monkeypatch.delenv("CHARLSTM_TIMEOUT_SECONDS")
     assert seconds("CHARLSTM_TIMEOUT_SECONDS") == 60
 

@@ -7,11 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-import boto3
 import pytest
 
-from benchmarks.object_store import BUCKET, object_store
 from tests.support.documented import PAGES, blocks
+from tests.support.object_store import object_store
 from tests.support.projects import PATH, captured, make_project
 from tests.support.servers import mlflow_server, postgres, postgres_programs
 from tests.support.stages import IDENTITY, commit_all, start_dvc
@@ -86,7 +85,7 @@ def test_two_users_share_data_models_runs_and_a_champion(team: Team, first: Path
     there.mkdir()
     said = team.types(VARIABLES + SECOND, there)
     assert "Data and pipelines are up to date." in said
-    assert "identical: all 17 outputs" in said and "the mirror has" not in said
+    assert "identical: all 17 outputs" in said
     project = there / "charlstm"
     said = team.types(VARIABLES + NEXT, project)
     assert re.search(r"has a lower loss than .* nats", said), said
@@ -94,7 +93,3 @@ def test_two_users_share_data_models_runs_and_a_champion(team: Team, first: Path
     assert re.search(r"charlstm-shakespear.*champion", said, re.IGNORECASE)
     team.types("git pull --quiet team main", first)
     team.types(VARIABLES + "dvc pull && dvc repro", first)
-    keys = {"aws_access_key_id": "any", "aws_secret_access_key": "any", "region_name": "us-east-1"}
-    store = boto3.client("s3", endpoint_url=team.words["S3_SERVER"], **keys)
-    copied = store.list_objects_v2(Bucket=BUCKET, Prefix="checkpoints")["Contents"]
-    assert any(one["Key"].endswith("SHA256SUMS") for one in copied)
