@@ -3,9 +3,6 @@
 import hashlib
 import logging
 import os
-import re
-from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 from charlstm.corpus.encodings import Form, check_encoding
@@ -16,10 +13,9 @@ from charlstm.files.checksums import digest_lines, sha256, sums_of, write_digest
 from charlstm.files.documents import load_yaml
 from charlstm.files.urls import without_credentials
 from charlstm.params import DownloadParams
-from pipeline.lineage.git import git
 from pipeline.run.dvc import cached, md5, read_lock
 from pipeline.run.preflight import check_text
-from pipeline.run.project import LOCK, PARAMS, project_root
+from pipeline.run.project import PARAMS, project_root
 from pipeline.run.stage import Stage
 
 log = logging.getLogger("charlstm")
@@ -87,20 +83,11 @@ def kept_text(section: DownloadParams, corpus: Path) -> Path | None:
     if source.exists() if source else section.sha256 is None:
         return None
     recorded = read_lock().output(corpus)
-    candidates = chain([corpus], map(cached, chain([recorded], _committed(corpus))))
-    files = (file for file in candidates if file and file.is_file())
+    files = [file for file in (corpus, cached(recorded)) if file and file.is_file()]
     # `section.sha256` is the source's hash, which is the corpus's hash only without a conversion.
     if section.sha256 and (section.encoding, section.newlines) == ("utf-8", "keep"):
         return next((file for file in files if sha256(file) == section.sha256), None)
     return next((file for file in files if md5(file) == recorded), None) if _is_recorded() else None
-
-
-def _committed(corpus: Path) -> Iterator[str]:
-    """Yield the corpus's MD5 in each commit's `dvc.lock`. Git runs only if an MD5 is requested."""
-    commits = (git("rev-list", "--all", "--", str(LOCK)) or "").split()
-    options = ("-h", "--fixed-strings", "-A2", f"path: {corpus}")
-    found = git("grep", *options, *commits, "--", str(LOCK)) if commits else ""
-    yield from re.findall(r"md5: ([0-9a-f]{32})$", found or "", re.MULTILINE)
 
 
 def _is_recorded() -> bool:

@@ -24,8 +24,6 @@ M_MMAP_MAX = -4
 # Minimum work per thread in a time step, measured as rows × hidden units² (docs/distributed.md).
 # With less work, an additional thread costs more time than it saves.
 WORK_PER_THREAD = 2**18
-# Fewer rows than this hardly shorten a GPU's step.
-MIN_ROWS_PER_GPU = 32
 
 
 def set_num_threads(work: int | None = None) -> None:
@@ -110,18 +108,6 @@ def is_kept_on_cpu() -> bool:
     Accelerate passes this option on in an environment variable.
     """
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "on", "t", "true", "y", "yes")
-
-
-def advice_on_rows(batch_size: int, num_gpus: int) -> str | None:
-    """Return advice if fewer GPUs would be about as fast for this batch size, or else None."""
-    if num_gpus < 2 or batch_size >= MIN_ROWS_PER_GPU * num_gpus:
-        return None
-    useful = max(1, batch_size // MIN_ROWS_PER_GPU)
-    visible = ",".join(map(str, range(useful)))
-    return (
-        f"{num_gpus} GPUs share {batch_size} rows: `CUDA_VISIBLE_DEVICES={visible} dvc repro` is "
-        "about as fast; more rows (train.batch_size) would use the other GPUs"
-    )
 
 
 def peak_memory_mib(device_type: str) -> float:

@@ -4,9 +4,7 @@ from rich.table import Table
 
 from charlstm.evaluation.baselines import BASELINES, Baselines, read_baselines
 from charlstm.evaluation.results import HEADLINE, TEST_PREFIX
-from charlstm.params import Params
 from charlstm.report.document import DOCUMENT, ReviewDocument, in_order, read_review, typical_sample
-from pipeline.new.proposal import remedy
 from pipeline.recipes import in_words
 from pipeline.run.stage import Stage
 from pipeline.run.terminal import plain_console, printable
@@ -31,7 +29,7 @@ def run(stage: Stage) -> None:
 
     console.print(_losses(review))
     console.print(f"For comparison: {baselines.in_words()} bits/char with the same training text.")
-    console.print(_verdict(params, review, baselines))
+    console.print(_verdict(review, baselines))
     reported = params.evaluate.published
     if reported is not None and reported.validation_sha256 != review.validation_sha256:
         console.print(
@@ -51,7 +49,7 @@ def run(stage: Stage) -> None:
     console.print(page, soft_wrap=True)
 
 
-def _verdict(params: Params, review: ReviewDocument, baselines: Baselines) -> str:
+def _verdict(review: ReviewDocument, baselines: Baselines) -> str:
     """Return sentences that compare the model with the baselines and say what may help."""
     bits = review.losses[HEADLINE].bits_per_char
     sentences = [baselines.verdict(bits)]
@@ -61,8 +59,22 @@ def _verdict(params: Params, review: ReviewDocument, baselines: Baselines) -> st
             "too low"
         )
     elif not baselines.is_beaten_by(bits):
-        sentences.append(remedy(params, review))
+        sentences.append(_remedy(review))
     return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences)
+
+
+def _remedy(review: ReviewDocument) -> str:
+    """Return advice for lowering the loss of a reviewed model."""
+    if review.best_epoch < review.num_epochs:
+        return (
+            f"the loss rose after epoch {review.best_epoch} of {review.num_epochs}: use more "
+            "dropout (train.dropout.output), fewer units (model.hidden_size) or more text, or "
+            "start from a model of a longer text (charlstm new TEXT --from MODEL)"
+        )
+    return (
+        "the loss still fell in the last epoch: train longer (train.epochs), use more units "
+        "(model.hidden_size), or find more text"
+    )
 
 
 def _losses(review: ReviewDocument) -> Table:

@@ -57,7 +57,6 @@ def run(stage: Stage) -> None:
         )
         with processes.interrupted_by_lost_peers():
             fingerprint = _shared_fingerprint(processes, stage.fingerprint)
-            _warn_of_few_rows(processes, params.train.batch_size)
             folder = unfinished.folder_of(fingerprint)
             checkpoints = CheckpointFolder(folder, seconds("CHARLSTM_CHECKPOINT_SECONDS"))
             main = MainProcess(opened)
@@ -113,12 +112,6 @@ def _shared_fingerprint(processes: Processes, fingerprint: str) -> str:
             "only some of the processes have bf16 hardware: set train.precision to fp32"
         )
     return fingerprints[0]
-
-
-def _warn_of_few_rows(processes: Processes, batch_size: int) -> None:
-    advice = hardware.advice_on_rows(batch_size, processes.world_size)
-    if advice and processes.is_main and processes.device.type == "cuda":
-        log.warning(advice)
 
 
 def _write(paths: Paths, result: Result, vocab: Vocab) -> None:

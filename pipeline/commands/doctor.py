@@ -19,15 +19,13 @@ from typing import Annotated
 import typer
 
 from charlstm.errors import CharlstmError, NoStoreError, TrackingError
-from charlstm.files.checksums import sha256
 from charlstm.files.deadline import answer_within
 from charlstm.files.documents import load_yaml
-from charlstm.params import NOTHING, Params
+from charlstm.params import NOTHING
 from charlstm.tracking.client import Reader
-from pipeline.hardware import advice_on_rows
 from pipeline.lineage.git import fault, git
 from pipeline.recipes import in_words
-from pipeline.run.dvc import Paths, ask_dvc, read_lock, reason_of
+from pipeline.run.dvc import ask_dvc, read_lock, reason_of
 from pipeline.run.project import PARAMS, state_root
 from pipeline.run.stage import EXIT_BAD_INPUT, load
 from pipeline.run.store import store
@@ -63,7 +61,7 @@ def doctor(
         removed = remove_others(state_root(), is_all=True)
         typer.echo(f"unfinished training runs removed: {len(removed)}")
 
-    checks: list[Callable[[], Iterable[str]]] = [
+    checks = [
         check_packages,
         check_python,
         check_git,
@@ -74,9 +72,7 @@ def doctor(
     ]
     problems = []
     try:
-        params, paths = load()
-        checks.append(partial(check_substitute, params, paths))
-        checks.append(partial(check_rows, params))
+        params, _ = load()
         typer.echo(f"params.yaml: {in_words(params.values())}")
     except CharlstmError as error:
         problems.append(f"ERROR: {error}")
@@ -206,23 +202,4 @@ def check_gpu(devices: Path = DEVICES) -> Iterator[str]:
             f"WARNING: gpu: torch {version('torch')} (CUDA {torch.version.cuda}) cannot use the "
             "GPU, so training runs on the CPU: install another build of torch or a newer driver, "
             "or set CUDA_VISIBLE_DEVICES="
-        )
-
-
-def check_rows(params: Params, devices: Path = DEVICES) -> Iterator[str]:
-    """Yield a line if the batch has too few rows to keep all GPUs of this machine busy."""
-    if any(devices.glob("nvidia[0-9]*")):
-        import torch
-
-        if advice := advice_on_rows(params.train.batch_size, torch.cuda.device_count()):
-            yield f"WARNING: gpu: {advice}"
-
-
-def check_substitute(params: Params, paths: Paths) -> Iterator[str]:
-    """Yield a line if the text is the fallback text, not the text that `params.yaml` names."""
-    fallback = params.download.fallback
-    if fallback is not None and paths.corpus.is_file() and sha256(paths.corpus) == fallback.sha256:
-        yield (
-            f"WARNING: {paths.corpus} is a substitute, {fallback.requirement}, because no source "
-            "answered: `dvc repro --force download` tries again"
         )

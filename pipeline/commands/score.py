@@ -1,14 +1,11 @@
 """`charlstm score`: the losses of a text under a trained model, and its most surprising lines."""
 
 import math
-import sys
 from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from charlstm.errors import CorpusError, TextRequestError
 from charlstm.sampling import unknown_rule
@@ -23,20 +20,11 @@ from pipeline.arguments import (
     read_input,
 )
 from pipeline.run.project import from_here
-from pipeline.run.terminal import plain_console, printable
+from pipeline.run.terminal import printable
 
 if TYPE_CHECKING:
     from charlstm.language_model.scoring import Passage, Score
 
-# For each step: the lowest loss in nats, the style, and the entry in the legend.
-# A character's probability is 37 % at 1 nat, 5 % at 3 nats, and 1 in 400 at 6 nats.
-STEPS = (
-    (6.0, "bold white on red", " 6 or more "),
-    (3.0, "red", " 3 or more "),
-    (1.0, "yellow", " 1 or more "),
-    (-math.inf, "", " less than 1 "),
-)
-MAX_COLORED = 5_000  # characters; a longer text is shown without colors
 EXCERPT = 60  # longest excerpt of a line in the table, in characters
 
 
@@ -58,7 +46,7 @@ def score(
 ) -> int:
     """Score a text and find its most surprising lines.
 
-    The first character is not scored. A terminal shows a short text colored by surprise.
+    The first character is not scored.
     """
     rule = unknown_rule(unknown)
     text = read_input(file)
@@ -87,8 +75,6 @@ def score(
             }
         )
         return 0
-    if sys.stdout.isatty() and len(result.text) <= MAX_COLORED:
-        _show_colored(result)
     typer.echo("\n".join(_lines(result, passages)).encode())
     return 0
 
@@ -104,17 +90,3 @@ def _lines(score: "Score", passages: list["Passage"]) -> Iterator[str]:
         text = printable(passage.text.rstrip("\r"))
         excerpt = text if len(text) <= EXCERPT else f"{text[:EXCERPT]} ..."
         yield f"{passage.line:<8}{passage.nats_per_char:<11.2f}{excerpt}"
-
-
-def _show_colored(score: "Score") -> None:
-    legend = [(entry, style) for _, style, entry in reversed(STEPS)]
-    shown = Text.assemble("nats of a character: ", *legend, "\n\n")
-    pairs = zip(score.text, score.char_nats.tolist(), strict=True)
-    for style, run in groupby((pair for pair in pairs if pair[0] != "\r"), _style_of):
-        shown.append(printable("".join(character for character, _ in run)), style)
-    plain_console(soft_wrap=True).print(shown, end="\n\n")
-
-
-def _style_of(pair: tuple[str, float]) -> str:
-    """Return the style for a character's nats. The first character has NaN nats and no style."""
-    return next((style for least, style, _ in STEPS if pair[1] >= least), "")

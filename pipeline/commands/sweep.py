@@ -24,7 +24,7 @@ from pipeline.run.stage import EXIT_BAD_INPUT
 from pipeline.run.terminal import plain_console
 from pipeline.sweep.plan import plan
 from pipeline.sweep.results import OWN, Result, last_sweep, results_of
-from pipeline.sweep.run import run_all, seconds_of_training
+from pipeline.sweep.run import run_all
 
 CAPTION = (
     "± of a loss: standard deviation over seeds; "
@@ -67,8 +67,7 @@ def sweep(
         return _keep(keep, force=force)
     failures: list[str] = []
     if seeds or any("=" in word for word in words or []):
-        trials = plan(words or [], seeds)
-        failures = run_all(trials, seconds_of_training(trials))
+        failures = run_all(plan(words or [], seeds))
         words = None
     if results := _results(words[0] if words else None):
         show(results, output)

@@ -5,14 +5,10 @@ docs/data.md explains the rules, and docs/benchmarks.md shows their results on r
 
 from collections.abc import Mapping, Sequence
 from math import ceil, log2
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from charlstm.model.shape import ModelShape
-from charlstm.params import NOTHING, Params
 from charlstm.text.vocabulary import NUM_BYTES, Unit
-
-if TYPE_CHECKING:
-    from charlstm.report.document import ReviewDocument
 
 MIN_CHARS = 500  # from a shorter text, a model learns next to nothing
 TRAIN_FRACTION = 0.9  # the training part's share of the text
@@ -86,15 +82,6 @@ WIDTHS = (
     (float("inf"), (128, 512, 1, 512)),
 )
 
-# Parameters for a batch of MANY_ROWS rows (see docs/recipes.md).
-MANY_ROWS = 256
-OF_MANY_ROWS = {
-    "train.learning_rate": 0.02,
-    "train.muon.learning_rate": 0.168,
-    "train.weight_decay": 0.112,
-    "train.adam_beta2": 0.97,
-    "train.ema_decay": 0.995,
-}
 SHORT_TRAIN_CHARS = 300_000
 
 
@@ -181,8 +168,6 @@ class Training(NamedTuple):
             "train.dropout.between_layers": self.dropout,
             "train.dropout.output": self.dropout,
         }
-        if self.batch_size == MANY_ROWS:
-            recipe |= OF_MANY_ROWS
         if self.begins_from_model:
             is_short = self.num_train <= SHORT_TRAIN_CHARS
             recipe |= AFTER_A_MODEL
@@ -262,34 +247,3 @@ def useful_epochs(num_train: int, *, begins_from_model: bool) -> int:
     epochs = USEFUL_AFTER_A_MODEL if begins_from_model else USEFUL_EPOCHS
     chars_seen = CHARS_SEEN_AGAIN if begins_from_model else CHARS_SEEN
     return min(MAX_EPOCHS, max(epochs, ceil(chars_seen / num_train)))
-
-
-def remedy(params: Params, review: "ReviewDocument") -> str:
-    """Return advice for lowering the loss of a reviewed model."""
-    begins_from_model = params.train.initial != NOTHING
-    dropout = params.train.dropout.output
-    num_epochs = review.num_epochs
-    num_train_chars = review.num_train_chars
-    ways = []
-    if num_train_chars < FEW_TRAIN_CHARS and not begins_from_model:
-        ways.append(
-            "start from a model of a longer text in the same language "
-            "(charlstm new TEXT --from MODEL)"
-        )
-    if review.best_epoch < num_epochs:
-        trend = f"the loss rose after epoch {review.best_epoch} of {num_epochs}"
-        if dropout < MAX_DROPOUT:
-            ways.append(f"use more dropout than {dropout:g} (train.dropout.output)")
-        if not begins_from_model:
-            ways.append("use fewer units (model.hidden_size)")
-    else:
-        trend = "the loss still fell in the last epoch"
-        if num_epochs < useful_epochs(num_train_chars, begins_from_model=begins_from_model):
-            ways.append("train longer (train.epochs)")
-        if num_train_chars > review.num_parameters and not begins_from_model:
-            ways.append("use more units (model.hidden_size)")
-    # The vocabulary of a byte model has NUM_BYTES entries.
-    vocab_size = review.vocab_size
-    if vocab_size > NUM_BYTES and num_train_chars < MIN_MEAN_COUNT * vocab_size:
-        ways.append(f"keep fewer than {vocab_size:,} characters (encode.min_count)")
-    return f"{trend}: {', or '.join(ways) or 'find more text'}"

@@ -5,7 +5,6 @@ docs/data.md explains the rules.
 
 import time
 from collections.abc import Callable
-from functools import cache
 from math import ceil
 from statistics import median
 
@@ -14,8 +13,6 @@ from charlstm.model.shape import ModelShape
 from charlstm.params import Params
 from pipeline.new.proposal import (
     HUGE_CHARS,
-    MANY_ROWS,
-    NUM_STEPS,
     SHORT_TRAIN_CHARS,
     USEFUL_EPOCHS,
     VALIDATED,
@@ -34,10 +31,6 @@ MAX_BLOCK = 512
 # (batch_size, context_len) for texts longer than LARGE_TRAIN_CHARS if a training time is given.
 LARGE_SIZES = (64, 64)
 LARGE_TRAIN_CHARS = 500_000
-# More rows hardly slow a GPU down. Training uses MANY_ROWS if they make a step at most
-# MAX_SLOWDOWN times as long.
-MAX_SLOWDOWN = 1.6
-TIMED_SHAPE = ModelShape(0, 128, 320, 1, 320)
 # A model is too wide if training reads fewer than MIN_CHARS_PER_WEIGHT characters per weight.
 # A model is also too wide if it has more than MAX_WEIGHTS_PER_CHAR weights per training character.
 MIN_CHARS_PER_WEIGHT = 3.0
@@ -65,27 +58,6 @@ def training_within(
     """
     num_train = text.num_train
     sizes = LARGE_SIZES if num_train > LARGE_TRAIN_CHARS else sizes_for(num_train, USEFUL_EPOCHS)
-    step_seconds = cache(step_seconds)
-    if initial is None and sizes == LARGE_SIZES:
-        shape = TIMED_SHAPE._replace(vocab_size=text.vocab_size)
-        few = Training(num_train, shape, 1, *sizes)
-        many = few._replace(batch_size=MANY_ROWS)
-        if step_seconds(many) <= MAX_SLOWDOWN * step_seconds(few):
-            many_sizes = (many.batch_size, many.context_len)
-            found = _training_within(text, seconds, step_seconds, None, many_sizes)
-            if found[0].num_steps >= NUM_STEPS:
-                return found
-    return _training_within(text, seconds, step_seconds, initial, sizes)
-
-
-def _training_within(
-    text: TextCounts,
-    seconds: float,
-    step_seconds: Callable[[Training], float],
-    initial: ModelShape | None,
-    sizes: tuple[int, int],
-) -> tuple[Training, float]:
-    num_train = text.num_train
     is_short = num_train <= SHORT_TRAIN_CHARS
     max_weights = (MAX_WEIGHTS_OF_SHORT if is_short else MAX_WEIGHTS_PER_CHAR) * num_train
     num_validated = VALIDATED if text.num_chars > HUGE_CHARS else text.num_chars - num_train

@@ -7,62 +7,28 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-import numpy as np
 import psutil
 from tqdm import tqdm
 
 from charlstm.errors import CharlstmError, Interrupted, ParamsError
-from charlstm.files.documents import parse_yaml, validate
 from charlstm.files.lock import exclusive
-from charlstm.parameter_names import SEED
-from charlstm.params import Params
-from charlstm.text.vocabulary import VOCAB, load_vocab
 from charlstm.tracking.client import EXPERIMENT_TAG
 from charlstm.tracking.training_files import METRICS, ORIGIN, Origin, read_rows
-from charlstm.training.sizes import steps_per_epoch
 from pipeline.lineage.git import check_git, experiments, git
 from pipeline.lineage.provenance import flat_in
-from pipeline.new.training_time import step_seconds
-from pipeline.run.dvc import load_paths, run_dvc
-from pipeline.run.project import PARAMS, project_root, state_root
+from pipeline.run.dvc import run_dvc
+from pipeline.run.project import project_root, state_root
 from pipeline.run.terminal import plain_console
 from pipeline.sweep.plan import Trial
 from pipeline.sweep.results import Sweep
 
-OTHER_SECONDS = 20  # time for evaluation, samples and DVC
-MAX_TIMED = 5  # recipes
 MIN_AGE_SECONDS = 60  # DVC may still be writing a younger copy
 
 
-def seconds_of_training(trials: Sequence[Trial]) -> float | None:
-    """Estimate the mean duration of a training in seconds, by timing a few steps of each recipe.
-
-    Return None if the text is not yet encoded.
-    """
-    encoded = load_paths().encoded
-    try:
-        num_ids = len(np.load(encoded / "train.npy", mmap_mode="r"))
-        vocab_size = len(load_vocab(encoded / VOCAB))
-    except (OSError, ValueError, CharlstmError):
-        return None
-    recipes = {repr({**trial.values, SEED: None}): trial for trial in trials}
-    seconds = []
-    for trial in list(recipes.values())[:MAX_TIMED]:
-        params = validate(Params, parse_yaml(trial.params), PARAMS)
-        num_steps = params.train.epochs * steps_per_epoch(num_ids, params.train, params.encode.unit)
-        seconds.append(num_steps * step_seconds(params, vocab_size) + OTHER_SECONDS)
-    return fmean(seconds)
-
-
-def run_all(trials: Sequence[Trial], seconds: float | None) -> list[str]:
+def run_all(trials: Sequence[Trial]) -> list[str]:
     """Run the experiments that are not finished yet. Return a line for each failed experiment.
-
-    Args:
-        trials: the planned experiments.
-        seconds: estimated seconds of one training; None if unknown.
 
     Raises:
         Interrupted: the user pressed Ctrl-C. Finished experiments are kept.
@@ -81,9 +47,8 @@ def run_all(trials: Sequence[Trial], seconds: float | None) -> list[str]:
         finished = _finished(trials, baseline)
         Sweep(baseline, [trial.name for trial in trials]).write()
         left = [trial for trial in trials if trial.name not in finished]
-        about = f", about {max(1, round(seconds * len(left) / 60))} min" if seconds and left else ""
         console = plain_console(stderr=True)
-        console.print(f"{len(trials)} trainings, {len(finished)} done{about}", soft_wrap=True)
+        console.print(f"{len(trials)} trainings, {len(finished)} done", soft_wrap=True)
 
         failures: list[str] = []
         layout = "{percentage:3.0f} % {bar} {desc}  {remaining} left"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.commands.doctor import check_gpu, check_python, check_rows, check_tracker, findings
+from pipeline.commands.doctor import check_gpu, check_python, check_tracker, findings
 from tests.support.commands import Run
-from tests.support.projects import LAUNCH, PATH, ROOT, captured, stand_in, tiny_params, write_params
+from tests.support.projects import LAUNCH, PATH, ROOT, captured, write_params
 
 REQUIRED = """[project]
 dependencies = ["numpy>=1", "no-such-package>=2", "psutil>=1,<2"]
@@ -112,18 +112,6 @@ def test_a_gpu_that_this_torch_cannot_use(tmp_path: Path, monkeypatch: pytest.Mo
     assert line.startswith("WARNING: gpu: torch ") and "cannot use the GPU" in line
 
 
-def test_gpus_that_would_share_too_few_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    params = tiny_params(tmp_path, {"train.batch_size": 64})
-    (tmp_path / "nvidia0").touch()
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
-    (line,) = check_rows(params, tmp_path)
-    assert "8 GPUs share 64 rows: `CUDA_VISIBLE_DEVICES=0,1 dvc repro` is about as fast" in line
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert list(check_rows(params, tmp_path)) == []
-
-
 def test_the_launcher_refuses_bad_input_before_any_process_starts(project: Path) -> None:
     write_params(project, {"train.context_len": 10_000})
     program = [sys.executable, "-c", "raise SystemExit('started')"]
@@ -131,8 +119,3 @@ def test_the_launcher_refuses_bad_input_before_any_process_starts(project: Path)
     done = captured(command, project, 60, PYTHONPATH=str(ROOT))
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done
     assert "the training part has 5400 characters, but one step needs more than " in done.stderr
-
-
-def test_a_substitute_is_said(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(project, monkeypatch)
-    assert "WARNING: Datasets/shakespear.txt is a substitute, package==1, " in run("doctor")[2]

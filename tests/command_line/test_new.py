@@ -206,7 +206,6 @@ def test_nothing_is_changed_while_a_training_is_under_way(run: Run, project: Pat
 def test_a_training_is_proposed_for_a_time(
     run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.new.training_time.NUM_STEPS", 3)
     code, out, log = run("new", "Pride.txt", "--minutes", "0.5")
     assert code == 0 and "about 0." in out and "ms per step" in out, log
     assert recipe_of(load_params(project / "params.yaml")) == Recipe("pride", {})

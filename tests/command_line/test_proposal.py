@@ -55,16 +55,11 @@ def test_characters_of_a_large_alphabet_are_given_up_where_they_are_few_and_rare
     assert large.keys() == {"train.validation_chars", "evaluate.max_chars"}
 
 
-def within(
-    minutes: float, num_chars: int, power: float = 6e10, rows_at_once: int = 1
-) -> tuple[Training, float]:
-    """Return a training for a machine that multiplies `power` weights per second.
-
-    The machine computes `rows_at_once` rows in the time of one row.
-    """
+def within(minutes: float, num_chars: int, power: float = 6e10) -> tuple[Training, float]:
+    """Return a training for a machine that multiplies `power` weights per second."""
 
     def step_seconds(training: Training) -> float:
-        num_chars_per_step = max(1, training.batch_size / rows_at_once) * training.context_len
+        num_chars_per_step = training.batch_size * training.context_len
         return num_chars_per_step * 8 * training.shape.hidden_size**2 / power
 
     counts = TextCounts(num_chars, [num_chars // 65] * 65)
@@ -91,14 +86,3 @@ def test_a_time_too_short_says_how_much_it_takes() -> None:
         within(0.01, 4_500, 1e7)
     assert (enough := re.search(r"takes ([0-9.]+) minutes on", str(refused.value)))
     assert within(float(enough[1]), 4_500, 1e7)[0].epochs >= 1
-
-
-def test_a_machine_that_computes_many_rows_at_once_gets_them_and_higher_rates() -> None:
-    on_cpu, _ = within(15, 10**7)
-    on_gpu, _ = within(15, 10**7, power=1e10, rows_at_once=256)
-    assert (on_cpu.batch_size, on_gpu.batch_size) == (64, 256)
-    text = TextCounts(10**7, [10**7 // 65] * 65)
-    few, many = (proposal.propose(text, QUICK, one).recipe for one in (on_cpu, on_gpu))
-    assert (few["train.muon.learning_rate"], many["train.muon.learning_rate"]) == (0.023, 0.065)
-    assert many["train.learning_rate"] == 0.02
-    assert within(15, 600_000, power=1e10, rows_at_once=256)[0].batch_size == 64
