@@ -35,9 +35,6 @@ def run(stage: Stage) -> None:
         target = paths.encoded / f"{name}.npy"
         characters = read_characters(read_pieces(path), path)
         digests[target.name] = write_ids(target, characters, vocab, num_ids[name])
-    # Without DVC, an earlier run may have left the file of a part that this run does not have.
-    for name in PARTS.keys() - parts.keys():
-        (paths.encoded / f"{name}.npy").unlink(missing_ok=True)
     vocab.save(paths.encoded / VOCAB)
     write_digests(paths.encoded / SUMS, {**digests, VOCAB: sha256(paths.encoded / VOCAB)})
     log.info("%d distinct %ss, ids as %s", len(vocab), vocab.unit, vocab.dtype)

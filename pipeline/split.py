@@ -24,9 +24,6 @@ def run(stage: Stage) -> None:
     for name, part in parts.items():
         pieces = read_pieces(source, part.start, part.end)
         digests[f"{name}.txt"] = write_pieces(paths.split / f"{name}.txt", pieces)
-    # Without DVC, an earlier run may have left the file of a part that this run does not have.
-    for name in PARTS.keys() - parts.keys():
-        (paths.split / f"{name}.txt").unlink(missing_ok=True)
     write_digests(paths.split / SUMS, digests)
 
     sizes = [f"{part.num_chars} {PARTS[name]}" for name, part in parts.items()]

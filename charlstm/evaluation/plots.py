@@ -2,10 +2,8 @@
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
 import matplotlib
 import matplotlib.style
@@ -16,7 +14,6 @@ from matplotlib.figure import Figure
 
 from charlstm.evaluation.results import LossCurves
 from charlstm.files.atomic import atomic_file
-from charlstm.parameter_names import short_name
 
 # This project began with a model from https://github.com/tusharip/NLP (commit 07de339).
 # The original, a 2 x 256 LSTM, was trained by Adam (1e-3) on stride-1 windows of 100 characters.
@@ -66,46 +63,6 @@ def plot_losses(
 
 
 @default_style
-def plot_sweep(
-    path: Path,
-    values: Sequence[Mapping[str, Any]],
-    losses: Sequence[Sequence[float]],
-    halves: Sequence[float | None],
-) -> None:
-    """Plot each recipe's loss against each parameter, in up to `MAX_PANELS` panels of a PNG file.
-
-    Args:
-        path: file to write.
-        values: parameters of each recipe by name.
-        losses: losses of each recipe, one per seed, which are drawn as dots.
-        halves: half of the 95 % confidence interval of each recipe's difference from the best
-            recipe, which is drawn as a bar.
-    """
-    names = list(values[0])[:MAX_PANELS] or ["seeds"]
-    num_columns = min(3, len(names))
-    num_rows = -(-len(names) // num_columns)
-    figure = Figure(figsize=(1.5 + 3.5 * num_columns, 3.2 * num_rows), layout="constrained")
-    for index, name in enumerate(names):
-        axes = figure.add_subplot(num_rows, num_columns, index + 1)
-        tried = [recipe.get(name, "") for recipe in values]
-        is_numeric = all(isinstance(value, int | float) for value in tried)
-        for value, several, half in zip(tried, losses, halves, strict=True):
-            x = value if is_numeric else str(value)
-            axes.scatter([x] * len(several), several, color=COLORS[0], alpha=0.6)
-            mean = [fmean(several)]
-            axes.errorbar([x], mean, half, color=COLORS[1], marker="_", ms=12, capsize=4)
-        if is_numeric and min(tried) > 0 and max(tried) >= 10 * min(tried):
-            axes.set_xscale("log")
-        ylabel = "" if index % num_columns else "nats per character"
-        axes.set(xlabel=short_name(name), ylabel=ylabel)
-        axes.grid(alpha=0.3)
-    title = (
-        "dots: seeds; orange: mean and, by this text, 95 % interval of its distance from the best"
-    )
-    figure.suptitle(title, size=8)
-    _write_png(path, figure)
-
-
 def _write_png(path: Path, figure: Figure) -> None:
     with atomic_file(path) as temporary:
         # Omit Matplotlib's version, which would change the bytes of the file.

@@ -1,6 +1,5 @@
 """`charlstm sweep`: models trained with several parameter values, compared in a table."""
 
-from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
 
@@ -17,14 +16,12 @@ from charlstm.evaluation.difference import (
 from charlstm.evaluation.results import HEADLINE
 from charlstm.files.documents import did_you_mean
 from charlstm.parameter_names import MAX_NAMED, differing, short_name, values_in_words
-from pipeline.arguments import ForceOption, output_path
 from pipeline.lineage.git import experiments, find_commit, git
 from pipeline.run.dvc import run_dvc
 from pipeline.run.stage import EXIT_BAD_INPUT
 from pipeline.run.terminal import plain_console
-from pipeline.sweep.plan import plan
-from pipeline.sweep.results import OWN, Result, last_sweep, results_of
-from pipeline.sweep.run import run_all
+from pipeline.sweep.results import Result, last_sweep, results_of
+from pipeline.sweep.run import plan, run_all
 
 CAPTION = (
     "± of a loss: standard deviation over seeds; "
@@ -50,10 +47,9 @@ def sweep(
         str | None,
         typer.Option("--keep", metavar="NAME", help="Apply an experiment to the working tree."),
     ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", callback=output_path, help="Picture to write.")
-    ] = Path("sweep.png"),
-    force: ForceOption = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --keep: replace uncommitted changes.")
+    ] = False,
 ) -> int:
     """Train with several parameter values, compare the models, and keep the best.
 
@@ -70,7 +66,7 @@ def sweep(
         failures = run_all(plan(words or [], seeds))
         words = None
     if results := _results(words[0] if words else None):
-        show(results, output)
+        show(results)
     for line in failures:
         typer.echo(line)
     return EXIT_BAD_INPUT if failures else 0
@@ -110,10 +106,8 @@ def _results(revision: str | None) -> list[Result]:
     return results
 
 
-def show(results: list[Result], output: Path) -> None:
-    """Print a table and verdicts, and plot the losses, for the models of the most common text."""
-    from charlstm.evaluation.plots import plot_sweep  # Matplotlib takes seconds to import
-
+def show(results: list[Result]) -> None:
+    """Print a table and verdicts for the models of the most common text."""
     texts = [result.text for result in results]
     text = max(texts, key=texts.count)
     comparable = [result for result in results if result.text == text]
@@ -146,14 +140,8 @@ def show(results: list[Result], output: Path) -> None:
 
     for line in [*map(str, differences[:3]), *at_the_edge(values)]:
         typer.echo(line)
-    best = min(groups[0], key=lambda result: (result.name == OWN, result.loss)).name
-    if best == OWN:
-        typer.echo("the best model is in this checkout")
-    else:
-        typer.echo(f"keep the best: charlstm sweep --keep {best}")
-    by_text = [None, *(difference.by_text for difference in differences)]
-    plot_sweep(output, values, [recipe.losses for recipe in trained], by_text)
-    typer.echo(f"the loss over each parameter: {output}")
+    best = min(groups[0], key=lambda result: result.loss)
+    typer.echo(f"keep the best: charlstm sweep --keep {best.name}")
 
 
 def at_the_edge(values: list[dict[str, Any]]) -> list[str]:

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from matplotlib.image import imread
 
 from charlstm.errors import ParamsError
 from charlstm.evaluation.difference import Blocks
@@ -20,8 +19,8 @@ from charlstm.files.documents import load_yaml
 from charlstm.files.lock import exclusive
 from pipeline.commands.sweep import show
 from pipeline.lineage.git import experiments
-from pipeline.sweep.plan import plan
 from pipeline.sweep.results import RECORD, Result, results_of
+from pipeline.sweep.run import plan
 from tests.support.commands import Run
 from tests.support.projects import CHARLSTM, kill, start, write_params
 from tests.support.stages import IDENTITY, commit_of, dvc
@@ -94,8 +93,6 @@ def test_values_are_checked_and_named_before_anything_runs(copy: Path) -> None:
 
 
 def test_a_sweep_is_a_table_with_the_best_first(project: Path, run: Run) -> None:
-    own = json.loads((project / METRICS).read_text())["stateful"]["nats_per_char"]
-    rate = load_yaml(project / "params.yaml")["train"]["learning_rate"]
     code, out, _ = run("sweep", "HEAD")
     rows = rows_of(out)
     assert code == 0 and [row[:3] for row in rows[:3]] == [
@@ -105,33 +102,29 @@ def test_a_sweep_is_a_table_with_the_best_first(project: Path, run: Run) -> None
     ]
     # The differences from the best have intervals.
     assert [row[3].split(" ")[0] for row in rows[1:3]] == ["0.0300", "0.1200"]
-    # The model that is here differs in nothing else.
-    assert rows[3][:3] == [f"learning_rate {rate}", "1", f"{own:.4f}"]
     assert "keep the best: charlstm sweep --keep number-1" in out
     record = {"baseline": commit_of(project), "names": ["number-2", "number-1", "gone"]}
     (project / ".charlstm" / RECORD).write_text(json.dumps(record))
     dvc(project, "git", "commit", "-q", "--allow-empty", "-m", "later")
     assert [row[2] for row in rows_of(run("sweep")[1])][:2] == ["1.4900", "1.6100"]
-    assert min(imread(project / "sweep.png").shape[:2]) > 200
     add_experiment(project, "number-3", 1.4, learning_rate=0.1, weight_decay=0.5)
     assert [one.name for one in results_of(commit_of(project), ["number-3"])] == ["number-3"]
 
 
 def test_seeds_of_one_recipe_are_a_row(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "150")
     results = [result(0.3, seed, 1.49 + seed / 1000, f"a{seed}") for seed in (3, 1, 2)]
     results += [result(0.01, seed, 1.4905 + seed / 1000, f"b{seed}") for seed in (1, 2, 3)]
     results += [result(1e-4, seed, 1.61 + seed / 1000, f"c{seed}") for seed in (1, 2, 3)]
     results.append(result(0.7, 1, 1.2, "of another text")._replace(text=("other",)))
-    show(results, tmp_path / "sweep.png")
+    show(results)
     out = capsys.readouterr().out
     assert [row[1:3] for row in rows_of(out)] == [
         ["1, 2, 3", f"{loss} ± 0.0010"] for loss in ("1.4920", "1.4925", "1.6120")
     ]
     assert "learning_rate: the best value, 0.3, is at the grid's edge" in out
-    assert (tmp_path / "sweep.png").is_file()
 
 
 def test_a_second_sweep_in_a_checkout_is_refused(copy: Path, run: Run) -> None:
