@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from charlstm.errors import CharlstmError, CorpusError, ParamsError
 from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.params import AUTO, NOTHING
+from pipeline.new import rules
 from pipeline.new.proposal import (
-    FEW_TRAIN_CHARS,
     Proposal,
     TextCounts,
     propose,
@@ -243,7 +243,7 @@ def _proposal(
             )
     if initial:
         return initial.begin(proposal, report.counts)
-    if text.num_train < FEW_TRAIN_CHARS:
+    if text.num_train < rules.FEW_CHARS:
         proposal.reasons.append(
             "the text is short: it helps more to start from a model that was trained on a longer "
             "text in the same language (--from MODEL)"

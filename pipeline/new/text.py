@@ -19,7 +19,7 @@ from charlstm.files.checksums import sha256
 from charlstm.files.documents import did_you_mean
 from charlstm.files.urls import without_credentials
 from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, code_points, describe
-from pipeline.new.proposal import MIN_CHARS
+from pipeline.new import rules
 from pipeline.recipes import CORPORA, names
 
 DOCUMENT_SEPARATOR = "\f"
@@ -112,9 +112,9 @@ def read(source: Source, encoding: str | None) -> tuple[TextReport, str | None]:
             except CorpusError as error:  # name the URL, not the temporary file
                 raise CorpusError(str(error).replace(str(file), source.shown)) from None
             digest = sha256(file)
-    if report.num_chars < MIN_CHARS or len(report.counts) < 2:
+    if report.num_chars < rules.MIN_CHARS or len(report.counts) < 2:
         raise CorpusError(
-            f"{source.shown}: expected at least {MIN_CHARS} characters and 2 distinct ones, "
+            f"{source.shown}: expected at least {rules.MIN_CHARS} characters and 2 distinct ones, "
             f"found {report.num_chars} characters ({len(report.counts)} distinct)"
         )
     return report, digest

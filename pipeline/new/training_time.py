@@ -1,7 +1,4 @@
-"""The best training for a given time on this machine.
-
-docs/data.md explains the rules.
-"""
+"""The best training for a given time on this machine."""
 
 import time
 from collections.abc import Callable
@@ -11,33 +8,13 @@ from statistics import median
 from charlstm.errors import CorpusError
 from charlstm.model.shape import ModelShape
 from charlstm.params import Params
-from pipeline.new.proposal import (
-    HUGE_CHARS,
-    SHORT_TRAIN_CHARS,
-    USEFUL_EPOCHS,
-    VALIDATED,
-    TextCounts,
-    Training,
-    sizes_for,
-    useful_epochs,
-)
+from pipeline.new import rules
+from pipeline.new.proposal import TextCounts, Training, sizes_for, useful_epochs
 
 NUM_WARM_UP_STEPS = 4
 NUM_TIMED_STEPS = 20
-# Values of model.hidden_size to try if a training time is given.
-HIDDEN_SIZES = (64, 128, 192, 320, 512, 768, 1024, 1536)
 MAX_EMBEDDING = 128
 MAX_BLOCK = 512
-# (batch_size, context_len) for texts longer than LARGE_TRAIN_CHARS if a training time is given.
-LARGE_SIZES = (64, 64)
-LARGE_TRAIN_CHARS = 500_000
-# A model is too wide if training reads fewer than MIN_CHARS_PER_WEIGHT characters per weight.
-# A model is also too wide if it has more than MAX_WEIGHTS_PER_CHAR weights per training character.
-MIN_CHARS_PER_WEIGHT = 3.0
-MAX_WEIGHTS_PER_CHAR = 2.5
-MAX_WEIGHTS_OF_SHORT = 4.0  # replaces MAX_WEIGHTS_PER_CHAR up to SHORT_TRAIN_CHARS characters
-# Training may exceed the given time by 5 %, because it always completes whole epochs.
-USED = 1.05
 # Time to validate on a character, as a fraction of the time to train on a character.
 VALIDATION_COST = 1 / 3
 
@@ -57,15 +34,20 @@ def training_within(
         CorpusError: the time is too short to read the text once.
     """
     num_train = text.num_train
-    sizes = LARGE_SIZES if num_train > LARGE_TRAIN_CHARS else sizes_for(num_train, USEFUL_EPOCHS)
-    is_short = num_train <= SHORT_TRAIN_CHARS
-    max_weights = (MAX_WEIGHTS_OF_SHORT if is_short else MAX_WEIGHTS_PER_CHAR) * num_train
-    num_validated = VALIDATED if text.num_chars > HUGE_CHARS else text.num_chars - num_train
+    sizes = rules.BATCH_OF_LONG
+    if num_train <= rules.LONG_FOR_BATCH:
+        sizes = sizes_for(num_train, rules.USEFUL_EPOCHS)
+    max_weights = rules.MAX_WEIGHTS_PER_CHAR * num_train
+    if num_train <= rules.SHORT_TEXT:
+        max_weights = rules.MAX_WEIGHTS_OF_SHORT * num_train
+    num_validated = text.num_chars - num_train
+    if text.num_chars > rules.HUGE_TEXT:
+        num_validated = rules.VALIDATED
     validation_steps = VALIDATION_COST * num_validated / (sizes[0] * sizes[1])
     max_epochs = useful_epochs(num_train, begins_from_model=initial is not None)
 
     found = list[tuple[Training, float]]()
-    for hidden_size in [initial.hidden_size] if initial else HIDDEN_SIZES:
+    for hidden_size in [initial.hidden_size] if initial else rules.HIDDEN_SIZES:
         embedding_size = min(hidden_size // 2, MAX_EMBEDDING)
         own = ModelShape(0, embedding_size, hidden_size, 1, min(hidden_size, MAX_BLOCK))
         shape = (initial or own)._replace(vocab_size=text.vocab_size)
@@ -73,15 +55,15 @@ def training_within(
             break
         training = Training(num_train, shape, 1, *sizes, initial is not None)
         epoch_seconds = step_seconds(training) * (training.num_steps + validation_steps)
-        possible = USED * seconds / epoch_seconds
+        possible = rules.USED_TIME * seconds / epoch_seconds
         epochs = min(int(possible), max_epochs)
         if not epochs and not found:
-            minutes = f"{ceil(epoch_seconds / USED / 6) / 10:.1f} minutes"
+            minutes = f"{ceil(epoch_seconds / rules.USED_TIME / 6) / 10:.1f} minutes"
             raise CorpusError(
                 f"--minutes {seconds / 60:g} is too short: reading all {num_train:,} training "
                 f"characters once takes {minutes} on this machine"
             )
-        least_chars = MIN_CHARS_PER_WEIGHT * shape.num_multiplied
+        least_chars = rules.MIN_CHARS_PER_WEIGHT * shape.num_multiplied
         if not found or epochs * num_train >= least_chars:
             found.append((training._replace(epochs=epochs), epochs * epoch_seconds))
         elif possible * num_train < least_chars:

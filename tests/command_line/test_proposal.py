@@ -6,14 +6,14 @@ import pytest
 
 from charlstm.errors import CorpusError
 from charlstm.model.shape import ModelShape
-from pipeline.new import proposal
+from pipeline.new import proposal, rules
 from pipeline.new.proposal import (
     Proposal,
     TextCounts,
     Training,
     training_for,
 )
-from pipeline.new.training_time import MIN_CHARS_PER_WEIGHT, training_within
+from pipeline.new.training_time import training_within
 from pipeline.recipes import RECIPES, load
 
 QUICK = load(RECIPES, "quick").values
@@ -73,7 +73,7 @@ def test_the_time_is_kept_and_more_of_it_makes_no_smaller_model(num_chars: int) 
         assert training.epochs > 0 and 0 < seconds <= 1.05 * 60 * minutes
         num_weights = training.shape.num_multiplied
         num_read = training.epochs * training.num_train
-        assert num_read >= MIN_CHARS_PER_WEIGHT * num_weights
+        assert num_read >= rules.MIN_CHARS_PER_WEIGHT * num_weights
         assert num_weights < (4 if num_chars < 300_000 else 2.5) * training.num_train
     sizes = [training.shape.hidden_size for training, _ in found]
     assert sizes == sorted(sizes) and (sizes[0] < sizes[-1] or num_chars == LENGTHS[0])
