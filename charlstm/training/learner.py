@@ -13,7 +13,6 @@ Shapes: B rows of this process, T time steps, N processes.
 import logging
 import math
 from contextlib import nullcontext
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -25,8 +24,7 @@ from charlstm.model.gates import LSTMState
 from charlstm.model.initialization import InitialWeights, initial_weights
 from charlstm.model.loss import SummedLoss
 from charlstm.model.resets import Resets
-from charlstm.optimization.moving_average import MovingAverage
-from charlstm.optimization.optimizers import learning_rate, make_optimizers
+from charlstm.optimization.optimizers import MovingAverage, learning_rate, make_optimizers
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
 from charlstm.text.encoded import EncodedText
@@ -95,11 +93,6 @@ class Learner:
         self.num_skipped = 0
         self.start_epoch()
         self._fix_order_of_gradients()
-
-    @property
-    def averaged(self) -> CharLSTM:
-        """The model with the averaged weights, which is validated and saved."""
-        return cast(CharLSTM, self.average.module)
 
     def start_epoch(self) -> None:
         """Reset the LSTM state to zero at the start of an epoch."""

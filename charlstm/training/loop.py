@@ -215,7 +215,7 @@ class _Training:
             progress.best = row
             self.best_weights = self.copy_weights()
         for observer in self.observers:
-            observer.on_epoch(row, self.learner.averaged, progress.epoch_seconds)
+            observer.on_epoch(row, self.learner.average.model, progress.epoch_seconds)
 
         progress.epochs.append(row)
         progress.train_seconds += progress.epoch_seconds
@@ -228,7 +228,7 @@ class _Training:
 
         All processes share the work. Collective: every process must call this.
         """
-        model = self.learner.averaged
+        model = self.learner.average.model
         text = self.data.val.first(self.params.validation_chars)
         context_len = self.params.validation_context_len
         if self.params.validation == "sliding":
@@ -244,7 +244,8 @@ class _Training:
 
     def copy_weights(self) -> dict[str, Tensor]:
         """Return a copy of the averaged weights."""
-        return {name: weight.clone() for name, weight in self.learner.averaged.state_dict().items()}
+        weights = self.learner.average.model.state_dict()
+        return {name: weight.clone() for name, weight in weights.items()}
 
     def checkpoint(self) -> Checkpoint:
         """Return the full training state. Collective: every process must call this.

@@ -20,7 +20,7 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.protocols import LossSum
 from charlstm.text.vocabulary import Unit
 
-# Takes this process's values (K,). Returns the values (N, K) of all processes, on the CPU.
+# Takes this process's values (K,). Returns the values (N, K) of all processes.
 Gather = Callable[[Tensor], Tensor]
 
 
@@ -134,7 +134,7 @@ class StepMeter:
             return
         steps, rates, nats, norms = zip(*self._pending, strict=True)
         # Convert to float64 on the CPU, because not every device supports float64.
-        nats_KN = gather(torch.stack(nats)).double().T.tolist()
+        nats_KN = gather(torch.stack(nats)).cpu().double().T.tolist()
         norms_K = torch.stack(norms).cpu().double().tolist()
         for step, rate, nats_N, norm in zip(steps, rates, nats_KN, norms_K, strict=True):
             if not all(map(math.isfinite, [*nats_N, norm])):
