@@ -21,8 +21,12 @@ from charlstm.model.shape import ModelShape
 from charlstm.params import ModelParams, TrainParams
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.checkpoint import restore_newest, to_checkpoint
-from charlstm.training.checkpoint_folder import Checkpoint, CheckpointFolder
+from charlstm.training.checkpoint import (
+    Checkpoint,
+    CheckpointFolder,
+    restore_newest,
+    to_checkpoint,
+)
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, Observer, Plan, Progress, StepMeter, StepTotals
@@ -59,8 +63,8 @@ def fit(
     model: ModelParams,
     params: TrainParams,
     processes: Processes,
-    observers: Sequence[Observer],
-    checkpoints: CheckpointFolder | None = None,
+    checkpoints: CheckpointFolder,
+    observers: Sequence[Observer] = (),
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:
     """Train until epoch `params.epochs` or early stopping. Return the same result on every process.
@@ -70,7 +74,6 @@ def fit(
 
     Args:
         observers: observers of this process. Only process 0 needs observers that show something.
-        checkpoints: must be given on every process or on none.
         should_stop: returns True after this process was asked to stop.
 
     Raises:

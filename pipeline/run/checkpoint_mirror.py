@@ -20,7 +20,7 @@ from fsspec.core import url_to_fs
 from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.files.checksums import SUMS, read_sums
 from charlstm.files.deadline import answer_within
-from charlstm.training.checkpoint_folder import STATE, CheckpointFolder, read_checkpoint
+from charlstm.training.checkpoint import STATE, CheckpointFolder, read_checkpoint
 from pipeline.run.settings import seconds
 from pipeline.run.terminal import shown_error
 from pipeline.run.unfinished import TRAINING_ID
