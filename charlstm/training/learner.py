@@ -31,7 +31,6 @@ from charlstm.text.encoded import EncodedText
 from charlstm.training.batches import (
     Batch,
     Batches,
-    Prefetched,
     StreamBatches,
     WindowBatches,
     rows_of,
@@ -62,7 +61,6 @@ class Learner:
         rows = rows_of(processes.rank, processes.world_size, params.batch_size)
         self.num_rows = rows.stop - rows.start
         self.batches = _make_batches(text, params, rows)
-        self._prefetched = Prefetched(self.batches, is_pinned=processes.device.type == "cuda")
         self.num_steps = params.epochs * self.batches.steps_per_epoch
         check_warmup(params.warmup_steps, self.num_steps, params.epochs)
 
@@ -106,7 +104,7 @@ class Learner:
         Raises:
             TrainingError: too many steps in a row were skipped.
         """
-        batch = self._prefetched.batch(epoch, index)
+        batch = self.batches.batch(epoch, index)
         rate = self._set_learning_rate(step)
         nats = self._add_gradients(step, batch)
         norm = self.processes.clip_gradients(self.model, self.params.gradient_clip_norm or math.inf)

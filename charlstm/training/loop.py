@@ -29,7 +29,7 @@ from charlstm.training.checkpoint import (
 )
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
-from charlstm.training.progress import ADVICE, Observer, Plan, Progress, StepMeter, StepTotals
+from charlstm.training.progress import ADVICE, Observer, Plan, Progress, StepMeter
 from charlstm.training.step_boundary import StepBoundary
 
 
@@ -107,7 +107,7 @@ class _Training:
         self.data = data
         restored = restore_newest(learner, boundary.checkpoints)
         self.progress, self.best_weights = restored or (Progress(), self.copy_weights())
-        self.meter = StepMeter(self.progress.totals)
+        self.meter = StepMeter(self.progress)
 
     def run(self) -> Result:
         progress = self.progress
@@ -186,10 +186,8 @@ class _Training:
         """Record the mean loss and gradient norm of the steps since the last reading."""
         progress = self.progress
         batches = self.learner.batches
-        row, loss = self.meter.read(progress.step, progress.epoch, self.processes.gather)
-        progress.loss = progress.loss.plus(loss)
+        row = self.meter.read(self.processes.gather)
         if row is not None:
-            progress.steps.append(row)
             speed = self.meter.chars_per_second()
             # The last step of an epoch may read fewer ids than the others.
             full_batches = progress.step_in_epoch * self.params.batch_size * self.params.context_len
@@ -197,8 +195,7 @@ class _Training:
             ids_seen = (progress.epoch - 1) * batches.ids_per_epoch + seen_in_epoch
             for observer in self.observers:
                 observer.on_steps(row, speed, ids_seen)
-        progress.totals = StepTotals()
-        self.meter = StepMeter(progress.totals)
+        self.meter.start_clock()
 
     def end_epoch(self) -> None:
         """Validate the averaged weights, and keep a copy if they beat every earlier epoch."""
