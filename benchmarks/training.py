@@ -18,7 +18,7 @@ from torch import nn
 
 from benchmarks.harness import console, new_parser, print_table, take_turns
 from benchmarks.trials import load_data, make_learner, take_steps
-from charlstm.training.precision import multiplies_bf16
+from charlstm.training.processes import multiplies_bf16
 from pipeline.hardware import keep_freed_memory, set_num_threads
 from pipeline.run.stage import errors_reported
 

@@ -7,8 +7,11 @@ runs. In some sweeps, a fixed amount is added to every loss of the last recipe.
 """
 
 import json
+import math
 from itertools import islice
+from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -18,6 +21,7 @@ from charlstm.evaluation import difference
 from charlstm.evaluation.difference import Blocks, RecipeLosses
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.protocols import stateful_nats
+from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.loop import fit
 from tests.support.projects import ROOT, compose
 
@@ -70,7 +74,9 @@ def train(*overrides: str, seed: int) -> Blocks:
     """Return the losses of a new run on the validation text."""
     params = compose(ROOT, (*overrides, f"train.seed={seed}"))
     data = load_data()
-    result = fit(data, params.model, params.train, fresh_processes(params), [])
+    with TemporaryDirectory() as folder:
+        checkpoints = CheckpointFolder(Path(folder), math.inf)
+        result = fit(data, params.model, params.train, fresh_processes(params), checkpoints)
     model = CharLSTM(result.shape, params.model.implementation)
     model.load_state_dict(result.weights)
     return difference.blocks_of(stateful_nats(model, data.val), data.val)

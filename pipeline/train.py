@@ -16,7 +16,7 @@ from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING, TrainParams
 from charlstm.text.encoded_files import load_parts
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.checkpoint_folder import CheckpointFolder
+from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes
 from charlstm.training.sizes import shape_of
@@ -65,7 +65,7 @@ def run(stage: Stage) -> None:
             # Train until the last epoch, an early stop or a request to stop.
             with processes.sharing_failures(folder / FAILURE):
                 result = fit(
-                    data, params.model, params.train, processes, main.observers, checkpoints,
+                    data, params.model, params.train, processes, checkpoints, main.observers,
                     interruption.poll,
                 )  # fmt: skip
 

@@ -22,9 +22,6 @@ IGNORE = -100  # the value of a target that is not scored
 # In return, the head's memory grows neither with the vocabulary nor with the batch.
 MAX_LOGITS = 2**24
 LOGITS_AT_ONCE = 2**22
-# A GPU's limit is its memory in bytes / GPU_BYTES_PER_LOGIT, if that is more than MAX_LOGITS.
-# A step needs about 12 bytes per logit.
-GPU_BYTES_PER_LOGIT = 256
 
 
 class SummedLoss(nn.Module):
@@ -52,7 +49,7 @@ class SummedLoss(nn.Module):
         features_STBH, end = self.model.features(ids_BT, state, masks, resets)
         num_copies = len(features_STBH)
         num_logits = num_copies * targets_BT.numel() * self.model.shape.vocab_size
-        if num_logits <= max_logits(features_STBH.device):
+        if num_logits <= MAX_LOGITS:
             return summed_nats(self.model.logits(features_STBH), targets_BT), end
 
         targets_N = targets_BT.t().flatten().repeat(num_copies)
@@ -74,14 +71,6 @@ class SummedLoss(nn.Module):
             for piece in pieces
         ]
         return torch.stack(nats).sum()
-
-
-def max_logits(device: torch.device) -> int:
-    """Return how many logits a training step may compute at once on `device`."""
-    if device.type != "cuda":
-        return MAX_LOGITS
-    memory: int = torch.cuda.get_device_properties(device).total_memory
-    return max(MAX_LOGITS, memory // GPU_BYTES_PER_LOGIT)
 
 
 def summed_nats(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:

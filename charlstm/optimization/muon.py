@@ -5,16 +5,14 @@ weights move about equally far in every direction of the gradient. `torch.optim.
 update of a whole parameter orthogonal. This optimizer makes the update of every gate orthogonal,
 even if four gates are stacked in one parameter. So `gates` and `fused` train identically.
 
-Shapes: G gates, H hidden units, I input features.
+Shapes: G gates, H hidden units, I input features, M matrices, P numbers in the largest matrix.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-
-from charlstm.optimization.sharding import Peers, compute_sharded
 
 # Coefficients of odd polynomials a x + b x^3 + c x^5, applied in turn to the singular values.
 # The coefficients come from algorithm 1 of Polar Express (Amsel et al. 2025).
@@ -28,6 +26,24 @@ QUINTICS = (
     (3.8517680394412572, -2.7639584664593744, 0.5083958674003041),
     (3.1585933843647434, -2.2836983309739165, 0.4576638525339642),
 )
+
+
+class Peers(Protocol):
+    """The interface through which the optimizer communicates with the other processes."""
+
+    @property
+    def rank(self) -> int:
+        """Rank of this process, counted from 0."""
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes that train together."""
+
+    def gather(self, mine: Tensor) -> Tensor:
+        """Return the tensors of all processes, stacked by rank.
+
+        Collective: every process must call this, with a tensor of the same shape and dtype.
+        """
 
 
 class Muon(torch.optim.Optimizer):
@@ -62,9 +78,8 @@ class Muon(torch.optim.Optimizer):
         self._peers = peers
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update every matrix that has a gradient. `closure` must be None."""
-        assert closure is None
+    def step(self) -> None:  # type: ignore[override]
+        """Update every matrix that has a gradient."""
         matrices = [
             matrix
             for group in self.param_groups
@@ -72,16 +87,30 @@ class Muon(torch.optim.Optimizer):
             if weight.grad is not None
             for matrix in self._matrices(weight, weight.grad, group)
         ]
-        updates = compute_sharded(
-            lambda index: orthogonalize(matrices[index].direction_HI.to(self._dtype)),
-            [matrix.weight_HI for matrix in matrices],
-            self._dtype,
-            self._peers,
-        )
+        updates = self._orthogonalize([matrix.direction_HI for matrix in matrices])
         for (weight_HI, _, group), update_HI in zip(matrices, updates, strict=True):
             num_rows, num_columns = weight_HI.shape
             weight_HI.mul_(1 - group["lr"] * group["weight_decay"])
             weight_HI.add_(update_HI, alpha=-group["lr"] * max(1, num_rows / num_columns) ** 0.5)
+
+    def _orthogonalize(self, directions: list[Tensor]) -> list[Tensor]:
+        """Return the orthogonal matrices of all directions, which all processes compute together.
+
+        With n processes, process r computes the matrices r, r + n, r + 2n and so on. The result
+        does not depend on n.
+        """
+        rank = self._peers.rank
+        world_size = self._peers.world_size
+        num_rounds = -(-len(directions) // world_size)
+        largest = max(direction.numel() for direction in directions)
+        mine = directions[0].new_zeros((num_rounds, largest), dtype=self._dtype)
+        for row_P, direction in zip(mine, directions[rank::world_size], strict=False):
+            row_P[: direction.numel()] = orthogonalize(direction.to(self._dtype)).flatten()
+        rows_MP = self._peers.gather(mine).transpose(0, 1).flatten(0, 1)
+        return [
+            row_P[: direction.numel()].view_as(direction)
+            for row_P, direction in zip(rows_MP, directions, strict=False)
+        ]
 
     def _matrices(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> "list[_Matrix]":
         """Update a parameter's momentum. Return the parameter's matrices, one for each gate."""

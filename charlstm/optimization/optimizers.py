@@ -1,12 +1,13 @@
-"""The assignment of an optimizer and a peak learning rate to every weight."""
+"""The optimizer and the learning rate of every weight, and the moving average of the weights."""
 
+import copy
 import math
 
 import torch
+from torch import Tensor, nn
 
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.optimization.muon import Muon
-from charlstm.optimization.sharding import Peers
+from charlstm.optimization.muon import Muon, Peers
 
 
 def make_optimizers(
@@ -70,3 +71,37 @@ def learning_rate(step: int, *, warmup_steps: int, num_steps: int, final_fractio
     progress = (step - warmup_steps) / max(1, num_steps - 1 - warmup_steps)
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
     return final_fraction + (1 - final_fraction) * cosine
+
+
+class MovingAverage(nn.Module):
+    """An exponential moving average of a model's weights, held in `model`.
+
+    `update` must be called after every step. After t updates, the decay is min(decay, (1 + t) /
+    (10 + t)), as in TensorFlow's ExponentialMovingAverage. The decay begins small, so that the
+    random initial weights are soon forgotten. With a decay of 0, the average has the weights of the
+    last step.
+    """
+
+    num_updates: Tensor  # on the CPU, because reading a number on a GPU would wait for the GPU
+
+    def __init__(self, model: CharLSTM, decay: float) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model)
+        for layer in self.model.modules():
+            if isinstance(layer, nn.LSTM):
+                # cuDNN needs contiguous weights, but `deepcopy` copies each weight separately.
+                layer.flatten_parameters()
+        self.register_buffer("num_updates", torch.tensor(0))
+        self._decay = decay
+
+    @torch.no_grad()
+    def update(self, model: CharLSTM) -> None:
+        """Add the current weights of `model` to the average."""
+        averages = [weight.detach() for weight in self.model.parameters()]
+        weights = [weight.detach() for weight in model.parameters()]
+        t = int(self.num_updates)
+        if t == 0:
+            torch._foreach_copy_(averages, weights)
+        else:
+            torch._foreach_lerp_(averages, weights, 1 - min(self._decay, (1 + t) / (10 + t)))
+        self.num_updates += 1

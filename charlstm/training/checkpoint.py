@@ -1,33 +1,46 @@
-"""The full state of a training between two steps, saved and restored by any number of processes.
+"""Checkpoints, from which an unfinished training resumes as if it had never stopped.
+
+A checkpoint has the full state between two steps, and any number of processes can restore it. It is
+a folder `step-N` with `state.safetensors` and its SHA-256. The file contains the tensors, and all
+other values as JSON in the tensor `json`. The folder is written under a temporary name, synced and
+renamed. A damaged checkpoint is reported and moved aside, and the previous checkpoint is used. No
+file is a pickle.
 
 Shapes: L layers, B rows of one process, H hidden units.
 """
 
+import json
 import logging
+import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
+import safetensors.torch
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from charlstm.errors import CharlstmError
-from charlstm.history import StepRow
+from charlstm.errors import ChecksumError
+from charlstm.files.atomic import atomic_folder
+from charlstm.files.checksums import ABSENT, SUMS, read_sums, sha256, write_sums
 from charlstm.model.gates import LSTMState
-from charlstm.training.checkpoint_folder import Checkpoint, CheckpointFolder
 from charlstm.training.learner import Learner
-from charlstm.training.processes import is_out_of_memory
 from charlstm.training.progress import Progress
 
 log = logging.getLogger(__name__)
 
+STATE = "state.safetensors"
+JSON = "json"
 PROGRESS = TypeAdapter(Progress)
+NUM_KEPT = 2  # the newest checkpoint, and the previous one in case the newest is damaged
+Checkpoint = Mapping[str, Tensor]
 
 
 def to_checkpoint(
     learner: Learner, progress: Progress, best_weights: Mapping[str, Tensor]
 ) -> Checkpoint:
-    """Return the full training state as a checkpoint, with all tensors copied to the CPU.
+    """Return the full training state as tensors on the CPU.
 
     Collective: every process must call this.
     """
@@ -37,69 +50,45 @@ def to_checkpoint(
         for name, part_LBH in learner.state._asdict().items()
     }
     if not learner.processes.is_main:  # only process 0 saves
-        return Checkpoint({}, {})
+        return {}
     moments = {
         f"{place}.{index}.{name}": value
         for place, optimizer in enumerate(learner.optimizers)
         for index, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
     }
-    # The history is saved as a tensor with one row for each logged step.
-    # As JSON in the header, millions of rows would exceed the 100 MB limit of safetensors.
-    steps = torch.tensor(progress.steps, dtype=torch.float64).reshape(-1, len(StepRow._fields))
     sections = {
         "model": learner.model.state_dict(),
         "average": learner.average.state_dict(),
         "optimizers": moments,
         "state": state,
         "best": best_weights,
-        "progress": {"steps": steps},
     }
     tensors = {
         f"{section}.{name}": tensor.detach().to("cpu", copy=True)
         for section, tensors in sections.items()
         for name, tensor in tensors.items()
     }
-    metadata = {
-        "progress": PROGRESS.dump_python(replace(progress, steps=[]), mode="json"),
+    values = {
+        "progress": PROGRESS.dump_python(progress, mode="json"),
         "num_skipped": learner.num_skipped,
-        "environment": _environment_of(learner),
+        "environment": _environment(learner),
     }
-    return Checkpoint(tensors, metadata)
+    tensors[JSON] = torch.frombuffer(bytearray(json.dumps(values).encode()), dtype=torch.uint8)
+    return tensors
 
 
 def restore_newest(
-    learner: Learner, folder: CheckpointFolder | None
+    learner: Learner, checkpoints: "CheckpointFolder"
 ) -> tuple[Progress, dict[str, Tensor]] | None:
     """Load the newest checkpoint of process 0 into a new learner.
 
     Return the progress and the best weights, or None if there is no checkpoint. The checkpoint may
     come from a different number of processes. Collective: every process must call this.
-
-    Raises:
-        CharlstmError: the checkpoint is intact, but cannot be loaded, for example because another
-            version of torch wrote it.
     """
-    if folder is None:
+    tensors = learner.processes.on_main(checkpoints.newest)
+    if tensors is None:
         return None
-    checkpoint = learner.processes.on_main(folder.newest)
-    if checkpoint is None:
-        return None
-    try:
-        return _restore(learner, checkpoint)
-    except (LookupError, RuntimeError, TypeError, ValueError) as error:
-        if is_out_of_memory(error):
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise CharlstmError(
-            f"cannot restore the checkpoint in {folder.folder} ({reason}): install the versions of "
-            "charlstm and torch that wrote it, or, to start from the beginning, move this folder "
-            "and its copy in the checkpoint mirror away"
-        ) from error
-
-
-def _restore(learner: Learner, checkpoint: Checkpoint) -> tuple[Progress, dict[str, Tensor]]:
-    tensors, metadata = checkpoint
     device = learner.processes.device
 
     learner.model.load_state_dict(_section(tensors, "model"))
@@ -113,19 +102,14 @@ def _restore(learner: Learner, checkpoint: Checkpoint) -> tuple[Progress, dict[s
 
     own_rows = LSTMState(**_section(tensors, "state")).rows(learner.batches.rows)
     learner.state = LSTMState(*(part.to(device) for part in own_rows))
-    learner.num_skipped = metadata["num_skipped"]
-    _warn_if_environment_changed(learner, metadata["environment"])
-
-    steps = [
-        StepRow(int(step), int(epoch), *measured)
-        for step, epoch, *measured in tensors["progress.steps"].tolist()
-    ]
-    progress = replace(PROGRESS.validate_python(metadata["progress"]), steps=steps)
+    values = json.loads(tensors[JSON].numpy().tobytes())
+    learner.num_skipped = values["num_skipped"]
+    _warn_if_environment_changed(learner, values["environment"])
     best = {name: weight.to(device) for name, weight in _section(tensors, "best").items()}
-    return progress, best
+    return PROGRESS.validate_python(values["progress"]), best
 
 
-def _section(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def _section(tensors: Checkpoint, name: str) -> dict[str, Tensor]:
     return {
         key.removeprefix(f"{name}."): value
         for key, value in tensors.items()
@@ -133,7 +117,7 @@ def _section(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     }
 
 
-def _environment_of(learner: Learner) -> list[str]:
+def _environment(learner: Learner) -> list[str]:
     """Return the properties of the environment that affect the rounding of results."""
     processes = learner.processes
     return [
@@ -145,7 +129,7 @@ def _environment_of(learner: Learner) -> list[str]:
 
 
 def _warn_if_environment_changed(learner: Learner, before: list[str]) -> None:
-    now = _environment_of(learner)
+    now = _environment(learner)
     if before == now or not learner.processes.is_main:
         return
     log.warning(
@@ -155,3 +139,101 @@ def _warn_if_environment_changed(learner: Learner, before: list[str]) -> None:
         ", ".join(before),
         ", ".join(now),
     )
+
+
+class CheckpointFolder:
+    """The checkpoints of one training. Only process 0 writes and reads them.
+
+    Only one training at a time may use a folder.
+
+    Args:
+        folder: its name must depend on everything that affects the result, so that training with
+            changed inputs never resumes from an old checkpoint.
+        seconds_between: time between two checkpoints.
+    """
+
+    def __init__(self, folder: Path, seconds_between: float) -> None:
+        self.folder = folder
+        self.seconds_between = seconds_between
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def newest(self) -> Checkpoint | None:
+        """Return the newest intact checkpoint, or None if there is no intact checkpoint.
+
+        Move damaged checkpoints aside with a warning. Remove checkpoints that a killed process left
+        incomplete.
+
+        Raises:
+            OSError: a checkpoint cannot be read now, but may be intact. It stays in place, so that
+                a later start finds it.
+        """
+        for leftover in self.folder.glob(".step-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        for path in sorted(self.folder.glob("step-*"), reverse=True):
+            try:
+                return read_checkpoint(path)
+            except ChecksumError as error:
+                log.warning(
+                    "the checkpoint %s is damaged (%s); "
+                    "training resumes from the previous checkpoint, if there is one",
+                    path,
+                    error,
+                )
+            # Keep the damaged checkpoint for inspection, but free its name for a new checkpoint.
+            aside = path.with_name(f"damaged-{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+        return None
+
+    def save(self, step: int, checkpoint: Checkpoint) -> None:
+        """Start writing a checkpoint in the background, after the previous write is complete.
+
+        Raises:
+            OSError: the previous write failed. Older checkpoints are unchanged.
+        """
+        self.wait()
+        self._pending = self._writer.submit(self._write, step, checkpoint)
+
+    @property
+    def is_writing(self) -> bool:
+        """True while the last checkpoint is still being written to disk."""
+        return self._pending is not None and not self._pending.done()
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is on disk.
+
+        Raises:
+            OSError: the checkpoint could not be written. Older checkpoints are unchanged.
+        """
+        if self._pending is not None:
+            pending = self._pending
+            self._pending = None  # so that a failure is reported only once
+            pending.result()
+
+    def _write(self, step: int, checkpoint: Checkpoint) -> None:
+        with atomic_folder(self.folder / f"step-{step:09d}") as temporary:
+            contiguous = {name: tensor.contiguous() for name, tensor in checkpoint.items()}
+            # `save_file` is not used, because it does not raise OSError if the disk is full.
+            (temporary / STATE).write_bytes(safetensors.torch.save(contiguous))
+            write_sums(temporary / SUMS, [STATE])
+        for old in sorted(self.folder.glob("step-*"), reverse=True)[NUM_KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read the checkpoint in `folder` and verify its checksum.
+
+    Raises:
+        ChecksumError: the checkpoint is damaged or incomplete.
+        OSError: the checkpoint cannot be read now, but may be intact.
+    """
+    file = folder / STATE
+    try:
+        if read_sums(folder / SUMS) != {STATE: sha256(file)}:
+            raise ChecksumError(f"the checksum of {STATE} does not match {SUMS}")
+        # Tensors are copied to memory, because the file may be removed while they are in use.
+        tensors: Checkpoint = safetensors.torch.load(file.read_bytes())
+    except ABSENT as error:
+        raise ChecksumError(str(error)) from None
+    return tensors

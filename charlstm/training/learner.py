@@ -13,7 +13,6 @@ Shapes: B rows of this process, T time steps, N processes.
 import logging
 import math
 from contextlib import nullcontext
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -25,15 +24,13 @@ from charlstm.model.gates import LSTMState
 from charlstm.model.initialization import InitialWeights, initial_weights
 from charlstm.model.loss import SummedLoss
 from charlstm.model.resets import Resets
-from charlstm.optimization.moving_average import MovingAverage
-from charlstm.optimization.optimizers import learning_rate, make_optimizers
+from charlstm.optimization.optimizers import MovingAverage, learning_rate, make_optimizers
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
 from charlstm.text.encoded import EncodedText
 from charlstm.training.batches import (
     Batch,
     Batches,
-    Prefetched,
     StreamBatches,
     WindowBatches,
     rows_of,
@@ -64,7 +61,6 @@ class Learner:
         rows = rows_of(processes.rank, processes.world_size, params.batch_size)
         self.num_rows = rows.stop - rows.start
         self.batches = _make_batches(text, params, rows)
-        self._prefetched = Prefetched(self.batches, is_pinned=processes.device.type == "cuda")
         self.num_steps = params.epochs * self.batches.steps_per_epoch
         check_warmup(params.warmup_steps, self.num_steps, params.epochs)
 
@@ -96,11 +92,6 @@ class Learner:
         self.start_epoch()
         self._fix_order_of_gradients()
 
-    @property
-    def averaged(self) -> CharLSTM:
-        """The model with the averaged weights, which is validated and saved."""
-        return cast(CharLSTM, self.average.module)
-
     def start_epoch(self) -> None:
         """Reset the LSTM state to zero at the start of an epoch."""
         self.state = self.model.zero_state(self.num_rows)
@@ -113,7 +104,7 @@ class Learner:
         Raises:
             TrainingError: too many steps in a row were skipped.
         """
-        batch = self._prefetched.batch(epoch, index)
+        batch = self.batches.batch(epoch, index)
         rate = self._set_learning_rate(step)
         nats = self._add_gradients(step, batch)
         norm = self.processes.clip_gradients(self.model, self.params.gradient_clip_norm or math.inf)

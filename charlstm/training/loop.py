@@ -21,11 +21,15 @@ from charlstm.model.shape import ModelShape
 from charlstm.params import ModelParams, TrainParams
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.checkpoint import restore_newest, to_checkpoint
-from charlstm.training.checkpoint_folder import Checkpoint, CheckpointFolder
+from charlstm.training.checkpoint import (
+    Checkpoint,
+    CheckpointFolder,
+    restore_newest,
+    to_checkpoint,
+)
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
-from charlstm.training.progress import ADVICE, Observer, Plan, Progress, StepMeter, StepTotals
+from charlstm.training.progress import ADVICE, Observer, Plan, Progress, StepMeter
 from charlstm.training.step_boundary import StepBoundary
 
 
@@ -59,8 +63,8 @@ def fit(
     model: ModelParams,
     params: TrainParams,
     processes: Processes,
-    observers: Sequence[Observer],
-    checkpoints: CheckpointFolder | None = None,
+    checkpoints: CheckpointFolder,
+    observers: Sequence[Observer] = (),
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:
     """Train until epoch `params.epochs` or early stopping. Return the same result on every process.
@@ -70,7 +74,6 @@ def fit(
 
     Args:
         observers: observers of this process. Only process 0 needs observers that show something.
-        checkpoints: must be given on every process or on none.
         should_stop: returns True after this process was asked to stop.
 
     Raises:
@@ -104,7 +107,7 @@ class _Training:
         self.data = data
         restored = restore_newest(learner, boundary.checkpoints)
         self.progress, self.best_weights = restored or (Progress(), self.copy_weights())
-        self.meter = StepMeter(self.progress.totals)
+        self.meter = StepMeter(self.progress)
 
     def run(self) -> Result:
         progress = self.progress
@@ -183,10 +186,8 @@ class _Training:
         """Record the mean loss and gradient norm of the steps since the last reading."""
         progress = self.progress
         batches = self.learner.batches
-        row, loss = self.meter.read(progress.step, progress.epoch, self.processes.gather)
-        progress.loss = progress.loss.plus(loss)
+        row = self.meter.read(self.processes.gather)
         if row is not None:
-            progress.steps.append(row)
             speed = self.meter.chars_per_second()
             # The last step of an epoch may read fewer ids than the others.
             full_batches = progress.step_in_epoch * self.params.batch_size * self.params.context_len
@@ -194,8 +195,7 @@ class _Training:
             ids_seen = (progress.epoch - 1) * batches.ids_per_epoch + seen_in_epoch
             for observer in self.observers:
                 observer.on_steps(row, speed, ids_seen)
-        progress.totals = StepTotals()
-        self.meter = StepMeter(progress.totals)
+        self.meter.start_clock()
 
     def end_epoch(self) -> None:
         """Validate the averaged weights, and keep a copy if they beat every earlier epoch."""
@@ -215,7 +215,7 @@ class _Training:
             progress.best = row
             self.best_weights = self.copy_weights()
         for observer in self.observers:
-            observer.on_epoch(row, self.learner.averaged, progress.epoch_seconds)
+            observer.on_epoch(row, self.learner.average.model, progress.epoch_seconds)
 
         progress.epochs.append(row)
         progress.train_seconds += progress.epoch_seconds
@@ -228,7 +228,7 @@ class _Training:
 
         All processes share the work. Collective: every process must call this.
         """
-        model = self.learner.averaged
+        model = self.learner.average.model
         text = self.data.val.first(self.params.validation_chars)
         context_len = self.params.validation_context_len
         if self.params.validation == "sliding":
@@ -244,7 +244,8 @@ class _Training:
 
     def copy_weights(self) -> dict[str, Tensor]:
         """Return a copy of the averaged weights."""
-        return {name: weight.clone() for name, weight in self.learner.averaged.state_dict().items()}
+        weights = self.learner.average.model.state_dict()
+        return {name: weight.clone() for name, weight in weights.items()}
 
     def checkpoint(self) -> Checkpoint:
         """Return the full training state. Collective: every process must call this.

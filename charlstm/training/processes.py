@@ -1,4 +1,4 @@
-"""The processes that train together, and the collective calls between them.
+"""The processes that train together, the calls between them, their device and its precision.
 
 No other module uses Accelerate. A single process sends nothing, and each call returns the
 process's own values. Collective methods must be called by every process, in the same order.
@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
@@ -24,27 +25,24 @@ from accelerate.utils import (
 from torch import Tensor, nn
 
 from charlstm.errors import Interrupted, PeerError, TrainingError
-from charlstm.training.precision import choose_precision, kind_of_device
 
 T = TypeVar("T")
 
 SECONDS_BETWEEN_LOOKS = 0.1
-SECONDS_BETWEEN_POLLS = 0.001
-# This process gives up after this share of the timeout, before NCCL kills the process.
-SHARE_OF_TIMEOUT = 0.9
-# Timeout of the first message. NCCL creates its communicator when the first message is sent.
-# With many machines, creating the communicator may take minutes.
-SECONDS_TO_MEET = {"cuda": 600.0}
-# `all_gather_into_tensor` has been deprecated since torch 2.13.
-_all_gather = getattr(torch.distributed, "all_gather_single", None) or (
-    torch.distributed.all_gather_into_tensor
-)
+MIN_CUDNN = 91300  # torch needs cuDNN 9.13 or newer to compute an LSTM in bf16
 OUT_OF_MEMORY = (
     "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, or "
     "start more processes"
 )
 # Size of a message with gradients. The gradients of 6.5 M weights fit into one message.
 BUCKET_MIB = 25
+
+
+class Precision(NamedTuple):
+    """The number format in which matrices are multiplied, and the reason why it was chosen."""
+
+    name: str
+    reason: str
 
 
 class Processes:
@@ -68,10 +66,8 @@ class Processes:
         timeout_seconds: float = 60.0,
         on_cpu: bool = False,
     ) -> None:
-        self._failure: Path | None = None
         device_type = "cpu" if on_cpu else kind_of_device()
         self.precision = choose_precision(precision, device_type)
-        seconds_to_meet = max(timeout_seconds, SECONDS_TO_MEET.get(device_type, 0.0))
         with self.interrupted_by_lost_peers():
             self._accelerator = Accelerator(
                 mixed_precision="bf16" if self.is_bf16 else "no",
@@ -81,7 +77,7 @@ class Processes:
                 dynamo_backend="no",
                 gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
                 kwargs_handlers=[
-                    InitProcessGroupKwargs(timeout=timedelta(seconds=seconds_to_meet)),
+                    InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_seconds)),
                     DistributedDataParallelKwargs(
                         bucket_cap_mb=BUCKET_MIB, gradient_as_bucket_view=True
                     ),
@@ -94,14 +90,6 @@ class Processes:
                 "that each hold all weights: choose no or multi-device training in `accelerate "
                 "config`"
             )
-
-        self._seconds_to_wait = SHARE_OF_TIMEOUT * seconds_to_meet
-        group = torch.distributed.group.WORLD
-        if group is not None and seconds_to_meet > timeout_seconds:
-            # After this first message, all processes are connected and the shorter timeout applies.
-            self.gather(torch.zeros(1))
-            group.set_timeout(timedelta(seconds=timeout_seconds))
-            self._seconds_to_wait = SHARE_OF_TIMEOUT * timeout_seconds
 
     @property
     def rank(self) -> int:
@@ -158,37 +146,14 @@ class Processes:
         return cast(Tensor, self._accelerator.clip_grad_norm_(model.parameters(), limit))
 
     def gather(self, mine: Tensor) -> Tensor:
-        """Return one tensor on the CPU: the tensors of all processes, stacked by rank.
+        """Return one tensor: the tensors of all processes, stacked by rank.
 
-        All tensors must have the same shape and dtype. Collective: every process must call this.
-
-        Raises:
-            Interrupted: another process failed, or did not answer in time.
-        """
-        if self.world_size == 1:
-            return mine[None].cpu()
-        stacked, work = _start_gathering(mine.to(self.device), self.world_size)
-        # Poll, because a wait in C would notice neither signals nor failures of other processes.
-        deadline = time.monotonic() + self._seconds_to_wait
-        while not work.is_completed():
-            if self._failure is not None and self._failure.exists():
-                raise Interrupted("another process failed")
-            if time.monotonic() > deadline:
-                raise Interrupted(f"no answer from another process in {self._seconds_to_wait:g} s")
-            time.sleep(SECONDS_BETWEEN_POLLS)
-        work.wait()
-        return stacked.cpu()
-
-    def all_gather(self, mine: Tensor, /) -> Tensor:
-        """Return one tensor on the device: the tensors of all processes, stacked by rank.
-
-        All tensors must have the same shape and dtype. Collective: every process must call this.
+        With several processes, it is on the device. All tensors must have the same shape and dtype.
+        Collective: every process must call this.
         """
         if self.world_size == 1:
             return mine[None]
-        stacked, work = _start_gathering(mine, self.world_size)
-        work.wait()
-        return stacked
+        return cast(Tensor, self._accelerator.gather(mine.to(self.device)[None]))
 
     def gather_objects(self, mine: T) -> list[T]:
         """Return the values of all processes, in the order of ranks.
@@ -203,7 +168,7 @@ class Processes:
         Tensors are added in the order of ranks, so that every call rounds identically. Collective:
         every process must call this.
         """
-        return cast(Tensor, sum(self.gather(mine)))
+        return cast(Tensor, sum(self.gather(mine).cpu()))
 
     def all_reduce_max(self, mine: Sequence[float]) -> list[float]:
         """Return the elementwise maximum over the values of all processes.
@@ -227,24 +192,20 @@ class Processes:
             while self.all_reduce_max([working is not None and not working.done()])[0]:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
         error = working.exception() if working else None
-        fault = f"process 0: {error}" if error else None
         result = working.result() if working and not error else None
-        result, fault = broadcast_object_list([result, fault])
-        if fault:
-            raise error or PeerError(fault)
+        has_failed, result = broadcast_object_list([error is not None, result])
+        if has_failed:
+            raise error or PeerError("process 0 failed")
         return cast(T, result)
 
     @contextmanager
     def sharing_failures(self, file: Path) -> Iterator[None]:
-        """Share the reason for a failure through `file`, so that other processes stop waiting.
-
-        The first process that fails creates the file and reports the reason.
+        """Write why this process failed to `file`, unless another process failed first.
 
         Raises:
             TrainingError: this process failed, because memory ran out.
             PeerError: another process failed first.
         """
-        self._failure = file
         try:
             yield
         except Interrupted:
@@ -256,9 +217,8 @@ class Processes:
                 error = TrainingError(OUT_OF_MEMORY)
             if self.world_size > 1:
                 error.add_note(f"process {self.rank}")
-                reason = f"process {self.rank}: {type(error).__name__}: {error}"
                 try:
-                    file.open("x").write(reason)
+                    file.open("x").write(f"process {self.rank}: {type(error).__name__}: {error}")
                 except FileExistsError:
                     raise PeerError(file.read_text()) from None
                 except OSError:
@@ -289,12 +249,64 @@ class Processes:
         self._accelerator.end_training()
 
 
-def _start_gathering(mine: Tensor, world_size: int) -> tuple[Tensor, Any]:
-    """Start an asynchronous gather. The tensor is valid when the returned work completes."""
-    stacked = mine.new_empty((world_size, *mine.shape))
-    # Accelerate's `gather` would make an additional copy of the tensors.
-    work = _all_gather(stacked.view(-1), mine.contiguous().view(-1), async_op=True)
-    return stacked, work
+def choose_precision(asked: str, device_type: str) -> Precision:
+    """Return the precision that `train.precision` selects on this type of device.
+
+    `auto` selects bf16 if the hardware can multiply bf16 numbers, and fp32 otherwise.
+
+    Raises:
+        TrainingError: this processor cannot compute an LSTM in that precision.
+    """
+    if asked == "bf16" and device_type == "cpu" and not has_bf16_lstm():
+        raise TrainingError(
+            "train.precision is bf16, but this processor cannot compute an LSTM in bf16; set "
+            "train.precision to 'auto' or 'fp32'"
+        )
+    if asked != "auto":
+        return Precision(asked, "set by train.precision")
+    hardware = "processor" if device_type == "cpu" else "GPU"
+    if multiplies_bf16(device_type):
+        return Precision("bf16", f"this {hardware} can multiply bf16")
+    or_cudnn = ", or cuDNN is older than 9.13" if device_type == "cuda" else ""
+    return Precision("fp32", f"this {hardware} cannot multiply bf16{or_cudnn}")
+
+
+def multiplies_bf16(device_type: str) -> bool:
+    """Return whether bf16 is faster than fp32 on this type of device.
+
+    It is faster on CUDA devices from sm80 on with cuDNN 9.13, and on CPUs with AMX or AVX512-BF16.
+    """
+    if device_type == "cuda":
+        version: int = torch.backends.cudnn.version() or 0  # type: ignore[no-untyped-call]
+        is_supported = torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(is_supported) and version >= MIN_CUDNN
+    if device_type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        has_products = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+        return bool(has_products) and has_bf16_lstm()
+    return False
+
+
+@cache
+def has_bf16_lstm() -> bool:
+    """Return whether oneDNN can compute an LSTM in bf16 on this processor.
+
+    Without oneDNN, torch takes a hundred times as long.
+    """
+    one = torch.zeros(1, 1, 1)
+    weights = [torch.zeros(4, 1), torch.zeros(4, 1), torch.zeros(4), torch.zeros(4)]
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.lstm(one, [one, one], weights, True, 1, 0.0, False, False, False)
+    except RuntimeError:
+        return False
+    return True
+
+
+def kind_of_device() -> str:
+    """Return the type of device on which training will run, such as `cpu` or `cuda`."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return "cpu" if accelerator is None else accelerator.type
 
 
 def cuda_libraries() -> dict[str, str]:

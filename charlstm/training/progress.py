@@ -20,7 +20,7 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.protocols import LossSum
 from charlstm.text.vocabulary import Unit
 
-# Takes this process's values (K,). Returns the values (N, K) of all processes, on the CPU.
+# Takes this process's values (K,). Returns the values (N, K) of all processes.
 Gather = Callable[[Tensor], Tensor]
 
 
@@ -104,12 +104,11 @@ class Observer:
 
 
 class StepMeter:
-    """A meter that adds the losses, gradient norms and learning rates of steps to `totals`."""
+    """A meter that adds the losses, gradient norms and learning rates of steps to `progress`."""
 
-    def __init__(self, totals: StepTotals) -> None:
-        self._totals = totals
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
         self._pending: list[Step] = []
-        self.start_clock()
 
     def start_clock(self) -> None:
         """Start measuring speed now, so that validation and restarts do not count."""
@@ -119,7 +118,7 @@ class StepMeter:
     def add(self, step: Step, num_chars: int) -> None:
         """Add a step that scored `num_chars` characters in the global batch."""
         self._pending.append(step)
-        self._totals.num_chars += num_chars
+        self._progress.totals.num_chars += num_chars
         self._num_timed_chars += num_chars
 
     def flush(self, gather: Gather) -> None:
@@ -132,36 +131,42 @@ class StepMeter:
         """
         if not self._pending:
             return
+        totals = self._progress.totals
         steps, rates, nats, norms = zip(*self._pending, strict=True)
         # Convert to float64 on the CPU, because not every device supports float64.
-        nats_KN = gather(torch.stack(nats)).double().T.tolist()
+        nats_KN = gather(torch.stack(nats)).cpu().double().T.tolist()
         norms_K = torch.stack(norms).cpu().double().tolist()
         for step, rate, nats_N, norm in zip(steps, rates, nats_KN, norms_K, strict=True):
             if not all(map(math.isfinite, [*nats_N, norm])):
                 fault = describe_nonfinite(step, rate, nats_N, norm)
                 raise TrainingError(f"{fault}; the last checkpoint is unchanged; {ADVICE}")
-            self._totals.nats.append(sum(nats_N))
-            self._totals.gradient_norms.append(norm)
-            self._totals.rate = rate
+            totals.nats.append(sum(nats_N))
+            totals.gradient_norms.append(norm)
+        totals.rate = rates[-1]
         self._pending.clear()
 
-    def read(self, step: int, epoch: int, gather: Gather) -> tuple[StepRow | None, LossSum]:
-        """Return a summary row for the steps since the last row, and the sum of their losses.
+    def read(self, gather: Gather) -> StepRow | None:
+        """Add a row for the steps since the last row to the history. Return the row.
 
-        All processes get the same values. The row is None if no character was scored, because
-        every step was skipped or all predicted bytes only continue a character.
+        All processes get the same values. There is no row if no character was scored, because every
+        step was skipped or all predicted bytes only continue a character.
         Collective: every process must call this.
 
         Raises:
             TrainingError: a loss or a gradient is not finite.
         """
         self.flush(gather)
-        totals = self._totals
+        progress = self._progress
+        totals = progress.totals
+        progress.totals = StepTotals()
         loss = LossSum(sum(totals.nats), totals.num_chars)
+        progress.loss = progress.loss.plus(loss)
         if loss.num_chars == 0:
-            return None, loss
+            return None
         norm = sum(totals.gradient_norms) / len(totals.gradient_norms)
-        return StepRow(step, epoch, loss.nats_per_char, totals.rate, norm), loss
+        row = StepRow(progress.step, progress.epoch, loss.nats_per_char, totals.rate, norm)
+        progress.steps.append(row)
+        return row
 
     def chars_per_second(self) -> float:
         """Return the training speed since the last call of `start_clock`."""

@@ -7,7 +7,7 @@ once a second, all after the same step.
 import time
 from collections.abc import Callable
 
-from charlstm.training.checkpoint_folder import Checkpoint, CheckpointFolder
+from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
 from charlstm.training.processes import Processes
 
 MAX_STEPS_BETWEEN_AGREEMENTS = 100
@@ -17,15 +17,12 @@ class StepBoundary:
     """Decisions between two steps: whether to save a checkpoint, and whether to stop.
 
     Args:
-        checkpoints: where process 0 saves checkpoints. None on every process disables saving.
+        checkpoints: where process 0 saves checkpoints.
         should_stop: returns True after this process was asked to stop.
     """
 
     def __init__(
-        self,
-        processes: Processes,
-        checkpoints: CheckpointFolder | None,
-        should_stop: Callable[[], bool],
+        self, processes: Processes, checkpoints: CheckpointFolder, should_stop: Callable[[], bool]
     ) -> None:
         self.processes = processes
         self.checkpoints = checkpoints
@@ -48,54 +45,42 @@ class StepBoundary:
         """
         if step < self._next_step:
             return False
-        is_due, must_stop = self._agree(step)
-        if must_stop:
+        now = time.monotonic()
+        is_due = (
+            self.processes.is_main
+            and now - self._saved >= self.checkpoints.seconds_between
+            # Training does not wait if a slow disk is still writing the previous checkpoint.
+            and not self.checkpoints.is_writing
+        )
+        seconds_per_step = (now - self._agreed) / (step - self._agreed_step)
+        due, stop, seconds_per_step = self.processes.all_reduce_max(
+            [is_due, self._should_stop(), seconds_per_step]
+        )
+        self._agreed = now
+        self._agreed_step = step
+        if self.processes.world_size > 1:
+            self._next_step = step + steps_until_next(seconds_per_step)
+        if stop:
             self.save(step, make_checkpoint)
-        elif is_due and self.checkpoints is not None:
-            self._saved = time.monotonic()
+        elif due:
+            self._saved = now
             checkpoint = make_checkpoint()
             if self.processes.is_main:
                 self.checkpoints.save(step, checkpoint)
-        return must_stop
+        return bool(stop)
 
     def save(self, step: int, make_checkpoint: Callable[[], Checkpoint]) -> None:
         """Save a checkpoint now, and return when the checkpoint is on disk.
 
         Collective: every process must call this.
         """
-        if self.checkpoints is None:
-            return
-        checkpoints = self.checkpoints
         checkpoint = make_checkpoint()
 
         def write() -> None:
-            checkpoints.save(step, checkpoint)
-            checkpoints.wait()
+            self.checkpoints.save(step, checkpoint)
+            self.checkpoints.wait()
 
         self.processes.on_main(write)
-
-    def _agree(self, step: int) -> tuple[bool, bool]:
-        """Return whether a checkpoint is due, and whether any process was asked to stop."""
-        now = time.monotonic()
-        seconds_per_step = (now - self._agreed) / max(1, step - self._agreed_step)
-        is_due = (
-            self.processes.is_main
-            and self.checkpoints is not None
-            and now - self._saved >= self.checkpoints.seconds_between
-            # Training does not wait if a slow disk is still writing the previous checkpoint.
-            and not self.checkpoints.is_writing
-        )
-        must_stop = self._should_stop()
-        if self.processes.world_size > 1:
-            due, stop, seconds_per_step = self.processes.all_reduce_max(
-                [is_due, must_stop, seconds_per_step]
-            )
-            is_due = due > 0
-            must_stop = stop > 0
-            self._next_step = step + steps_until_next(seconds_per_step)
-        self._agreed = now
-        self._agreed_step = step
-        return is_due, must_stop
 
 
 def steps_until_next(seconds_per_step: float) -> int:

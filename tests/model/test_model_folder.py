@@ -88,10 +88,7 @@ def with_hidden_size(folder: Path, size: int) -> None:
     [
         (lambda folder: with_head(folder, math.nan), "NaN or infinity in head.weight"),
         (lambda folder: with_head(folder, -3e38), r"expected weights from -1e\+09 to 1e\+09"),
-        (
-            with_other_weights,
-            r"extra: expected nothing, .*; head.bias: expected F32 \(3,\), found nothing",
-        ),
+        (with_other_weights, f"the weights do not match {CONFIG}: extra, head.bias"),
         (lambda folder: with_hidden_size(folder, 10**7), f"the weights do not match {CONFIG}"),
         (
             lambda folder: Vocab("abcd").save(folder / VOCAB),

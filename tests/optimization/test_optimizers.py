@@ -5,9 +5,8 @@ import torch
 
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import Implementation, ModelShape
-from charlstm.optimization.moving_average import MovingAverage
 from charlstm.optimization.muon import Muon
-from charlstm.optimization.optimizers import learning_rate, make_optimizers
+from charlstm.optimization.optimizers import MovingAverage, learning_rate, make_optimizers
 from charlstm.training.processes import Processes
 
 SHAPE = ModelShape(9, 4, 6, 2, 10)
@@ -74,21 +73,14 @@ def test_fraction_one_is_constant_and_a_warmup_longer_than_training_only_warms_u
     assert rates(0, 1, 0) == [1.0]
 
 
-def test_follows_the_recurrence_with_its_short_memory_at_first() -> None:
-    model = torch.nn.Linear(1, 1, bias=False)
-    average = MovingAverage(model, decay=0.5)
+@pytest.mark.parametrize("most", [0.5, 0.0])
+def test_follows_the_recurrence_with_its_short_memory_at_first(most: float) -> None:
+    model = CharLSTM(SHAPE, "fused")
+    average = MovingAverage(model, decay=most)
     expected = None
     for t in range(30):
-        torch.nn.init.constant_(model.weight, float(t * t))
+        torch.nn.init.constant_(model.head.bias, float(t * t))
         average.update(model)
-        decay = min(0.5, (1 + t) / (10 + t))
+        decay = min(most, (1 + t) / (10 + t))
         expected = float(t * t) if expected is None else decay * expected + (1 - decay) * t * t
-        assert average.module.get_parameter("weight").item() == pytest.approx(expected)
-
-
-def test_decay_zero_is_the_weights_themselves_with_nothing_to_keep() -> None:
-    model = torch.nn.Linear(2, 2)
-    average = MovingAverage(model, decay=0)
-    average.update(model)
-    assert average.module.get_parameter("weight") is model.weight
-    assert average.state_dict() == {}
+        assert average.model.head.bias[0].item() == pytest.approx(expected)

@@ -12,7 +12,7 @@ from charlstm.model.loss import summed_nats
 from charlstm.model.model_folder import save_model
 from charlstm.model.shape import ModelShape
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.precision import has_bf16_lstm
+from charlstm.training.processes import has_bf16_lstm
 
 needs_bf16 = pytest.mark.skipif(
     not has_bf16_lstm(), reason="this processor computes no LSTM in bf16"

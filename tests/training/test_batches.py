@@ -8,12 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE
 from charlstm.text.encoded import EncodedText
-from charlstm.training.batches import Batches, Prefetched, StreamBatches, WindowBatches, rows_of
+from charlstm.training.batches import Batches, StreamBatches, WindowBatches, rows_of
 
 
 def position_ids(length: int) -> np.ndarray:
@@ -79,26 +78,6 @@ def test_windows_come_in_another_order_each_epoch_the_same_each_time() -> None:
     assert order(0, 1) == order(0, 1)
     assert order(0, 1) != order(0, 2)
     assert order(0, 1) != order(1, 1)
-
-
-def test_batches_are_the_same_if_they_are_prepared_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    pinned: list[Tensor] = []
-
-    def pin_memory(tensor: Tensor) -> Tensor:
-        pinned.append(tensor)
-        return tensor
-
-    monkeypatch.setattr(Tensor, "pin_memory", pin_memory)
-    source = make("windows", EncodedText(position_ids(500)))
-    ahead = Prefetched(source, is_pinned=True)
-    last = source.steps_per_epoch - 1
-    # A resumed training begins in the middle of an epoch.
-    for epoch, step in ((1, 3), (1, 4), (1, last), (2, 0)):
-        batch = ahead.batch(epoch, step)
-        assert any(batch.inputs_BT is tensor for tensor in pinned)
-        found = batch.ids_on(torch.device("cpu"))
-        expected = source.batch(epoch, step).ids_on(torch.device("cpu"))
-        assert all(map(torch.equal, found, expected))
 
 
 def make(kind: str, text: EncodedText, **more: slice) -> Batches:

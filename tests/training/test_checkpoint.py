@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from charlstm.errors import CharlstmError
 from charlstm.files.checksums import SUMS
-from charlstm.training.checkpoint_folder import STATE, Checkpoint, CheckpointFolder
+from charlstm.training.checkpoint import STATE, Checkpoint, CheckpointFolder
 from charlstm.training.step_boundary import MAX_STEPS_BETWEEN_AGREEMENTS, steps_until_next
 
 
 def state(step: int) -> Checkpoint:
     weight = torch.arange(6.0).view(2, 3).t() + step
-    return Checkpoint({"weight": weight, "count": torch.tensor(step)}, {"step": step})
+    return {"weight": weight, "step": torch.tensor(step)}
 
 
 @pytest.fixture
@@ -31,9 +30,8 @@ def folder(tmp_path: Path) -> CheckpointFolder:
 
 def test_what_was_saved_comes_back_and_two_are_kept(folder: CheckpointFolder) -> None:
     found = folder.newest()
-    assert found is not None and found.metadata == {"step": 1000}
-    assert torch.equal(found.tensors["weight"], state(1000).tensors["weight"])
-    assert found.tensors["count"].shape == ()
+    assert found is not None and found["step"].shape == ()
+    assert torch.equal(found["weight"], state(1000)["weight"])
     names = sorted(path.name for path in folder.folder.iterdir())
     assert names == ["step-000000020", "step-000001000"]
 
@@ -44,12 +42,11 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     path = folder.folder / "step-000001000" / STATE
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     found = folder.newest()
-    assert found is not None and found.metadata == {"step": 20}
+    assert found is not None and found["step"] == 20
     assert f"the checksum of {STATE} does not match {SUMS}" in caplog.text
 
     (folder.folder / "step-000000020" / SUMS).unlink()
     assert folder.newest() is None
-    assert "no intact checkpoint" in caplog.text
 
 
 def test_a_checkpoint_that_cannot_be_read_now_stays(
@@ -65,17 +62,16 @@ def test_a_checkpoint_that_cannot_be_read_now_stays(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", fail)
-        expected = r"step-000001000 cannot be read \(Stale file handle\), but may be intact"
-        with pytest.raises(CharlstmError, match=expected):
+        with pytest.raises(OSError, match="Stale file handle"):
             folder.newest()
     found = folder.newest()
-    assert found is not None and found.metadata == {"step": 1000}
+    assert found is not None and found["step"] == 1000
 
 
 def test_what_a_killed_process_left_is_removed(folder: CheckpointFolder) -> None:
     (folder.folder / ".step-000001001.01234567.tmp").mkdir()
     found = folder.newest()
-    assert found is not None and found.metadata == {"step": 1000}
+    assert found is not None and found["step"] == 1000
     assert not list(folder.folder.glob(".step-*"))
 
 

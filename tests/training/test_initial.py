@@ -16,7 +16,7 @@ from charlstm.model.model_folder import load_model, save_model
 from charlstm.model.shape import ModelShape, gate_weight_names
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import ByteVocab, Vocab
-from charlstm.training.checkpoint_folder import CheckpointFolder
+from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes
 from tests.support.projects import tiny_params
@@ -102,7 +102,7 @@ def train(tmp_path: Path, text: str, learned: Path) -> Train:
         checkpoints = CheckpointFolder(tmp_path / state, 1000)
         questions = count()
         is_over = lambda: next(questions) > stop_after  # noqa: E731
-        return fit(data, loaded.model, loaded.train, processes, [], checkpoints, is_over)
+        return fit(data, loaded.model, loaded.train, processes, checkpoints, [], is_over)
 
     return run
 

@@ -26,17 +26,16 @@ main(["train"])
 
 SILENT = """
 import os, time
-from pathlib import Path
 import torch
 from charlstm.errors import Interrupted
 from charlstm.training.processes import Processes
 both = Processes("fp32", timeout_seconds=2)
-both._failure = Path("failure")
 if both.rank == 1:
     time.sleep(4)
     os._exit(0)
 try:
-    both.gather(torch.zeros(1))
+    with both.interrupted_by_lost_peers():
+        both.gather(torch.zeros(1))
 except Interrupted as error:
     print(error, flush=True)
     os._exit(0)
@@ -63,10 +62,9 @@ def together(
 
 
 def test_a_wait_ends_if_another_process_is_silent(tmp_path: Path) -> None:
-    """The wait is in Python and the same for gloo and NCCL."""
     command = [sys.executable, "-c", SILENT]
     first, second = together([command] * 2, tmp_path, PYTHONPATH=str(ROOT))
-    assert first.communicate(timeout=30)[0] == "no answer from another process in 1.8 s\n"
+    assert first.communicate(timeout=30)[0].startswith("cannot reach another process (")
     second.communicate(timeout=30)
 
 

@@ -5,8 +5,7 @@ import sys
 import pytest
 import torch
 
-from charlstm.training.precision import choose_precision, multiplies_bf16
-from charlstm.training.processes import Processes
+from charlstm.training.processes import Processes, choose_precision, multiplies_bf16
 from pipeline.hardware import is_kept_on_cpu
 from tests.support.projects import captured
 
@@ -46,7 +45,7 @@ def test_auto_needs_a_cudnn_that_computes_an_lstm_in_bf16(
 ELSEWHERE = """
 import os, torch
 from charlstm.errors import TrainingError
-from charlstm.training.precision import choose_precision
+from charlstm.training.processes import choose_precision
 from pipeline.hardware import use_reproducible_kernels
 print(*choose_precision("auto", "cpu"), sep=": ")
 try:

@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from charlstm.errors import Interrupted
 from charlstm.text.encoded import EncodedText, separator_ids
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.checkpoint_folder import CheckpointFolder
+from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes
 from tests.support.learning import needs_bf16
@@ -49,7 +49,7 @@ def train(tmp_path: Path, text: str) -> Train:
         questions = count()  # the first question comes before the first step
         is_over = lambda: stop_after is not None and next(questions) >= stop_after  # noqa: E731
         data = Data(known, held_out, vocab)
-        return fit(data, loaded.model, loaded.train, processes, [], checkpoints, is_over)
+        return fit(data, loaded.model, loaded.train, processes, checkpoints, [], is_over)
 
     return run
 

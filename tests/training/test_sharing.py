@@ -32,7 +32,7 @@ class OneOf:
         self.world_size = together.world_size
         self.together = together
 
-    def all_gather(self, mine: Tensor, /) -> Tensor:
+    def gather(self, mine: Tensor) -> Tensor:
         self.together.given[self.rank] = mine
         self.together.num_numbers.append(mine.numel())
         self.together.barrier.wait()
@@ -79,8 +79,7 @@ def trained_together(world_size: int, dtype: torch.dtype) -> tuple[list[list[Ten
 def test_weights_have_the_same_bits_for_any_number_of_processes(
     world_size: int, dtype: torch.dtype
 ) -> None:
-    alone, nothing = trained_together(1, dtype)
-    assert nothing.num_numbers == []
+    alone, _ = trained_together(1, dtype)
     assert not torch.equal(alone[0][0], draw(0, SIZES[0]))
     # A weight without a gradient stays unchanged.
     assert torch.equal(alone[0][-1], draw(0, SIZES[-1]))

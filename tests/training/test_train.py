@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.protocols import windowed
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
+from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.loop import Data, Result, fit
 from charlstm.training.processes import Processes
 from charlstm.training.progress import Observer
@@ -37,7 +39,9 @@ def run(tmp_path: Path, text: str) -> Fit:
         vocab = Vocab.of(text)
         known, held_out = (EncodedText(vocab.encode(part)) for part in parts)
         data = Data(known, held_out, vocab)
-        return fit(data, loaded.model, loaded.train, Processes(loaded.train.precision), observers)
+        processes = Processes(loaded.train.precision)
+        checkpoints = CheckpointFolder(Path(mkdtemp(dir=tmp_path)), 1000)
+        return fit(data, loaded.model, loaded.train, processes, checkpoints, observers)
 
     return train
 
