@@ -25,7 +25,7 @@ from charlstm.sampling import Sampling
 from charlstm.text.encoded import text_sha256
 from charlstm.text.encoded_files import load_parts
 from charlstm.text.prompts import check_prompts, resolve_prompts
-from pipeline.lineage.outputs import SAMPLES, publish_outputs
+from pipeline.lineage.mlflow_run import SAMPLES, publish_outputs
 from pipeline.run.stage import Stage
 
 

@@ -21,7 +21,7 @@ from charlstm.parameter_names import SEED
 from charlstm.params import Params
 from charlstm.text.vocabulary import VOCAB, load_vocab
 from charlstm.tracking.client import EXPERIMENT_TAG
-from charlstm.tracking.training_files import METRICS, ORIGIN, Origin, read_rows
+from charlstm.tracking.sync import METRICS, ORIGIN, read_rows
 from charlstm.training.sizes import steps_per_epoch
 from pipeline.lineage.git import check_git, experiments, git
 from pipeline.lineage.provenance import flat_in
@@ -134,9 +134,9 @@ def _remove_abandoned_copies() -> None:
 def _last_loss(experiment: str) -> str:
     """Return the last training loss of a running experiment, or "?" before its first loss."""
     for file in state_root().glob(f"*/{ORIGIN}"):
-        if Origin(**json.loads(file.read_text())).tags.get(EXPERIMENT_TAG) == experiment:
+        if json.loads(file.read_text())["tags"].get(EXPERIMENT_TAG) == experiment:
             # The row of an epoch follows the row of its last step.
-            for row in read_rows(file.with_name(METRICS), max_rows=2):
+            for row in read_rows(file.with_name(METRICS))[-2:]:
                 if loss := row.metrics.get("loss/training"):
                     return f"{loss:.3f} at step {row.step}"
     return "?"
