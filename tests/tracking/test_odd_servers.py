@@ -98,7 +98,7 @@ def test_a_server_that_drips_holds_no_command(
 ) -> None:
     url = serve(Dripping)
     monkeypatch.setattr(ask, "__defaults__", (1.5,))
-    for module in ("client", "download"):
+    for module in ("client", "registered_model"):
         monkeypatch.setattr(f"charlstm.tracking.{module}.SECONDS_FOR_FILES", 1.5)
     code, _, err = run(*command)
     assert code == 2 and f"MLflow at {url}: TimeoutError: no answer within" in err, err

@@ -11,7 +11,7 @@ import pytest
 
 from charlstm.tracking.client import Store
 from charlstm.tracking.publish import TABLES_TAG
-from charlstm.tracking.shared_view import page, share_view
+from charlstm.tracking.shared_view import page_url, share_view
 from tests.support.browser import dom_of, needs_chromium
 from tests.support.servers import mlflow_server
 from tests.support.stores import of_model, open_store, send
@@ -29,7 +29,7 @@ def address(blank_store: Path, tmp_path: Path) -> Iterator[str]:
     uri = f"sqlite:///{shutil.copy(blank_store, tmp_path)}"
     experiment = by_hand(Store(uri, "by hand", (tmp_path / "mlartifacts").as_uri()))
     with mlflow_server(uri, tmp_path / "server.log") as url:
-        yield page(url, experiment, is_shared=True)
+        yield page_url(url, experiment)
 
 
 def by_hand(store: Store) -> str:

@@ -23,7 +23,6 @@ ONLY_IN = {
     "mlflow": {
         *("charlstm.tracking.client", "charlstm.tracking.publish"),
         *("charlstm.tracking.registered_model", "charlstm.tracking.served_model"),
-        "charlstm.tracking.download",
     },
     "dvc": set[str](),
     "matplotlib": {"charlstm.evaluation.plots"},
