@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from charlstm.errors import CharlstmError, CorpusError, ParamsError
-from charlstm.tracking.download import download_model, is_address
+from charlstm.tracking.registered_model import download_model, is_address
 from pipeline.run.project import (
     ARTIFACTS,
     DATABASE,

@@ -26,7 +26,7 @@ from charlstm.text.encoded import EncodedText, text_sha256
 from charlstm.text.encoded_files import load_parts
 from charlstm.text.vocabulary import Vocab
 from pipeline.hardware import use_reproducible_kernels
-from pipeline.lineage.outputs import publish_outputs
+from pipeline.lineage.mlflow_run import publish_outputs
 from pipeline.run.dvc import Paths
 from pipeline.run.stage import Stage
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from charlstm.evaluation.baselines import BASELINES, read_baselines
-from charlstm.evaluation.results import published_for, write_document
+from charlstm.evaluation.results import write_document
 from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.files.checksums import read_sums, sums_of
 from charlstm.generation.quantized import quantize
@@ -18,14 +18,13 @@ from charlstm.interpretation.analysis import CELLS, read_cells
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params, SampleParams
-from charlstm.report.collect import SampleRow, review_of
+from charlstm.report.collect import Corpus, SampleRow, review_of
 from charlstm.report.document import DOCUMENT, PAGE, read_losses
 from charlstm.report.page import page_of, playground_of
 from charlstm.sampling import Sampling
-from charlstm.text.encoded import text_sha256
 from charlstm.text.encoded_files import load_parts
 from charlstm.text.prompts import check_prompts, resolve_prompts
-from pipeline.lineage.outputs import SAMPLES, publish_outputs
+from pipeline.lineage.mlflow_run import SAMPLES, publish_outputs
 from pipeline.run.stage import Stage
 
 
@@ -47,26 +46,15 @@ def run(stage: Stage) -> None:
     losses = read_losses(paths.evaluate / "metrics.json")
     cells = read_cells(paths.evaluate / CELLS)
     baselines = read_baselines(paths.evaluate / BASELINES)
+    # This stage has no parameter for the corpus name, which is part of an input's path.
+    name = paths.corpus.stem
     corpus_sha256 = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
-    rows = _generate(params.sample, prompts, trained)
-    validation_sha256 = text_sha256(val.first(params.evaluate.max_chars).ids, vocab)
-    published = published_for(validation_sha256, parameters["evaluate"]["published"], vocab.unit)
     fallback = params.download.fallback
-    is_fallback = fallback is not None and corpus_sha256 == fallback.sha256
-    review = review_of(
-        trained,
-        train,
-        val,
-        tables,
-        losses,
-        rows,
-        published=published,
-        parameters=parameters,
-        # This stage has no parameter for the corpus name, which is part of an input's path.
-        corpus=f"{paths.corpus.stem}-fallback" if is_fallback else paths.corpus.stem,
-        corpus_sha256=corpus_sha256,
-        validation_sha256=validation_sha256,
-    )
+    if fallback is not None and corpus_sha256 == fallback.sha256:
+        name = f"{name}-fallback"
+    corpus = Corpus(name, corpus_sha256, train, val)
+    rows = _generate(params.sample, prompts, trained)
+    review = review_of(trained, corpus, tables, losses, parameters, rows)
     playground = playground_of(quantize(trained.model), vocab)
     page = page_of(review, playground=playground, cells=cells, baselines=baselines)
     with atomic_folder(paths.samples) as folder:

@@ -27,7 +27,7 @@ from charlstm.text.encoded import EncodedText, begins_character, num_chars_of
 from charlstm.text.prompts import check_stops, readable, replaced
 from charlstm.text.vocabulary import UNSEEN, Ids
 from charlstm.tracking.client import Store
-from charlstm.tracking.download import download_model, is_address
+from charlstm.tracking.registered_model import download_model, is_address
 
 PROMPT = "\n"  # a generated text begins like a new line
 Prompts = list[str] | tuple[str, ...]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from charlstm.evaluation.results import LossCurves, Point, TextFigures
+from charlstm.evaluation.results import LossCurves, Point, TextFigures, published_for
 from charlstm.evaluation.text_statistics import (
     MAX_SEARCHED,
     Measured,
@@ -20,15 +20,23 @@ from charlstm.evaluation.text_statistics import (
 from charlstm.history import Tables
 from charlstm.model.model_folder import TrainedModel
 from charlstm.parameter_names import flatten
-from charlstm.params import PublishedLoss
 from charlstm.report.document import Copy, Loss, ReviewDocument, Sample, Value
-from charlstm.text.encoded import EncodedText
+from charlstm.text.encoded import EncodedText, text_sha256
 
 MAX_POINTS = 500  # per curve
 # Limits for the samples in a review. The statistics in a review include all texts.
 MAX_SAMPLES = 200
 MAX_CHARS = 400_000
 MAX_VALUE_LEN = 1_000  # characters of a parameter's value
+
+
+class Corpus(NamedTuple):
+    """A text, split into the part for training and the part for validation."""
+
+    name: str
+    sha256: str
+    train: EncodedText
+    val: EncodedText
 
 
 class SampleRow(NamedTuple):
@@ -45,63 +53,58 @@ class SampleRow(NamedTuple):
 
 def review_of(
     trained: TrainedModel,
-    train_text: EncodedText,
-    val_text: EncodedText,
+    corpus: Corpus,
     tables: Tables,
     losses: Mapping[str, Loss],
-    generated: Sequence[SampleRow],
-    *,
-    published: Sequence[PublishedLoss],
     parameters: Mapping[str, Mapping[str, Any]],
-    corpus: str,
-    corpus_sha256: str,
-    validation_sha256: str,
+    rows: Sequence[SampleRow],
 ) -> ReviewDocument:
     """Measure the generated texts, and return the review of the model.
 
     Args:
-        generated: texts of the model, at least one.
-        published: losses that others reported for the measured validation text.
         parameters: for each section of `params.yaml`, its values by name.
-        corpus: name of the corpus.
-        validation_sha256: SHA-256 of the measured validation text.
+        rows: texts of the model, at least one.
     """
-    decode = trained.vocab.decode
-    train, val = (decode(text.first(MAX_SEARCHED).ids) for text in (train_text, val_text))
-    texts = [PromptedText(row.prompt, row.text) for row in generated]
-    temperatures = [row.temperature for row in generated]
+    vocab = trained.vocab
+    train, val = (vocab.decode(text.first(MAX_SEARCHED).ids) for text in (corpus.train, corpus.val))
+    texts = [PromptedText(row.prompt, row.text) for row in rows]
     # Measure as much held-out text as was generated at the first temperature.
+    temperatures = [row.temperature for row in rows]
     like = [
         text
-        for text, row in zip(texts, generated, strict=True)
-        if row.temperature == temperatures[0]
+        for text, temperature in zip(texts, temperatures, strict=True)
+        if temperature == temperatures[0]
     ]
     held = held_out(val, like)
-    measured = measure([*texts, *held], train, trained.model, trained.vocab)
+    measured = measure([*texts, *held], train, trained.model, vocab)
 
+    section = parameters["evaluate"]
+    validation_sha256 = text_sha256(corpus.val.first(section["max_chars"]).ids, vocab)
+    published = published_for(validation_sha256, section["published"], vocab.unit)
     shape = trained.model.shape
-    best_row = tables.epochs["val_nats_per_char"].argmin()
+    epochs = tables.epochs
+    best_row = epochs["val_nats_per_char"].argmin()
     return ReviewDocument(
         schema_version=4,
         model_sha256=trained.sha256,
-        corpus=corpus,
-        corpus_sha256=corpus_sha256,
+        corpus=corpus.name,
+        corpus_sha256=corpus.sha256,
         validation_sha256=validation_sha256,
         num_layers=shape.num_layers,
         hidden_size=shape.hidden_size,
         num_parameters=shape.num_parameters,
-        vocab_size=len(trained.vocab),
-        num_train_chars=train_text.num_chars,
-        num_val_chars=val_text.num_chars,
-        num_epochs=len(tables.epochs),
-        best_epoch=int(tables.epochs["epoch"].iloc[best_row]),
+        vocab_size=len(vocab),
+        num_train_chars=corpus.train.num_chars,
+        num_val_chars=corpus.val.num_chars,
+        num_epochs=len(epochs),
+        best_epoch=int(epochs["epoch"].iloc[best_row]),
         parameters={name: _value(value) for name, value in flatten(parameters).items()},
         losses=dict(losses),
         published=[loss for loss in published if loss.protocol in losses],
         curves=_curves(tables),
         figures=_figures(measured, [*temperatures, *[None] * len(held)]),
-        samples=_samples(generated, measured, train),
-        num_samples=len(generated),
+        samples=_samples(rows, measured, train),
+        num_samples=len(rows),
     )
 
 
@@ -143,27 +146,25 @@ def _curves(tables: Tables) -> LossCurves:
     )
 
 
-def _samples(
-    generated: Sequence[SampleRow], measured: Sequence[Measured], train: str
-) -> list[Sample]:
-    size = MAX_CHARS // min(len(generated), MAX_SAMPLES)
+def _samples(rows: Sequence[SampleRow], measured: Sequence[Measured], train: str) -> list[Sample]:
+    size = MAX_CHARS // min(len(rows), MAX_SAMPLES)
     samples = []
-    for row, counts in zip(generated[:MAX_SAMPLES], measured, strict=False):
+    for row, counts in zip(rows[:MAX_SAMPLES], measured, strict=False):
+        copies = [
+            locate(span, train)
+            for span in counts.spans
+            if span.is_copied and span.start + span.length <= size
+        ]
         fields = row._replace(text=row.text[:size])._asdict()
         del fields["min_p"]  # the page already shows `min_p` among the parameters
-        spans = [one for one in counts.spans if one.is_copied and one.start + one.length <= size]
+        nats_per_char = figures([counts], None).nats_per_char
         samples.append(
-            Sample(
-                **fields,
-                num_chars=len(row.text),
-                nats_per_char=figures([counts], None).nats_per_char,
-                copies=[copy_of(span, train) for span in spans],
-            )
+            Sample(**fields, num_chars=len(row.text), nats_per_char=nats_per_char, copies=copies)
         )
     return samples
 
 
-def copy_of(span: Span, train: str) -> Copy:
+def locate(span: Span, train: str) -> Copy:
     """Return a copied span with its line and column in the training text, both counted from 1.
 
     A newline belongs to the line that it ends.

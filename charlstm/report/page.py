@@ -126,41 +126,33 @@ def environment() -> Environment:
     return made
 
 
-class Piece(NamedTuple):
-    """A piece of a sample's text. `copy` is the copied span that contains the piece, or None."""
+def pieces_of(sample: Sample) -> list[tuple[str, Copy | None]]:
+    """Split a sample at its copied spans. Return the pieces, each with its copied span or None.
 
-    text: str
-    copy: Copy | None
-
-
-def pieces_of(sample: Sample) -> list[Piece]:
-    """Split a sample at its copied spans. An overlap of two spans belongs to the first span."""
-    pieces = []
+    An overlap of two spans belongs to the first span.
+    """
+    pieces: list[tuple[str, Copy | None]] = []
     done = 0
     for copy in sample.copies:
         start = max(copy.start, done)
         end = copy.start + copy.length
         if start < end:
-            pieces += [Piece(sample.text[done:start], None), Piece(sample.text[start:end], copy)]
+            pieces += [(sample.text[done:start], None), (sample.text[start:end], copy)]
             done = end
-    pieces.append(Piece(sample.text[done:], None))
-    return [piece for piece in pieces if piece.text]
+    pieces.append((sample.text[done:], None))
+    return [(text, copy) for text, copy in pieces if text]
 
 
-class Run(NamedTuple):
-    """Consecutive characters that have the same color."""
+def runs_of(tracked: Tracked) -> list[tuple[str, int]]:
+    """Split a confirmed label's excerpt into runs of characters with the same color.
 
-    text: str
-    step: int
-    """Color, from -DARKEST for the lowest cell states to DARKEST for the highest."""
-
-
-def runs_of(tracked: Tracked) -> list[Run]:
-    """Split a confirmed label's excerpt into runs of characters with the same color."""
-    steps = [round(level / STEP) for level in tracked.levels]
-    pairs = zip(tracked.excerpt, steps, strict=True)
+    Return each run's text and color, from -DARKEST for the lowest cell states to DARKEST for the
+    highest.
+    """
+    colors = [round(level / STEP) for level in tracked.levels]
+    pairs = zip(tracked.excerpt, colors, strict=True)
     groups = itertools.groupby(pairs, key=lambda pair: pair[1])
-    return [Run("".join(character for character, _ in group), step) for step, group in groups]
+    return [("".join(character for character, _ in group), color) for color, group in groups]
 
 
 def visible(text: str) -> Markup:

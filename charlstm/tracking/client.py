@@ -6,7 +6,6 @@ import re
 import tempfile
 import textwrap
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -26,8 +25,7 @@ Value = TypeVar("Value")
 MAX_RESULTS = 10_000  # maximum number of results of one search
 SECONDS_FOR_AN_ANSWER = 60.0
 SECONDS_FOR_FILES = 600.0
-SECONDS_FOR_VERSION = 3.0
-MAX_VERSION_BYTES = 1_000_000
+MAX_CHARS = 500  # of an error message
 EXPERIMENT = "charlstm"  # default name of an MLflow experiment
 CORPUS_TAG = "corpus_name"
 RECIPE_TAG = "recipe"
@@ -38,14 +36,6 @@ LOG_LEVELS = {
     "mlflow.store.db.utils": "CRITICAL",  # logs the stack trace of errors that it also raises
     "mlflow.system_metrics": "ERROR",  # warns about libraries that are not installed
     "urllib3.connectionpool": "ERROR",  # logs every retry
-}
-TIMEOUT_REASON = "no answer came in time"
-COMMON_REASONS = {
-    "Connection refused": "connection refused; is the server running?",
-    "database is locked": "the database is locked by another process",
-    "Read timed out": TIMEOUT_REASON,
-    "ConnectTimeout": TIMEOUT_REASON,
-    "TimeoutError": TIMEOUT_REASON,
 }
 
 
@@ -82,39 +72,15 @@ def connect(store: Store) -> "MlflowClient":
             if not database.exists():
                 with atomic_file(database) as temporary:
                     MlflowClient(sqlite_uri(temporary)).search_experiments(max_results=1)
-
-    if store.uri.startswith(("http://", "https://")):
-        _check_server(store.uri)
     return MlflowClient(store.uri)
-
-
-def _check_server(uri: str) -> None:
-    """Raise TrackingError if the server sends an endless answer, which would fill the memory."""
-    import requests
-
-    address = f"{uri.rstrip('/')}/version"
-    # Ignore a failure of this first request: MLflow's own requests report errors.
-    with (
-        suppress(requests.RequestException),
-        requests.get(address, stream=True, timeout=SECONDS_FOR_VERSION) as answer,
-    ):
-        if len(next(answer.iter_content(MAX_VERSION_BYTES), b"")) == MAX_VERSION_BYTES:
-            raise TrackingError(
-                f"{without_credentials(uri)}: expected an MLflow server, but this "
-                "server's response is too long; check the address"
-            )
 
 
 def describe(error: Exception, store: Store) -> str:
     """Return a one-line message for an MLflow error, with passwords removed from URLs."""
-    text = f"{type(error).__name__}: {error}"
-    reasons = (reason for words, reason in COMMON_REASONS.items() if words in text)
-    reason = next(reasons, without_credentials(text))
+    message = without_credentials(f"{type(error).__name__}: {error}")
     # A broken server may send binary data, so replace characters that cannot be printed.
-    reason = "".join(character if character.isprintable() else " " for character in reason)
-    return textwrap.shorten(
-        f"MLflow at {without_credentials(store.uri)}: {reason}", 300, placeholder=" ..."
-    )
+    message = "".join(character if character.isprintable() else " " for character in message)
+    return textwrap.shorten(f"MLflow at {without_credentials(store.uri)}: {message}", MAX_CHARS)
 
 
 def ask(store: Store, call: Callable[[], Value], seconds: float = SECONDS_FOR_AN_ANSWER) -> Value:

@@ -5,7 +5,7 @@ any time. If two metric points have the same name, step, time and value, MLflow 
 Therefore each point carries the time of its measurement, not the time of the call.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -45,7 +45,7 @@ class Snapshot:
     tag: str
     value: str
     start_ms: int
-    rows_after: Callable[[int], Sequence[Row]]  # step -> metric rows after this step
+    rows: Sequence[Row]
     params: Params = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     new_tags: Mapping[str, str] = field(default_factory=dict)  # set only when the run is created
@@ -142,11 +142,9 @@ def _new_metrics(run: "Run", snapshot: Snapshot) -> list["Metric"]:
     # Only the protobuf message contains the steps, which `run.data.metrics` lacks.
     points = run.to_proto().data.metrics
     last_steps = {str(point.key): int(point.step) for point in points}
-    # An epoch's row repeats a step. The first row with this step may already have been sent.
-    rows = snapshot.rows_after(last_steps.get("loss/training", 0) - 1)
     return [
         Metric(name, value, row.time_ms, row.step)
-        for row in rows
+        for row in snapshot.rows
         for name, value in row.metrics.items()
         if row.step > last_steps.get(name, -1)
     ] + [

@@ -1,16 +1,22 @@
 """Trained models in MLflow's registry, each saved with this package and without pickles.
 
 Each corpus has one registered model, and each trained model is a version of it. The alias
-`champion` marks the version with the lowest loss. All functions can safely be repeated, even after
-a crash. None of them imports torch.
+`champion` marks the version with the lowest loss. A model can be downloaded from its MLflow
+address, such as `models:/NAME@ALIAS`. All functions can safely be repeated, even after a crash.
+None of them imports torch.
 """
 
 import tempfile
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from charlstm.errors import TrackingError
+from charlstm.model.shape import WEIGHTS
+from charlstm.tracking.client import SECONDS_FOR_FILES, Store, ask, check_exists, connect
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -110,11 +116,7 @@ def register(
         tags[f"{protocol}{LOSS_SUFFIX}"] = repr(float(loss))
     name = f"{NAME}-{corpus}" if corpus else NAME  # MLflow allows no slash in this name
     if not client.search_registered_models(f"name = '{name}'"):
-        description = (
-            f"Character-level LSTMs trained on the corpus {corpus}. models:/{name}@{CHAMPION} has "
-            "the lowest loss of all models that were measured on the same text."
-        )
-        client.create_registered_model(name, description=description)
+        client.create_registered_model(name)
 
     condition = f"name = '{name}' AND tags.{MODEL_TAG} = '{model.sha256}'"
     if versions := client.search_model_versions(condition):
@@ -126,10 +128,6 @@ def register(
     number = str(version.version)
     for tag, value in tags.items():
         client.set_model_version_tag(name, number, tag, value)
-    losses = [f"{loss:.4f} ({protocol})" for protocol, loss in sorted(model.losses.items())]
-    about = f"{', '.join(losses)} nats per character on the validation part"
-    client.update_model_version(name, number, about)
-
     if version.tags.get(CHAMPION) != "no" and _is_better(tags, _champion_tags(client, name)):
         client.set_registered_model_alias(name, CHAMPION, number)
     return number
@@ -156,3 +154,65 @@ def _is_better(challenger: Mapping[str, str], champion: Mapping[str, str] | None
         float(tags.get(f"{HEADLINE}{LOSS_SUFFIX}", "inf")) for tags in (challenger, champion)
     )
     return loss < former
+
+
+def is_address(where: str) -> bool:
+    """Return whether `where` is an MLflow address, such as `models:/NAME@ALIAS` or `runs:/ID`."""
+    return where.startswith(("models:/", "runs:/"))
+
+
+def download_model(address: str, target: Path, store: Store | None) -> Path:
+    """Download a model from an MLflow address. Return the model folder, which is in `target`.
+
+    Args:
+        store: the MLflow store. Default: the store that MLflow's environment variables select.
+
+    Raises:
+        TrackingError: MLflow is not installed, or has no charlstm model at the address.
+    """
+    try:
+        from mlflow import artifacts, get_tracking_uri
+    except ModuleNotFoundError:
+        raise TrackingError(
+            "MLflow is not installed: run `pip install 'PATH/TO/THE/CHECKOUT[pipeline]'`"
+        ) from None
+
+    store = store or Store(str(get_tracking_uri()))
+    check_exists(store)
+    download = partial(artifacts.download_artifacts, dst_path=str(target), tracking_uri=store.uri)
+    try:
+        location = ask(store, lambda: _location(connect(store), address))
+        ask(store, lambda: download(f"{location}/artifacts"), SECONDS_FOR_FILES)
+    except TrackingError as error:
+        raise TrackingError(f"{address}: {error}") from None
+    folders = [file.parent for file in target.rglob(WEIGHTS)]
+    if len(folders) != 1:
+        raise TrackingError(
+            f"{address}: expected one charlstm model, found {len(folders)} files named {WEIGHTS}"
+        )
+    return folders[0]
+
+
+def _location(client: "MlflowClient", address: str) -> str:
+    """Return the location of a logged model's files.
+
+    MLflow itself resolves `models:/...` only in its global store.
+    """
+    name = address.partition(":/")[2]
+    if address.startswith("runs:/"):
+        if not (models := outputs_of(client.get_run(name.strip("/")))):
+            raise TrackingError(
+                "the run has no model in MLflow: a run gets its model when stage `evaluate` ends"
+            )
+        name = models[-1]
+    if name.startswith("m-"):
+        return str(client.get_logged_model(name).artifact_location)
+
+    model, separator, version = name.partition("@" if "@" in name else "/")
+    if separator == "@":
+        return str(client.get_model_version_by_alias(model, version).source)
+    if version.isdecimal():
+        return str(client.get_model_version(model, version).source)
+    raise TrackingError(
+        "the address must be models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID or runs:/ID"
+    )

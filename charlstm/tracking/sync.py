@@ -1,54 +1,64 @@
 """The publication of trainings and stage outputs that are not in MLflow yet."""
 
+import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 from charlstm.errors import TrackingError
-from charlstm.files.lock import exclusive
+from charlstm.files.lock import exclusive, holder_of
 from charlstm.tracking.client import Store, ask, connect, describe, start_monitor
-from charlstm.tracking.publish import RUNNING, Snapshot, publish
-from charlstm.tracking.training_files import ORIGIN, PUBLISHED, read_training
+from charlstm.tracking.publish import (
+    EPOCH_TEXTS,
+    KILLED,
+    RUNNING,
+    TRAINING_TAG,
+    Row,
+    Snapshot,
+    publish,
+)
 
 log = logging.getLogger(__name__)
 
+# The files of a training's record (see training_record.py).
+ORIGIN = "origin.json"
+METRICS = "metrics.jsonl"
+ENDING = "ending.json"
+PUBLISHED = "published"
+DISAPPEARED = (
+    "the process disappeared: it was killed or aborted, ran out of memory, or the machine went down"
+)
 SECONDS_BEFORE_START = 0.1
 SECONDS_BETWEEN_CALLS = 5.0
 
 
-def publish_all(store: Store, root: Path, outputs: Snapshot | None = None) -> list[str]:
+def publish_all(store: Store, root: Path, outputs: Snapshot | None = None) -> int:
     """Publish all ended trainings in `root` that are not published yet, and then `outputs`.
 
-    A running training publishes its own run. If a training cannot be published, `outputs` are not
-    published either, because they may belong to the run of that training.
+    A running training publishes its own run. An error ends the publication, and `outputs` are not
+    published before all trainings, because they may belong to the run of one of these trainings.
 
     Returns:
-        One string for each run: an error message, or an empty string after success.
+        The number of published runs.
     """
-    errors = []
+    num_published = 0
     # Two processes that publish at the same time could create two runs for one model.
     with exclusive(root / "sending", "the publication in MLflow", waits=True):
         for folder in sorted(file.parent for file in root.glob(f"*/{ORIGIN}")):
             if (folder / PUBLISHED).exists():
                 continue
-            try:
-                snapshot = read_training(folder)
-            except (ValueError, TypeError):
-                log.warning(
-                    "%s: the record of this training is damaged; delete the folder: "
-                    "the stage `evaluate` will create the MLflow run",
-                    folder,
-                )
-                continue
-            if snapshot is not None and snapshot.status != RUNNING:
-                errors.append(_error_of(store, snapshot))
-                if not errors[-1]:
-                    (folder / PUBLISHED).touch()
+            snapshot = read_training(folder)
+            if snapshot.status != RUNNING:
+                publish(connect(store), store, snapshot)
+                (folder / PUBLISHED).touch()
+                num_published += 1
         if outputs is not None:
-            errors.append(max(errors, default="") or _error_of(store, outputs))
-    return errors
+            publish(connect(store), store, outputs)
+            num_published += 1
+    return num_published
 
 
 def publish_at_end(
@@ -69,8 +79,7 @@ def publish_at_end(
     def publish_rest() -> None:
         if thread is not None:
             thread.join()
-        if error := max(publish_all(store, root, outputs), default=""):
-            raise TrackingError(error)
+        publish_all(store, root, outputs)
 
     try:
         ask(store, publish_rest, seconds)
@@ -78,14 +87,6 @@ def publish_at_end(
         log.warning(
             "%s; nothing is lost: the next stage or `charlstm sync` will send the rest", error
         )
-
-
-def _error_of(store: Store, snapshot: Snapshot) -> str:
-    try:
-        publish(connect(store), store, snapshot)
-    except Exception as error:  # a server, a driver or a disk may raise any exception
-        return describe(error, store)
-    return ""
 
 
 @contextmanager
@@ -111,11 +112,11 @@ def _publish_repeatedly(store: Store, folder: Path, has_ended: Event) -> None:
     pause = SECONDS_BEFORE_START
     while not has_ended.wait(pause):
         try:
-            if (snapshot := read_training(folder)) is None:
+            if not (folder / ORIGIN).exists():
                 continue
             pause = SECONDS_BETWEEN_CALLS
             client = client or connect(store)
-            run_id = publish(client, store, snapshot)
+            run_id = publish(client, store, read_training(folder))
             # The monitor ends after a failed request, so a new monitor is started.
             if monitor is None or not monitor.is_alive():
                 monitor = start_monitor(store, run_id)
@@ -125,3 +126,46 @@ def _publish_repeatedly(store: Store, folder: Path, has_ended: Event) -> None:
                 log.warning(
                     "%s; training continues, and MLflow is updated later", describe(error, store)
                 )
+
+
+def read_training(folder: Path) -> Snapshot:
+    """Return the snapshot of the training in `folder`, which has started.
+
+    A training without `ending.json` is RUNNING while a process holds the lock of the folder.
+    Otherwise the training was KILLED.
+    """
+    origin = json.loads((folder / ORIGIN).read_text())
+    rows = read_rows(folder / METRICS)
+    ending: dict[str, Any] = {"status": RUNNING}
+    if (folder / ENDING).exists():
+        ending = json.loads((folder / ENDING).read_text())
+    elif holder_of(folder) is None:
+        ending = {"status": KILLED, "reason": DISAPPEARED}
+        if rows:
+            ending["end_ms"] = rows[-1].time_ms
+
+    texts = sorted((folder / EPOCH_TEXTS).glob("epoch-*.txt"))
+    return Snapshot(
+        TRAINING_TAG,
+        origin["training_id"],
+        origin["start_ms"],
+        rows,
+        params=origin["params"],
+        tags={**origin["tags"], **ending.get("tags", {})},
+        new_tags=origin["tags"],
+        measured={**origin["measured"], **ending.get("measured", {})},
+        files={f"{EPOCH_TEXTS}/{file.name}": file for file in texts},
+        status=ending["status"],
+        reason=ending.get("reason", ""),
+        end_ms=ending.get("end_ms", 0),
+    )
+
+
+def read_rows(file: Path) -> list[Row]:
+    """Return the rows of a metrics file. Ignore lines that a full disk or a kill cut."""
+    rows = []
+    if file.exists():
+        for line in file.read_text().splitlines():
+            with suppress(ValueError):
+                rows.append(Row(*json.loads(line)))
+    return rows

@@ -1,4 +1,13 @@
-"""The record of a training, from which its MLflow run is created."""
+"""The record of a training, in files from which any process can create its MLflow run.
+
+    origin.json      parameters, tags and start time of the run
+    metrics.jsonl    the metrics, one row per line: [step, time, metrics]
+    texts/           generated texts, one file per epoch
+    ending.json      how the training ended; missing while it runs, or if its process was killed
+    published        exists if MLflow has the complete run
+
+`sync.py` reads these files, and needs no torch.
+"""
 
 import json
 import logging
@@ -24,15 +33,7 @@ from charlstm.tracking.publish import (
     step_metrics,
 )
 from charlstm.tracking.registered_model import MODEL_TAG
-from charlstm.tracking.training_files import (
-    ENDING,
-    METRICS,
-    ORIGIN,
-    PUBLISHED,
-    Ending,
-    Origin,
-    read_rows,
-)
+from charlstm.tracking.sync import ENDING, METRICS, ORIGIN, PUBLISHED, read_rows
 from charlstm.training.progress import Observer, Plan, Progress
 
 log = logging.getLogger(__name__)
@@ -68,9 +69,15 @@ class TrainingRecord(Observer):
             rows = self._rows_of(progress)
             write_text(self.folder / METRICS, "".join(map(_line, rows)))
             start_ms = rows[0].time_ms if rows else now_ms()
-            tags = {**self.tags, **hardware}
-            origin = Origin(self.training_id, start_ms, self.params, tags, measured)
-            self._write(ORIGIN, origin._asdict())
+            origin = {
+                "training_id": self.training_id,
+                "start_ms": start_ms,
+                "params": self.params,
+                "tags": {**self.tags, **hardware},
+                "measured": measured,
+            }
+            # The JSON is ASCII, because surrogates in undecodable file names have no UTF-8 form.
+            write_text(self.folder / ORIGIN, json.dumps(origin))
 
     def on_steps(self, row: StepRow, chars_per_second: float, ids_seen: int) -> None:
         """Append the metrics of the latest training steps."""
@@ -97,7 +104,7 @@ class TrainingRecord(Observer):
             speed = self.plan.chars_per_epoch * num_epochs / train_seconds
             measured = {"train/seconds": train_seconds, "train/speed": speed}
             tags = {**tags, MODEL_TAG: sha256(model / WEIGHTS)}
-            self._end(Ending(FINISHED, "", now_ms(), tags, measured))
+            self._end(FINISHED, "", tags=tags, measured=measured)
 
     def __enter__(self) -> "TrainingRecord":
         """Remove the ending that an earlier start recorded, so that the run is RUNNING again."""
@@ -110,19 +117,16 @@ class TrainingRecord(Observer):
         if error is None or not (self.folder / ORIGIN).exists():
             return
         if isinstance(error, KeyboardInterrupt | Interrupted):
-            self._end(Ending(KILLED, str(error) or "interrupted", now_ms()))
+            self._end(KILLED, str(error) or "interrupted")
         else:
-            self._end(Ending(FAILED, f"{type(error).__name__}: {error}", now_ms()))
+            self._end(FAILED, f"{type(error).__name__}: {error}")
 
-    def _end(self, ending: Ending) -> None:
+    def _end(self, status: str, reason: str, **facts: Mapping[str, object]) -> None:
+        ending = {"status": status, "reason": reason, "end_ms": now_ms(), **facts}
         with _full_disk_tolerated(self.folder):
-            self._write(ENDING, ending._asdict())
+            write_text(self.folder / ENDING, json.dumps(ending))
             # `charlstm sync` may have just published the previous ending of this run.
             (self.folder / PUBLISHED).unlink(missing_ok=True)
-
-    def _write(self, name: str, content: Mapping[str, object]) -> None:
-        # The JSON is ASCII, because surrogates in undecodable file names have no UTF-8 form.
-        write_text(self.folder / name, json.dumps(content))
 
     def _rows_of(self, progress: Progress) -> list[Row]:
         """Return the metric rows of the checkpoint from which training resumes.

@@ -19,8 +19,7 @@ from pydantic import BaseModel
 
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import read_document
-from charlstm.tracking.download import is_address
-from charlstm.tracking.registered_model import MODEL_TAG
+from charlstm.tracking.registered_model import MODEL_TAG, is_address
 from pipeline.arguments import MODEL, MODEL_HELP, JsonOption, ModelOption, echo_json, open_model
 from pipeline.run.project import declared_paths, find_root, from_here
 from pipeline.run.store import store

@@ -1,10 +1,11 @@
 """`charlstm sync`: the runs and results that MLflow lacks, sent from this checkout."""
 
+import typer
+
 from charlstm.errors import CharlstmError
 from pipeline.run.project import state_root
-from pipeline.run.stage import EXIT_BAD_INPUT, load
+from pipeline.run.stage import load
 from pipeline.run.store import store
-from pipeline.run.terminal import plain_console
 
 
 def sync() -> int:
@@ -18,20 +19,15 @@ def sync() -> int:
     """
     from charlstm.tracking.client import SECONDS_FOR_FILES, ask
     from charlstm.tracking.sync import publish_all
-    from pipeline.lineage.outputs import check_recorded, read_outputs
+    from pipeline.lineage.mlflow_run import check_recorded, read_outputs
 
-    where = store()
-    console = plain_console(soft_wrap=True)
+    runs = store()
     outputs = None
     try:
         check_recorded()
         outputs = read_outputs(*load())
     except CharlstmError as error:
-        console.print(f"the model of this checkout is left out: {error}")
-    errors = ask(where, lambda: publish_all(where, state_root(), outputs), SECONDS_FOR_FILES)
-
-    console.print(f"{errors.count('')} of {len(errors)} runs are complete in MLflow")
-    reasons = sorted(set(errors) - {""})
-    for reason in reasons:
-        console.print(f"not sent: {reason}")
-    return EXIT_BAD_INPUT if reasons else 0
+        typer.echo(f"the model of this checkout is left out: {error}")
+    count = ask(runs, lambda: publish_all(runs, state_root(), outputs), SECONDS_FOR_FILES)
+    typer.echo(f"sent to MLflow: {count}")
+    return 0

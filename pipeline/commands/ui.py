@@ -5,12 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, Annotated
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
@@ -18,7 +17,7 @@ import typer
 from charlstm.errors import TrackingError
 from charlstm.files.urls import without_credentials
 from charlstm.tracking.client import MAX_RESULTS, Store, ask, check_exists, connect
-from charlstm.tracking.shared_view import page, share_view
+from charlstm.tracking.shared_view import page_url, share_view
 from charlstm.tracking.sync import publish_all
 from pipeline.run.dvc import load_paths
 from pipeline.run.project import state_root
@@ -27,7 +26,6 @@ from pipeline.run.store import store
 HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 120
 STOP_TIMEOUT_SECONDS = 2
-Page = tuple[str, str, bool]  # an experiment's name, its ID, and whether our view was saved
 
 
 def ui(
@@ -41,43 +39,47 @@ def ui(
     runs = store()
     with suppress(KeyboardInterrupt):
         if urlsplit(runs.uri).scheme in ("http", "https"):
-            _print_pages(_find_runs(runs, load_paths().corpus.stem), without_credentials(runs.uri))
+            experiments = find_experiments(runs, load_paths().corpus.stem)
+            _print_addresses(experiments, without_credentials(runs.uri))
             return 0
         _check_port(port)
         check_exists(runs)
         typer.echo("MLflow's server is starting ...", err=True)
-        pages = _find_runs(runs, load_paths().corpus.stem)
-        with tempfile.TemporaryFile() as output, _server(runs.uri, port, output) as server:
-            if _answers(server, port):
-                _print_pages(pages, f"http://{HOST}:{port}")
-                server.wait()
-            output.seek(0)
-            _, _, last_line = output.read().decode(errors="replace").strip().rpartition("\n")
-            raise TrackingError(f"MLflow's server ended: {without_credentials(last_line[:300])}")
+        experiments = find_experiments(runs, load_paths().corpus.stem)
+        with _server(runs.uri, port) as server:
+            _wait_for_answer(server, port)
+            _print_addresses(experiments, f"http://{HOST}:{port}")
+            server.wait()
+            raise TrackingError(f"MLflow's server ended with exit code {server.returncode}")
     return 0
 
 
-def _find_runs(store: Store, corpus: str) -> list[Page]:
-    """Return the experiments that have runs. The experiment of `corpus` comes first."""
-    ask(store, lambda: publish_all(store, state_root()))  # also ends runs whose process has died
-    pages = ask(store, lambda: _share_views(store, store.experiment_of(corpus)))
-    if not pages:
+def find_experiments(store: Store, corpus: str) -> dict[str, str]:
+    """Return the ids, by name, of experiments that have runs. `corpus` comes first."""
+    first = store.experiment_of(corpus)
+
+    def find() -> dict[str, str]:
+        publish_all(store, state_root())  # also ends runs whose process has died
+        client = connect(store)
+        ids = {
+            experiment.name: experiment.experiment_id
+            for experiment in client.search_experiments(max_results=MAX_RESULTS)
+            if f"{experiment.name}/".startswith(f"{store.experiment}/")
+            and share_view(client, experiment.experiment_id)
+        }
+        return {name: ids[name] for name in sorted(ids, key=lambda name: (name != first, name))}
+
+    experiments = ask(store, find)
+    if not experiments:
         raise TrackingError(
             f"experiment {store.experiment} has no runs yet; start the first run with `make repro`"
         )
-    return pages
+    return experiments
 
 
-def _share_views(store: Store, first: str) -> list[Page]:
-    client = connect(store)
-    pages = []
-    for one in client.search_experiments(max_results=MAX_RESULTS):
-        if f"{one.name}/".startswith(f"{store.experiment}/"):
-            is_shared = share_view(client, one.experiment_id)
-            # An experiment without runs has no view.
-            if is_shared is not None:
-                pages.append((one.name, one.experiment_id, is_shared))
-    return sorted(pages, key=lambda page: (page[0] != first, page[0]))
+def _print_addresses(experiments: dict[str, str], server: str) -> None:
+    for name, experiment_id in experiments.items():
+        typer.echo(f"{name}: {page_url(server, experiment_id)}")
 
 
 def _check_port(port: int) -> None:
@@ -93,7 +95,7 @@ def _check_port(port: int) -> None:
 
 
 @contextmanager
-def _server(uri: str, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run MLflow's server on the store at `uri`. At the end, stop all of the server's processes."""
     # Pass the URI in a variable: other users could read the URI's password on a command line.
     environment = {
@@ -107,8 +109,8 @@ def _server(uri: str, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen
         [sys.executable, "-m", "mlflow", "server", *options],
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,  # so that Ctrl-C reaches only this process
     )
     try:
@@ -122,22 +124,12 @@ def _server(uri: str, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen
         server.wait()
 
 
-def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
-    """Wait for the server. Return True once it answers, or False if it exits before answering."""
+def _wait_for_answer(server: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until the server answers or ends."""
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     # Do not use a proxy, because a proxy cannot reach this machine's loopback address.
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            return False
+    while server.poll() is None and time.monotonic() < deadline:
         with suppress(OSError), direct.open(f"http://{HOST}:{port}/health", timeout=5):
-            return True
+            break
         time.sleep(0.1)
-    raise TrackingError(
-        f"MLflow's server did not answer on port {port} within {START_TIMEOUT_SECONDS} s"
-    )
-
-
-def _print_pages(pages: list[Page], server: str) -> None:
-    for name, experiment_id, is_shared in pages:
-        typer.echo(f"{name}: {page(server, experiment_id, is_shared=is_shared)}")

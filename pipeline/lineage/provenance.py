@@ -16,18 +16,18 @@ from typing import Any
 import psutil
 
 from charlstm.errors import ParamsError
-from charlstm.files.checksums import SUMS, read_sums, sha256, sums_of
+from charlstm.files.checksums import read_sums, sha256, sums_of
 from charlstm.files.documents import parse_yaml, validate
 from charlstm.files.urls import without_credentials
 from charlstm.model.shape import WEIGHTS
 from charlstm.parameter_names import flatten
-from charlstm.params import NOTHING, Params
+from charlstm.params import Params
 from charlstm.tracking.client import CORPUS_TAG, EXPERIMENT_TAG
 from charlstm.tracking.registered_model import INITIAL_TAG, LOSS_SUFFIX
 from pipeline.lineage.git import fault, git
 from pipeline.recipes import RECIPES, recognized
-from pipeline.run.dvc import Paths, md5
-from pipeline.run.project import LOCK, PARAMS, PIPELINE
+from pipeline.run.dvc import Paths
+from pipeline.run.project import PARAMS, PIPELINE
 
 LIBRARIES = ("torch", "accelerate", "numpy", "pandas", "matplotlib", "safetensors", "dvc", "mlflow")
 GIB = 2**30
@@ -36,7 +36,8 @@ TRAIN_MD5 = "dvc_train_md5"
 DIRTY = "git_dirty"  # tag that says whether files differ from the commit
 CHANGED = "git_changed"  # tag that lists the files that differ
 BASELINE = "dvc_exp_baseline"
-CODE = ("charlstm", "pipeline", "conf")  # folders in which untracked files count as changes
+# Files and folders whose uncommitted changes count. DVC itself changes outputs and `dvc.lock`.
+DECISIVE = ("charlstm", "pipeline", "conf", str(PIPELINE), str(PARAMS))
 FALLBACK = "FALLBACK"  # the recorded source of a substitute text begins with this word
 
 
@@ -46,8 +47,8 @@ def environment() -> dict[str, str]:
 
     from charlstm.training.processes import cuda_libraries
 
-    found = {f"versions.{name}": version(name) for name in LIBRARIES}
-    found |= {
+    tags = {f"versions.{name}": version(name) for name in LIBRARIES}
+    tags |= {
         "versions.python": platform.python_version(),
         "hardware.processor": _processor(),
         "hardware.instructions": torch.backends.cpu.get_cpu_capability(),
@@ -56,9 +57,9 @@ def environment() -> dict[str, str]:
         "hardware.memory_gib": f"{psutil.virtual_memory().total / GIB:.1f}",
     }
     if torch.cuda.is_available():
-        found["hardware.gpu"] = torch.cuda.get_device_name()
-        found |= {f"versions.{name}": number for name, number in cuda_libraries().items()}
-    return found
+        tags["hardware.gpu"] = torch.cuda.get_device_name()
+        tags |= {f"versions.{name}": number for name, number in cuda_libraries().items()}
+    return tags
 
 
 def _processor() -> str:
@@ -68,7 +69,7 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def tags(params: Params, paths: Paths) -> dict[str, str]:
+def provenance_tags(params: Params, paths: Paths) -> dict[str, str]:
     """Return the tags for the corpus, the git commit and the DVC experiment, if any."""
     corpus_sha256 = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
     name = params.download.name
@@ -78,43 +79,37 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
         # A substitute is a different text, so it has its own experiment and registered model.
         name = f"{name}-fallback"
         source = f"{FALLBACK} {fallback.requirement}"
-    found = {CORPUS_TAG: name, "corpus": source, "corpus_sha256": corpus_sha256}
+    tags = {CORPUS_TAG: name, "corpus": source, "corpus_sha256": corpus_sha256, **_git_tags()}
 
     # The initial model's files may be missing: the stages after training do not need them.
     if (weights := paths.initial / WEIGHTS).is_file():
-        found[INITIAL_TAG] = sha256(weights)
-    found |= _code(paths)
+        tags[INITIAL_TAG] = sha256(weights)
     for tag, variable in ((EXPERIMENT_TAG, "DVC_EXP_NAME"), (BASELINE, "DVC_EXP_BASELINE_REV")):
         if value := os.environ.get(variable):
-            found[tag] = value
-    return found
+            tags[tag] = value
+    return tags
 
 
-def _code(paths: Paths) -> dict[str, str]:
-    """Return the tags for the git commit and the uncommitted files."""
+def _git_tags() -> dict[str, str]:
+    """Return the tags for the git commit and the uncommitted changes of code and parameters."""
     commit = git("rev-parse", "HEAD")
     if commit is None:
         return {DIRTY: "unknown"} if fault() else {}
-    # Exclude outputs and `dvc.lock`, because DVC changes them when it runs a stage.
-    outputs = {str(LOCK), *(str(path) for _, path in paths)} - {NOTHING}
-    excluded = [f":(exclude){path}" for path in outputs]
-    changed = git("diff", "--name-only", "HEAD", "--", ".", *excluded)
-    new = git("ls-files", "--others", "--exclude-standard", "--", *CODE)
-    found = {
+    tags = {
         COMMIT: commit,
         # Without these two tags, MLflow's UI hides the commit.
         "mlflow.source.name": str(PIPELINE),
         "mlflow.source.type": "LOCAL",
     }
-    if changed is None or new is None:
-        return found | {DIRTY: "unknown"}
-    files = [*changed.splitlines(), *new.splitlines()]
-    return found | ({DIRTY: "yes", CHANGED: ", ".join(files)} if files else {DIRTY: "no"})
-
-
-def train_md5(paths: Paths) -> dict[str, str]:
-    """Return a tag with the MD5 of a training's checksum file, which covers weights and tables."""
-    return {TRAIN_MD5: md5(paths.train / SUMS)}
+    changes = git("status", "--porcelain", "--untracked-files=all", "--", *DECISIVE)
+    if changes is None:
+        tags[DIRTY] = "unknown"
+    elif changes:
+        tags[DIRTY] = "yes"
+        tags[CHANGED] = ", ".join(line.split()[-1] for line in changes.splitlines())
+    else:
+        tags[DIRTY] = "no"
+    return tags
 
 
 def flat_in(text: str | None) -> dict[str, str]:

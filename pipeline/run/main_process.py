@@ -8,10 +8,11 @@ from charlstm.tracking.sync import published_while_training
 from charlstm.tracking.training_record import TrainingRecord
 from charlstm.training.loop import Data, Result
 from charlstm.training.progress import Observer
-from pipeline.lineage import provenance
-from pipeline.lineage.run_page import page_tags, summary_of
+from pipeline.lineage.mlflow_run import page_tags
+from pipeline.lineage.provenance import TRAIN_MD5, environment, provenance_tags
 from pipeline.run import unfinished
 from pipeline.run.console import TrainingConsole
+from pipeline.run.dvc import md5
 from pipeline.run.epoch_texts import EpochTexts
 from pipeline.run.settings import seconds
 from pipeline.run.stage import Stage
@@ -35,9 +36,9 @@ class MainProcess:
         """
         training = self._opened.enter_context(unfinished.start_or_resume(stage.fingerprint))
         params = stage.params
-        tags = provenance.tags(params, stage.paths) | provenance.environment()
-        self._summary = summary_of(params, tags)
-        tags |= {**page_tags(self._summary), FINGERPRINT_TAG: stage.fingerprint}
+        self._provenance = provenance_tags(params, stage.paths)
+        tags = self._provenance | environment() | page_tags(params, self._provenance)
+        tags[FINGERPRINT_TAG] = stage.fingerprint
         self._training = training
         self._record = TrainingRecord(training.folder, training.training_id, params.flat(), tags)
         console = TrainingConsole()
@@ -53,10 +54,7 @@ class MainProcess:
         """Mark the training run as finished, after its outputs were written."""
         paths = stage.paths
         self._training.finish(paths.train / SUMS)
-        summary = self._summary._replace(
-            num_parameters=result.shape.num_parameters,
-            val_nats_per_char=result.best.val_nats_per_char,
-        )
-        peak = {"hardware.peak_memory_mib": f"{peak_memory_mib:.0f}"}
-        tags = page_tags(summary) | provenance.train_md5(paths) | peak
+        tags = page_tags(stage.params, self._provenance, result.shape.num_parameters)
+        tags[TRAIN_MD5] = md5(paths.train / SUMS)
+        tags["hardware.peak_memory_mib"] = f"{peak_memory_mib:.0f}"
         self._record.finish(paths.model, len(result.epochs), result.train_seconds, tags)

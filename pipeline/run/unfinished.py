@@ -20,7 +20,7 @@ from typing import NamedTuple
 from charlstm.errors import LockedError
 from charlstm.files.atomic import write_text
 from charlstm.files.lock import exclusive
-from charlstm.tracking.training_files import ORIGIN, PUBLISHED
+from charlstm.tracking.sync import ORIGIN, PUBLISHED
 from pipeline.run.dvc import cached, md5
 from pipeline.run.project import CHECKOUT, state_root
 

@@ -19,7 +19,7 @@ from charlstm.files.documents import did_you_mean, parse_yaml
 from charlstm.files.lock import exclusive
 from charlstm.parameter_names import SEED, short_name, shown
 from charlstm.tracking.client import EXPERIMENT_TAG
-from charlstm.tracking.training_files import METRICS, ORIGIN, Origin, read_rows
+from charlstm.tracking.sync import METRICS, ORIGIN, read_rows
 from pipeline import recipes
 from pipeline.lineage.git import check_git, experiments, git
 from pipeline.lineage.provenance import flat_in
@@ -157,9 +157,9 @@ def _remove_abandoned_copies() -> None:
 def _last_loss(experiment: str) -> str:
     """Return the last training loss of a running experiment, or "?" before its first loss."""
     for file in state_root().glob(f"*/{ORIGIN}"):
-        if Origin(**json.loads(file.read_text())).tags.get(EXPERIMENT_TAG) == experiment:
+        if json.loads(file.read_text())["tags"].get(EXPERIMENT_TAG) == experiment:
             # The row of an epoch follows the row of its last step.
-            for row in read_rows(file.with_name(METRICS), max_rows=2):
+            for row in read_rows(file.with_name(METRICS))[-2:]:
                 if loss := row.metrics.get("loss/training"):
                     return f"{loss:.3f} at step {row.step}"
     return "?"

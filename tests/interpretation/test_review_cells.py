@@ -7,6 +7,6 @@ from tests.support.reviews import cells
 def test_runs_are_the_excerpt_in_order() -> None:
     one = cells("x", "abcdefghij" * 10).tested[0]
     runs = runs_of(one)
-    assert "".join(run.text for run in runs) == one.excerpt
+    assert "".join(text for text, _ in runs) == one.excerpt
     # Neighbors of one color are one run.
-    assert [run.step for run in runs] == [*range(-DARKEST, DARKEST + 1)]
+    assert [color for _, color in runs] == [*range(-DARKEST, DARKEST + 1)]

@@ -74,9 +74,7 @@ def test_by_default_the_store_is_that_of_mlflow(
 def test_what_is_not_there_is_one_line(logged: Logged, address: str) -> None:
     with pytest.raises(TrackingError) as caught:
         charlstm.load(address, tracking_uri=logged[0])
-    assert str(caught.value).startswith(
-        (f"{address}: MLflow at sqlite:///", f"{address}: there is no registered model named")
-    )
+    assert str(caught.value).startswith(f"{address}: MLflow at sqlite:///")
     assert "\n" not in str(caught.value)
 
 

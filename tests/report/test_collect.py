@@ -8,7 +8,7 @@ from charlstm.history import EpochRow, StepRow, Tables, table
 from charlstm.model.model_folder import TrainedModel
 from charlstm.model.shape import ModelShape
 from charlstm.report import collect
-from charlstm.report.collect import SampleRow, review_of
+from charlstm.report.collect import Corpus, SampleRow, review_of
 from charlstm.report.document import Loss, ReviewDocument
 from charlstm.report.page import page_of
 from charlstm.text.encoded import EncodedText
@@ -36,14 +36,12 @@ def generated(text: str, prompt: str = "\n", temperature: float = 0.8, seed: int
 
 def collected(trained: TrainedModel, texts: list[SampleRow]) -> ReviewDocument:
     train, val = (EncodedText(VOCAB.encode(text)) for text in (TRAIN, "had a bad cab"))
-    return review_of(
-        *(trained, train, val, TABLES, LOSSES, texts),
-        published=[],
-        parameters={"a": {"b": 1, "c": [1, "ü"], "d": "x" * 2000}},
-        corpus="some text",
-        corpus_sha256="1" * 64,
-        validation_sha256="2" * 64,
-    )
+    corpus = Corpus("some text", "1" * 64, train, val)
+    parameters: dict[str, dict[str, object]] = {
+        "evaluate": {"max_chars": None, "published": None},
+        "a": {"b": 1, "c": [1, "ü"], "d": "x" * 2000},
+    }
+    return review_of(trained, corpus, TABLES, LOSSES, parameters, texts)
 
 
 def test_a_copy_is_marked_where_it_stands(trained: TrainedModel) -> None:

@@ -46,9 +46,6 @@ def test_a_model_is_called_by_what_differs() -> None:
     many: list[dict[str, object]] = [dict.fromkeys("abcde", value) for value in (1, 2)]
     assert labels_of(candidates(*many)) == ["model-0", "model-1"]
     assert labels_of(candidates(*many, recipes=("quick", "best"))) == ["quick", "best"]
-    one, two = candidates(parameters(seed=1), parameters(seed=1))
-    same = [one._replace(label="same"), two._replace(label="same")]
-    assert labels_of(same) == ["same (1)", "same (2)"]
     other = rates[1].document.model_copy(update={"corpus": "other", "corpus_sha256": "0"})
     _, label = labels_of([rates[0], rates[1]._replace(document=other)])
     assert label == "other, muon.learning_rate 0.01"
@@ -57,8 +54,8 @@ def test_a_model_is_called_by_what_differs() -> None:
 def test_the_headline_is_first_and_models_of_other_texts_are_not_compared() -> None:
     (loss,) = losses(1.4).values()
     reviews = [review([], losses={"windowed_256": loss, "stateful": loss}), review([], losses={})]
-    rows = [(row.name, row.cells) for row in loss_rows(reviews)]
-    assert rows == [("stateful", [1.4, None]), ("windowed_256", [1.4, None])]
+    rows = [("stateful", [loss, None]), ("windowed_256", [loss, None])]
+    assert list(loss_rows(reviews).items()) == rows
     first, second = (ReviewedModel(name, review([], losses=losses(1.4)), None) for name in "ab")
     published = [PublishedLoss(protocol="stateful", system="x", nats_per_char=1.23)]
     first = first._replace(document=first.document.model_copy(update={"published": published}))
@@ -73,9 +70,11 @@ def test_the_headline_is_first_and_models_of_other_texts_are_not_compared() -> N
 def test_texts_that_were_drawn_alike_are_one_row() -> None:
     first = review([sample("a" * 30, "p", copies=[copy(0, 25)]), sample("b", "q")])
     second = review([sample("c", "q"), sample("d" * 30, "p", seed=2, copies=[copy(0, 25)])])
-    rows = groups_of([first, second])
-    found = [(row.prompt, row.seed, [one and one.text[0] for one in row.texts]) for row in rows]
-    assert found == [("p", 1, ["a", None]), ("q", 1, ["b", "c"]), ("p", 2, [None, "d"])]
+    texts = {
+        (prompt, seed): [one and one.text[0] for one in samples]
+        for (prompt, _, seed), samples in groups_of([first, second]).items()
+    }
+    assert texts == {("p", 1): ["a", None], ("q", 1): ["b", "c"], ("p", 2): [None, "d"]}
 
 
 def test_runs_and_revisions_are_found(

@@ -14,8 +14,8 @@ from charlstm.params import load_params
 from charlstm.report.document import read_review
 from charlstm.text.encoded_files import load_ids
 from charlstm.text.vocabulary import load_vocab
-from pipeline.lineage.provenance import tags
-from pipeline.lineage.run_page import run_name, summary_of
+from pipeline.lineage.mlflow_run import page_tags
+from pipeline.lineage.provenance import provenance_tags
 from pipeline.run.dvc import load_paths
 from tests.support.projects import Override, stand_in, write_params
 from tests.support.stages import run_here, run_stages
@@ -116,4 +116,5 @@ def test_a_substitute_is_said_wherever_a_result_is(
     assert "<title>shakespear-fallback" in (project / "artifacts/samples/review.html").read_text()
     with contextlib.chdir(project):
         params, paths = load_params(Path("params.yaml")), load_paths()
-        assert run_name(summary_of(params, tags(params, paths))).startswith("FALLBACK package==1 ")
+        name = page_tags(params, provenance_tags(params, paths))["mlflow.runName"]
+        assert name.startswith("FALLBACK package==1 ")

@@ -76,9 +76,9 @@ def test_copies_are_marked_with_their_place() -> None:
     overlapping = [copy(0, 25), copy(20, 20, line=1234), copy(22, 18, column=9), copy(50, 10)]
     one = sample(text, copies=overlapping)
     pieces = pieces_of(one)
-    assert "".join(piece.text for piece in pieces) == text
+    assert "".join(piece for piece, _ in pieces) == text
     # The third copy lies within the second.
-    assert [len(piece.text) for piece in pieces if piece.copy] == [25, 15, 10]
+    assert [len(piece) for piece, copied in pieces if copied] == [25, 15, 10]
     page = Page(page_of(review([one])))
     titles = [tag["title"] for name, tag in page.tags if name == "mark" and "title" in tag]
     assert len(titles) == 3 and titles[1] == "line 1234, column 4 of the training text"

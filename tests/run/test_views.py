@@ -13,7 +13,7 @@ from tests.support.stages import run_stages
 MAIN = "run.main_process"
 WATCHERS = (
     *(f"{MAIN}.TrainingConsole", f"{MAIN}.EpochTexts", f"{MAIN}.TrainingRecord"),
-    *(f"{MAIN}.published_while_training", "lineage.outputs.publish_at_end"),
+    *(f"{MAIN}.published_while_training", "lineage.mlflow_run.publish_at_end"),
 )
 
 

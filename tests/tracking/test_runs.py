@@ -35,12 +35,11 @@ def training(
     name: str, num_steps: int = 10, status: str = "RUNNING", times: list[int] = TIMES
 ) -> Snapshot:
     """Return the snapshot of a training after `num_steps`."""
-    rows = curves(times, num_steps)
     return Snapshot(
         TRAINING_TAG,
         name,
         COMMIT_MS,
-        lambda step: [row for row in rows if row.step > step],
+        curves(times, num_steps),
         PARAMS,
         {"corpus": "text.txt"},
         status=status,
@@ -162,6 +161,5 @@ def test_passwords_stay_out_of_parameters_and_tags(store: Store) -> None:
 
 
 def test_an_epoch_whose_last_steps_were_sent_before_it_is_sent(store: Store) -> None:
-    rows = training("epoch").rows_after(-1)
-    send(store, replace(training("epoch"), rows_after=lambda step: rows[:-1]))
+    send(store, replace(training("epoch"), rows=training("epoch").rows[:-1]))
     assert len(history(store, send(store, training("epoch")), "loss/validation")) == 1

@@ -19,14 +19,13 @@ def test_what_a_server_has_missed_is_sent_later(
     run_stages(project, "train")
     assert caplog.text.count("nothing is lost: the next stage or `charlstm sync` will send") == 1
     with chdir(project):
-        code, out, _ = run("sync")
-        left_out, counted, reason = out.splitlines()
-        assert code == 2 and "file not found; it is DVC's record of the stages" in left_out
-        assert counted == "0 of 1 runs are complete in MLflow"
-        assert reason.startswith("not sent: MLflow at http://127")
+        code, out, error = run("sync")
+        assert code == 2 and "dvc.lock records no outputs" in out
+        (line,) = [line for line in error.splitlines() if line.startswith("ERROR: ")]
+        assert line.startswith("ERROR: MLflow at http://127") and "Connection refused" in line
         monkeypatch.delenv("MLFLOW_TRACKING_URI")
-        assert run("sync")[1].endswith("\n1 of 1 runs are complete in MLflow\n")
-        assert run("sync")[1].endswith("\n0 of 0 runs are complete in MLflow\n")
+        assert run("sync")[1].endswith("\nsent to MLflow: 1\n")
+        assert run("sync")[1].endswith("\nsent to MLflow: 0\n")
     assert query(project, "select status from runs") == [("FINISHED",)]
     points = "select count(*) from metrics where key = 'loss/training'"
     ((num_points,),) = query(project, points)

@@ -37,7 +37,7 @@ def test_a_colleague_who_pulls_has_the_review_the_trace_and_the_run(
     traced = json.loads(run("trace", "HEAD", "--json")[1])["traces"][0]
     assert traced["run"] is None and set(traced["losses"]) >= {"stateful", "windowed_20"}
     for _ in range(2):
-        assert run("sync") == (0, "1 of 1 runs are complete in MLflow\n", "")
+        assert run("sync") == (0, "sent to MLflow: 1\n", "")
     stores = (Store(f"sqlite:///{project}/mlflow.db", "", None), store())
     (first,), (made,) = (Reader(one).all() for one in stores)
 
@@ -51,4 +51,4 @@ def test_a_colleague_who_pulls_has_the_review_the_trace_and_the_run(
     assert not [name for name in made.tags if name.startswith(("hardware.", "versions."))]
     assert run("info", "models:/charlstm-shakespear@champion")[0] == 0
     Path("artifacts/evaluate/metrics.json").write_text("{}")
-    assert "metrics.json is missing or differs from the hash in dvc.lock" in run("sync")[1]
+    assert "different from dvc.lock: artifacts/evaluate/metrics.json;" in run("sync")[1]

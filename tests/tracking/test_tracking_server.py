@@ -1,13 +1,16 @@
 """The pipeline with a team's server: artifacts over HTTP, passwords."""
 
+import base64
+import json
 import logging
 import shutil
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from charlstm.files.checksums import sha256
 from charlstm.model.shape import WEIGHTS
@@ -45,13 +48,18 @@ def server(artifacts: Path, blank_store: Path) -> Iterator[str]:
     options = ["--app-name", "basic-auth", "--serve-artifacts", "--artifacts-destination"]
     store = f"sqlite:///{shutil.copy(blank_store, folder)}"
     with mlflow_server(store, folder / "server.log", *options, str(artifacts), env=env) as url:
-        as_admin(url, "2.0/mlflow/users/create", {"username": USER, "password": PASSWORD})
+        user = json.dumps({"username": USER, "password": PASSWORD}).encode()
+        ask(f"{url}/api/2.0/mlflow/users/create", "admin", ADMIN_PASSWORD, user)
         yield url
 
 
-def as_admin(url: str, what: str, body: dict[str, str]) -> None:
-    where = f"{url}/api/{what}"
-    requests.post(where, json=body, auth=("admin", ADMIN_PASSWORD), timeout=30).raise_for_status()
+def ask(url: str, user: str, password: str, data: bytes | None = None) -> bytes:
+    request = urllib.request.Request(url, data)
+    credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
+    request.add_header("Authorization", f"Basic {credentials}")
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return bytes(answer.read())
 
 
 def only_run(server: str) -> Any:
@@ -87,9 +95,10 @@ def test_the_whole_pipeline_ends_up_in_one_run(
     assert run.info.artifact_uri.startswith("mlflow-artifacts:")
     path = run.info.artifact_uri.split("mlflow-artifacts:", 1)[1].lstrip("/")
     table = f"{server}/api/2.0/mlflow-artifacts/artifacts/{path}/evaluate/blocks.csv"
-    answer = requests.get(table, auth=(USER, PASSWORD), timeout=30)
-    assert answer.content == (project / "artifacts/evaluate/blocks.csv").read_bytes()
-    assert requests.get(table, timeout=30).status_code == 401
+    answer = ask(table, USER, PASSWORD)
+    assert answer == (project / "artifacts/evaluate/blocks.csv").read_bytes()
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        ask(table, USER, "another password")
     stored = [file for file in artifacts.rglob("*") if file.is_file()]
     assert len(stored) >= 4
 

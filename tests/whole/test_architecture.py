@@ -23,7 +23,6 @@ ONLY_IN = {
     "mlflow": {
         *("charlstm.tracking.client", "charlstm.tracking.publish"),
         *("charlstm.tracking.registered_model", "charlstm.tracking.served_model"),
-        "charlstm.tracking.download",
     },
     "dvc": set[str](),
     "matplotlib": {"charlstm.evaluation.plots"},
@@ -32,9 +31,7 @@ ONLY_IN = {
     "onnxruntime": {"charlstm.onnx_export"},
 }
 # Other modules of `lineage` are for commands.
-FOR_STAGES = tuple(
-    f"pipeline.lineage.{name}" for name in ("git", "outputs", "provenance", "run_page")
-)
+FOR_STAGES = tuple(f"pipeline.lineage.{name}" for name in ("git", "mlflow_run", "provenance"))
 SHARED = ("pipeline.run", "pipeline.recipes", *FOR_STAGES)
 OF_COMMANDS = ("pipeline.commands", "pipeline.new", "pipeline.arguments", "pipeline.lineage")
 PURE = ("charlstm.model.", "charlstm.optimization.")

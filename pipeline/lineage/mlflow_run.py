@@ -5,27 +5,30 @@ complete run.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from charlstm.errors import CharlstmError
-from charlstm.evaluation.baselines import BASELINES, read_baselines
+from charlstm.evaluation.baselines import BASELINES
 from charlstm.evaluation.difference import BLOCKS
 from charlstm.evaluation.results import HEADLINE, TEST_PREFIX
+from charlstm.files.checksums import SUMS
 from charlstm.files.documents import load_yaml
 from charlstm.history import EpochRow, StepRow, read_csv, read_tables
 from charlstm.interpretation.analysis import CELLS, CELLS_TABLE
-from charlstm.model.model_folder import TrainedModel, load_model
+from charlstm.model.model_folder import load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
 from charlstm.report.document import DOCUMENT, PAGE, read_losses
 from charlstm.text.encoded import text_sha256
 from charlstm.text.encoded_files import load_encoded
+from charlstm.tracking.client import RECIPE_TAG
 from charlstm.tracking.publish import TABLES_TAG, Row, Snapshot, epoch_metrics, step_metrics
-from charlstm.tracking.registered_model import MODEL_TAG, LoggedModel
+from charlstm.tracking.registered_model import LOSS_SUFFIX, MODEL_TAG, LoggedModel
 from charlstm.tracking.sync import publish_at_end
-from pipeline.lineage import provenance
 from pipeline.lineage.git import git
-from pipeline.lineage.run_page import page_tags, summary_of
+from pipeline.lineage.provenance import FALLBACK, TRAIN_MD5, provenance_tags
+from pipeline.recipes import recipe_of
 from pipeline.run.dvc import Paths, md5, read_lock
 from pipeline.run.project import LOCK, PARAMS, state_root
 from pipeline.run.settings import seconds
@@ -57,23 +60,24 @@ def check_recorded() -> None:
         CharlstmError: an output or a section of parameters differs, or an output is missing.
     """
     lock = read_lock()
-    if not lock.stages:
-        raise CharlstmError(
-            f"{LOCK}: file not found; it is DVC's record of the stages, and `dvc repro` creates it"
-        )
-    for name, recorded in lock.files("outs").items():
-        if not Path(name).exists() or recorded != md5(Path(name)):
-            raise CharlstmError(
-                f"{name} is missing or differs from the hash in {LOCK}; restore it with `dvc pull` "
-                "or `dvc repro`"
-            )
-    here = load_yaml(PARAMS)
+    outputs = lock.files("outs")
+    if not outputs:
+        raise CharlstmError(f"{LOCK} records no outputs; `dvc repro` creates them")
+    different = [
+        name
+        for name, recorded in outputs.items()
+        if not Path(name).exists() or md5(Path(name)) != recorded
+    ]
+    recorded_params = lock.params()
+    params = load_yaml(PARAMS)
     for section in ("model", "train", "evaluate", "sample"):
-        if lock.params().get(section) != here.get(section):
-            raise CharlstmError(
-                f"{PARAMS}: {section} differs from the values recorded in {LOCK}; restore these "
-                "values or run `dvc repro`"
-            )
+        if params.get(section) != recorded_params.get(section):
+            different.append(f"{section} in {PARAMS}")
+    if different:
+        raise CharlstmError(
+            f"missing, or different from {LOCK}: {', '.join(different)}; restore the recorded "
+            "version with `dvc pull`, or run `dvc repro`"
+        )
 
 
 def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> Snapshot:
@@ -89,18 +93,10 @@ def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> S
     for protocol, loss in losses.items():
         measured |= {f"{protocol}/{name}": value for name, value in loss}
 
-    nats = {protocol: loss.nats_per_char for protocol, loss in losses.items()}
-    new_tags = provenance.tags(params, paths) | provenance.train_md5(paths)
+    new_tags = provenance_tags(params, paths)
+    new_tags[TRAIN_MD5] = md5(paths.train / SUMS)
     new_tags["made_from"] = "files"
-    tags = page_tags(
-        summary_of(params, new_tags)._replace(
-            num_parameters=num_parameters,
-            losses=nats,
-            model_sha256=trained.sha256,
-            baselines=read_baselines(paths.evaluate / BASELINES).in_words(),
-        )
-    )
-
+    tags = page_tags(params, new_tags, num_parameters, measured.get(HEADLINE + LOSS_SUFFIX))
     texts: dict[str, str] = {}
     files = {f"evaluate/{name}": paths.evaluate / name for name in EVALUATE_FILES}
     if has_samples:
@@ -108,41 +104,62 @@ def read_outputs(params: Params, paths: Paths, *, has_samples: bool = True) -> S
         texts = _sample_texts(paths.samples / SAMPLES)
         files |= {f"review/{name}": paths.samples / name for name in (PAGE, DOCUMENT)}
 
+    # Losses of the test part must not decide which model is the champion. Windowed losses of byte
+    # models cannot be compared with other models' losses, because their windows are shorter.
+    vocab = trained.vocab
+    nats_per_char = {
+        protocol: loss.nats_per_char
+        for protocol, loss in losses.items()
+        if not protocol.startswith(TEST_PREFIX)
+        and (vocab.unit == "character" or protocol == HEADLINE)
+    }
+    validation = load_encoded(paths.encoded / "val.npy", vocab).first(params.evaluate.max_chars)
+    validation_sha256 = text_sha256(validation.ids, vocab)
+
     # Use the time of the commit, which is the same on every machine.
     time_ms = 1000 * int(git("log", "-1", "--format=%ct") or 0)
-    rows = _read_rows(paths, time_ms)
     return Snapshot(
         MODEL_TAG,
         trained.sha256,
         time_ms,
-        lambda step: [row for row in rows if row.step > step],
+        _read_rows(paths, time_ms),
         params=params.flat(),
         tags=tags,
         new_tags=new_tags,
         measured=measured,
         texts=texts,
         files=files,
-        model=_logged_model(params, paths, trained, nats),
+        model=LoggedModel(paths.model, trained.sha256, nats_per_char, validation_sha256),
     )
 
 
-def _logged_model(
-    params: Params, paths: Paths, trained: TrainedModel, losses: dict[str, float]
-) -> LoggedModel:
-    """Return the model for MLflow's registry, with the losses that decide the champion.
+def page_tags(
+    params: Params,
+    tags: Mapping[str, str],
+    num_parameters: int | None = None,
+    nats_per_char: float | None = None,
+) -> dict[str, str]:
+    """Return the tags for a run's recipe and for its name on MLflow's page.
 
-    Losses of the test part are left out. Windowed losses of a byte model are left out as well,
-    because its windows hold fewer characters.
+    A name is, for example, `muon.learning_rate 0.03 · quick · 0.81M · seed 1 · 1.4727`. MLflow cuts
+    the end of long names, so a name begins with the difference from the recipe.
+
+    Args:
+        params: all parameters.
+        tags: the provenance of the run.
+        num_parameters: size of the model, if it is known.
+        nats_per_char: the headline loss, if it is measured.
     """
-    vocab = trained.vocab
-    validation = load_encoded(paths.encoded / "val.npy", vocab).first(params.evaluate.max_chars)
-    chosen_by = {
-        protocol: loss
-        for protocol, loss in losses.items()
-        if not protocol.startswith(TEST_PREFIX)
-        and (vocab.unit == "character" or protocol == HEADLINE)
-    }
-    return LoggedModel(paths.model, trained.sha256, chosen_by, text_sha256(validation.ids, vocab))
+    recipe = recipe_of(params)
+    parts = [*reversed(recipe.label_parts)]
+    if tags["corpus"].startswith(FALLBACK):
+        parts.insert(0, tags["corpus"])
+    if num_parameters is not None:
+        parts.append(f"{num_parameters / 1e6:.2f}M")
+    parts.append(f"seed {params.train.seed}")
+    if nats_per_char is not None:
+        parts.append(f"{nats_per_char:.4f}")
+    return {"mlflow.runName": " · ".join(parts), RECIPE_TAG: recipe.label}
 
 
 def _read_rows(paths: Paths, time_ms: int) -> list[Row]:
@@ -150,9 +167,9 @@ def _read_rows(paths: Paths, time_ms: int) -> list[Row]:
     tables = read_tables(paths.train, paths.model / WEIGHTS)
     steps = [StepRow(*row) for row in tables.steps.itertuples(index=False)]
     epochs = [EpochRow(*row) for row in tables.epochs.itertuples(index=False)]
-    rows = [Row(row.step, time_ms, step_metrics(row)) for row in steps]
-    rows += [Row(row.step, time_ms, epoch_metrics(row)) for row in epochs]
-    return sorted(rows, key=lambda row: row.step)
+    return [Row(row.step, time_ms, step_metrics(row)) for row in steps] + [
+        Row(row.step, time_ms, epoch_metrics(row)) for row in epochs
+    ]
 
 
 def _sample_texts(file: Path) -> dict[str, str]:
