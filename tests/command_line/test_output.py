@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.support.commands import Run
 
 OWN = ("dvc.lock", "Datasets/shakespear.txt", "charlstm/params.py")
-COMMANDS = (["export", "onnx"], ["review", "HEAD"], ["sweep", "HEAD~1"])
+COMMANDS = (["export", "onnx"], ["review", "HEAD"])
 
 
 def test_a_file_of_the_user_is_replaced_with_force_alone(run: Run, copy: Path) -> None:
