@@ -165,8 +165,8 @@ class Reader:
         return by_id or self._search(f"tags.`{tag}` LIKE '{prefix}%'")
 
     def by_name(self, name: str) -> list[TrackedRun]:
-        """Return the runs with this name. MLflow cannot search for a name with a double quote."""
-        return [] if '"' in name else self._search(f'attributes.run_name = "{name}"')
+        """Return the runs with this name, which must not contain quotes."""
+        return self._search(f"attributes.run_name = '{name}'")
 
     def by_tag(self, tag: str, value: str) -> list[TrackedRun]:
         """Return the runs whose tag has this value, which must not contain quotes."""

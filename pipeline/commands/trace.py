@@ -21,7 +21,6 @@ from pipeline.lineage.provenance import (
     COMMIT,
     DIRTY,
     FALLBACK,
-    TRAIN_MD5,
     flat,
     flat_in,
     losses_of,
@@ -54,17 +53,17 @@ def trace(
     after `git pull` and `dvc pull`.
     """
     if name is None:
-        key = "trainings"
-        found = _all_trainings()
-        lines = ["  ".join(training.values()) for training in found]
+        trainings = _all_trainings()
+        document = {"trainings": trainings}
+        text = "\n".join("  ".join(training.values()) for training in trainings)
     else:
-        key = "traces"
-        found = [trace_of(match) for match in find(name)[1]]
-        lines = [line for one in found for line in ("", *_lines(one))][1:]
+        traces = [trace_training(match) for match in find(name)[1]]
+        document = {"traces": traces}
+        text = "\n\n".join("\n".join(_lines(trace)) for trace in traces)
     if as_json:
-        echo_json({key: found})
+        echo_json(document)
     else:
-        typer.echo(printable("\n".join(lines)))
+        typer.echo(printable(text))
     return 0
 
 
@@ -83,7 +82,7 @@ def _all_trainings() -> list[dict[str, Any]]:
     ]
 
 
-def trace_of(match: Match) -> dict[str, Any]:
+def trace_training(match: Match) -> dict[str, Any]:
     """Return a training's origin, in display order. Unrecorded values are None or empty."""
     run = match.run
     commits = match.commits()
@@ -91,10 +90,6 @@ def trace_of(match: Match) -> dict[str, Any]:
     recorded = (run.params, run.tags, losses_of(run.metrics)) if run else _recorded_at(commits[0])
     params, tags, losses = recorded
     params = dict(sorted(params.items()))
-    in_git = [git("log", "-1", "--format=%H%d %s", commit) for commit in commits]
-    if not in_git and TRAIN_MD5 in tags and lock_at("HEAD").stages:
-        reason = "this model is not committed yet, or another processor rounded differently"
-        in_git = [f"no commit records this model: dvc.lock at HEAD records another one ({reason})"]
     return {
         "run": f"{run.run_id}  {run.name}  {run.status}" if run else None,
         "made from": tags.get("made_from"),
@@ -112,7 +107,7 @@ def trace_of(match: Match) -> dict[str, Any]:
         "uncommitted then": tags.get(CHANGED) or tags.get(DIRTY),
         "experiment": tags.get(EXPERIMENT_TAG),
         "baseline": tags.get(BASELINE),
-        "in git": in_git,
+        "in git": [git("log", "-1", "--format=%H%d %s", commit) for commit in commits],
         "hardware": _section("hardware.", tags),
         "versions": _section("versions.", tags),
     }
@@ -134,10 +129,9 @@ def _recorded_at(commit: str) -> tuple[dict[str, str], dict[str, str], dict[str,
     params = flat_in(git("show", f"{commit}:./{PARAMS}")) or flat(lock.params())
     tags = {"corpus": params.get("download.source", ""), RECIPE_TAG: recipe_at(commit)}
 
-    # The checksum file is named after the text, so its name at that commit is unknown.
-    outs = lock.files("outs", "download")
-    if sums := cached(next((md5 for path, md5 in outs.items() if path.endswith(".sha256")), "")):
-        tags["corpus_sha256"] = sums.read_text().split()[0]
+    sums = paths.corpus.with_name(f"{params.get('download.name')}.txt.sha256")
+    if file := cached(lock.output(sums)):
+        tags["corpus_sha256"] = file.read_text().split()[0]
         fallback = FALLBACKS.get(params.get("download.sha256", ""))
         if fallback and tags["corpus_sha256"] == fallback.sha256:
             tags["corpus"] = f"{FALLBACK} {fallback.requirement}"
@@ -145,18 +139,19 @@ def _recorded_at(commit: str) -> tuple[dict[str, str], dict[str, str], dict[str,
         tags[MODEL_TAG] = sha256(weights)
     if (initial := params.get("train.initial", NOTHING)) != NOTHING:
         tags[INITIAL_TAG] = initial
-    if commit in (known := experiments()):
+    known = experiments()
+    if commit in known:
         tags[EXPERIMENT_TAG], tags[BASELINE] = known[commit]
     return params, tags, losses_at(commit, paths)
 
 
-def _lines(found: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{'run':18}{found['run'] or 'none in MLflow; git and DVC record the following'}"
-    for name, value in found.items():
+def _lines(trace: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{'run':18}{trace['run'] or 'none in MLflow; git and DVC record the following'}"
+    for name, value in trace.items():
         if name in ("run", "params"):
             continue
         if isinstance(value, dict):
-            value = ", ".join(f"{key} {one}" for key, one in value.items())
+            value = ", ".join(f"{key} {item}" for key, item in value.items())
         for line in value if isinstance(value, list) else [value]:
             if line:
                 yield f"{name:18}{line}"

@@ -69,11 +69,10 @@ def find(name: str) -> tuple[Reader | None, list[Match]]:
 def _runs_named(name: str, reader: Reader) -> list[TrackedRun]:
     if re.fullmatch("[0-9a-f]{8,64}", name) and (runs := reader.by_hash(name, MODEL_TAG)):
         return runs
-    # MLflow cannot search for a file name that is not valid UTF-8.
-    if not name.isprintable():
+    # MLflow cannot search for quotes, nor for a file name that is not valid UTF-8.
+    if '"' in name or "'" in name or not name.isprintable():
         return []
-    is_experiment = re.fullmatch(r"[\w.,=+-]+", name)
-    return reader.by_name(name) or (reader.by_tag(EXPERIMENT_TAG, name) if is_experiment else [])
+    return reader.by_name(name) or reader.by_tag(EXPERIMENT_TAG, name)
 
 
 def _of_commit(commit: str, reader: Reader | None) -> list[Match]:

@@ -65,5 +65,5 @@ def test_commands_find_the_project_from_any_folder_in_it(
     assert "only-here.txt: there is no such file" in run("new", "only-here.txt")[2]
     Path("text.txt").write_text("def ")
     assert run("generate", "--prompt-file", "text.txt", "--seed", "1") == at_root[2]
-    samples = "../../artifacts/samples"
-    assert run("review", samples)[0] == 0 and Path("review.html").is_file()
+    file = "../../artifacts/samples/review.json"
+    assert run("review", file)[0] == 0 and Path("review.html").is_file()

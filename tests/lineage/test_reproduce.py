@@ -106,5 +106,4 @@ def test_what_differs_is_listed(copy: Path) -> None:
     done = charlstm(copy, "reproduce", "HEAD")
     assert done.returncode == 1, done.stderr
     assert f"different  artifacts/samples  {'0' * 32}.dir, now {md5}\n" in done.stdout
-    assert done.stdout.count("identical  ") == 16
     assert "different: 1 of 17; the model was trained on " in done.stdout
