@@ -22,8 +22,7 @@ from charlstm.report.collect import SampleRow, review_of
 from charlstm.report.document import DOCUMENT, PAGE, read_losses
 from charlstm.report.page import page_of, playground_of
 from charlstm.sampling import Sampling
-from charlstm.text.encoded import text_sha256
-from charlstm.text.encoded_files import load_parts
+from charlstm.text.encoded import load_parts, text_sha256
 from charlstm.text.prompts import check_prompts, resolve_prompts
 from pipeline.lineage.outputs import SAMPLES, publish_outputs
 from pipeline.run.stage import Stage
