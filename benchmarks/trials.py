@@ -6,7 +6,7 @@ from itertools import cycle
 from accelerate.state import AcceleratorState
 
 from charlstm.params import Params
-from charlstm.text.encoded_files import load_parts
+from charlstm.text.encoded import load_parts
 from charlstm.training.learner import Learner
 from charlstm.training.loop import Data
 from charlstm.training.processes import Processes

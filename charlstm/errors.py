@@ -28,10 +28,6 @@ class VocabularyError(CharlstmError):
     """A damaged vocabulary file, or a text with a character that the vocabulary lacks."""
 
 
-class EncodedError(CharlstmError):
-    """A file of encoded ids that is missing, is damaged or does not match its vocabulary."""
-
-
 class TrackingError(CharlstmError):
     """Failure of an MLflow store: no answer, damage, a missing run, or no page to show."""
 

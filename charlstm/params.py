@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from charlstm.corpus.fallbacks import FALLBACKS, Fallback
+from charlstm.corpus.fetch import FALLBACKS, Fallback
 from charlstm.files.documents import load_yaml, validate
 from charlstm.files.urls import fault_of_source
 from charlstm.model.shape import Implementation, Initialization

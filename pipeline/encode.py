@@ -9,7 +9,7 @@ from charlstm.files.atomic import read_pieces
 from charlstm.files.checksums import SUMS, read_sums, sha256, verify, write_digests
 from charlstm.params import Params
 from charlstm.text.alphabet import Alphabet, choose_alphabet, count_characters
-from charlstm.text.encoded_files import write_ids
+from charlstm.text.encoded import write_ids
 from charlstm.text.vocabulary import VOCAB, ByteVocab, Vocab, describe
 from pipeline.run.stage import Stage
 

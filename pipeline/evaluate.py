@@ -22,8 +22,7 @@ from charlstm.interpretation.analysis import CELLS, CELLS_TABLE, analyse_cells, 
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.protocols import LossSum, stateful_nats, summed, windowed
 from charlstm.model.shape import WEIGHTS
-from charlstm.text.encoded import EncodedText, text_sha256
-from charlstm.text.encoded_files import load_parts
+from charlstm.text.encoded import EncodedText, load_parts, text_sha256
 from charlstm.text.vocabulary import Vocab
 from pipeline.hardware import use_reproducible_kernels
 from pipeline.lineage.mlflow_run import publish_outputs

@@ -22,7 +22,7 @@ from charlstm.report.collect import Corpus, SampleRow, review_of
 from charlstm.report.document import DOCUMENT, PAGE, read_losses
 from charlstm.report.page import page_of, playground_of
 from charlstm.sampling import Sampling
-from charlstm.text.encoded_files import load_parts
+from charlstm.text.encoded import load_parts
 from charlstm.text.prompts import check_prompts, resolve_prompts
 from pipeline.lineage.mlflow_run import SAMPLES, publish_outputs
 from pipeline.run.stage import Stage

@@ -14,7 +14,7 @@ from charlstm.model.initialization import load_initial
 from charlstm.model.model_folder import save_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING, TrainParams
-from charlstm.text.encoded_files import load_parts
+from charlstm.text.encoded import load_parts
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.loop import Data, Result, fit

@@ -182,36 +182,28 @@ def copied_spans(train: str, texts: Sequence[str], min_len: int = MIN_SPAN) -> l
 def _spans_of(text: str, train: str, places: dict[str, list[int]], min_len: int) -> list[Span]:
     """Return the spans of one text that also occur in `train`, from left to right.
 
-    Each span starts as the first matching window that ends after the previous span. The span grows
-    to the left, then to the right, while any occurrence in the training text matches.
+    A span starts at each window that occurs in `train`, and grows to the right while any occurrence
+    matches. It counts only if it ends after all spans before it.
     """
     spans: list[Span] = []
     end = 0
-    for window in range(len(text) - min_len + 1):
-        found = places[text[window : window + min_len]]
-        if window + min_len <= end or not found:
+    for start in range(len(text) - min_len + 1):
+        length = max(min_len, end + 1 - start)
+        beginning = text[start : start + length]
+        found = places[beginning[:min_len]]
+        found = [place for place in found if train.startswith(beginning, place)]
+        if not found or len(beginning) < length:
             continue
-        start = window
-        end = window + min_len
-        while start > 0 and (
-            longer := _matching(text[start - 1], train, found, start - 1 - window)
-        ):
-            start -= 1
+        while start + length < len(text):
+            following = text[start + length]
+            longer = [place for place in found if train.startswith(following, place + length)]
+            if not longer:
+                break
             found = longer
-        while end < len(text) and (longer := _matching(text[end], train, found, end - window)):
-            end += 1
-            found = longer
-        spans.append(Span(start, end - start, found[0] + start - window, len(found)))
+            length += 1
+        end = start + length
+        spans.append(Span(start, length, found[0], len(found)))
     return spans
-
-
-def _matching(character: str, train: str, places: list[int], offset: int) -> list[int]:
-    """Return each place in `places` for which `train[place + offset]` is `character`."""
-    return [
-        place
-        for place in places
-        if 0 <= place + offset < len(train) and train[place + offset] == character
-    ]
 
 
 def covered(spans: Iterable[Span]) -> int:

@@ -1,4 +1,4 @@
-"""A text as ids of characters or bytes.
+"""A text as ids of characters or bytes, in memory and in `.npy` files.
 
 An id stands for a character, or for a byte of the text in UTF-8. A UTF-8 character (RFC 3629) is
 one byte, or a first byte and one to three continuation bytes (0x80 to 0xBF). So the number of
@@ -12,15 +12,19 @@ Shapes: N ids, B rows, T time steps.
 """
 
 import hashlib
-from collections.abc import Iterator
+import io
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import VocabularyError
-from charlstm.text.vocabulary import Ids, Unit, Vocab, describe
+from charlstm.errors import CharlstmError, VocabularyError
+from charlstm.files.atomic import write_pieces
+from charlstm.files.checksums import SUMS, verify
+from charlstm.text.vocabulary import VOCAB, Ids, Unit, Vocab, describe, load_vocab
 
 CHUNK = 2**22  # number of ids to process at a time, which limits memory use
 
@@ -154,3 +158,78 @@ def text_sha256(ids: Ids, vocab: Vocab) -> str:
 def _chunks(ids: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
     for start in range(0, len(ids), CHUNK):
         yield ids[start : start + CHUNK]
+
+
+def load_parts(
+    folder: Path,
+    names: Iterable[str],
+    *,
+    separator: str | None = None,
+    expected: Vocab | None = None,
+    is_verified: bool = False,
+) -> tuple[Vocab, list[EncodedText]]:
+    """Load the vocabulary, and the parts called `names` (train, val or test), from `folder`.
+
+    Args:
+        folder: the output folder of stage encode.
+        names: the parts to load.
+        separator: the text that begins a document, or None.
+        expected: the vocabulary of the model that will read the parts, if there is one.
+        is_verified: True if another process compares the files with their checksums.
+
+    Raises:
+        ChecksumError: a file is damaged.
+        CharlstmError: a part cannot be read.
+        VocabularyError: the vocabulary is missing, damaged or not as expected, or lacks characters
+            of the separator.
+    """
+    files = [f"{name}.npy" for name in names]
+    if not is_verified:
+        verify(folder / SUMS, [*files, VOCAB])
+    vocab = load_vocab(folder / VOCAB)
+    if expected is not None and vocab != expected:
+        raise VocabularyError(
+            f"the model and {folder} have different vocabularies; run `dvc repro`"
+        )
+    return vocab, [load_encoded(folder / file, vocab, separator) for file in files]
+
+
+def load_encoded(path: Path, vocab: Vocab, separator: str | None = None) -> EncodedText:
+    """Return the encoded text in a `.npy` file. `separator` is `split.document_separator`.
+
+    Raises:
+        CharlstmError: the file cannot be read.
+        VocabularyError: the vocabulary lacks characters of the separator.
+    """
+    return EncodedText(load_ids(path), vocab.unit, separator_ids(separator, vocab))
+
+
+def load_ids(path: Path) -> Ids:
+    """Return the ids (N,) in a `.npy` file as a memory-mapped array.
+
+    Raises:
+        CharlstmError: the file is missing or not a `.npy` file.
+    """
+    try:
+        ids: Ids = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CharlstmError(f"{path}: cannot read the encoded text: {reason}") from None
+    return ids
+
+
+def write_ids(path: Path, pieces: Iterable[str], vocab: Vocab, num_ids: int) -> str:
+    """Write the ids of a text, given in pieces, to a `.npy` file. Return the file's SHA-256.
+
+    `num_ids` is the number of ids, which the file's header needs in advance.
+    """
+
+    def npy() -> Iterator[bytes | memoryview]:
+        header = io.BytesIO()
+        description = {"descr": vocab.dtype.str, "fortran_order": False, "shape": (num_ids,)}
+        np.lib.format.write_array_header_1_0(header, description)
+        yield header.getvalue()
+        for piece in pieces:
+            yield vocab.ids_of(piece).view(np.uint8).data
+
+    return write_pieces(path, npy())

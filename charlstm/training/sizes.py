@@ -41,8 +41,7 @@ def stream_steps(num_ids: int, batch_size: int, context_len: int, unit: Unit) ->
         raise TrainingError(
             f"the training part has {num_ids} {unit}s, but one step needs more than "
             f"{batch_size * context_len} {unit}s (train.batch_size {batch_size} x "
-            f"train.context_len {context_len}); "
-            f"{_fitting_sizes(num_pairs, batch_size, context_len)}"
+            f"train.context_len {context_len}): use a longer text, or lower one of them"
         )
     longest_stream = -(-num_pairs // batch_size)
     return -(-longest_stream // context_len)
@@ -74,9 +73,3 @@ def check_warmup(warmup_steps: int, num_steps: int, epochs: int) -> None:
             f"(train.epochs is {epochs}); lower train.warmup_steps, train.batch_size or "
             "train.context_len, or raise train.epochs"
         )
-
-
-def _fitting_sizes(num_pairs: int, batch_size: int, context_len: int) -> str:
-    options = {"batch_size": num_pairs // context_len, "context_len": num_pairs // batch_size}
-    fitting = [f"a {name} of {value}" for name, value in options.items() if value > 0]
-    return f"{' or '.join(fitting)} would fit" if fitting else "use a longer text, or lower both"

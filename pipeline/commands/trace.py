@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from charlstm.corpus.fallbacks import FALLBACKS
+from charlstm.corpus.fetch import FALLBACKS
 from charlstm.errors import TrackingError
 from charlstm.files.checksums import sha256
 from charlstm.model.shape import WEIGHTS

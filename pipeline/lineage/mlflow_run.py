@@ -20,8 +20,7 @@ from charlstm.model.model_folder import load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
 from charlstm.report.document import DOCUMENT, PAGE, read_losses
-from charlstm.text.encoded import text_sha256
-from charlstm.text.encoded_files import load_encoded
+from charlstm.text.encoded import load_encoded, text_sha256
 from charlstm.tracking.client import RECIPE_TAG
 from charlstm.tracking.publish import TABLES_TAG, Row, Snapshot, epoch_metrics, step_metrics
 from charlstm.tracking.registered_model import LOSS_SUFFIX, MODEL_TAG, LoggedModel

@@ -11,8 +11,7 @@ import pytest
 from charlstm.files.checksums import SUMS, write_sums
 from charlstm.model.model_folder import load_model
 from charlstm.model.protocols import stateful, windowed
-from charlstm.text.encoded import EncodedText
-from charlstm.text.encoded_files import load_ids
+from charlstm.text.encoded import EncodedText, load_ids
 from tests.support.projects import write_params
 from tests.support.stages import run_stages
 from tests.support.stores import query
@@ -43,7 +42,7 @@ def test_the_test_part_is_scored_apart_after_all_else(
     assert list(found) == ["windowed_20", "stateful", "test_windowed_20", "test_stateful"]
     assert {name: found[name] for name in before} == before
     trained = load_model(project / "artifacts/model", "fused")
-    text = EncodedText(load_ids(project / ENCODED / "test.npy", len(trained.vocab)))
+    text = EncodedText(load_ids(project / ENCODED / "test.npy"))
     expected = {
         "test_stateful": stateful(trained.model, text),
         "test_windowed_20": windowed(trained.model, text, 20),
@@ -81,6 +80,6 @@ def test_a_beginning_may_be_measured_and_the_counts_say_so(
     for part in ("600 characters of the validation part", "700 characters of the test part"):
         assert f"the first 301 of {part} are measured (evaluate.max_chars)" in caplog.text
     trained = load_model(project / "artifacts/model", "fused")
-    val = load_ids(project / ENCODED / "val.npy", len(trained.vocab))
+    val = load_ids(project / ENCODED / "val.npy")
     expected = stateful(trained.model, EncodedText(val[:301]))
     assert found["stateful"]["nats_per_char"] == expected.nats_per_char

@@ -12,7 +12,7 @@ from charlstm.evaluation.baselines import read_baselines
 from charlstm.evaluation.results import write_document
 from charlstm.params import load_params
 from charlstm.report.document import read_review
-from charlstm.text.encoded_files import load_ids
+from charlstm.text.encoded import load_ids
 from charlstm.text.vocabulary import load_vocab
 from pipeline.lineage.mlflow_run import page_tags
 from pipeline.lineage.provenance import provenance_tags
@@ -38,7 +38,7 @@ def publish(project: Path, monkeypatch: pytest.MonkeyPatch, others: Override) ->
     """As if published losses had been measured on this project's validation part."""
     vocab = load_vocab(project / "Datasets/encoded/vocab.json")
     val = vocab.decode(
-        load_ids(project / "Datasets/encoded/val.npy", len(vocab))
+        load_ids(project / "Datasets/encoded/val.npy")
     )  # some characters are U+FFFD in it
     sha256 = hashlib.sha256(val.encode()).hexdigest()
     monkeypatch.setattr("pipeline.evaluate.ORIGINAL_VAL_SHA256", sha256)

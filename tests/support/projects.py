@@ -17,7 +17,7 @@ import torch
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from charlstm.corpus.fallbacks import FALLBACKS, Fallback
+from charlstm.corpus.fetch import FALLBACKS, Fallback
 from charlstm.errors import ParamsError
 from charlstm.files.checksums import sha256
 from charlstm.files.documents import load_yaml, parse_yaml, validate

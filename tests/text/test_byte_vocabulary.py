@@ -13,8 +13,7 @@ import charlstm
 from charlstm.errors import VocabularyError
 from charlstm.model.model_folder import load_model
 from charlstm.model.protocols import stateful
-from charlstm.text.encoded import EncodedText, text_sha256
-from charlstm.text.encoded_files import load_ids
+from charlstm.text.encoded import EncodedText, load_ids, text_sha256
 from charlstm.text.prompts import replaced
 from charlstm.text.vocabulary import ByteVocab, Decoder
 from tests.support.projects import make_project
@@ -60,8 +59,8 @@ def test_all_stages_and_the_python_interface_work_on_bytes(
         (project / f"Datasets/split/{name}.txt").read_bytes() for name in ("train", "val")
     )
     trained = load_model(project / "artifacts/model", "fused")
-    train_ids = load_ids(project / "Datasets/encoded/train.npy", 256)
-    val_ids = load_ids(project / "Datasets/encoded/val.npy", 256)
+    train_ids = load_ids(project / "Datasets/encoded/train.npy")
+    val_ids = load_ids(project / "Datasets/encoded/val.npy")
     assert (train_ids.tobytes(), val_ids.tobytes()) == (train, val)
     metrics = json.loads((project / "artifacts/evaluate/metrics.json").read_text())
     num_chars = len(val.decode()) - 1

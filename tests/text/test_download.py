@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from charlstm.corpus.encodings import Form
-from charlstm.corpus.fallbacks import FALLBACKS, Fallback
-from charlstm.corpus.fetch import download, fetch
+from charlstm.corpus.fetch import FALLBACKS, Fallback, download, fetch
 from charlstm.errors import CorpusError
 from charlstm.files.checksums import sha256
 from charlstm.files.documents import load_yaml

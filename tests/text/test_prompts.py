@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.text.encoded_files import load_encoded
+from charlstm.text.encoded import load_encoded
 from charlstm.text.prompts import MAX_LEN, resolve_prompts
 from charlstm.text.vocabulary import UNSEEN, Vocab, load_vocab
 from tests.support.projects import write_params

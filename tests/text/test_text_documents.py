@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from charlstm.errors import VocabularyError
 from charlstm.model.model_folder import load_model
 from charlstm.model.protocols import windowed
-from charlstm.text.encoded import EncodedText, separator_ids
-from charlstm.text.encoded_files import load_ids
+from charlstm.text.encoded import EncodedText, load_ids, separator_ids
 from charlstm.text.vocabulary import Vocab
 from tests.support.projects import write_params
 from tests.support.stages import run_stages
@@ -49,7 +48,7 @@ def test_the_stages_read_documents_of_the_parameter(project: Path) -> None:
     write_params(project, {"split.document_separator": "\n", "evaluate.window_lens": [20]})
     run_stages(project, "train", "evaluate")
     trained = load_model(project / "artifacts/model", "fused")
-    val_ids = load_ids(project / "Datasets/encoded/val.npy", len(trained.vocab))
+    val_ids = load_ids(project / "Datasets/encoded/val.npy")
     separator = trained.vocab.encode("\n")
     found = json.loads((project / "artifacts/evaluate/metrics.json").read_text())
     loss = windowed(trained.model, EncodedText(val_ids, separator=separator), 20)

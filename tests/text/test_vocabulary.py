@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import VocabularyError
-from charlstm.text.encoded_files import load_ids
+from charlstm.text.encoded import load_ids
 from charlstm.text.prompts import replaced
 from charlstm.text.vocabulary import UNSEEN, Vocab, load_vocab
 
@@ -42,7 +42,7 @@ def test_files_round_trip(tmp_path_factory: pytest.TempPathFactory, text: str) -
     assert load_vocab(folder / "vocab.json") == vocab
     if len(text) > 1:
         np.save(folder / "ids.npy", vocab.encode(text))
-        loaded = load_ids(folder / "ids.npy", len(vocab))
+        loaded = load_ids(folder / "ids.npy")
         assert isinstance(loaded, np.memmap)
         assert vocab.decode(loaded) == text
 

@@ -109,7 +109,7 @@ def test_too_little_text_is_refused_with_what_would_fit() -> None:
     text = EncodedText(position_ids(100))
     with pytest.raises(TrainingError, match="batch_size is 10, but 11 processes were started"):
         rows_of(0, 11, 10)
-    with pytest.raises(TrainingError, match="a batch_size of 9 or a context_len of 3 would fit"):
+    with pytest.raises(TrainingError, match="train.batch_size 10 x train.context_len"):
         StreamBatches(text, **sizes(32, 10))
     StreamBatches(text, **sizes(9, 10))
     StreamBatches(text, **sizes(32, 3))
