@@ -2,7 +2,7 @@
 
 Usage: python -m benchmarks.worlds [--short]
 
-The training runs have two layers, dropout, state resets, documents, and a batch of 10 rows, which 3
+The training runs have two layers, dropout, state resets, and a batch of 10 rows, which 3
 and 4 processes cannot share evenly. In float64, every step is compared. In fp32, rounding grows, so
 only the first 20 steps and the last validation loss are compared.
 """
@@ -22,7 +22,6 @@ from benchmarks.harness import console, new_parser, print_table
 from tests.support.projects import make_encoded_project, start, text, training_command
 
 OVERRIDE = {
-    "split.document_separator": "\n\n",
     "model.num_layers": 2,
     "model.feed_forward_size": 24,
     "train.batch_size": 10,

@@ -109,7 +109,6 @@ class SplitParams(Section):
 
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     test_fraction: Rate
-    document_separator: Text | None
 
 
 class EncodeParams(Section):

@@ -30,8 +30,7 @@ def run(stage: Stage) -> None:
     if source := local_path(section.source):
         for output in (sums_of(corpus), *dict(paths).values()):
             check_outside(source, output)
-    separator = params.split.document_separator or "\n"
-    form = Form(check_encoding(section.encoding), section.newlines, separator)
+    form = Form(check_encoding(section.encoding), section.newlines)
 
     def check_replaceable(new: str) -> None:
         # This check runs before the stage writes anything.

@@ -50,7 +50,6 @@ def _characters(params: Params, parts: Mapping[str, Path]) -> tuple[Vocab, dict[
         counts,
         min_count=params.encode.min_count,
         may_replace=params.encode.unseen == "replace",
-        never_rare=params.split.document_separator or "",
     )
     _warn(alphabet, params.encode.min_count)
     return alphabet.vocab, {name: int(found.sum()) for name, found in counts.items()}

@@ -45,7 +45,6 @@ def run(stage: Stage) -> None:
     _, (train, val, *test) = load_parts(
         paths.encoded,
         ("train", "val", "test") if has_test else ("train", "val"),
-        separator=params.split.document_separator,
         expected=trained.vocab,
     )
 

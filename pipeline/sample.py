@@ -34,10 +34,7 @@ def run(stage: Stage) -> None:
     paths = stage.paths
     trained = load_model(paths.model, params.model.implementation)
     vocab = trained.vocab
-    separator = params.split.document_separator
-    _, (train, val) = load_parts(
-        paths.encoded, ("train", "val"), separator=separator, expected=vocab
-    )
+    _, (train, val) = load_parts(paths.encoded, ("train", "val"), expected=vocab)
     tables = read_tables(paths.train, paths.model / WEIGHTS)
     prompts = resolve_prompts(params.sample.prompts, val.ids, vocab)
     check_prompts(vocab, prompts, "sample.prompts")

@@ -16,9 +16,7 @@ def run(stage: Stage) -> None:
     section = stage.params.split
     source = paths.corpus
     verify(sums_of(source), [source.name])
-    parts = parts_of(
-        source, section.val_fraction, section.test_fraction, section.document_separator
-    )
+    parts = parts_of(source, section.val_fraction, section.test_fraction)
 
     digests = {}
     for name, part in parts.items():

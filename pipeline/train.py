@@ -83,7 +83,6 @@ def _load(stage: Stage) -> Data:
     vocab, (train, val) = load_parts(
         paths.encoded,
         ("train", "val"),
-        separator=params.split.document_separator,
         # The first process of each machine verifies the files.
         is_verified=not stage.inputs,
     )

@@ -30,8 +30,6 @@ class Form(NamedTuple):
     """Python's name for the encoding, as `check_encoding` returns it."""
     newlines: str = "keep"
     """Treatment of newlines: "keep", or "lf" to replace CR LF by LF."""
-    separator: str = "\n"
-    """Text that is inserted between files."""
 
 
 def check_encoding(name: str) -> str:
@@ -77,7 +75,7 @@ def corpus_pieces(files: Sequence[Path], form: Form) -> Iterator[bytes]:
     """
     rest = ""  # a CR at the end of a piece, because the next piece may begin with its LF
     for index, file in enumerate(files):
-        for piece in chain([form.separator if index else ""], read_as(file, form.encoding)):
+        for piece in chain(["\n" if index else ""], read_as(file, form.encoding)):
             text = rest + piece
             if form.newlines == "lf":
                 rest = "\r" if text.endswith("\r") else ""

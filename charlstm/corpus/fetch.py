@@ -87,11 +87,11 @@ def files_of(path: Path) -> list[Path]:
     return files
 
 
-def source_sha256(files: Sequence[Path], separator: str) -> str:
-    """Return the SHA-256 of the files' raw bytes, joined by the separator in UTF-8."""
+def source_sha256(files: Sequence[Path]) -> str:
+    """Return the SHA-256 of the files' raw bytes, joined by line breaks."""
     found = hashlib.sha256()
     for index, file in enumerate(files):
-        found.update(separator.encode() if index else b"")
+        found.update(b"\n" if index else b"")
         for piece in read_pieces(file):
             found.update(piece)
     return found.hexdigest()
@@ -129,7 +129,7 @@ def download(
             except CorpusError as error:
                 failures.append(str(error))
                 continue
-            found = source_sha256(files, form.separator)
+            found = source_sha256(files)
             if expected_sha256 in (None, found):
                 break
             mismatch = f"found SHA-256 {found}, expected {expected_sha256}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import CorpusError
-from charlstm.files.atomic import find, read_pieces
+from charlstm.files.atomic import read_pieces
 
 PARTS = {"train": "for training", "val": "for validation", "test": "for the test"}
 MIN_PART_CHARS = 2  # one character to read and one to predict
@@ -21,31 +21,20 @@ class Part(NamedTuple):
     num_chars: int
 
 
-def parts_of(
-    path: Path, val_fraction: float, test_fraction: float, separator: str | None
-) -> dict[str, Part]:
+def parts_of(path: Path, val_fraction: float, test_fraction: float) -> dict[str, Part]:
     """Return the parts of a UTF-8 file, keyed by name.
 
     The names are "train", "val" and, if `test_fraction` is not 0, "test". The test part is the last
-    `test_fraction` of the characters, and the validation part is the `val_fraction` before it. With
-    a `separator`, a part begins at its first document. But if less than half of the part's bytes
-    would be left, the part begins inside a document.
+    `test_fraction` of the characters, and the validation part is the `val_fraction` before it.
 
     Raises:
-        CorpusError: the file is empty or not UTF-8, a part would have fewer than 2 characters, or
-            the training part lacks the separator.
+        CorpusError: the file is empty or not UTF-8, or a part would have fewer than 2 characters.
     """
     num_chars = sum(map(len, read_characters(read_pieces(path), path)))
     planned = [int(num_chars * max(0.0, 1 - (val_fraction + test_fraction)))]
     if test_fraction > 0:
         planned.append(int(num_chars * (1 - test_fraction)))
     cuts = [0, *(_byte_of(path, char) for char in planned), path.stat().st_size]
-    if separator:
-        for index, (cut, end) in enumerate(pairwise(cuts[1:]), 1):
-            start = find(path, separator.encode(), cut)
-            if start >= 0 and 2 * (end - start) >= end - cut:
-                cuts[index] = start
-
     places = zip(PARTS, pairwise(cuts), strict=False)
     parts = {name: Part(*place, _num_chars(path, *place)) for name, place in places}
     if min(part.num_chars for part in parts.values()) < MIN_PART_CHARS:
@@ -53,11 +42,6 @@ def parts_of(
         raise CorpusError(
             f"a text of {num_chars} characters splits into {sizes}; each part needs at least "
             f"{MIN_PART_CHARS} characters: use a longer text or change the fractions in `split`"
-        )
-    if separator and not 0 <= find(path, separator.encode()) < parts["train"].end:
-        raise CorpusError(
-            f"split.document_separator: {separator[:50]!r} does not occur in the training part of "
-            f"{path}; set the separator to the text that starts every document, or to null"
         )
     return parts
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from charlstm.model.dropout import DropoutMasks
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FeedForward, FusedLayer, GatesLayer
-from charlstm.model.resets import Resets, read_with_resets
 from charlstm.model.shape import Implementation, ModelShape
 
 
@@ -56,7 +55,6 @@ class CharLSTM(nn.Module):
         ids_BT: Tensor,
         state: LSTMState | None = None,
         masks: DropoutMasks | None = None,
-        resets: Resets | None = None,
     ) -> tuple[Tensor, LSTMState]:
         """Return the features (S, T, B, H) that the head receives, and the final state (L, B, H).
 
@@ -65,7 +63,6 @@ class CharLSTM(nn.Module):
             state: the state before the first character; None means the zero state.
             masks: dropout masks; None means no dropout. S is the number of output masks, or 1 if
                 there are none.
-            resets: time steps at which a document begins and a row's state is reset to zero.
         """
         state = state or self.zero_state(len(ids_BT))
         masks = masks or DropoutMasks(None, (None,) * self.shape.num_layers, None)
@@ -77,7 +74,7 @@ class CharLSTM(nn.Module):
         for index, layer in enumerate(self.layers):
             x_TBF = _mask(x_TBF, input_masks[index])
             start = LSTMState(state.hidden[index], state.cell[index])
-            x_TBF, end = read_with_resets(layer, x_TBF, start, resets, time_dim=0)
+            x_TBF, end = layer(x_TBF, start)
             ends.append(end)
 
         if self.shape.feed_forward_size > 0:

@@ -13,7 +13,6 @@ from torch.utils.checkpoint import checkpoint
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.dropout import DropoutMasks
 from charlstm.model.gates import LSTMState
-from charlstm.model.resets import Resets
 
 IGNORE = -100  # the value of a target that is not scored
 
@@ -39,14 +38,13 @@ class SummedLoss(nn.Module):
         ids_BT: Tensor,
         state: LSTMState,
         masks: DropoutMasks | None,
-        resets: Resets | None,
         targets_BT: Tensor,
     ) -> tuple[Tensor, LSTMState]:
         """Return the loss in nats, summed over all targets, and the final state (L, B, H).
 
         If `masks` has S output masks, the loss is the mean over S copies of the output.
         """
-        features_STBH, end = self.model.features(ids_BT, state, masks, resets)
+        features_STBH, end = self.model.features(ids_BT, state, masks)
         num_copies = len(features_STBH)
         num_logits = num_copies * targets_BT.numel() * self.model.shape.vocab_size
         if num_logits <= MAX_LOGITS:

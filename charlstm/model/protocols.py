@@ -13,9 +13,6 @@ character up to C times:
 In a byte model, C counts bytes. The loss is still per character: the summed nats of the bytes of
 the character.
 
-If the text has a separator (`EncodedText.separator`), the state is zero at the start of every
-document. The first character of a document is predicted from the end of the previous document.
-
 Shapes: B windows, T time steps, V vocabulary, L layers, H hidden units, N ids or targets.
 """
 
@@ -31,7 +28,6 @@ from torch.nn import functional
 
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
-from charlstm.model.resets import Resets, read_with_resets
 from charlstm.text.encoded import EncodedText, num_chars_of
 from charlstm.text.vocabulary import Ids
 
@@ -172,11 +168,10 @@ def _read(
     Return the nats of all targets (N,) in float64 on the CPU, the targets (B, T), and the final
     state.
     """
-    inputs_BT, targets_BT, starts_BT = text.windows(starts_B[:, None] + np.arange(num_steps))
+    positions_BT = starts_B[:, None] + np.arange(num_steps)
+    targets_BT = text.ids[positions_BT + 1]
     device = state.hidden.device
-    resets = Resets.of(None if starts_BT is None else torch.from_numpy(starts_BT), device)
-    ids = torch.from_numpy(inputs_BT).to(device).long()
-    logits_BTV, end = read_with_resets(model, ids, state, resets, time_dim=1)
+    logits_BTV, end = model(torch.from_numpy(text.ids[positions_BT]).to(device).long(), state)
     targets_N = torch.from_numpy(targets_BT).flatten().to(device).long()
     nats_N = functional.cross_entropy(logits_BTV.flatten(0, 1), targets_N, reduction="none")
     # The conversion is done on the CPU, because some devices do not support float64.

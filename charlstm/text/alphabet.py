@@ -24,13 +24,12 @@ def choose_alphabet(
     *,
     min_count: int,
     may_replace: bool,
-    never_rare: str = "",
 ) -> Alphabet:
     """Choose the vocabulary from the character counts of the part "train" and the other parts.
 
     Characters that occur fewer than `min_count` times in the training part are rare and become
-    U+FFFD in all parts, except the characters of `never_rare`, such as a document separator.
-    Characters that only the other parts have also become U+FFFD if `may_replace` is true.
+    U+FFFD in all parts. Characters that only the other parts have also become U+FFFD if
+    `may_replace` is true.
 
     U+FFFD joins the vocabulary only if it replaces a character. It is scored like any other
     character, so it raises the loss of a model that never saw it in training.
@@ -41,7 +40,7 @@ def choose_alphabet(
     """
     train = counts["train"]
     is_rare = (train > 0) & (train < min_count)
-    is_rare[[ord(character) for character in never_rare + UNSEEN]] = False
+    is_rare[ord(UNSEEN)] = False
     rare = _counted(train, is_rare)
     is_known = (train > 0) & ~is_rare
     if not is_known.any():

@@ -4,11 +4,7 @@ An id stands for a character, or for a byte of the text in UTF-8. A UTF-8 charac
 one byte, or a first byte and one to three continuation bytes (0x80 to 0xBF). So the number of
 characters is the number of bytes that are not continuation bytes.
 
-A document begins at every occurrence of the separator, and occurrences may overlap. Whether a
-document begins at a position depends only on the next few ids, so all processes, batches and
-protocols agree. The positions are not stored, because they might not fit into memory.
-
-Shapes: N ids, B rows, T time steps.
+Shapes: N ids.
 """
 
 import hashlib
@@ -16,7 +12,6 @@ import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,29 +19,17 @@ from numpy.typing import NDArray
 from charlstm.errors import CharlstmError, VocabularyError
 from charlstm.files.atomic import write_pieces
 from charlstm.files.checksums import SUMS, verify
-from charlstm.text.vocabulary import VOCAB, Ids, Unit, Vocab, describe, load_vocab
+from charlstm.text.vocabulary import VOCAB, Ids, Unit, Vocab, load_vocab
 
 CHUNK = 2**22  # number of ids to process at a time, which limits memory use
 
 
-class Windows(NamedTuple):
-    """Arrays (B, T): input ids, target ids (the next ids), and where an input begins a document."""
-
-    inputs_BT: Ids
-    targets_BT: Ids
-    starts_BT: NDArray[np.bool_] | None  # None if the text has no document separator
-
-
 @dataclass(frozen=True, eq=False)
 class EncodedText:
-    """A text as ids (N,), with an id's unit and the ids of the separator that begins a document.
-
-    Without a separator, the text is one document.
-    """
+    """A text as ids (N,), with an id's unit."""
 
     ids: Ids
     unit: Unit = "character"
-    separator: Ids | None = None
 
     def __len__(self) -> int:
         """Return the number of ids."""
@@ -82,30 +65,6 @@ class EncodedText:
         start = self._next_character(max(0, len(self) - max_ids))
         return replace(self, ids=self.ids[start:])
 
-    def document_starts(self, positions: NDArray[np.integer]) -> NDArray[np.bool_] | None:
-        """Return whether a document begins at each position, as an array of the same shape.
-
-        Return None if the text has no document separator.
-        """
-        if self.separator is None:
-            return None
-        # Few positions match the separator's first id. Only these are compared with the other ids.
-        is_start = positions + len(self.separator) <= len(self)
-        for offset, separator_id in enumerate(self.separator):
-            is_start[is_start] = self.ids[positions[is_start] + offset] == separator_id
-        return is_start
-
-    def windows(self, positions_BT: NDArray[np.integer]) -> Windows:
-        """Return the ids at `positions_BT` as inputs, and the following ids as targets.
-
-        The last id may not be among the positions, because no id follows it.
-        """
-        return Windows(
-            self.ids[positions_BT],
-            self.ids[positions_BT + 1],
-            self.document_starts(positions_BT),
-        )
-
     def _is_character(self, position: int) -> bool:
         return bool(begins_character(self.ids[position : position + 1], self.unit)[0])
 
@@ -130,23 +89,6 @@ def num_chars_of(ids: NDArray[np.integer], unit: Unit) -> int:
     return sum(int(np.count_nonzero(begins_character(chunk, unit))) for chunk in _chunks(ids))
 
 
-def separator_ids(separator: str | None, vocab: Vocab) -> Ids | None:
-    """Return the ids of `split.document_separator`, or None if there is no separator.
-
-    Raises:
-        VocabularyError: the vocabulary lacks characters of the separator.
-    """
-    if separator is None:
-        return None
-    if unknown := vocab.unknown(separator):
-        raise VocabularyError(
-            f"split.document_separator: {separator[:50]!r} does not occur in the encoded training "
-            f"part, because the vocabulary lacks {describe(unknown)}; set it to the text that "
-            f"starts every document, or to null"
-        )
-    return vocab.ids_of(separator)
-
-
 def text_sha256(ids: Ids, vocab: Vocab) -> str:
     """Return the SHA-256 of the UTF-8 text that the ids encode."""
     digest = hashlib.sha256()
@@ -164,7 +106,6 @@ def load_parts(
     folder: Path,
     names: Iterable[str],
     *,
-    separator: str | None = None,
     expected: Vocab | None = None,
     is_verified: bool = False,
 ) -> tuple[Vocab, list[EncodedText]]:
@@ -173,15 +114,13 @@ def load_parts(
     Args:
         folder: the output folder of stage encode.
         names: the parts to load.
-        separator: the text that begins a document, or None.
         expected: the vocabulary of the model that will read the parts, if there is one.
         is_verified: True if another process compares the files with their checksums.
 
     Raises:
         ChecksumError: a file is damaged.
         CharlstmError: a part cannot be read.
-        VocabularyError: the vocabulary is missing, damaged or not as expected, or lacks characters
-            of the separator.
+        VocabularyError: the vocabulary is missing, damaged or not as expected.
     """
     files = [f"{name}.npy" for name in names]
     if not is_verified:
@@ -191,17 +130,16 @@ def load_parts(
         raise VocabularyError(
             f"the model and {folder} have different vocabularies; run `dvc repro`"
         )
-    return vocab, [load_encoded(folder / file, vocab, separator) for file in files]
+    return vocab, [load_encoded(folder / file, vocab) for file in files]
 
 
-def load_encoded(path: Path, vocab: Vocab, separator: str | None = None) -> EncodedText:
-    """Return the encoded text in a `.npy` file. `separator` is `split.document_separator`.
+def load_encoded(path: Path, vocab: Vocab) -> EncodedText:
+    """Return the encoded text in a `.npy` file.
 
     Raises:
         CharlstmError: the file cannot be read.
-        VocabularyError: the vocabulary lacks characters of the separator.
     """
-    return EncodedText(load_ids(path), vocab.unit, separator_ids(separator, vocab))
+    return EncodedText(load_ids(path), vocab.unit)
 
 
 def load_ids(path: Path) -> Ids:

@@ -26,16 +26,11 @@ from charlstm.training.sizes import num_windows, stream_steps
 
 
 class Batch(NamedTuple):
-    """Input ids and target ids (B, T) on the CPU, in the dtype of the encoded text.
-
-    The boolean `starts_BT` marks the inputs that begin a document. It is None if the text has no
-    separator.
-    """
+    """Input ids and target ids (B, T) on the CPU, in the dtype of the encoded text."""
 
     inputs_BT: Tensor
     targets_BT: Tensor
     is_scored_BT: Tensor | None  # (B, T) or (B, 1); None if all targets are scored
-    starts_BT: Tensor | None
 
     def ids_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the inputs and targets as int64 on `device`. Unscored targets are IGNORE."""
@@ -203,9 +198,11 @@ def _read_batch(
     text: EncodedText, positions_BT: NDArray[np.int64], is_scored_BT: NDArray[np.bool_]
 ) -> Batch:
     """Read the ids at `positions_BT` as a batch. Only the targets in `is_scored_BT` are scored."""
-    inputs_BT, targets_BT, starts_BT = text.windows(positions_BT)
-    parts = (inputs_BT, targets_BT, None if is_scored_BT.all() else is_scored_BT, starts_BT)
-    return Batch._make(part if part is None else torch.from_numpy(part) for part in parts)
+    return Batch(
+        torch.from_numpy(text.ids[positions_BT]),
+        torch.from_numpy(text.ids[positions_BT + 1]),
+        None if is_scored_BT.all() else torch.from_numpy(is_scored_BT),
+    )
 
 
 Batches = StreamBatches | WindowBatches

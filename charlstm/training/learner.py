@@ -23,7 +23,6 @@ from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
 from charlstm.model.initialization import InitialWeights, initial_weights
 from charlstm.model.loss import SummedLoss
-from charlstm.model.resets import Resets
 from charlstm.optimization.optimizers import MovingAverage, learning_rate, make_optimizers
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
@@ -149,13 +148,11 @@ class Learner:
         ends = []
         for first in range(0, self.num_rows, micro_batch_size):
             rows = slice(first, min(first + micro_batch_size, self.num_rows))
-            starts_BT = None if batch.starts_BT is None else batch.starts_BT[rows]
-            resets = Resets.of(starts_BT, device)
             # Only the last backward pass sends gradients to the other processes.
             is_last = rows.stop == self.num_rows
             with nullcontext() if is_last else self.processes.no_sync(self.loss):
                 nats, end = self.loss(
-                    inputs_BT[rows], start.rows(rows), masks.rows(rows), resets, targets_BT[rows]
+                    inputs_BT[rows], start.rows(rows), masks.rows(rows), targets_BT[rows]
                 )
                 self.processes.backward(nats * scale)
             losses.append(nats.detach())
@@ -223,7 +220,7 @@ class Learner:
             ids_BT = torch.zeros(
                 (1, self.params.context_len), dtype=torch.int64, device=self.processes.device
             )
-            nats, _ = self.loss(ids_BT, self.state.rows(slice(1)), None, None, ids_BT)
+            nats, _ = self.loss(ids_BT, self.state.rows(slice(1)), None, ids_BT)
             self.processes.backward(nats * 0.0)
             self.model.zero_grad()
 

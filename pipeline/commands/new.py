@@ -29,7 +29,6 @@ FROM = f"Start training from a trained model. {MODEL_HELP}"
 MINUTES = (
     "Training time in minutes. Time this machine, and propose the best model for that many minutes."
 )
-DOCUMENTS = "Treat each file in a folder as a document, at whose start the model's state is reset."
 FORCE = "Discard changes in `params.yaml`, and replace files with this name in `conf/`."
 RUN = "Also run `dvc repro` (train, evaluate, write samples), and show the result."
 
@@ -51,7 +50,6 @@ def new(
     minutes: Annotated[
         float | None, typer.Option(metavar="N", help=MINUTES, min=0.01, max=10_000)
     ] = None,
-    documents: Annotated[bool, typer.Option("--documents", help=DOCUMENTS)] = False,
     force: Annotated[bool, typer.Option("--force", help=FORCE)] = False,
     run: Annotated[bool, typer.Option("--run", help=RUN)] = False,
 ) -> int:
@@ -64,7 +62,7 @@ def new(
     `charlstm new tiny-shakespeare` returns to the text that the project came with.
     """
     if text in names(CORPORA) and not Path(text).exists():
-        if any((name, encoding, initial, minutes, documents)):
+        if any((name, encoding, initial, minutes)):
             source = load(CORPORA, text).values["download.source"]
             raise ParamsError(
                 f"expected the name {text} without options: to use options, pass the text's "
@@ -77,7 +75,7 @@ def new(
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
         with model_folder(initial) if initial else nullcontext() as folder:
             model = InitialModel.load(initial, folder) if initial and folder else None
-            planned = plan(text, name, encoding, model, seconds, documents=documents, force=force)
+            planned = plan(text, name, encoding, model, seconds, force=force)
             typer.echo(printable("\n".join(planned.lines)))
             planned.write()
         typer.echo(f"written: {' '.join(map(str, planned.files))}")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from charlstm.errors import CharlstmError, CorpusError, ParamsError
+from charlstm.errors import CharlstmError, ParamsError
 from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.params import AUTO, NOTHING
 from pipeline.new import rules
@@ -20,7 +20,7 @@ from pipeline.new.proposal import (
     propose,
     training_for,
 )
-from pipeline.new.text import DOCUMENT_SEPARATOR, TextReport, find_source, name_of, read
+from pipeline.new.text import TextReport, find_source, name_of, read
 from pipeline.new.training_time import step_seconds, training_within
 from pipeline.recipes import (
     CONF,
@@ -129,7 +129,6 @@ def plan(
     initial: InitialModel | None,
     seconds: float | None,
     *,
-    documents: bool,
     force: bool,
 ) -> New:
     """Inspect a text. Plan parameters for `seconds` of training or, if None, for the text size."""
@@ -150,15 +149,9 @@ def plan(
             check_kept(kind, values)
 
     report, digest = read(source, encoding)
-    if documents and (len(source.files) < 2 or report.counts[DOCUMENT_SEPARATOR]):
-        raise CorpusError(
-            f"--documents needs a folder of several files without form feeds, got {source.shown}"
-        )
     about = [f"{ascii(source.shown)[1:-1]}:", *report.lines()]
-    if documents:
-        about.append(f"{len(source.files)} documents, each of which starts from the zero state")
-    elif len(source.files) > 1:
-        about.append(f"{len(source.files)} files, joined to one text (use --documents to separate)")
+    if len(source.files) > 1:
+        about.append(f"{len(source.files)} files, joined to one text")
 
     proposal = _proposal(report, bases[RECIPES], initial, seconds)
     recipe = proposal.recipe
@@ -169,7 +162,6 @@ def plan(
         "download.sha256": digest,
         "download.encoding": report.encoding,
         "download.newlines": "lf" if report.num_crlf else "keep",
-        "split.document_separator": DOCUMENT_SEPARATOR if documents else None,
         "evaluate.published": None,
         "sample.prompts": AUTO,
         **proposal.corpus,

@@ -22,7 +22,6 @@ from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, code_points, descr
 from pipeline.new import rules
 from pipeline.recipes import CORPORA, names
 
-DOCUMENT_SEPARATOR = "\f"
 # Unicode categories: control characters, private-use characters, and unassigned code points.
 ODD_CATEGORIES = ("Cc", "Co", "Cn")
 MAX_NAME = 40  # characters

@@ -2,7 +2,6 @@
 
 import psutil
 
-from charlstm.corpus.fetch import local_path
 from charlstm.corpus.parts import decoded, parts_of
 from charlstm.errors import ParamsError
 from charlstm.files.atomic import read_pieces
@@ -24,9 +23,6 @@ def is_downloaded(params: Params, paths: Paths) -> bool:
     lock = read_lock()
     recorded = lock.files("deps", "download") | flatten(lock.params("download"))
     inputs = inputs_of("download", params)
-    source = local_path(params.download.source)
-    if source is None or not source.is_dir():  # only the files of a folder are separated
-        del inputs["split.document_separator"]
     return paths.corpus.exists() and inputs.items() <= recorded.items()
 
 
@@ -38,7 +34,7 @@ def check_text(params: Params, paths: Paths) -> None:
     """
     text = paths.corpus
     split = params.split
-    parts = parts_of(text, split.val_fraction, split.test_fraction, split.document_separator)
+    parts = parts_of(text, split.val_fraction, split.test_fraction)
     vocab: Vocab = ByteVocab()
     num_ids = parts["train"].end
     if params.encode.unit == "character":
@@ -50,7 +46,6 @@ def check_text(params: Params, paths: Paths) -> None:
             counts,
             min_count=params.encode.min_count,
             may_replace=params.encode.unseen == "replace",
-            never_rare=split.document_separator or "",
         ).vocab
         num_ids = parts["train"].num_chars
     check_training(params, vocab, num_ids)

@@ -88,10 +88,7 @@ def test_an_encoding_that_is_named_decides(run: Run, project: Path) -> None:
     assert_stages_run(project, RUSSIAN)
 
 
-@pytest.mark.parametrize("separator", ["\n", "\f"])
-def test_a_folder_is_one_text_or_documents(
-    run: Run, project: Path, tmp_path: Path, separator: str
-) -> None:
+def test_a_folder_is_one_text(run: Run, project: Path, tmp_path: Path) -> None:
     folder = tmp_path / "books"
     (folder / "sub").mkdir(parents=True)
     for name, text in {"b.txt": ENGLISH, "sub/c.txt": GERMAN}.items():
@@ -99,11 +96,9 @@ def test_a_folder_is_one_text_or_documents(
     (folder / "a.txt").write_text(RUSSIAN, encoding="utf-16")
     assert_refused(run, project, "expected one encoding for all files", "new", folder)
     (folder / "a.txt").write_text(RUSSIAN)
-    code, _, log = run("new", folder, *(["--documents"] if separator == "\f" else []))
+    code, _, log = run("new", folder)
     assert code == 0, log
-    params = load_params(project / "params.yaml")
-    assert params.split.document_separator == (None if separator == "\n" else separator)
-    assert_stages_run(project, separator.join([RUSSIAN, ENGLISH, GERMAN]))
+    assert_stages_run(project, "\n".join([RUSSIAN, ENGLISH, GERMAN]))
 
 
 @pytest.mark.parametrize("name", ["-dash.txt", "Война quo'te\" {b}: #c.txt"])
@@ -125,7 +120,6 @@ def test_mistakes_are_told_in_a_line(
     for arguments, error in (
         (["Pride.txt", "--name", "A b"], "--name must consist of lowercase letters"),
         (["Pride.txt", "--name", "quick", "--force"], "must not be a name of the project itself"),
-        (["Pride.txt", "--documents"], "--documents needs a folder of several files"),
         (["tiny-shakespeare", "--minutes", "9"], "expected the name tiny-shakespeare without"),
         (["tiny-shakspeare"], "did you mean tiny-shakespeare?"),
         (["link"], "expected a text outside of Datasets"),

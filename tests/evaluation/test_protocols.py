@@ -32,67 +32,48 @@ def ids() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 9, NUM_IDS).astype(np.uint8)
 
 
-def begins(ids: np.ndarray, at: int, separator: np.ndarray | None) -> bool:
-    """Return whether a document begins at this place."""
-    return separator is not None and ids[at : at + len(separator)].tolist() == separator.tolist()
-
-
 @torch.no_grad()
-def brute_force(
-    model: CharLSTM, ids: np.ndarray, reset_every: int | None, separator: np.ndarray | None = None
-) -> LossSum:
+def brute_force(model: CharLSTM, ids: np.ndarray, reset_every: int | None) -> LossSum:
     nats = 0.0
     state = None
     for at in range(len(ids) - 1):
-        if (reset_every and at % reset_every == 0) or begins(ids, at, separator):
+        if reset_every and at % reset_every == 0:
             state = None
         logits_BTV, state = model(torch.tensor([[int(ids[at])]]), state)
         nats -= float(logits_BTV[0, 0].log_softmax(0)[int(ids[at + 1])])
     return LossSum(nats, len(ids) - 1)
 
 
-SEPARATORS = pytest.mark.parametrize(
-    "separator", [None, np.array([3], np.uint8)], ids=["one text", "documents"]
-)
-
-
-@SEPARATORS
 @pytest.mark.parametrize("context_len", [1, 7, 102, 306, 1000])
 def test_windowed(
     model: CharLSTM,
     ids: np.ndarray,
     context_len: int,
-    separator: np.ndarray | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(protocols, "MAX_CHARS_PER_FORWARD", 500)
-    loss = windowed(model, EncodedText(ids, separator=separator), context_len)
-    expected = brute_force(model, ids, context_len, separator)
+    loss = windowed(model, EncodedText(ids), context_len)
+    expected = brute_force(model, ids, context_len)
     assert loss.num_chars == expected.num_chars == NUM_IDS - 1
     assert loss.nats == pytest.approx(expected.nats, rel=1e-12)
 
 
-@SEPARATORS
 @pytest.mark.parametrize("chunk", [1, 50, 306, 5000])
 def test_stateful(
     model: CharLSTM,
     ids: np.ndarray,
     chunk: int,
-    separator: np.ndarray | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(protocols, "STATEFUL_CHUNK", chunk)
-    loss = protocols.stateful(model, EncodedText(ids, separator=separator))
+    loss = protocols.stateful(model, EncodedText(ids))
     assert loss.num_chars == NUM_IDS - 1
-    assert loss.nats == pytest.approx(brute_force(model, ids, None, separator).nats, rel=1e-12)
+    assert loss.nats == pytest.approx(brute_force(model, ids, None).nats, rel=1e-12)
 
 
 @torch.no_grad()
-@SEPARATORS
 @pytest.mark.parametrize(("context_len", "num_rows"), [(10, 4), (10, 40), (306, 1), (1000, 2)])
-def test_sliding(
-    model: CharLSTM, ids: np.ndarray, context_len: int, num_rows: int, separator: np.ndarray | None
-) -> None:
+def test_sliding(model: CharLSTM, ids: np.ndarray, context_len: int, num_rows: int) -> None:
     text = torch.from_numpy(ids.astype(np.int64))
     length = min(context_len, NUM_IDS - 1)
     nats: float = 0.0
@@ -100,13 +81,11 @@ def test_sliding(
     for start in range(NUM_IDS - length):
         state = ends[start - num_rows] if start >= num_rows else None
         for at in range(start, start + length):
-            if begins(ids, at, separator):
-                state = None
             logits_BTV, state = model(text[None, at : at + 1], state)
             nats -= float(logits_BTV[0, 0].log_softmax(0)[text[at + 1]])
         assert state is not None
         ends.append(state)
-    divided = EncodedText(ids, separator=separator)
+    divided = EncodedText(ids)
     loss = sliding(model, divided, context_len, num_rows, slice(0, num_rows))
     assert loss.num_chars == (NUM_IDS - length) * length
     assert loss.nats == pytest.approx(nats, rel=1e-12)

@@ -88,7 +88,7 @@ def test_values_are_checked_and_named_before_anything_runs(copy: Path) -> None:
     }.items():
         with pytest.raises(ParamsError, match=re.escape(message)):
             plan(words)
-    (odd, _) = plan(["sample.prompts=[..a.],[b:~^?]", f"split.document_separator={'x' * 300}"])
+    (odd, _) = plan(["sample.prompts=[..a.],[b:~^?]", f"download.source={'x' * 300}"])
     dvc(copy, "git", "check-ref-format", f"refs/exps/aa/{odd.name}")
 
 

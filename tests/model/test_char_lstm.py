@@ -142,7 +142,7 @@ def loss_and_gradients(
     model: CharLSTM, targets_BT: torch.Tensor, masks: DropoutMasks | None
 ) -> list[torch.Tensor]:
     model.zero_grad()
-    nats, end = SummedLoss(model)(ids(), model.zero_state(4), masks, None, targets_BT)
+    nats, end = SummedLoss(model)(ids(), model.zero_state(4), masks, targets_BT)
     torch.autograd.backward(nats * 0.1 + end.cell.sum())
     gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
     return [nats.detach(), *(part.detach() for part in end), *gradients]

@@ -25,8 +25,6 @@ BAD: list[tuple[str, object]] = [
     ("split.val_fraction", 0.00001),
     ("split.test_fraction", 0.95),
     ("split.test_fraction", -0.1),
-    ("split.document_separator", "stands nowhere"),
-    ("split.document_separator", ""),
     ("encode.unit", "word"),
     ("encode.min_count", MANY),
     ("encode.min_count", 0),
@@ -92,7 +90,6 @@ def test_stage_check_refuses_a_bad_value(
     ("name", "value"),
     [
         ("train.epochs", -1),
-        ("split.document_separator", "stands nowhere"),
         *(pytest.param(*bad, marks=pytest.mark.slow) for bad in BAD),
     ],
 )

@@ -70,7 +70,7 @@ def test_an_unfinished_training_is_known_by_what_dvc_declares(
     for name in (*code, "Datasets/encoded/SHA256SUMS"):
         edit(Path(name))
         seen.add(found())
-    for name, value in (("train.learning_rate", 0.5), ("split.document_separator", "\n")):
+    for name, value in (("train.learning_rate", 0.5), ("train.warmup_steps", 3)):
         write_params(project, {name: value})
         seen.add(found())
     write_params(project, {"train.initial": "initial"})

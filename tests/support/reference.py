@@ -11,29 +11,17 @@ import numpy as np
 UNSEEN = "\ufffd"
 
 
-def corpus(
-    files: Sequence[bytes], encoding: str = "utf-8", newlines: str = "keep", separator: str = "\n"
-) -> bytes:
+def corpus(files: Sequence[bytes], encoding: str = "utf-8", newlines: str = "keep") -> bytes:
     """Return the text of a source."""
-    text = separator.join(file.decode(encoding) for file in files)
+    text = "\n".join(file.decode(encoding) for file in files)
     return (text.replace("\r\n", "\n") if newlines == "lf" else text).encode()
 
 
-def split(
-    text: str, val_fraction: float, test_fraction: float = 0.0, separator: str | None = None
-) -> dict[str, str]:
+def split(text: str, val_fraction: float, test_fraction: float = 0.0) -> dict[str, str]:
     """Return the parts of a text."""
     num_chars = len(text)
     cuts = [int(num_chars * max(0.0, 1 - (val_fraction + test_fraction)))]
     cuts += [int(num_chars * (1 - test_fraction))] if test_fraction else []
-    if separator:
-        for number, end in enumerate([*cuts[1:], num_chars]):
-            cut = cuts[number]
-            place = text.find(separator, cut)
-            rest = len(text[place:end].encode())
-            # A part is not moved by more than half of its bytes.
-            if 0 <= place <= end and 2 * rest >= len(text[cut:end].encode()):
-                cuts[number] = place
     bounds = [0, *cuts, num_chars]
     return {
         name: text[start:end]

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 from charlstm.errors import VocabularyError
 from charlstm.files import atomic
 from charlstm.params import Params, load_params
-from charlstm.text.alphabet import choose_alphabet, count_characters
-from charlstm.text.vocabulary import Vocab
 from pipeline import encode
 from pipeline.run.dvc import Paths, load_paths
 from pipeline.run.stage import Stage
@@ -77,10 +75,3 @@ def test_unseen_characters_can_be_an_error_before_anything_is_written(project: P
     # A rare character is not unseen.
     rare = encoded(project, {**parts, "test": "cabc"}, unseen="error", min_count=2)
     assert len(rare["test.npy"]) == 128 + 4
-
-
-def test_what_separates_a_few_documents_is_not_rare() -> None:
-    train = count_characters(["aa\fbb\fab\N{SNOWMAN}"])
-    alphabet = choose_alphabet({"train": train}, min_count=3, may_replace=True, never_rare="\f")
-    assert alphabet.vocab == Vocab("\fab\N{REPLACEMENT CHARACTER}")
-    assert list(alphabet.rare) == ["\N{SNOWMAN}"]

@@ -18,7 +18,6 @@ def column(project: Path, table: str, name: str) -> list[float]:
 
 def test_two_processes_have_the_losses_of_one(encoded: Path, tmp_path: Path) -> None:
     override = {
-        "split.document_separator": "\n",
         "train.precision": "fp64",
         "train.batch_size": 5,  # two processes share it unevenly
         "train.state_reset_probability": 0.1,

@@ -63,8 +63,7 @@ def on_meta(tmp_path: Path, text: str) -> Make:
         for state in (PartialState(), AcceleratorState()):
             state.device = META
         assert processes.device == META
-        separator = vocab.encode(" ") if "split.document_separator" in override else None
-        train = EncodedText(vocab.encode(text[:3000]), separator=separator)
+        train = EncodedText(vocab.encode(text[:3000]))
         return Learner(train, len(vocab), loaded.model, loaded.train, processes)
 
     return make
@@ -81,7 +80,7 @@ LAYERS = {"model.num_layers": 2, "train.dropout.style": "elementwise"}
         {"train.optimizer": "adamw", "model.embedding_size": 0, "train.ema_decay": 0.0},
         {"train.batching": "windows"},
         {"train.batching": "sliding_windows"},
-        DROPOUT | LAYERS | {"split.document_separator": " ", "train.micro_batch_size": 3},
+        DROPOUT | LAYERS | {"train.micro_batch_size": 3},
     ],
     ids=str,
 )

@@ -10,7 +10,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from charlstm.errors import Interrupted
-from charlstm.text.encoded import EncodedText, separator_ids
+from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.loop import Data, Result, fit
@@ -39,10 +39,8 @@ def train(tmp_path: Path, text: str) -> Train:
         AcceleratorState._reset_state(reset_partial_state=True)  # as in a new process
         loaded = tiny_params(tmp_path, OVERRIDE | override)
         vocab = Vocab.of(text)
-        separator = separator_ids(loaded.split.document_separator, vocab)
         known, held_out = (
-            EncodedText(vocab.encode(part), separator=separator)
-            for part in (text[:3000], text[3000:3500])
+            EncodedText(vocab.encode(part)) for part in (text[:3000], text[3000:3500])
         )
         processes = Processes(loaded.train.precision)
         checkpoints = CheckpointFolder(tmp_path / name, 1000)
@@ -67,7 +65,6 @@ def assert_same(found: Result, expected: Result) -> None:
     [
         {},
         pytest.param({"train.precision": "bf16"}, marks=needs_bf16),
-        {"split.document_separator": "\n"},
         {"train.batching": "windows", "train.window_stride": 16, "model.implementation": "gates"},
         {
             "train.batching": "sliding_windows",
@@ -82,7 +79,7 @@ def assert_same(found: Result, expected: Result) -> None:
             "train.ema_decay": 0.0,
         },
     ],
-    ids=["streams", "bf16", "documents", "windows", "sliding windows", "early stopping"],
+    ids=["streams", "bf16", "windows", "sliding windows", "early stopping"],
 )
 def test_stopping_anywhere_changes_nothing(train: Train, override: dict[str, Any]) -> None:
     expected = train(override, name="reference")
