@@ -73,7 +73,6 @@ CASES = [
     ),
     ("train", write("params.yaml", b"train:\n  epochs: [1\n"), "params.yaml: not valid YAML"),
     ("train", cut(f"{ENCODED}/train.npy"), "train.npy is damaged or comes from another run"),
-    ("train", other_vocabulary, "the size of the vocabulary, found id"),
     ("train", params(**DIVERGING), "its perplexity is not finite; lower train.learning_rate"),
     (
         "evaluate",
