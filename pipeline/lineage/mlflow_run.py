@@ -19,7 +19,7 @@ from charlstm.interpretation.analysis import CELLS, CELLS_TABLE
 from charlstm.model.model_folder import load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
-from charlstm.report.document import DOCUMENT, PAGE, read_losses
+from charlstm.review.document import DOCUMENT, PAGE, read_losses
 from charlstm.text.encoded import text_sha256
 from charlstm.text.encoded_files import load_encoded
 from charlstm.tracking.client import RECIPE_TAG

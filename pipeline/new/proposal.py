@@ -12,7 +12,7 @@ from charlstm.params import NOTHING, Params
 from charlstm.text.vocabulary import NUM_BYTES, Unit
 
 if TYPE_CHECKING:
-    from charlstm.report.document import ReviewDocument
+    from charlstm.review.document import ReviewDocument
 
 MIN_CHARS = 500  # from a shorter text, a model learns next to nothing
 TRAIN_FRACTION = 0.9  # the training part's share of the text

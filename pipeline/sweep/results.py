@@ -7,7 +7,7 @@ from charlstm.evaluation.difference import BLOCKS, Blocks, read_blocks
 from charlstm.evaluation.results import HEADLINE
 from charlstm.files.atomic import write_text
 from charlstm.parameter_names import NOT_OF_A_MODEL, SEED, differing, flatten
-from charlstm.report.document import read_losses
+from charlstm.review.document import read_losses
 from pipeline.lineage.git import experiments, git, lock_at, losses_at
 from pipeline.run.dvc import Lock, cached, load_paths, md5, read_lock
 from pipeline.run.project import state_root

@@ -93,7 +93,7 @@ CASES = [
         "(stateful.nats_per_char: Field required)",
     ),
     (
-        "report",
+        "result",
         write("artifacts/samples/review.json", b"["),
         "review.json: expected the review of a model",
     ),
@@ -104,7 +104,7 @@ OUTPUTS = {
     "train": [MODEL, "artifacts/train"],
     "evaluate": ["artifacts/evaluate"],
     "sample": ["artifacts/samples"],
-    "report": [],
+    "result": [],
 }
 
 
