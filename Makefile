@@ -23,7 +23,7 @@ repro: $(INSTALLED) ## run all six stages on the text of params.yaml, and print 
 	@python -m pipeline.cli doctor
 	@echo 'Training takes half a minute to five minutes, all stages together two to twenty, depending on the machine.'
 	dvc repro
-	@python -m pipeline report
+	@python -m pipeline result
 	@echo 'In each new shell, before other commands: source .venv/bin/activate'
 
 # Two workers, because tests wait for subprocesses. An idle worker takes tests from the other worker.

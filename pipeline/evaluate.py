@@ -136,4 +136,4 @@ def _compare(
     bits = loss.bits_per_char
     log.info("%-13s %.4f bits/char; %s", "the model", bits, baselines.in_words())
     if not baselines.is_beaten_by(bits):
-        log.warning("%s; `python -m pipeline report` says what may help", baselines.verdict(bits))
+        log.warning("%s; `python -m pipeline result` says what may help", baselines.verdict(bits))

@@ -18,9 +18,9 @@ from charlstm.interpretation.analysis import CELLS, read_cells
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params, SampleParams
-from charlstm.report.collect import Corpus, SampleRow, review_of
-from charlstm.report.document import DOCUMENT, PAGE, read_losses
-from charlstm.report.page import page_of, playground_of
+from charlstm.review.collect import Corpus, SampleRow, review_of
+from charlstm.review.document import DOCUMENT, PAGE, read_losses
+from charlstm.review.page import page_of, playground_of
 from charlstm.sampling import Sampling
 from charlstm.text.encoded import load_parts
 from charlstm.text.prompts import check_prompts, resolve_prompts

@@ -94,19 +94,10 @@ def find_run(client: "MlflowClient", tag: str, value: str) -> "Run | None":
 
 
 def find_or_create_experiment(client: "MlflowClient", store: Store, corpus: str) -> str:
-    """Return the id of the corpus's experiment. Create the experiment if it is missing.
-
-    Raises:
-        TrackingError: the experiment was deleted.
-    """
+    """Return the id of the corpus's experiment. Create the experiment if it is missing."""
     name = store.experiment_of(corpus)
-    if known := client.get_experiment_by_name(name):
-        if known.lifecycle_stage == "deleted":
-            restore = f"mlflow experiments restore --experiment-id {known.experiment_id}"
-            raise TrackingError(
-                f"the experiment {name} was deleted in MLflow; restore it with `{restore}`"
-            )
-        return str(known.experiment_id)
+    if experiment := client.get_experiment_by_name(name):
+        return str(experiment.experiment_id)
     # This tag makes MLflow's page show loss curves instead of traces of language models.
     kind = {"mlflow.experimentKind": "custom_model_development"}
     return str(client.create_experiment(name, store.artifact_root, kind))
@@ -178,20 +169,16 @@ def _new_tags(run: "Run", snapshot: Snapshot) -> list["RunTag"]:
 def _set_status(client: "MlflowClient", run: "Run", snapshot: Snapshot) -> None:
     """Set the run's status, unless another machine has already finished the training."""
     run_id = run.info.run_id
-    reason = run.data.tags.get("ended", "")
-    if run.info.status == FINISHED or (run.info.status, reason) == (
-        snapshot.status,
-        snapshot.reason[:MAX_TAG_LENGTH],
-    ):
+    if run.info.status == FINISHED:
         return
-    if reason or snapshot.reason:
+    if run.data.tags.get("ended", "") != snapshot.reason[:MAX_TAG_LENGTH]:
         client.set_tag(run_id, "ended", snapshot.reason, synchronous=True)
-    if snapshot.status == RUNNING:
+    if snapshot.status != RUNNING:
+        # Without `max`, the run would end before its start if the clock was set back.
+        end_ms = max(snapshot.end_ms, run.info.start_time)
+        client.set_terminated(run_id, snapshot.status, end_ms)
+    elif run.info.status != RUNNING:
         client.update_run(run_id, status=RUNNING)
-        return
-
-    # Without `max`, the run would end before its start if the clock was set back.
-    client.set_terminated(run_id, snapshot.status, max(snapshot.end_ms, run.info.start_time))
 
 
 def step_metrics(row: StepRow) -> dict[str, float]:

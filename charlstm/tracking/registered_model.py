@@ -128,32 +128,26 @@ def register(
     number = str(version.version)
     for tag, value in tags.items():
         client.set_model_version_tag(name, number, tag, value)
-    if version.tags.get(CHAMPION) != "no" and _is_better(tags, _champion_tags(client, name)):
+    if version.tags.get(CHAMPION) != "no" and _beats_champion(client, name, tags):
         client.set_registered_model_alias(name, CHAMPION, number)
     return number
 
 
-def _champion_tags(client: "MlflowClient", name: str) -> Mapping[str, str] | None:
-    holder = client.get_registered_model(name).aliases.get(CHAMPION)
-    return client.get_model_version(name, str(holder)).tags if holder else None
+def _beats_champion(client: "MlflowClient", name: str, tags: Mapping[str, str]) -> bool:
+    """Return whether a version has a lower headline loss than the champion on the same text.
 
-
-def _is_better(challenger: Mapping[str, str], champion: Mapping[str, str] | None) -> bool:
-    """Return whether the challenger has a lower headline loss than the champion on the same text.
-
-    The challenger is also better if there is no champion or a user has excluded the champion.
+    The version also wins if there is no champion or a user has excluded the champion.
     """
     # A global import would import pydantic, which is not needed to load a model folder.
     from charlstm.evaluation.results import HEADLINE
 
-    if champion is None or champion.get(CHAMPION) == "no":
+    number = client.get_registered_model(name).aliases.get(CHAMPION)
+    champion = client.get_model_version(name, str(number)).tags if number else {CHAMPION: "no"}
+    if champion.get(CHAMPION) == "no":
         return True
-    if challenger[VALIDATION_TAG] != champion.get(VALIDATION_TAG):
-        return False
-    loss, former = (
-        float(tags.get(f"{HEADLINE}{LOSS_SUFFIX}", "inf")) for tags in (challenger, champion)
-    )
-    return loss < former
+    loss = f"{HEADLINE}{LOSS_SUFFIX}"
+    is_lower = float(tags.get(loss, "inf")) < float(champion.get(loss, "inf"))
+    return is_lower and tags[VALIDATION_TAG] == champion.get(VALIDATION_TAG)
 
 
 def is_address(where: str) -> bool:

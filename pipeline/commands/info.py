@@ -138,7 +138,7 @@ def _card_of_project(folder: Path) -> Card | None:
 
     Return None if `folder` is not the model folder of the project in the current folder.
     """
-    from charlstm.report.document import DOCUMENT, read_review
+    from charlstm.review.document import DOCUMENT, read_review
     from pipeline.lineage.git import commits_with
     from pipeline.lineage.provenance import flat, recipe_in
     from pipeline.run.dvc import md5

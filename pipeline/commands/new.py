@@ -81,7 +81,7 @@ def new(
         typer.echo(f"written: {' '.join(map(str, planned.files))}")
 
     if run:
-        report = [sys.executable, "-m", "pipeline", "report"]
-        return run_dvc("repro") or subprocess.run(report).returncode
+        result = [sys.executable, "-m", "pipeline", "result"]
+        return run_dvc("repro") or subprocess.run(result).returncode
     typer.echo("next: dvc repro")
     return 0

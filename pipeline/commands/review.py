@@ -9,7 +9,7 @@ import typer
 from charlstm.errors import CharlstmError, ParamsError
 from charlstm.evaluation.difference import BLOCKS, Blocks, parse_blocks, read_blocks
 from charlstm.files.atomic import write_text
-from charlstm.report.document import DOCUMENT, ReviewDocument, ReviewedModel, read_review
+from charlstm.review.document import DOCUMENT, ReviewDocument, ReviewedModel, read_review
 from charlstm.tracking.client import RECIPE_TAG, Reader, TrackedRun
 from pipeline.arguments import ForceOption, output_path
 from pipeline.lineage.git import experiments, lock_at
@@ -47,8 +47,8 @@ def review(
     opens in any browser, also offline.
     """
     # Import here, because the modules for pages and pictures take seconds to import.
-    from charlstm.report.comparison import MAX_RUNS, comparison_of, verdicts
-    from charlstm.report.page import page_of
+    from charlstm.review.comparison import MAX_RUNS, comparison_of, verdicts
+    from charlstm.review.page import page_of
 
     names = models or _names_in_last_sweep()[:MAX_RUNS]
     if len(names) > MAX_RUNS:

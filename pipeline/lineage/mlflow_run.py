@@ -19,7 +19,7 @@ from charlstm.interpretation.analysis import CELLS, CELLS_TABLE
 from charlstm.model.model_folder import load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
-from charlstm.report.document import DOCUMENT, PAGE, read_losses
+from charlstm.review.document import DOCUMENT, PAGE, read_losses
 from charlstm.text.encoded import load_encoded, text_sha256
 from charlstm.tracking.client import RECIPE_TAG
 from charlstm.tracking.publish import TABLES_TAG, Row, Snapshot, epoch_metrics, step_metrics

@@ -77,7 +77,7 @@ def inputs_of(stage: str, params: "Params") -> dict[str, object]:
 
     The hash of a missing file is None.
     """
-    # `report` is not a DVC stage, so `dvc.yaml` declares no inputs for it.
+    # `result` is not a DVC stage, so `dvc.yaml` declares no inputs for it.
     declared = load_yaml(PIPELINE)["stages"].get(stage, {"deps": []})
     document = {**params.model_dump(mode="json"), "paths": declared_paths()}
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from charlstm.params import Params
     from pipeline.run.dvc import Paths
 
-# `report` prints the result. It is not a stage of DVC.
-STAGES = ("check", "download", "split", "encode", "train", "evaluate", "sample", "report")
+# `result` prints the result. It is not a stage of DVC.
+STAGES = ("check", "download", "split", "encode", "train", "evaluate", "sample", "result")
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL in sysexits.h: try again
 # Without the argument `dvc.yaml`, `dvc checkout` would also remove the other recipes' texts.

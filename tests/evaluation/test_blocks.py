@@ -11,7 +11,7 @@ from charlstm.evaluation import difference
 from charlstm.evaluation.difference import blocks_of, parse_blocks
 from charlstm.model.model_folder import load_model
 from charlstm.model.protocols import stateful_nats
-from charlstm.report.document import read_losses
+from charlstm.review.document import read_losses
 from charlstm.text.encoded import EncodedText, load_encoded
 
 TEXT = "aé€😀b" * 211  # of one to four bytes

@@ -53,7 +53,7 @@ def test_the_test_part_is_scored_apart_after_all_else(
 
     run_stages(project, "sample")
     capsys.readouterr()
-    run_stages(project, "report")
+    run_stages(project, "result")
     assert "test_stateful" in capsys.readouterr().out
 
 

@@ -1,6 +1,6 @@
 """The review page's section on single cells: complete excerpts, and colors."""
 
-from charlstm.report.page import DARKEST, runs_of
+from charlstm.review.page import DARKEST, runs_of
 from tests.support.reviews import cells
 
 

@@ -92,7 +92,7 @@ CASES = [
         "(stateful.nats_per_char: Field required)",
     ),
     (
-        "report",
+        "result",
         write("artifacts/samples/review.json", b"["),
         "review.json: expected the review of a model",
     ),
@@ -103,7 +103,7 @@ OUTPUTS = {
     "train": [MODEL, "artifacts/train"],
     "evaluate": ["artifacts/evaluate"],
     "sample": ["artifacts/samples"],
-    "report": [],
+    "result": [],
 }
 
 

@@ -15,7 +15,7 @@ LAYERS = (
     ("params",),
     ("evaluation", "optimization", "generation"),
     ("training", "onnx_export", "interpretation"),
-    ("tracking", "report"),
+    ("tracking", "review"),
     ("language_model",),
 )
 # Modules that stages import although no output depends on them: they show results, decide who may

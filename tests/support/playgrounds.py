@@ -14,7 +14,7 @@ from charlstm.generation.quantized import quantize
 from charlstm.generation.stepper import Stepper, packed
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
-from charlstm.report.page import page_of, playground_of
+from charlstm.review.page import page_of, playground_of
 from charlstm.text.vocabulary import Vocab
 from tests.support.browser import dom_of
 from tests.support.compiled_parts import predict

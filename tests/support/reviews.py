@@ -5,7 +5,7 @@ from typing import Any
 
 from charlstm.evaluation.results import LossCurves, TextFigures
 from charlstm.interpretation.analysis import CellsDocument
-from charlstm.report.document import Copy, Loss, ReviewDocument, Sample
+from charlstm.review.document import Copy, Loss, ReviewDocument, Sample
 
 HOSTILE = (
     "<script>document.title = 'it ran'</script>"

@@ -8,7 +8,7 @@ import pytest
 from charlstm.evaluation.difference import Blocks
 from charlstm.evaluation.results import write_document
 from charlstm.params import PublishedLoss
-from charlstm.report.comparison import (
+from charlstm.review.comparison import (
     comparison_of,
     groups_of,
     labels_of,
@@ -16,7 +16,7 @@ from charlstm.report.comparison import (
     recipes_of,
     verdicts,
 )
-from charlstm.report.document import Loss, ReviewDocument, ReviewedModel, read_review
+from charlstm.review.document import Loss, ReviewDocument, ReviewedModel, read_review
 from pipeline.commands.review import review as write_review
 from tests.support.reviews import HOSTILE, copy, review, sample
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.results import write_document
-from charlstm.report.collect import thinned
-from charlstm.report.document import read_losses, read_review
-from charlstm.report.page import SHOWN, is_hidden, one_line, page_of, pieces_of, symbol, visible
+from charlstm.review.collect import thinned
+from charlstm.review.document import read_losses, read_review
+from charlstm.review.page import SHOWN, is_hidden, one_line, page_of, pieces_of, symbol, visible
 from tests.support.reviews import HOSTILE, Page, cells, copy, review, sample
 
 HOSTILE_REVIEW = review(

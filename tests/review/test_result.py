@@ -11,7 +11,7 @@ import pytest
 from charlstm.evaluation.baselines import read_baselines
 from charlstm.evaluation.results import write_document
 from charlstm.params import load_params
-from charlstm.report.document import read_review
+from charlstm.review.document import read_review
 from charlstm.text.encoded import load_ids
 from charlstm.text.vocabulary import load_vocab
 from pipeline.lineage.mlflow_run import page_tags
@@ -48,7 +48,7 @@ def publish(project: Path, monkeypatch: pytest.MonkeyPatch, others: Override) ->
 
 def reported(project: Path, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
-    run_stages(project, "report")
+    run_stages(project, "result")
     return capsys.readouterr().out
 
 

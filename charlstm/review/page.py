@@ -24,7 +24,7 @@ from charlstm.evaluation.text_statistics import MAX_SEARCHED, MIN_COPIED, MIN_PH
 from charlstm.generation.quantized import Matrix, QuantizedModel
 from charlstm.interpretation.analysis import CellsDocument, Tracked
 from charlstm.parameter_names import SEED
-from charlstm.report.document import Copy, ReviewDocument, Sample, in_order, typical_sample
+from charlstm.review.document import Copy, ReviewDocument, Sample, in_order, typical_sample
 from charlstm.text.vocabulary import Vocab
 
 MAX_BYTES = 8_000_000  # per model in a page
@@ -88,7 +88,7 @@ def title_of(document: ReviewDocument, recipe: str | None) -> str:
 @cache
 def environment() -> Environment:
     """Return the Jinja environment, which escapes all values and has the pages' functions."""
-    loader = PackageLoader("charlstm.report", "templates")
+    loader = PackageLoader("charlstm.review", "templates")
     made = Environment(
         loader=loader,
         autoescape=True,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.report.page import page_of
+from charlstm.review.page import page_of
 from tests.support.browser import dom_of, needs_chromium
 from tests.support.reviews import review, sample
 

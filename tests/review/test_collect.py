@@ -7,10 +7,10 @@ import pytest
 from charlstm.history import EpochRow, StepRow, Tables, table
 from charlstm.model.model_folder import TrainedModel
 from charlstm.model.shape import ModelShape
-from charlstm.report import collect
-from charlstm.report.collect import Corpus, SampleRow, review_of
-from charlstm.report.document import Loss, ReviewDocument
-from charlstm.report.page import page_of
+from charlstm.review import collect
+from charlstm.review.collect import Corpus, SampleRow, review_of
+from charlstm.review.document import Loss, ReviewDocument
+from charlstm.review.page import page_of
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 from tests.support.models import random_model

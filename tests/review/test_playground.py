@@ -10,8 +10,8 @@ import pytest
 
 from charlstm.generation.quantized import quantize
 from charlstm.model.shape import ModelShape
-from charlstm.report import page as module
-from charlstm.report.page import is_hidden, page_of, playground_of
+from charlstm.review import page as module
+from charlstm.review.page import is_hidden, page_of, playground_of
 from tests.support.playgrounds import ODD, Case, case, default_case, odd_case
 from tests.support.reviews import review, sample
 

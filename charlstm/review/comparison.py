@@ -6,8 +6,8 @@ from charlstm.evaluation.difference import RecipeLosses, by_recipe, compare, mea
 from charlstm.evaluation.plots import losses_svg
 from charlstm.evaluation.results import HEADLINE
 from charlstm.parameter_names import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, values_in_words
-from charlstm.report.document import Loss, ReviewDocument, ReviewedModel, Sample, Value
-from charlstm.report.page import environment
+from charlstm.review.document import Loss, ReviewDocument, ReviewedModel, Sample, Value
+from charlstm.review.page import environment
 
 MAX_RUNS = 10  # more colors are hard to distinguish, and more columns are hard to read
 SampleKey = tuple[str, float, int]  # prompt, temperature, seed

@@ -20,7 +20,7 @@ from charlstm.evaluation.text_statistics import (
 from charlstm.history import Tables
 from charlstm.model.model_folder import TrainedModel
 from charlstm.parameter_names import flatten
-from charlstm.report.document import Copy, Loss, ReviewDocument, Sample, Value
+from charlstm.review.document import Copy, Loss, ReviewDocument, Sample, Value
 from charlstm.text.encoded import EncodedText, text_sha256
 
 MAX_POINTS = 500  # per curve

@@ -4,7 +4,7 @@ from rich.table import Table
 
 from charlstm.evaluation.baselines import BASELINES, Baselines, read_baselines
 from charlstm.evaluation.results import HEADLINE, TEST_PREFIX
-from charlstm.report.document import DOCUMENT, ReviewDocument, in_order, read_review, typical_sample
+from charlstm.review.document import DOCUMENT, ReviewDocument, in_order, read_review, typical_sample
 from pipeline.recipes import in_words
 from pipeline.run.stage import Stage
 from pipeline.run.terminal import plain_console, printable
